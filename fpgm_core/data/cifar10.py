@@ -1,0 +1,98 @@
+"""CIFAR-10: the bundled images, the choose and sealed halves, and the user's own copy.
+
+Alex Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fpgm_core.data.bundle import unmosaic
+from fpgm_core.data.images import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.torchvision_shim import import_torchvision
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+
+
+def _bundled() -> Path:
+    # Package data of an ordinary (unzipped) installation, as setuptools and pip lay it out.
+    return Path(str(resources.files("fpgm_core.data") / "bundled"))
+
+
+@cache
+def _index() -> dict[str, np.ndarray]:
+    with np.load(_bundled() / "index.npz") as index:
+        return {name: index[name] for name in index.files}
+
+
+@cache
+def _bundled_pixels(name: str) -> np.ndarray:
+    with Image.open(_bundled() / f"{name}.webp") as picture:
+        return unmosaic(np.asarray(picture.convert("RGB")))
+
+
+def _image_set(name: str, pixels: np.ndarray, labels: np.ndarray) -> ImageSet:
+    return ImageSet(
+        name=f"cifar10 {name}",
+        pixels=torch.from_numpy(np.ascontiguousarray(pixels)),
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        mean=MEAN,
+        std=STD,
+        classes=CLASSES,
+    )
+
+
+def _own(root: Path, train: bool, download: bool) -> tuple[np.ndarray, np.ndarray]:
+    datasets = import_torchvision("torchvision.datasets")
+    try:
+        copy = datasets.CIFAR10(str(root), train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        raise FpgmError(
+            f"no complete CIFAR-10 under {root} ({error}); unpack cifar-10-python.tar.gz there, so that "
+            f"{root / 'cifar-10-batches-py'} exists, or allow the download"
+        ) from error
+    return copy.data, np.asarray(copy.targets)
+
+
+@cache
+def load_cifar10(split: str, root: Path | None = None, download: bool = False) -> ImageSet:
+    """The images of one split.
+
+    `split`: "choose" and "sealed" are the fixed stratified halves of the 10,000 test images (500 of
+    every class each), in a fixed seeded order; "all" is the whole test set in the official order;
+    "train" is 5,000 training images (500 a class) in a seeded order, or with `root` all 50,000.
+    `root`: a folder with the user's own copy as torchvision keeps it; None takes the bundled images.
+
+    Raises FpgmError for an unknown split and for a copy that is missing or incomplete.
+    """
+    if split not in ("choose", "sealed", "all", "train"):
+        raise FpgmError(f"unknown split {split!r}; choose one of choose, sealed, all, train")
+    if split == "train":
+        return _image_set("train", *_training(root, download))
+    if root is None:
+        pixels, labels = _bundled_pixels("test"), _index()["test_labels"]
+    else:
+        pixels, labels = _own(root, train=False, download=download)
+    order = slice(None) if split == "all" else _index()[split].astype(np.int64)
+    return _image_set(split, pixels[order], labels[order])
+
+
+def _training(root: Path | None, download: bool) -> tuple[np.ndarray, np.ndarray]:
+    if root is None:
+        return _bundled_pixels("train"), _index()["train_labels"]
+    pixels, labels = _own(root, train=True, download=download)
+    # The bundled images first, in their order: calibration on the first n reads the same images either way.
+    bundled = _index()["train"].astype(np.int64)
+    rest = np.setdiff1d(np.arange(len(labels)), bundled)
+    order = np.concatenate([bundled, np.random.RandomState(0).permutation(rest)])
+    return pixels[order], labels[order]

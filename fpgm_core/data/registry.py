@@ -1,0 +1,38 @@
+"""The data sets the explorer can measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fpgm_core.data.cifar10 import load_cifar10
+from fpgm_core.data.images import ImageSet
+from fpgm_core.errors import FpgmError
+
+SPLITS = ("choose", "sealed", "all")
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """One data set: its name, its title, and the function that loads a split of it."""
+
+    name: str
+    title: str
+    load: Callable[[str, Path | None, bool], ImageSet]
+
+
+DATA = {"cifar10": DataInfo("cifar10", "CIFAR-10", load_cifar10)}
+
+
+def load_images(dataset: str, split: str, root: Path | None = None, download: bool = False) -> ImageSet:
+    """The images of one split ("choose", "sealed", "all" or "train") of a data set.
+
+    Raises FpgmError where the data set has no images here.
+    """
+    if dataset not in DATA:
+        raise FpgmError(
+            f"no images of {dataset} here, so accuracy cannot be measured; networks trained on "
+            f"{', '.join(info.title for info in DATA.values())} can be evaluated"
+        )
+    return DATA[dataset].load(split, root, download)

@@ -1,0 +1,251 @@
+"""Measuring a plan: accuracy on the first n images of a split, streamed, with its change against dense."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fpgm_core.data import SPLITS, ImageSet, load_images
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation.device import choose_device, choose_precision
+from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.pruning import Plan, Prunable, folded_module
+from fpgm_core.repair import FIRST_IMAGES, IMAGES, norms_of, recalibrate
+
+# Small enough that activations stay in a CPU's caches, large enough to fill a GPU.
+BATCH = {"cpu": 100, "cuda": 1000, "mps": 500}
+FIRST_FIGURE_IMAGES = 250
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: on the first `images` of a split (None: all), recalibrated or as is, where.
+
+    `data_root` is a folder with the user's own copy of the data set; None takes the bundled images.
+    """
+
+    split: str = "choose"
+    images: int | None = None
+    recalibrated: bool = True
+    device: str = "auto"
+    precision: str = "auto"
+    data_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise FpgmError(f"unknown split {self.split!r}; choose one of {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What has been measured so far of one plan.
+
+    `state` is "provisional" (recalibrated on 256 images, few images), "measuring" (a running figure) or
+    "exact" (all that was asked for). `correct` and `dense_correct` count right answers among the same
+    first `images`; `both` those that both give. `total` is how many images were asked for; `seconds`
+    the time since the measurement began.
+    """
+
+    state: str
+    correct: int
+    dense_correct: int
+    both: int
+    images: int
+    total: int
+    recalibration_images: int
+    device: str
+    precision: str
+    seconds: float
+
+    @property
+    def accuracy(self) -> Interval:
+        """The accuracy with Wilson's 95% interval, fractions in 0..1."""
+        return wilson(self.correct, self.images)
+
+    @property
+    def dense_accuracy(self) -> Interval:
+        """The dense network's accuracy on the same images."""
+        return wilson(self.dense_correct, self.images)
+
+    @property
+    def change(self) -> Interval:
+        """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
+        only_new, only_old = self.correct - self.both, self.dense_correct - self.both
+        return paired_change(self.both, only_new, only_old, self.images - self.both - only_new - only_old)
+
+
+def measure(
+    prunable: Prunable, plan: Plan, settings: Settings = Settings(), first_figure: bool = True
+) -> Iterator[Figure | None]:
+    """Measure a plan, one batch of work between two yields; stop iterating to cancel.
+
+    Yields None while there is nothing new to show, figures otherwise: with `first_figure` a provisional
+    one early, then running ones, and last the exact one. The dense network is never recalibrated, and
+    neither is a plan that prunes nothing.
+
+    Raises FpgmError for a network without trained weights, a plan that does not fit, a data set that is
+    not here, or a device that is not there; all before the first yield.
+    """
+    if not prunable.loaded.trained:
+        raise FpgmError(f"cannot evaluate: {prunable.loaded.notice}")
+    prunable.check(plan)
+    info = prunable.loaded.info
+    images = load_images(info.dataset, settings.split, settings.data_root)
+    images = images if settings.images is None else images.first(settings.images)
+    masks = prunable.keep_masks(plan)
+    needed = settings.recalibrated and not all(bool(mask.all()) for mask in masks.values())
+    training = load_images(info.dataset, "train", settings.data_root) if needed else None
+    runner = _Runner.create(prunable, settings)
+    return _measure(runner, plan, images, training, first_figure)
+
+
+def _measure(
+    runner: _Runner, plan: Plan, images: ImageSet, training: ImageSet | None, first_figure: bool
+) -> Iterator[Figure | None]:
+    network = runner.prepare(runner.prunable.narrow(plan))
+    seen, first_due = 0, first_figure and len(images) > FIRST_FIGURE_IMAGES
+    if training is not None and norms_of(network):
+        for seen in recalibrate(network, runner.resident(training.first(min(IMAGES, len(training))))):
+            if first_due and seen >= FIRST_IMAGES:
+                first_due = False
+                yield from runner.stream(network, images.first(FIRST_FIGURE_IMAGES), seen, "provisional")
+            else:
+                yield None
+    yield from runner.stream(network, images, seen, "measuring")
+
+
+def evaluate(prunable: Prunable, plan: Plan, settings: Settings = Settings()) -> Figure:
+    """The exact figure of a plan, without the provisional one. Raises FpgmError as `measure` does."""
+    for figure in measure(prunable, plan, settings, first_figure=False):
+        last = figure
+    assert last is not None
+    return last
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """One network on one device in one precision, with a clock."""
+
+    prunable: Prunable
+    device: torch.device
+    dtype: torch.dtype
+    start: float
+
+    @classmethod
+    def create(cls, prunable: Prunable, settings: Settings) -> _Runner:
+        device = choose_device(settings.device)
+        return cls(prunable, device, choose_precision(settings.precision, device), time.perf_counter())
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """A view's tensors moved to the device, convolutions in channels_last; the view is changed in place."""
+        return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def resident(self, images: ImageSet) -> ImageSet:
+        return _RESIDENT.get(images, self.device)
+
+    def stream(self, network: nn.Module, images: ImageSet, recalibrated_on: int, state: str) -> Iterator[Figure | None]:
+        """Classify `images` batch by batch; a running figure after each, marked `state`, the last one "exact".
+
+        A provisional stream gives one figure, at its end.
+        """
+        network = folded_module(network, self.prunable.flow)
+        resident, size = self.resident(images), BATCH[self.device.type]
+        hits = _dense_hits(self.prunable.loaded.fingerprint, resident, self)
+        counts = torch.zeros(3, dtype=torch.long, device=self.device)  # no synchronisation until they are read
+        for begin in range(0, len(images), size):
+            end = min(begin + size, len(images))
+            right = self.hits(network, resident, begin, end)
+            dense = hits.upto(end)[begin:end]
+            counts += torch.stack([right.sum(), dense.sum(), (right & dense).sum()])
+            last = end == len(images)
+            if state == "provisional" and not last:
+                yield None
+                continue
+            correct, dense_correct, both = counts.tolist()
+            yield Figure(
+                "exact" if last and state == "measuring" else state,
+                correct,
+                dense_correct,
+                both,
+                end,
+                len(images),
+                recalibrated_on,
+                self.device.type,
+                str(self.dtype).removeprefix("torch."),
+                time.perf_counter() - self.start,
+            )
+
+    def hits(self, network: nn.Module, images: ImageSet, begin: int, end: int) -> Tensor:
+        """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
+        low = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
+            logits = network(images.normalised(begin, end))
+        return logits.argmax(1) == images.labels[begin:end]
+
+
+class _DenseHits:
+    """Which images of a split the dense network classifies rightly, found as far as asked."""
+
+    def __init__(self, images: ImageSet, runner: _Runner) -> None:
+        self._images = images
+        self._runner = runner
+        self._network = folded_module(
+            runner.prepare(runner.prunable.narrow(runner.prunable.plan())), runner.prunable.flow
+        )
+        self._known = torch.zeros(0, dtype=torch.bool, device=runner.device)
+        self._lock = threading.Lock()
+
+    def upto(self, count: int) -> Tensor:
+        """Bool (at least `count`,)."""
+        with self._lock:
+            while len(self._known) < count:
+                begin = len(self._known)
+                end = min(begin + BATCH[self._runner.device.type], len(self._images))
+                self._known = torch.cat([self._known, self._runner.hits(self._network, self._images, begin, end)])
+            return self._known
+
+
+class _Resident:
+    """Image sets on their device, a few at a time, shared by every measurement."""
+
+    def __init__(self, limit: int = 8) -> None:
+        self._limit = limit
+        self._sets: OrderedDict[tuple[int, str], tuple[ImageSet, ImageSet]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, images: ImageSet, device: torch.device) -> ImageSet:
+        """`images` on `device`; a first part of a set shares the storage of the set."""
+        if images.pixels.device == device:
+            return images
+        key = (images.pixels.data_ptr(), str(device))
+        with self._lock:
+            if key not in self._sets or len(self._sets[key][0]) < len(images):
+                self._sets[key] = (images, images.to(device))
+            self._sets.move_to_end(key)
+            while len(self._sets) > self._limit:
+                self._sets.popitem(last=False)
+            return self._sets[key][1].first(len(images))
+
+
+_RESIDENT = _Resident()
+_DENSE: OrderedDict[tuple[object, ...], _DenseHits] = OrderedDict()
+_DENSE_LIMIT = 16
+_DENSE_LOCK = threading.Lock()
+
+
+def _dense_hits(fingerprint: str, images: ImageSet, runner: _Runner) -> _DenseHits:
+    key = (fingerprint, images.pixels.data_ptr(), len(images), str(runner.device), str(runner.dtype))
+    with _DENSE_LOCK:
+        if key not in _DENSE:
+            _DENSE[key] = _DenseHits(images, runner)
+        _DENSE.move_to_end(key)
+        while len(_DENSE) > _DENSE_LIMIT:
+            _DENSE.popitem(last=False)
+        return _DENSE[key]

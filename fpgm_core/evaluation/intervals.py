@@ -1,0 +1,64 @@
+"""Confidence intervals for accuracies and for changes measured on the same images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value with its 95% confidence limits."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def wilson(correct: int, images: int) -> Interval:
+    """Wilson's score interval (1927) for an accuracy of `correct` out of `images`, fractions in 0..1.
+
+    For the first n images of a split it covers the whole split's accuracy too, a little generously:
+    the split is part of what the images were drawn from.
+    """
+    p, z2 = correct / images, Z95 * Z95
+    centre = (p + z2 / (2 * images)) / (1 + z2 / images)
+    half = Z95 / (1 + z2 / images) * math.sqrt(p * (1 - p) / images + z2 / (4 * images * images))
+    return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+
+
+def paired_change(both: int, only_new: int, only_old: int, neither: int) -> Interval:
+    """The change of accuracy, new minus old, on the same images, with Newcombe's interval for paired proportions.
+
+    The arguments count images that both networks classify rightly, only the new one, only the old one,
+    and neither. Method 10 of Newcombe, Statistics in Medicine 17 (1998): Wilson's limits of the two
+    accuracies, combined with their correlation.
+    """
+    n = both + only_new + only_old + neither
+    new, old = wilson(both + only_new, n), wilson(both + only_old, n)
+    phi = _correlation(both, only_new, only_old, neither, n)
+    change = new.value - old.value
+
+    def reach(first: float, second: float) -> float:
+        return math.sqrt(max(0.0, first * first - 2 * phi * first * second + second * second))
+
+    low = change - reach(new.value - new.low, old.high - old.value)
+    high = change + reach(new.high - new.value, old.value - old.low)
+    return Interval(change, max(-1.0, low), min(1.0, high))
+
+
+def _correlation(both: int, only_new: int, only_old: int, neither: int, n: int) -> float:
+    margins = (both + only_new) * (only_old + neither) * (both + only_old) * (only_new + neither)
+    if margins == 0:
+        return 0.0
+    product: float = both * neither - only_new * only_old
+    if product > 0:
+        product = max(product - n / 2, 0)
+    return product / math.sqrt(margins)

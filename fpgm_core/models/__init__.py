@@ -1,0 +1,16 @@
+"""Networks: the registry, checkpoints, fingerprints."""
+
+from fpgm_core.models.checkpoints import fingerprint, load_state, read_checkpoint
+from fpgm_core.models.registry import LoadedModel, ModelInfo, cifar_models, get_model_info, list_models, load_model
+
+__all__ = [
+    "LoadedModel",
+    "ModelInfo",
+    "cifar_models",
+    "fingerprint",
+    "get_model_info",
+    "list_models",
+    "load_model",
+    "load_state",
+    "read_checkpoint",
+]

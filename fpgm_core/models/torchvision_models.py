@@ -1,0 +1,100 @@
+"""torchvision's classification networks, through torchvision's own registry."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.error import URLError
+
+import torch
+from torch import nn
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.torchvision_shim import import_torchvision
+
+
+def _models() -> Any:
+    return import_torchvision("torchvision.models")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of every classification network, in torchvision's order."""
+    models = _models()
+    return tuple(models.list_models(module=models))
+
+
+def family(name: str) -> str:
+    """The first letters of a network's name: "resnet" of "resnet50", "mobilenet" of "mobilenet_v2"."""
+    match = re.match(r"(wide_resnet|[a-z]+)", name)
+    return match.group(1) if match else name
+
+
+def input_shape(name: str) -> tuple[int, int, int]:
+    """(channels, height, width) its weights were trained on: 224 x 224, 299 for Inception."""
+    side = 299 if name == "inception_v3" else 224
+    return (3, side, side)
+
+
+def _checkpoint(weights: Any) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+
+
+def is_downloaded(name: str) -> bool:
+    """Whether torchvision's default checkpoint of this network already lies in its cache."""
+    weights = _models().get_model_weights(name)
+    return _checkpoint(weights.DEFAULT).exists()
+
+
+def build(name: str, weights: str | None) -> nn.Module:
+    """Build a network, with torchvision's weights of that name or with random ones for None.
+
+    Raises FpgmError for unknown weights, and where they can neither be found nor downloaded: the
+    message names the file and the place to put it.
+    """
+    models = _models()
+    chosen = None if weights is None else _weights(name, weights)
+    # Auxiliary heads exist only for training, and their slow initialisation serves nobody here.
+    extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") and not chosen else {}
+    try:
+        with contextlib.redirect_stdout(_WithoutAnnouncement(sys.stderr)):
+            return models.get_model(name, weights=chosen, **extra)
+    except (URLError, OSError, RuntimeError) as error:
+        if chosen is None:
+            raise
+        path = _checkpoint(chosen)
+        raise FpgmError(
+            f"cannot load {chosen} of {name} ({error}); download {chosen.url} and place it at {path}"
+        ) from error
+
+
+class _WithoutAnnouncement:
+    """A stream that swallows the line with which torch.hub announces a download on stdout.
+
+    stdout belongs to results, and a download that fails must leave one clear line, the error's. Progress,
+    on stderr, is not touched.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Pass `text` on, unless it is the announcement."""
+        return len(text) if text.startswith("Downloading: ") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _weights(name: str, weights: str) -> Any:
+    available = _models().get_model_weights(name)
+    entry = getattr(available, weights.removeprefix(f"{available.__name__}."), None)
+    if entry is None:
+        raise FpgmError(
+            f"{name} has no weights {weights!r}; torchvision offers DEFAULT, {', '.join(w.name for w in available)}"
+        )
+    return entry

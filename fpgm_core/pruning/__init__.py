@@ -1,0 +1,35 @@
+"""Removing filters: channel flow, units, plans, masked networks, cost."""
+
+from fpgm_core.pruning.cost import Cost, LayerCost, closed_form_cut, count_cost, live_sources
+from fpgm_core.pruning.flow import Flow, Norm, Site, trace_flow
+from fpgm_core.pruning.masking import masked_module, masked_tensors, overlay
+from fpgm_core.pruning.narrow import folded_module, narrow_module
+from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
+from fpgm_core.pruning.prunable import Prunable
+from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
+
+__all__ = [
+    "COUPLINGS",
+    "FORMAT_VERSION",
+    "Cost",
+    "Coupling",
+    "Flow",
+    "LayerCost",
+    "Norm",
+    "Plan",
+    "Prunable",
+    "Site",
+    "Unit",
+    "closed_form_cut",
+    "count_cost",
+    "folded_module",
+    "get_coupling",
+    "live_sources",
+    "masked_module",
+    "masked_tensors",
+    "narrow_module",
+    "overlay",
+    "refusals",
+    "trace_flow",
+    "units",
+]

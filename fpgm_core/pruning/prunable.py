@@ -1,0 +1,171 @@
+"""A loaded network together with what pruning it needs: its flow, its units, its scores."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.filters import Layer, Options, dense_layers, get_criterion, select, unit_scores, weights_of
+from fpgm_core.models import LoadedModel, load_model
+from fpgm_core.pruning.cost import Cost, count_cost
+from fpgm_core.pruning.flow import Flow, trace_flow
+from fpgm_core.pruning.masking import masked_module
+from fpgm_core.pruning.narrow import narrow_module
+from fpgm_core.pruning.plan import Plan
+from fpgm_core.pruning.units import Unit, refusals, units
+
+
+class Prunable:
+    """One network, ready to be pruned under any plan: shared between threads, never changed in place.
+
+    What it computes more than once (scores, masks) it remembers, in bounded memory.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self._memory = _Memory(8192)
+
+    @classmethod
+    def load(cls, name: str, weights: Any = None) -> Prunable:
+        """Load a network by its registry name; `weights` as in `models.load_model`."""
+        return cls(load_model(name, weights))
+
+    @property
+    def module(self) -> nn.Module:
+        """The dense network."""
+        return self.loaded.module
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The channel-flow graph. Raises FpgmError where the network cannot be traced."""
+        return trace_flow(self.module, self.loaded.info.input_shape)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every convolution, in forward order."""
+        return dense_layers(self.module, self.loaded.info.input_shape)
+
+    @cached_property
+    def dense_cost(self) -> Cost:
+        """The cost of the dense network."""
+        return count_cost(self.flow, {})
+
+    def units(self, coupling: str) -> tuple[Unit, ...]:
+        """The units under a coupling, in forward order."""
+        return self._memory(("units", coupling), lambda: units(self.flow, coupling))
+
+    def refusals(self, coupling: str) -> Mapping[str, str]:
+        """The convolutions a coupling leaves whole, with the reason."""
+        return self._memory(("refusals", coupling), lambda: refusals(self.flow, coupling))
+
+    def unit_of(self, layer: str, coupling: str) -> Unit | None:
+        """The unit that moves a layer, or None where the coupling leaves it whole."""
+        return next((unit for unit in self.units(coupling) if layer in unit.members), None)
+
+    def plan(self, rate: float | Mapping[str, float] = 0.0, **fields: Any) -> Plan:
+        """A plan for this network: one rate for all units, or a rate by unit name.
+
+        `fields` are the plan's others: criterion, coupling, options, locked_in, locked_out.
+        """
+        plan = Plan(self.loaded.info.name, self.loaded.fingerprint, **fields)
+        if not isinstance(rate, Mapping):
+            rate = {unit.name: rate for unit in self.units(plan.coupling)}
+        plan = plan.with_rates(rate)
+        self.check(plan)
+        return plan
+
+    def check(self, plan: Plan) -> None:
+        """Raise FpgmError where a plan is for another network, other weights, or names unknown units."""
+        if plan.model != self.loaded.info.name:
+            raise FpgmError(f"the plan is for {plan.model}, not {self.loaded.info.name}; open that model")
+        if plan.fingerprint != self.loaded.fingerprint:
+            raise FpgmError(
+                f"the plan was made for other weights of {plan.model} (fingerprint {plan.fingerprint[:12]}, these "
+                f"are {self.loaded.fingerprint[:12]}); load the weights it was made for, or make a new plan"
+            )
+        plan.check_units(unit.name for unit in self.units(plan.coupling))
+
+    def scores(self, unit: Unit, criterion: str, options: Options = Options(), stage: int = -1) -> np.ndarray:
+        """One score a filter of a unit, float64 (N,), higher = more important: of the criterion's last stage."""
+        record = get_criterion(criterion)
+        score = record.stages[stage][0]
+        read = tuple(getattr(options, name) for name in record.options)
+        return self._memory(
+            ("scores", unit.name, unit.members, criterion, read, stage),
+            lambda: unit_scores(score, self._weights(unit), options),
+        )
+
+    def _weights(self, unit: Unit) -> dict[str, Any]:
+        return {member: weights_of(self.module, member) for member in unit.members}
+
+    def keep_mask(self, plan: Plan, unit: Unit) -> np.ndarray:
+        """Which filters of a unit a plan keeps, bool (N,)."""
+        criterion = get_criterion(plan.criterion)
+        rate, options = plan.rate(unit.name), plan.options
+        locked_in, locked_out = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
+        read = tuple(getattr(options, name) for name in criterion.options)
+        counts = criterion.counts(unit.size, rate, options)
+        return self._memory(
+            ("mask", unit.name, unit.members, plan.criterion, read, counts, locked_in, locked_out),
+            lambda: select(
+                criterion,
+                self._weights(unit),
+                rate,
+                options,
+                locked_in,
+                locked_out,
+                self.scores(unit, plan.criterion, options, stage=0),
+            ),
+        )
+
+    def keep_masks(self, plan: Plan) -> dict[str, np.ndarray]:
+        """The keep mask, bool (N,), of every layer of every unit. Raises FpgmError for a plan that does not fit."""
+        self.check(plan)
+        return {
+            member: mask
+            for unit in self.units(plan.coupling)
+            for mask in (self.keep_mask(plan, unit),)
+            for member in unit.members
+        }
+
+    def cost(self, plan: Plan) -> Cost:
+        """MACs and parameters, by layer and in total, exact under the plan's masks."""
+        return count_cost(self.flow, self.keep_masks(plan))
+
+    def masked(self, plan: Plan) -> nn.Module:
+        """The masked network: removed channels are exactly zero; the dense one is not touched."""
+        return masked_module(self.module, self.flow, self.keep_masks(plan))
+
+    def narrow(self, plan: Plan) -> nn.Module:
+        """What `masked` computes, without the arithmetic of removed filters: the form that is measured."""
+        return narrow_module(self.module, self.flow, self.keep_masks(plan))
+
+
+class _Memory:
+    """A bounded, thread-safe memory of computed values, least recently used out first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = compute()  # outside the lock: two threads may both compute it, to the same result
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._limit:
+                self._values.popitem(last=False)
+        return value
