@@ -25,6 +25,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.chmod(temporary, 0o644)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()

@@ -1,1 +1,25 @@
-"""figures"""
+"""Pictures: data in, plotly figures out. The only room that knows plotly."""
+
+from fpgm_core.figures.kernels import kernels_figure, tile
+from fpgm_core.figures.layer import (
+    FilterStates,
+    cut_line,
+    map_figure,
+    norms_figure,
+    radial_figure,
+    scores_figure,
+)
+from fpgm_core.figures.trace import TracePoint, trace_figure
+
+__all__ = [
+    "FilterStates",
+    "TracePoint",
+    "cut_line",
+    "kernels_figure",
+    "map_figure",
+    "norms_figure",
+    "radial_figure",
+    "scores_figure",
+    "tile",
+    "trace_figure",
+]

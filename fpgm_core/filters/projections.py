@@ -105,7 +105,10 @@ def umap(filters: Tensor, seed: int = UMAP_SEED) -> Projection:
 
 def _umap_class() -> Any:
     # Imported here only: the first import in a process compiles for many seconds.
-    from umap import UMAP
+    with warnings.catch_warnings():
+        # umap warns at import that TensorFlow is missing; nothing here needs it.
+        warnings.simplefilter("ignore", ImportWarning)
+        from umap import UMAP
 
     return UMAP
 

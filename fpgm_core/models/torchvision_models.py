@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import re
 import sys
 from functools import cache
@@ -63,7 +64,7 @@ def build(name: str, weights: str | None) -> nn.Module:
     try:
         with contextlib.redirect_stdout(_WithoutAnnouncement(sys.stderr)):
             return models.get_model(name, weights=chosen, **extra)
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if chosen is None:
             raise
         path = _checkpoint(chosen)
@@ -92,7 +93,7 @@ class _WithoutAnnouncement:
 
 def _weights(name: str, weights: str) -> Any:
     available = _models().get_model_weights(name)
-    entry = getattr(available, weights.removeprefix(f"{available.__name__}."), None)
+    entry = available.__members__.get(weights.removeprefix(f"{available.__name__}."))
     if entry is None:
         raise FpgmError(
             f"{name} has no weights {weights!r}; torchvision offers DEFAULT, {', '.join(w.name for w in available)}"

@@ -5,18 +5,21 @@ from fpgm_core.pruning.flow import Flow, Norm, Site, trace_flow
 from fpgm_core.pruning.masking import masked_module, masked_tensors, overlay
 from fpgm_core.pruning.narrow import folded_module, narrow_module
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
+from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
 from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
 
 __all__ = [
     "COUPLINGS",
     "FORMAT_VERSION",
+    "PRESETS",
     "Cost",
     "Coupling",
     "Flow",
     "LayerCost",
     "Norm",
     "Plan",
+    "Preset",
     "Prunable",
     "Site",
     "Unit",
@@ -30,6 +33,8 @@ __all__ = [
     "narrow_module",
     "overlay",
     "refusals",
+    "stage_of",
+    "stages",
     "trace_flow",
     "units",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,7 @@ class _Builder:
     joined: dict[str, str] = field(default_factory=dict)
     tied: list[tuple[str, str]] = field(default_factory=list)
     observed: list[np.ndarray] = field(default_factory=list)
+    again: set[str] = field(default_factory=set)  # modules that run more than once
 
     def items(self) -> list[Site | Norm]:
         """The sites and norms met so far."""
@@ -115,7 +116,7 @@ class _Builder:
         observed = np.unique(np.concatenate([sources.ravel() for sources in self.observed]))
         return Flow(
             tuple(self.sites),
-            tuple(self.norms),
+            tuple(replace(norm, after=None) if {norm.name, norm.after} & self.again else norm for norm in self.norms),
             len(self.owner),
             observed[observed > ALWAYS],
             self.fixed,
@@ -141,7 +142,8 @@ class _Builder:
 def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
     """Trace a network in eval mode for images of `input_shape` (channels, height, width).
 
-    Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data).
+    Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data), or where it
+    does not run on such images.
     """
     try:
         graph = torch.fx.symbolic_trace(module)
@@ -151,17 +153,25 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
             "followed; remove control flow that depends on the data from its forward"
         ) from error
     graph = copy.deepcopy(graph).to("meta").eval()  # shapes are all that is needed: no memory, no time
-    with torch.no_grad():
-        ShapeProp(graph).propagate(torch.empty(1, *input_shape, device="meta"))
+    try:
+        with torch.no_grad():
+            ShapeProp(graph).propagate(torch.empty(1, *input_shape, device="meta"))
+    except Exception as error:
+        raise FpgmError(
+            f"this network does not run on images of {input_shape} without data ({str(error).splitlines()[0]}); "
+            "check the shape, and remove what reads values, such as item(), from its forward"
+        ) from error
     builder = _Builder(dict(graph.named_modules()))
     values: dict[torch.fx.Node, Any] = {}
     for node in graph.graph.nodes:
         values[node] = _visit(builder, node, values)
+        if node.target in (operator.iadd, "add_"):  # whoever reads the first operand later reads the sum
+            values[node.args[0]] = values[node]
     return builder.flow(module)
 
 
 def _channels(node: torch.fx.Node) -> int:
-    shape = node.meta["tensor_meta"].shape
+    shape = getattr(node.meta["tensor_meta"], "shape", ())  # several tensors, from chunk, have none
     return int(shape[1]) if len(shape) > 1 else 1
 
 
@@ -173,9 +183,9 @@ def _visit(builder: _Builder, node: torch.fx.Node, values: dict[torch.fx.Node, A
         for value in inputs:
             builder.fix(value.sources, "its filters are the network's outputs")
         return None
-    if "tensor_meta" not in node.meta or not hasattr(node.meta["tensor_meta"], "shape"):
+    if "tensor_meta" not in node.meta:
         return None  # a size or another number: no channels
-    rule = _rule(builder, node)
+    rule = _rule(builder, node) if hasattr(node.meta["tensor_meta"], "shape") else None
     value = rule(builder, node, inputs) if rule else None
     return value if value is not None else _opaque(builder, node, inputs)
 
@@ -192,7 +202,9 @@ def _opaque(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Va
 
 def _inner_layers(builder: _Builder, target: str) -> list[str]:
     return [
-        name for name, module in builder.modules.items() if name.startswith(target) and isinstance(module, nn.Conv2d)
+        name
+        for name, module in builder.modules.items()
+        if f"{name}.".startswith(f"{target}.") and isinstance(module, nn.Conv2d)
     ]
 
 
@@ -220,7 +232,7 @@ def _add(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Value
 
 def _cat(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Value | None:
     dimension = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    parts = node.args[0]
+    parts = node.args[0] if node.args else None
     if dimension not in (1, -3) or not isinstance(parts, (list, tuple)) or len(parts) != len(inputs):
         return None
     depth = max(len(value.sources) for value in inputs)
@@ -233,8 +245,8 @@ def _cat(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Value
 def _flatten(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Value | None:
     """Channels become features: each is repeated H * W times."""
     shape = node.meta["tensor_meta"].shape
-    if len(inputs) != 1 or len(shape) != 2 or shape[1] % inputs[0].sources.shape[1]:
-        return None
+    if len(inputs) != 1 or len(shape) != 2 or shape[0] != 1 or shape[1] % inputs[0].sources.shape[1]:
+        return None  # the trace brings one image: more rows are positions, not images
     return _Value(np.repeat(inputs[0].sources, shape[1] // inputs[0].sources.shape[1], axis=1))
 
 
@@ -247,6 +259,10 @@ def _pad(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Value
     before, after = (amounts[4], amounts[5]) if len(amounts) >= 6 else (0, 0)
     if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < 0 or len(amounts) > 6:
         return None
+    if len(node.meta["tensor_meta"].shape) != 4:
+        return None
+    if before or after:
+        builder.join(inputs[0].sources, f"its channels are padded ({node.name})")
     return _Value(np.pad(inputs[0].sources, ((0, 0), (before, after)), constant_values=NEVER))
 
 
@@ -298,7 +314,7 @@ def _linear(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Va
     linear = builder.modules[name]
     assert isinstance(linear, nn.Linear)
     shape = node.meta["tensor_meta"].shape
-    followed = len(shape) == 2 and not _runs_again(builder, name)
+    followed = not _runs_again(builder, name) and len(shape) == 2
     reads = inputs[0].sources if followed else np.full((1, linear.in_features), ALWAYS)
     rows = int(np.prod(shape[1:-1]))  # how many vectors an image brings: tokens, where there are any
     builder.sites.append(Site(name, False, linear.out_features, reads, 1, 1, rows, linear.bias is not None, -1))
@@ -311,8 +327,11 @@ def _norm(builder: _Builder, node: torch.fx.Node, inputs: list[_Value]) -> _Valu
     assert isinstance(norm, nn.BatchNorm2d)
     if _runs_again(builder, name):
         return None
-    builder.norms.append(Norm(name, inputs[0].sources, bool(norm.affine), _sole_conv(builder, node)))
-    return inputs[0]
+    sources = inputs[0].sources
+    sources = np.where((sources == NEVER).all(0), ALWAYS, sources)  # of zeros a norm makes a constant
+    after = _sole_conv(builder, node) if norm.track_running_stats else None
+    builder.norms.append(Norm(name, sources, bool(norm.affine), after))
+    return _Value(sources)
 
 
 def _sole_conv(builder: _Builder, node: torch.fx.Node) -> str | None:
@@ -333,8 +352,11 @@ def _runs_again(builder: _Builder, name: str) -> bool:
     before = [item for item in builder.items() if item.name == name]
     for item in before:
         reason = f"{name} runs more than once in a forward pass"
+        builder.again.add(name)
         builder.fix(item.reads, reason)
         builder.fixed.setdefault(name, reason)
+        if isinstance(item, Site) and item.first >= 0:
+            builder.fix(np.arange(item.first, item.first + item.outputs), reason)
     return bool(before)
 
 

@@ -19,11 +19,16 @@ def overlay(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     Every submodule object is new, every tensor not named is shared, and norm buffers are copied, so the
     view can be moved, switched to training mode or recalibrated without touching the original.
     """
-    return _overlay(module, tensors, "")
+    return _overlay(module, tensors, "", {})
 
 
-def _overlay(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> nn.Module:
-    view = copy.copy(module)
+def _overlay(
+    module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, seen: dict[nn.Module, nn.Module]
+) -> nn.Module:
+    if module in seen:  # one module under two names, of which torch.fx uses the first
+        return seen[module]
+    view = seen[module] = copy.copy(module)
+    view.__dict__.update({name: hooks.copy() for name, hooks in vars(module).items() if name.endswith("_hooks")})
     view.__dict__["_parameters"] = {
         # A new Parameter even where the tensor is shared: Module.to() rewrites Parameter.data in place.
         name: None if p is None else nn.Parameter(tensors.get(prefix + name, p.detach()), requires_grad=False)
@@ -33,7 +38,7 @@ def _overlay(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> n
         name: None if b is None else tensors.get(prefix + name, b).clone() for name, b in module._buffers.items()
     }
     view.__dict__["_modules"] = {
-        name: None if child is None else _overlay(child, tensors, f"{prefix}{name}.")
+        name: None if child is None else _overlay(child, tensors, f"{prefix}{name}.", seen)
         for name, child in module._modules.items()
     }
     return view
@@ -47,7 +52,7 @@ def masked_tensors(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.nd
     a channel that no kept filter writes.
     """
     live = live_sources(flow, keep_masks)
-    state = dict(module.named_parameters()) | dict(module.named_buffers())
+    state = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     changed: dict[str, Tensor] = {}
     for site in flow.sites:
         weight = _mask_weight(site, state[f"{site.name}.weight"], live)

@@ -24,7 +24,7 @@ def narrow_module(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.nda
     """
     live = live_sources(flow, keep_masks)
     tensors = masked_tensors(module, flow, keep_masks)
-    state = dict(module.named_parameters()) | dict(module.named_buffers())
+    state = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     free = _free_convs(flow)
     widths = {name: _kept_channels(live[filters]) for name, filters in free.items()}
 
@@ -51,8 +51,8 @@ def narrow_module(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.nda
 
 
 def _kept_channels(live: np.ndarray) -> np.ndarray:
-    """The live channels, with as many dead ones as fill the last vector."""
-    wanted = min(len(live), -(-int(live.sum()) // _LANES) * _LANES)
+    """The live channels, with as many dead ones as fill the last vector; never none."""
+    wanted = min(len(live), -(-max(1, int(live.sum())) // _LANES) * _LANES)
     order = np.argsort(~live, kind="stable")  # the live ones first
     return np.sort(order[:wanted])
 

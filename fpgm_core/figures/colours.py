@@ -1,0 +1,13 @@
+"""One meaning, one colour, one shape, everywhere; safe for colour-blind eyes (Okabe and Ito)."""
+
+from __future__ import annotations
+
+KEPT = "#0072B2"
+PRUNED = "#D55E00"
+MEDIAN = "#CC79A7"
+QUIET = "#8a8f98"
+OUTLINE = "#E69F00"
+
+KEPT_SYMBOL = "circle"
+PRUNED_SYMBOL = "x"
+MEDIAN_SYMBOL = "star"

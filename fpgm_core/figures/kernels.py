@@ -1,0 +1,56 @@
+"""A filter's kernels beside its nearest twin's, on one colour scale a layer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+
+def tile(filter_weights: np.ndarray) -> np.ndarray:
+    """Lay a filter's kernels (C, kH, kW) out on a near-square grid, a NaN line between them."""
+    channels, height, width = filter_weights.shape
+    columns = math.ceil(math.sqrt(channels))
+    rows = math.ceil(channels / columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for index, kernel in enumerate(filter_weights):
+        row, column = divmod(index, columns)
+        top, left = row * (height + 1), column * (width + 1)
+        sheet[top : top + height, left : left + width] = kernel
+    return sheet
+
+
+def kernels_figure(layer_weights: np.ndarray, chosen: int, twin: int | None) -> go.Figure:
+    """Filter `chosen`, its `twin` and their difference, of a layer's weights (N, C, kH, kW).
+
+    One diverging scale around 0, the same for the whole layer, so that pictures of different filters compare.
+    """
+    limit = float(np.abs(layer_weights).max()) or 1.0
+    panels = [(f"filter {chosen}", layer_weights[chosen])]
+    if twin is not None:
+        panels += [
+            (f"nearest: {twin}", layer_weights[twin]),
+            ("difference", layer_weights[chosen] - layer_weights[twin]),
+        ]
+    figure = make_subplots(cols=len(panels), subplot_titles=[title for title, _ in panels], horizontal_spacing=0.03)
+    for column, (title, weights) in enumerate(panels, 1):
+        figure.add_trace(
+            go.Heatmap(
+                z=tile(weights)[::-1].astype(np.float32),
+                zmin=-limit,
+                zmax=limit,
+                colorscale="RdBu",
+                showscale=column == len(panels),
+                colorbar={"thickness": 8, "len": 0.9},
+                hovertemplate=f"{title}: %{{z:.4f}}<extra></extra>",
+            ),
+            1,
+            column,
+        )
+        figure.update_xaxes(visible=False, row=1, col=column)
+        figure.update_yaxes(visible=False, scaleanchor=f"x{column if column > 1 else ''}", row=1, col=column)
+    figure.update_layout(height=210, margin={"l": 0, "r": 0, "t": 24, "b": 0})
+    figure.update_annotations(font_size=12)
+    return figure

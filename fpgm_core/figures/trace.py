@@ -1,0 +1,62 @@
+"""The trace: accuracy against MACs of every plan tried in a sitting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from fpgm_core.evaluation import Interval
+from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """One measured plan: its label, MACs, and exact accuracy with interval (fractions)."""
+
+    label: str
+    macs: int
+    accuracy: Interval
+
+
+def trace_figure(points: Sequence[TracePoint], dense: TracePoint, current: int | None) -> go.Figure:
+    """Accuracy against MACs; `current` is the index of the plan on screen, drawn as a diamond."""
+    value = np.array([p.accuracy.value for p in points]) * 100
+    figure = go.Figure()
+    figure.add_hline(dense.accuracy.value * 100, line={"color": QUIET, "dash": "dot", "width": 1})
+    figure.add_scatter(
+        x=[dense.macs / 1e6], y=[dense.accuracy.value * 100], mode="markers", name="dense",
+        marker={"color": QUIET, "symbol": "square", "size": 10},
+        hovertemplate="dense<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[p.macs / 1e6 for p in points],
+        y=value,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": np.array([p.accuracy.high for p in points]) * 100 - value,
+            "arrayminus": value - np.array([p.accuracy.low for p in points]) * 100,
+            "color": QUIET,
+            "thickness": 1,
+            "width": 3,
+        },
+        mode="markers",
+        name="tried",
+        text=[p.label for p in points],
+        customdata=np.arange(len(points)),
+        hovertemplate="%{text}<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
+        marker={
+            "color": [MEDIAN if i == current else KEPT for i in range(len(points))],
+            "symbol": ["diamond" if i == current else "circle" for i in range(len(points))],
+            "size": [14 if i == current else 9 for i in range(len(points))],
+        },
+    )
+    figure.update_layout(
+        height=300, margin={"l": 10, "r": 10, "t": 10, "b": 10}, showlegend=False, clickmode="event+select"
+    )
+    figure.update_xaxes(title="MACs of one image, millions", rangemode="tozero")
+    figure.update_yaxes(title="accuracy on choose, %")
+    return figure

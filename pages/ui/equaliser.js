@@ -1,0 +1,163 @@
+// One bar a unit. The page owns the plan: bars follow the hand at once, numbers come from the server.
+const held = new WeakMap();
+const clamp = (x) => Math.min(1, Math.max(0, Math.round(x * 100) / 100));
+
+export default function ({ data, parentElement, setStateValue }) {
+  const root = parentElement.querySelector(".eq");
+  if (!root || !data) return;
+  let me = held.get(parentElement);
+  if (!me) {
+    me = { seq: Date.now(), rev: null, rates: {}, signature: null, waiting: 0, pending: null, drag: null, hover: null };
+    held.set(parentElement, me);
+  }
+  me.data = data;
+  me.send = (message) => setStateValue("move", message);
+  if (me.rev !== data.rev && !me.drag) {
+    me.rev = data.rev;
+    for (const unit of data.units) me.rates[unit.name] = unit.rate;
+  }
+  const signature = data.units.map((u) => u.name).join("|");
+  if (signature !== me.signature) {
+    me.signature = signature;
+    build(root, me);
+  }
+  paint(root, me);
+  if (me.waiting && data.echo >= me.waiting) {
+    me.waiting = 0;
+    flush(me);
+  }
+  clearInterval(me.tick); // not a timeout: equal data does not run this again
+  if (data.poll) me.tick = setInterval(() => setStateValue("tick", Date.now()), data.poll);
+  return () => {
+    clearInterval(me.tick);
+    held.delete(parentElement);
+  };
+}
+
+// At most one message under way: the next one leaves when the server has answered, with the newest rates.
+function post(me, phase, name) {
+  me.pending = { phase, name };
+  if (phase === "rest") me.waiting = 0;
+  flush(me);
+}
+
+function flush(me) {
+  if (!me.pending || (me.waiting && Date.now() - me.waitedSince < 600)) return;
+  me.seq += 1;
+  me.waiting = me.seq;
+  me.waitedSince = Date.now();
+  const { phase, name } = me.pending;
+  me.pending = null;
+  me.send({ seq: me.seq, rev: me.rev, phase, chosen: name, rates: { ...me.rates } });
+}
+
+function build(root, me) {
+  const bars = root.querySelector(".eq-bars");
+  bars.replaceChildren();
+  let stage = null;
+  for (const unit of me.data.units) {
+    if (stage !== null && unit.stage !== stage) bars.append(element("div", "eq-gap"));
+    stage = unit.stage;
+    bars.append(bar(root, me, unit.name));
+  }
+}
+
+function element(tag, name, parent) {
+  const made = document.createElement(tag);
+  made.className = name;
+  if (parent) parent.append(made);
+  return made;
+}
+
+function bar(root, me, name) {
+  const unit = element("div", "eq-unit");
+  unit.dataset.unit = name;
+  unit.tabIndex = 0;
+  unit.setAttribute("role", "slider");
+  unit.setAttribute("aria-orientation", "vertical");
+  unit.setAttribute("aria-valuemin", "0");
+  unit.setAttribute("aria-valuemax", "100");
+  const track = element("div", "eq-track", unit);
+  element("div", "eq-pruned", track);
+  element("div", "eq-pct", track);
+  element("div", "eq-lock", track);
+  element("i", "", element("div", "eq-share", unit));
+  element("div", "eq-count", unit);
+  element("div", "eq-name", unit);
+
+  const rateAt = (y) => {
+    const box = track.getBoundingClientRect();
+    return clamp((box.bottom - y) / box.height);
+  };
+  unit.onpointerdown = (event) => {
+    unit.setPointerCapture(event.pointerId);
+    unit.focus({ preventScroll: true });
+    me.drag = { name, from: event.clientY, moved: false };
+  };
+  unit.onpointermove = (event) => {
+    if (!me.drag || me.drag.name !== name) return;
+    if (!me.drag.moved && Math.abs(event.clientY - me.drag.from) < 3) return;
+    me.drag.moved = true;
+    me.rates[name] = rateAt(event.clientY);
+    paint(root, me);
+    post(me, "drag", name);
+  };
+  unit.onpointerup = unit.onpointercancel = () => {
+    if (!me.drag) return;
+    me.drag = null;
+    post(me, "rest", name);
+  };
+  unit.onpointerenter = () => { me.hover = name; line(root, me); };
+  unit.onpointerleave = () => { me.hover = null; line(root, me); };
+  unit.onkeydown = (event) => {
+    const steps = { ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1 };
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      post(me, "rest", name);
+    } else if (event.key in steps) {
+      event.preventDefault();
+      me.rates[name] = clamp((me.rates[name] ?? 0) + steps[event.key]);
+      paint(root, me);
+      post(me, "drag", name);
+      clearTimeout(me.settle);
+      me.settle = setTimeout(() => post(me, "rest", name), 250);
+    }
+  };
+  return unit;
+}
+
+function paint(root, me) {
+  const known = new Map(me.data.units.map((u) => [u.name, u]));
+  const roomy = root.clientWidth / Math.max(1, me.data.units.length) > 33;
+  const largest = Math.max(...me.data.units.map((u) => u.share), 1e-9);
+  for (const node of root.querySelectorAll(".eq-unit")) {
+    const unit = known.get(node.dataset.unit);
+    if (!unit) continue;
+    const rate = me.rates[unit.name] ?? 0;
+    const part = (name) => node.querySelector(name);
+    node.classList.toggle("chosen", unit.name === me.data.chosen);
+    part(".eq-pruned").style.height = `${rate * 100}%`;
+    part(".eq-pruned").classList.toggle("zero", rate === 0);
+    part(".eq-pct").textContent = roomy ? `${Math.round(rate * 100)}%` : "";
+    part(".eq-lock").textContent = unit.locks ? "🔒" : "";
+    part(".eq-share i").style.height = `${(unit.share / largest) * 24}px`;
+    part(".eq-count").textContent = roomy ? `${unit.pruned}/${unit.size}` : "";
+    part(".eq-name").textContent = roomy ? unit.label : "";
+    node.setAttribute("aria-label", unit.name);
+    node.setAttribute("aria-valuenow", String(Math.round(rate * 100)));
+    node.setAttribute("aria-valuetext", `${Math.round(rate * 100)}%, ${unit.pruned} of ${unit.size} filters pruned`);
+    node.title = `${unit.name}: ${unit.pruned} of ${unit.size} pruned, ${(unit.share * 100).toFixed(1)}% of the dense MACs`;
+  }
+  line(root, me);
+}
+
+function line(root, me) {
+  const name = me.drag?.name ?? me.hover ?? me.data.chosen;
+  const unit = me.data.units.find((u) => u.name === name);
+  root.querySelector(".eq-told").innerHTML = "";
+  if (!unit) return;
+  const told = root.querySelector(".eq-told");
+  element("b", "", told).textContent = unit.name;
+  told.append(`  prunes ${unit.pruned} of ${unit.size} filters, ${(unit.share * 100).toFixed(1)}% of the dense MACs`);
+  if (unit.members > 1) told.append(`, moves ${unit.members} layers`);
+}

@@ -1,0 +1,160 @@
+"""Measurements in the background: one worker for the device, a fair turn for every session."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+
+import streamlit as st
+
+from fpgm_core import FpgmError, Plan, Prunable, Settings, measure
+from fpgm_core.evaluation import Figure
+from fpgm_core.filters.layouts import compute_layout
+from fpgm_core.filters.projections import Projection
+
+log = logging.getLogger(__name__)
+
+
+def _yield_to_the_page() -> None:
+    """Let pages run before this thread, and the threads it starts: a hand on a bar must not wait for arithmetic."""
+    if hasattr(os, "setpriority"):  # on Linux a thread's own niceness, inherited by torch's pool
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+
+
+class Job:
+    """One measurement: what is known of it so far. Its fields are only written by the worker."""
+
+    def __init__(self, key: Hashable, steps: Iterator[Figure | None]) -> None:
+        self.key = key
+        self.figure: Figure | None = None
+        self.error: str | None = None
+        self.done = False
+        self._steps = steps
+
+    def step(self) -> None:
+        """Do one batch of work. Errors end the job and are kept, in words, for the page."""
+        try:
+            self.figure = next(self._steps) or self.figure
+        except StopIteration:
+            self.done = True
+        except FpgmError as error:
+            self.error, self.done = str(error), True
+        except Exception as error:  # whatever torch raises must end this job, not the worker
+            log.exception("measurement failed")
+            self.error, self.done = f"the measurement failed ({type(error).__name__}: {error})", True
+
+    def close(self) -> None:
+        """Stop for good; what was measured stays readable."""
+        close = getattr(self._steps, "close", None)
+        if close:
+            close()
+
+
+class Engine:
+    """Runs every session's measurements on one worker thread, a batch of each in turn.
+
+    A session has one measurement at a time; asking for another cancels it. Equal requests share one job.
+    """
+
+    def __init__(self, remembered: int = 256) -> None:
+        self._wake = threading.Condition()
+        self._wanted: dict[str, Job] = {}  # session -> its job
+        self._known: OrderedDict[Hashable, Job] = OrderedDict()  # every live or finished job
+        self._remembered = remembered
+        threading.Thread(target=self._work, name="fpgm-measurements", daemon=True).start()
+
+    def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job:
+        """The job that measures `plan`, begun or found. Raises FpgmError where it cannot be measured."""
+        key = (plan.key, settings)
+        with self._wake:
+            job = self._known.get(key)
+            if job is None or job.error:
+                job = Job(key, measure(prunable, plan, settings))
+                self._known[key] = job
+            self._known.move_to_end(key)
+            self._wanted[session] = job
+            self._forget()
+            self._wake.notify()
+            return job
+
+    def cancel(self, session: str) -> None:
+        """The session wants nothing any more: its job stops unless another session wants it too."""
+        with self._wake:
+            self._wanted.pop(session, None)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop unwanted jobs that are not finished, and the oldest finished ones beyond the limit."""
+        wanted = set(map(id, self._wanted.values()))
+        for key, job in list(self._known.items()):
+            surplus = len(self._known) > self._remembered
+            if id(job) not in wanted and (not job.done or surplus):
+                del self._known[key]
+
+    def _next(self, turn: int) -> Job:
+        """The job whose turn it is; those without a first figure go first. Waits where there is none."""
+        with self._wake:
+            while True:
+                active = list({id(job): job for job in self._wanted.values() if not job.done}.values())
+                if active:
+                    waiting = [job for job in active if job.figure is None] or active
+                    return waiting[turn % len(waiting)]
+                self._wake.wait()
+
+    def _work(self) -> None:
+        _yield_to_the_page()
+        turn = 0
+        while True:
+            job = self._next(turn)
+            job.step()
+            if job.done:
+                job.close()
+            turn += 1
+
+
+@st.cache_resource(show_spinner=False)
+def engine() -> Engine:
+    """The process's one engine, shared by every session."""
+    return Engine()
+
+
+class LayoutJobs:
+    """UMAP layouts computed one after another in the background, and kept on disk."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy = threading.Lock()  # numba's compiled UMAP takes one at a time
+        self._state: dict[Hashable, Projection | str | None] = {}
+
+    def request(self, prunable: Prunable, layer: str, seed: int) -> Projection | str | None:
+        """The layout, an error in words, or None while it is being computed."""
+        key = (prunable.loaded.fingerprint, layer, seed)
+        with self._lock:
+            if key in self._state:
+                return self._state[key]
+            if len(self._state) > 512:
+                self._state = {k: v for k, v in self._state.items() if v is None}
+            self._state[key] = None
+        threading.Thread(target=self._compute, args=(key, prunable, layer, seed), daemon=True).start()
+        return None
+
+    def _compute(self, key: Hashable, prunable: Prunable, layer: str, seed: int) -> None:
+        result: Projection | str
+        try:
+            with self._busy:
+                weights = prunable.module.get_submodule(layer).get_parameter("weight")
+                result = compute_layout(prunable.loaded.fingerprint, layer, weights, seed)
+        except Exception as error:  # whatever UMAP raises on odd filters is told on the page
+            log.exception("layout failed")
+            result = f"UMAP failed on this layer ({error})"
+        with self._lock:
+            self._state[key] = result
+
+
+@st.cache_resource(show_spinner=False)
+def layout_jobs() -> LayoutJobs:
+    """The process's layouts in the making."""
+    return LayoutJobs()

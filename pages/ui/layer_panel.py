@@ -1,0 +1,364 @@
+"""The chosen layer: its linked pictures, and the chosen filter beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from fpgm_core import CRITERIA, Options, Prunable
+from fpgm_core.figures import (
+    FilterStates,
+    kernels_figure,
+    map_figure,
+    norms_figure,
+    radial_figure,
+    scores_figure,
+)
+from fpgm_core.filters import (
+    Projection,
+    geometric_median,
+    medoid,
+    overlap,
+    pairwise_distances,
+    pca,
+    radial,
+    select,
+    weights_of,
+)
+from fpgm_core.filters.layouts import known_layout
+from fpgm_core.filters.projections import UMAP_MINIMUM
+from pages.ui.jobs import layout_jobs
+from pages.ui.sitting import Sitting, callback, diagnostics, sitting
+from pages.ui.state import MAPS, VIEWS
+
+_LOCKS = {"free": None, "keep": "in", "prune": "out"}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFacts:
+    """What is true of a layer's N filters whatever the plan: computed once, shared by every session."""
+
+    norms: np.ndarray
+    sums: np.ndarray
+    to_median: np.ndarray
+    distances: np.ndarray
+    medoid: int
+    nearest: int
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def facts(fingerprint: str, layer: str, _network: Prunable) -> LayerFacts:
+    """The exact figures of a layer's filters."""
+    weights = weights_of(_network.module, layer)
+    median = geometric_median(weights)
+    return LayerFacts(
+        CRITERIA["l2_norm"].score(weights).numpy(),
+        CRITERIA["fpgm"].score(weights).numpy(),
+        median.distances.numpy(),
+        pairwise_distances(weights).numpy(),
+        medoid(weights),
+        median.nearest,
+    )
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def exact_projection(fingerprint: str, layer: str, method: str, _network: Prunable) -> Projection:
+    """The PCA or radial picture of a layer."""
+    return {"pca": pca, "radial": radial}[method](weights_of(_network.module, layer))
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def stored_layout(fingerprint: str, layer: str, seed: int, _network: Prunable) -> Projection | None:
+    """The UMAP of a layer where it was computed in an earlier sitting, or ships with the network."""
+    return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
+
+
+def layer_panel(here: Sitting) -> None:
+    """Header, picture and filter of the chosen layer."""
+    network, look = here.network, here.look
+    _header(here)
+    picture, side = st.columns([1.75, 1], gap="medium")
+    states = filter_states(here)
+    known = facts(network.loaded.fingerprint, look.layer, network)
+    with picture:
+        _picture(here, known, states)
+    with side:
+        _filter_panel(here, known, states)
+
+
+def filter_states(here: Sitting) -> FilterStates:
+    """What the plan on screen does with the chosen layer's filters."""
+    plan, network = here.look.plan, here.network
+    unit = network.unit_of(here.look.layer, plan.coupling)
+    if unit is None:
+        size = next(layer.filters for layer in network.layers if layer.name == here.look.layer)
+        return FilterStates(np.ones(size, dtype=bool))
+    locked = (*plan.locked_in.get(unit.name, ()), *plan.locked_out.get(unit.name, ()))
+    return FilterStates(network.keep_mask(plan, unit), locked)
+
+
+def _header(here: Sitting) -> None:
+    network, look = here.network, here.look
+    left, views, told = st.columns([1.3, 1.4, 2.3], vertical_alignment="bottom")
+    st.session_state.layer, st.session_state.view = look.layer, look.view
+    names = [layer.name for layer in network.layers]
+    left.selectbox("Layer", names, key="layer", on_change=callback(_choose_layer))
+    views.segmented_control(
+        "View", VIEWS, key="view", required=True, label_visibility="collapsed", on_change=callback(_choose_view)
+    )
+    layer = next(layer for layer in network.layers if layer.name == look.layer)
+    norms = diagnostics(network.loaded.fingerprint, network)[look.layer]
+    shared = _overlap(here)
+    rho = "undefined" if norms.spearman is None else f"{norms.spearman:.3f}"
+    told.markdown(
+        f"{layer.filters} filters of {' × '.join(map(str, layer.shape[1:]))} · {layer.share:.1%} of the MACs  \n"
+        f"norm and FPGM: rank correlation **{rho}**, pruned sets share "
+        f"**{'–' if shared is None else format(shared, '.0%')}** at this rate  \n"
+        f"norms: spread {norms.spread:.2f}, floor {norms.floor:.2f}"
+    )
+
+
+def _overlap(here: Sitting) -> float | None:
+    unit = here.network.unit_of(here.look.layer, here.look.plan.coupling)
+    if unit is None:
+        return None
+    rate = here.look.plan.rate(unit.name)
+    weights = {here.look.layer: weights_of(here.network.module, here.look.layer)}
+    by_norm, by_distance = (select(CRITERIA[name], weights, rate) for name in ("l2_norm", "fpgm"))
+    return overlap(by_norm, by_distance)
+
+
+def _choose_layer(here: Sitting) -> None:
+    here.change(layer=st.session_state.layer, chosen=None)
+
+
+def _choose_view(here: Sitting) -> None:
+    here.change(view=st.session_state.view)
+
+
+def _picture(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
+    look = here.look
+    if look.view == "Scores":
+        _chart(scores_figure(known.norms, known.sums, states, int((~states.keep).sum())), "norm against g, exact")
+        st.caption("Exact. Left of the vertical line a norm prunes; below the horizontal one FPGM does.")
+    elif look.view == "Map":
+        _map_options(here)
+        _map(here, states)
+    elif look.view == "Radial":
+        projection = exact_projection(here.network.loaded.fingerprint, look.layer, "radial", here.network)
+        _chart(radial_figure(projection, states), "distance of every filter to the geometric median")
+        st.caption("Exact: each filter at its true distance from the geometric median. Angles are PCA's.")
+    else:
+        figures = diagnostics(here.network.loaded.fingerprint, here.network)
+        _chart(norms_figure(known.norms, states, look.layer, figures), "the layer's norms and the two requirements")
+        st.caption("The norm criterion wants a large spread and a floor near 0: the upper left corner on the right.")
+    _data_table(known, states)
+
+
+def _chart(figure: go.Figure, alt: str) -> None:
+    """The picture; clicking a filter chooses it."""
+    st.plotly_chart(
+        figure,
+        key="picture",
+        alt=alt,
+        on_select=callback(_choose_filter),
+        selection_mode="points",
+        config={"displayModeBar": False, "scrollZoom": True},
+    )
+
+
+def _choose_filter(here: Sitting) -> None:
+    points = st.session_state.picture.selection.points
+    data = points[0].get("customdata") if points else None
+    if data is not None:
+        here.change(chosen=first_number(data))
+
+
+def first_number(customdata: Any) -> int:
+    """The first number of a clicked point's customdata: browsers send a list, or a mapping of places."""
+    if isinstance(customdata, dict):
+        customdata = [customdata[key] for key in sorted(customdata, key=int)]
+    return int(customdata[0] if isinstance(customdata, (list, tuple)) else customdata)
+
+
+def _map_options(here: Sitting) -> None:
+    st.session_state.mapping, st.session_state.seed = here.look.mapping, here.look.seed
+    which, seed = st.columns([1, 1], vertical_alignment="center")
+    which.segmented_control(
+        "Map",
+        MAPS,
+        key="mapping",
+        required=True,
+        label_visibility="collapsed",
+        on_change=callback(lambda now: now.change(mapping=st.session_state.mapping)),
+    )
+    if here.look.mapping == "UMAP":
+        seed.selectbox(
+            "Seed",
+            sorted({0, 1, 2, 3, 4, here.look.seed}),
+            key="seed",
+            format_func=lambda value: f"seed {value}",
+            label_visibility="collapsed",
+            on_change=callback(lambda now: now.change(seed=st.session_state.seed)),
+        )
+
+
+def _map(here: Sitting, states: FilterStates) -> None:
+    network, look = here.network, here.look
+    if look.mapping == "UMAP" and len(states.keep) >= UMAP_MINIMUM:
+        known = stored_layout(network.loaded.fingerprint, look.layer, look.seed, network)
+        if known is not None:
+            _drawn_map(known, states)
+        else:
+            _umap_when_ready(network.loaded.fingerprint, states)
+        return
+    if look.mapping == "UMAP":
+        st.info(f"UMAP means nothing under {UMAP_MINIMUM} filters; this is PCA.")
+    _drawn_map(exact_projection(network.loaded.fingerprint, look.layer, "pca", network), states)
+
+
+@st.fragment(run_every=0.5)
+def _umap_when_ready(fingerprint: str, states: FilterStates) -> None:
+    """PCA at once, with progress; UMAP in its place when it is computed."""
+    here = sitting()
+    look = here.look
+    layout = layout_jobs().request(here.network, look.layer, look.seed)
+    if isinstance(layout, Projection):
+        stored_layout.clear(fingerprint, look.layer, look.seed)
+        st.rerun()
+    if isinstance(layout, str):
+        st.warning(f"{layout}; this is PCA.")
+    else:
+        st.info("UMAP is being computed (its first use in a server takes half a minute); until then PCA.", icon="⏳")
+    _drawn_map(exact_projection(fingerprint, look.layer, "pca", here.network), states)
+
+
+def _drawn_map(projection: Projection, states: FilterStates) -> None:
+    _chart(map_figure(projection, states), f"{projection.method.upper()} of the filters with their geometric median")
+    trust = projection.faithfulness
+
+    def told(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}"
+
+    star = "its place is exact (PCA is linear)" if projection.exact_median else "its place is approximate"
+    st.caption(
+        f"Positions are approximate, colours exact. ★ geometric median: {star}. Faithfulness: trustworthiness "
+        f"{told(trust.trustworthiness)}, distances ρ {told(trust.distances)}, to the median ρ {told(trust.to_median)}."
+    )
+
+
+def _data_table(known: LayerFacts, states: FilterStates) -> None:
+    with st.expander("The numbers behind the picture"):
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "filter": np.arange(len(known.norms)),
+                    "state": np.where(states.keep, "kept", "pruned"),
+                    "locked": [index in states.locked for index in range(len(known.norms))],
+                    "L2 norm": known.norms,
+                    "g": known.sums,
+                    "to median": known.to_median,
+                }
+            ),
+            hide_index=True,
+            height=240,
+        )
+
+
+def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
+    look, network = here.look, here.network
+    n = len(states.keep)
+    chosen = known.nearest if look.chosen is None else look.chosen
+    st.session_state.chosen = chosen
+    pick, lock = st.columns([1, 1.4], vertical_alignment="bottom")
+    pick.selectbox("Filter", range(n), key="chosen", on_change=callback(_pick_filter))
+    _lock_control(here, lock, chosen)
+    others = known.distances[chosen].copy()
+    others[chosen] = np.inf
+    twin = int(others.argmin()) if n > 1 else None
+    notes = ["kept" if states.keep[chosen] else "**pruned**"]
+    notes += ["the medoid"] if chosen == known.medoid else []
+    notes += ["nearest to the geometric median"] if chosen == known.nearest else []
+    if twin is not None:
+        notes.append(f"nearest twin {twin}, at {others[twin]:.3f} (mean distance {known.sums[chosen] / (n - 1):.3f})")
+    st.markdown(f"Filter **{chosen}**: {', '.join(notes)}")
+    weights = weights_of(network.module, look.layer).numpy()
+    st.plotly_chart(
+        kernels_figure(weights, chosen, twin),
+        key="kernels",
+        alt=f"kernels of filter {chosen}, of its nearest twin, and their difference",
+        config={"displayModeBar": False},
+    )
+    st.caption(f"Its rank under each criterion, of {n}: 1 is pruned first.")
+    st.dataframe(
+        _ranks(here, chosen),
+        hide_index=True,
+        row_height=30,
+        height="content",
+        column_config={
+            "rank": st.column_config.NumberColumn(width="small"),
+            "of all": st.column_config.ProgressColumn(min_value=0, max_value=1, format=" "),
+        },
+    )
+
+
+def _pick_filter(here: Sitting) -> None:
+    here.change(chosen=int(st.session_state.chosen))
+
+
+def _lock_control(here: Sitting, place: DeltaGenerator, chosen: int) -> None:
+    plan = here.look.plan
+    unit = here.network.unit_of(here.look.layer, plan.coupling)
+    state = "free"
+    if unit is not None:
+        state = "keep" if chosen in plan.locked_in.get(unit.name, ()) else state
+        state = "prune" if chosen in plan.locked_out.get(unit.name, ()) else state
+    st.session_state.lock = state
+    place.segmented_control(
+        "Lock",
+        list(_LOCKS),
+        key="lock",
+        required=True,
+        disabled=unit is None,
+        format_func=lambda name: {"free": "free", "keep": "🔒 keep", "prune": "🔒 prune"}[name],
+        help="Locked filters are kept or pruned whatever their scores; the count stays what the rate says.",
+        on_change=callback(lambda now: _lock(now, chosen)),
+    )
+
+
+def _lock(here: Sitting, chosen: int) -> None:
+    unit = here.network.unit_of(here.look.layer, here.look.plan.coupling)
+    if unit is not None:
+        plan = here.look.plan.with_lock(unit.name, chosen, _LOCKS[st.session_state.lock])
+        here.go(replace(here.look, plan=plan, chosen=chosen))
+
+
+def _ranks(here: Sitting, chosen: int) -> pd.DataFrame:
+    """The filter's rank under each criterion: 1 is pruned first."""
+    ranks = _all_ranks(here.network.loaded.fingerprint, here.look.layer, here.look.plan.options.seed, here.network)
+    n = len(next(iter(ranks.values())))
+    return pd.DataFrame(
+        {
+            "criterion": [CRITERIA[name].title for name in ranks],
+            "rank": [int(rank[chosen]) for rank in ranks.values()],
+            "of all": [rank[chosen] / n for rank in ranks.values()],
+        }
+    )
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def _all_ranks(fingerprint: str, layer: str, seed: int, _network: Prunable) -> dict[str, np.ndarray]:
+    weights = weights_of(_network.module, layer)
+    ranks = {}
+    for name, criterion in CRITERIA.items():
+        if len(criterion.stages) > 1:
+            continue  # what a staged selector prunes first depends on the rate
+        scores = criterion.score(weights, layer, Options(seed=seed)).numpy()
+        ranks[name] = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1
+    return ranks

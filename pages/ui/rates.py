@@ -1,0 +1,193 @@
+"""Choosing rates: the equaliser, its table, presets and the master control."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from fpgm_core import FpgmError
+from fpgm_core.filters import get_criterion
+from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
+from pages.ui.equaliser import Bar, equaliser, read_move
+from pages.ui.sitting import Sitting, callback, sitting
+from pages.ui.top_bar import accuracy_card, macs_card, params_card
+
+KEY = "equaliser"
+POLL_FIRST, POLL_RUNNING = 150, 400  # milliseconds
+ALL = "all units"
+_NO_PRESET = "—"
+
+
+def take_move(here: Sitting) -> bool:
+    """Act on the equaliser's newest message, if it is new; True where the bar has come to rest."""
+    units = here.network.units(here.look.plan.coupling)
+    held = st.session_state.get(KEY) or {}
+    move = read_move(held.get("move"), [unit.name for unit in units])
+    if move is None or move.seq <= here.echo:
+        return False
+    here.echo = move.seq
+    if not move.rest:
+        _drag(here, move.rates)
+        return False
+    look = here.look
+    layer = move.chosen or look.layer
+    chosen = look.chosen if layer == look.layer else None
+    here.go(replace(look, plan=look.plan.with_rates(move.rates), layer=layer, chosen=chosen), by_equaliser=True)
+    return True
+
+
+def _drag(here: Sitting, rates: object) -> None:
+    """Show what the plan under the hand costs; measuring waits until it rests."""
+    here.stop()
+    try:
+        draft = here.look.plan.with_rates(rates)  # type: ignore[arg-type]
+        here.network.cost(draft)
+    except FpgmError as error:
+        here.message = str(error)
+        return
+    here.draft, here.message = draft, None
+
+
+@st.fragment
+def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGenerator) -> None:
+    """The equaliser and the three figures of the top bar: all that moves while a bar is dragged or measured.
+
+    The bars poll for the measurement (they can do so as often as it is worth, a timer of the fragment's
+    cannot). When a bar comes to rest the first figure goes first: the rest of the page is drawn after it.
+    """
+    here = sitting()
+    here.redraw = take_move(here) or here.redraw
+    job = here.job
+    waiting = job is not None and not job.done and job.figure is None
+    if here.has_news() or (here.redraw and not waiting):
+        st.rerun()
+    network, plan = here.network, here.plan
+    cost = network.cost(plan)
+    figure, error = (job.figure, job.error) if job else (None, None)
+    accuracy.html(accuracy_card(figure, error, here.draft is not None, unmeasured(here)))
+    macs.html(macs_card(cost, network.dense_cost))
+    params.html(params_card(cost, network.dense_cost))
+    unit = network.unit_of(here.look.layer, plan.coupling)
+    poll = 0 if job is None or job.done else POLL_FIRST if waiting else POLL_RUNNING
+    equaliser(bars(here), unit.name if unit else None, here.revision, here.echo, poll, KEY)
+
+
+def unmeasured(here: Sitting) -> str | None:
+    """Why no accuracy can be shown, or None."""
+    return None if here.network.loaded.trained else "no trained weights: costs are exact, accuracy is not measured"
+
+
+def bars(here: Sitting) -> list[Bar]:
+    """What the equaliser shows of the plan on screen."""
+    network, plan = here.network, here.plan
+    share = {layer.name: layer.share for layer in network.layers}
+    return [
+        Bar(
+            unit.name,
+            _label(unit),
+            stage_of(unit.name),
+            unit.size,
+            plan.rate(unit.name),
+            _pruned(here, unit),
+            sum(share[member] for member in unit.members),
+            len(unit.members),
+            unit.name in plan.locked_in or unit.name in plan.locked_out,
+        )
+        for unit in network.units(plan.coupling)
+    ]
+
+
+def _label(unit: Unit) -> str:
+    """A unit's name as short as a bar is wide: "3.2.c1" of "layer3.2.conv1"."""
+    return unit.name.removeprefix("layer").replace("conv", "c").replace("features.", "f")
+
+
+def _pruned(here: Sitting, unit: Unit) -> int:
+    return get_criterion(here.plan.criterion).count(unit.size, here.plan.rate(unit.name), here.plan.options)
+
+
+def rate_table(here: Sitting) -> None:
+    """The precise way: rates typed into a table."""
+    rows = bars(here)
+    table = pd.DataFrame(
+        {
+            "unit": [bar.name for bar in rows],
+            "prune %": [round(bar.rate * 100, 2) for bar in rows],
+            "pruned": [f"{bar.pruned} of {bar.size}" for bar in rows],
+            "MACs": [bar.share * 100 for bar in rows],
+        }
+    )
+    # A new key for every plan: an editor that is fed its own output loses edits.
+    key = f"table-{here.look.plan.key[:12]}-{here.revision}"
+    st.data_editor(
+        table,
+        key=key,
+        height=292,
+        hide_index=True,
+        disabled=["unit", "pruned", "MACs"],
+        column_config={
+            "prune %": st.column_config.NumberColumn(min_value=0.0, max_value=100.0, step=0.01, required=True),
+            "MACs": st.column_config.NumberColumn(format="%.1f%%", help="share of the dense MACs"),
+        },
+        on_change=callback(lambda now: _edited(now, key, [bar.name for bar in rows])),
+    )
+
+
+def _edited(here: Sitting, key: str, units: list[str]) -> None:
+    edits = st.session_state[key]["edited_rows"]
+    rates = {units[int(row)]: edit["prune %"] / 100 for row, edit in edits.items() if edit.get("prune %") is not None}
+    try:
+        here.go(replace(here.look, plan=here.look.plan.with_rates(rates)))
+    except FpgmError as error:
+        here.message = str(error)
+
+
+def rate_controls(here: Sitting) -> None:
+    """Presets, and the master control for all units or one stage."""
+    units = here.network.units(here.look.plan.coupling)
+    preset, group, master, rung, refused = st.columns([1.5, 1.1, 2, 1.1, 1.5], vertical_alignment="bottom")
+    st.session_state.preset = _NO_PRESET
+    preset.selectbox(
+        "Preset",
+        [_NO_PRESET, *PRESETS],
+        key="preset",
+        format_func=lambda name: PRESETS[name].title if name in PRESETS else "choose ...",
+        on_change=callback(_apply_preset),
+    )
+    groups = [ALL, *stages(units)]
+    if st.session_state.get("group") not in groups:
+        st.session_state.group = ALL
+    group.selectbox("Master moves", groups, key="group")
+    chosen = [unit.name for unit in units if st.session_state.group in (ALL, stage_of(unit.name))]
+    mean = sum(here.look.plan.rate(name) for name in chosen) / max(1, len(chosen))
+    st.session_state.master = round(mean * 100)
+    master.slider("Master: prune %", 0, 100, key="master", on_change=callback(lambda now: _apply_master(now, chosen)))
+    st.session_state.recalibrated = here.look.recalibrated
+    rung.toggle(
+        "Recalibrated",
+        key="recalibrated",
+        help="Re-estimate the norms' statistics on 2,000 training images before measuring. Off: as is.",
+        on_change=callback(lambda now: now.change(recalibrated=st.session_state.recalibrated)),
+    )
+    whole = here.network.refusals(here.look.plan.coupling)
+    with refused.popover(
+        f"{len(whole)} layers stay whole" if whole else "every layer moves", disabled=not whole, width="stretch"
+    ):
+        st.dataframe(
+            pd.DataFrame({"layer": list(whole), "why it is not pruned": list(whole.values())}), hide_index=True
+        )
+
+
+def _apply_preset(here: Sitting) -> None:
+    if st.session_state.preset in PRESETS:
+        units = here.network.units(here.look.plan.coupling)
+        rates = PRESETS[st.session_state.preset].rates(units)
+        here.go(replace(here.look, plan=here.look.plan.with_rates(rates)))
+
+
+def _apply_master(here: Sitting, units: list[str]) -> None:
+    rate = st.session_state.master / 100
+    here.go(replace(here.look, plan=here.look.plan.with_rates(dict.fromkeys(units, rate))))

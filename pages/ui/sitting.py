@@ -1,0 +1,201 @@
+"""One person's sitting: the history of looks, the draft under the hand, the measurement under way, the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from fpgm_core import FpgmError, Plan, Prunable, Settings
+from fpgm_core.evaluation import Figure
+from fpgm_core.filters import norm_diagnostics, weights_of
+from fpgm_core.filters.diagnostics import NormDiagnostics
+from fpgm_core.pruning import PRESETS, Cost
+from pages.ui.jobs import Job, engine
+from pages.ui.state import History, Look, decode, encode
+
+FIRST_MODEL = "resnet20"
+FIRST_PRESET = "uniform_40%"
+_TRACE_LIMIT = 300
+
+
+@st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
+def prunable(model: str) -> Prunable:
+    """A network of the registry, opened once for every session. Raises FpgmError for one that cannot be."""
+    opened = Prunable.load(model)
+    opened.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
+    return opened
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def diagnostics(fingerprint: str, _network: Prunable) -> dict[str, NormDiagnostics]:
+    """The norm figures of every layer."""
+    return {layer.name: norm_diagnostics(weights_of(_network.module, layer.name)) for layer in _network.layers}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One measured plan of the trace."""
+
+    look: Look
+    cost: Cost
+    figure: Figure
+
+
+class Sitting:
+    """What one browser session holds. Kept in session state; every change goes through `go`."""
+
+    def __init__(self, look: Look) -> None:
+        self.history = History((look,))
+        self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
+        self.echo = 0
+        self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
+        self.draft: Plan | None = None
+        self.message: str | None = None
+        self.job: Job | None = None
+        self.trace: list[Tried] = []
+        context = get_script_run_ctx()
+        self.session = context.session_id if context else "headless"
+
+    @property
+    def look(self) -> Look:
+        """The look on screen."""
+        return self.history.now
+
+    @property
+    def network(self) -> Prunable:
+        """The network on screen."""
+        return prunable(self.look.plan.model)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan whose costs are shown: the draft under the hand, else the look's."""
+        return self.draft or self.look.plan
+
+    def go(self, look: Look, by_equaliser: bool = False) -> None:
+        """Move to a look; one that cannot be is refused with a message, and what was there stays."""
+        self.draft = None
+        try:
+            check(look)
+        except FpgmError as error:
+            self.message = str(error)
+            self.revision += 1  # the bars go back to what is true
+            return
+        if not by_equaliser and look.plan.rates != self.look.plan.rates:
+            self.revision += 1
+        self.message = None
+        self.history = self.history.push(look)
+        self.measure()
+
+    def change(self, **fields: object) -> None:
+        """Move to the look on screen with some fields replaced."""
+        try:
+            self.go(replace(self.look, **fields))  # type: ignore[arg-type]
+        except FpgmError as error:
+            self.message = str(error)
+
+    def step(self, by: int) -> None:
+        """Undo (-1) or redo (+1)."""
+        self.draft = None
+        self.history = self.history.move(by)
+        self.revision += 1
+        self.message = None
+        self.measure()
+
+    def measure(self) -> None:
+        """Ask for the measurement of the look on screen; any other of this session is cancelled."""
+        settings = Settings(recalibrated=self.look.recalibrated)
+        try:
+            self.job = engine().request(self.session, self.network, self.look.plan, settings)
+        except FpgmError:
+            self.stop()  # no trained weights, or no images: the page says so beside the number
+
+    def stop(self) -> None:
+        """Cancel the measurement under way."""
+        engine().cancel(self.session)
+        self.job = None
+
+    def has_news(self) -> bool:
+        """Whether the measurement has ended and the trace does not have it yet."""
+        job = self.job
+        if self.draft is not None or job is None or not job.done or job.figure is None or job.error:
+            return False
+        here = (self.look.plan, self.look.recalibrated)
+        return all((one.look.plan, one.look.recalibrated) != here for one in self.trace)
+
+    def remember(self) -> None:
+        """Put the finished measurement into the trace, once."""
+        if self.has_news() and self.job is not None and self.job.figure is not None:
+            tried = Tried(self.look, self.network.cost(self.look.plan), self.job.figure)
+            self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
+
+
+def check(look: Look) -> None:
+    """Raise FpgmError where a look names a network, unit, layer or filter that is not there, or impossible locks."""
+    network = prunable(look.plan.model)
+    network.keep_masks(look.plan)
+    layer = next((layer for layer in network.layers if layer.name == look.layer), None)
+    if layer is None:
+        raise FpgmError(f"{look.plan.model} has no layer {look.layer!r}; choose one of its convolutions")
+    if look.chosen is not None and not 0 <= look.chosen < layer.filters:
+        raise FpgmError(f"{look.layer} has no filter {look.chosen}; its filters are 0 to {layer.filters - 1}")
+
+
+def first_look(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str = "independent") -> Look:
+    """Where a network is first opened: pruned a little, on the layer where norm and FPGM disagree most."""
+    network = prunable(model)
+    units = network.units(coupling)
+    plan = network.plan(PRESETS[FIRST_PRESET].rates(units), criterion=criterion, coupling=coupling)
+    return Look(plan, _most_disputed(network), view="Scores")
+
+
+def _most_disputed(network: Prunable) -> str:
+    figures = diagnostics(network.loaded.fingerprint, network)
+    known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
+    return min(known, key=lambda name: known[name]) if known else network.layers[0].name
+
+
+def sitting() -> Sitting:
+    """This session's sitting; begun from the link where it carries a look, else from the first one."""
+    if "sitting" not in st.session_state:
+        begun, problem = _from_link(st.query_params.get("s"))
+        st.session_state.sitting = Sitting(begun)
+        st.session_state.sitting.message = problem
+        st.session_state.sitting.measure()
+        close_with_session(st.session_state.sitting.session)
+    return st.session_state.sitting
+
+
+def _from_link(text: str | None) -> tuple[Look, str | None]:
+    if text:
+        try:
+            look = decode(text)
+            check(look)
+            return look, None
+        except FpgmError as error:
+            return first_look(), str(error)
+    return first_look(), None
+
+
+def share(look: Look) -> None:
+    """Put the look into the address, where it can be copied."""
+    text = encode(look)
+    if st.query_params.get("s") != text:
+        st.query_params["s"] = text
+
+
+def close_with_session(session: str) -> None:
+    """Cancel the session's measurement when its tab closes."""
+
+    @st.cache_resource(scope="session", on_release=engine().cancel, show_spinner=False)
+    def lease(name: str) -> str:
+        return name
+
+    lease(session)
+
+
+def callback(act: Callable[[Sitting], None]) -> Callable[[], None]:
+    """A widget callback that acts on this session's sitting."""
+    return lambda: act(sitting())

@@ -1,0 +1,156 @@
+"""Always in sight: what is open, what it costs, what it is worth."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import replace
+
+import streamlit as st
+
+from fpgm_core import COUPLINGS, CRITERIA, FpgmError
+from fpgm_core.evaluation import Figure
+from fpgm_core.models import cifar_models, list_models
+from fpgm_core.pruning import Cost
+from pages.ui.sitting import Sitting, callback, first_look
+
+STYLE = """
+[data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
+  background: var(--st-background-color, Canvas); border-bottom: 1px solid rgba(128,128,128,.3);
+  padding: .5rem 0 .4rem; }
+[data-testid="stMainBlockContainer"] { padding: .4rem 2.6rem 3rem; }
+[data-testid="stHeader"] { background: transparent; height: 2rem; min-height: 2rem; pointer-events: none; }
+[data-testid="stHeader"] > * { pointer-events: auto; }
+.st-key-tools button { padding: .2rem .3rem; }
+[data-testid="stStatusWidget"] { display: none; }
+.card { line-height: 1.3; }
+.card .label { font-size: .78rem; opacity: .75; white-space: nowrap; }
+.card .value { font-size: 1.55rem; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.card .value small { font-size: .9rem; font-weight: 500; }
+.card .under { font-size: .76rem; opacity: .85; font-variant-numeric: tabular-nums; }
+.card .state { display: inline-block; font-size: .68rem; padding: 0 .4em; border-radius: .6em; margin-left: .4em;
+  border: 1px solid currentColor; }
+"""
+
+
+def card(label: str, value: str, under: str = "", state: str = "") -> str:
+    """One figure of the top bar as HTML; every text is escaped, `value` may carry a <small> part after a bar."""
+    main, _, rest = value.partition("|")
+    badge = f'<span class="state">{html.escape(state)}</span>' if state else ""
+    small = f" <small>{html.escape(rest)}</small>" if rest else ""
+    return (
+        f'<div class="card"><div class="label">{html.escape(label)}{badge}</div>'
+        f'<div class="value">{html.escape(main)}{small}</div><div class="under">{html.escape(under)}</div></div>'
+    )
+
+
+def millions(count: int) -> str:
+    """A count in the unit that reads best: 19.10 M, 4.09 G, 128.8 k."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}" if size > 1e3 else f"{count / size:.1f} {unit}"
+    return str(count)
+
+
+def macs_card(cost: Cost, dense: Cost) -> str:
+    """MACs and what was cut of them."""
+    return card("MACs", f"{millions(cost.macs)}|−{1 - cost.macs / dense.macs:.1%}",
+                f"{cost.macs:,} of {dense.macs:,}")  # fmt: skip
+
+
+def params_card(cost: Cost, dense: Cost) -> str:
+    """Parameters and what was cut of them."""
+    return card("Parameters", f"{millions(cost.params)}|−{1 - cost.params / dense.params:.1%}",
+                f"{cost.params:,} of {dense.params:,}")  # fmt: skip
+
+
+def _points(fraction: float) -> str:
+    """A change of accuracy in percentage points, with a real minus sign."""
+    return f"{fraction * 100:+.2f}".replace("-", "−")
+
+
+def accuracy_card(figure: Figure | None, error: str | None, moving: bool, unmeasured: str | None) -> str:
+    """Accuracy with its interval and the paired change, and how far the measurement is."""
+    label = "Accuracy on choose"
+    if unmeasured:
+        return card(label, "—", unmeasured, "not measured")
+    if error:
+        return card(label, "—", error, "failed")
+    if moving:
+        return card(label, "…", "measured when the bar rests", "moving")
+    if figure is None:
+        return card(label, "…", "first figure on its way", "measuring")
+    accuracy, change = figure.accuracy, figure.change
+    state = {"provisional": f"provisional, {figure.images} images", "exact": "exact"}.get(
+        figure.state, f"measuring, {figure.images:,} of {figure.total:,}"
+    )
+    under = (
+        f"[{accuracy.low:.1%}, {accuracy.high:.1%}] · change {_points(change.value)} "
+        f"[{_points(change.low)}, {_points(change.high)}] pt"
+    )
+    return card(label, f"{accuracy.value:.2%}|dense {figure.dense_accuracy.value:.2%}", under, state)
+
+
+@st.cache_data(show_spinner=False)
+def _titles() -> dict[str, str]:
+    own = {info.name for info in cifar_models()}
+    return {
+        info.name: f"{info.title}{'' if info.record else ' (no weights)'}"
+        if info.name in own
+        else f"{info.name} (ImageNet)"
+        for info in list_models()
+    }
+
+
+def pickers(here: Sitting) -> None:
+    """Model, criterion and coupling."""
+    plan = here.look.plan
+    st.session_state.model, st.session_state.criterion, st.session_state.coupling = (
+        plan.model,
+        plan.criterion,
+        plan.coupling,
+    )
+    titles = _titles()
+    model, criterion, coupling = st.columns([1.5, 1.2, 1.1], gap="small")
+    model.selectbox("Model", list(titles), key="model", format_func=titles.__getitem__, on_change=callback(_open))
+    criterion.selectbox(
+        "Criterion",
+        list(CRITERIA),
+        key="criterion",
+        format_func=lambda name: CRITERIA[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
+        on_change=callback(_set_criterion),
+    )
+    coupling.selectbox(
+        "Coupling",
+        list(COUPLINGS),
+        key="coupling",
+        format_func=lambda name: COUPLINGS[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
+        on_change=callback(_set_coupling),
+    )
+
+
+def _open(here: Sitting) -> None:
+    plan = here.look.plan
+    try:
+        here.go(first_look(st.session_state.model, plan.criterion, plan.coupling))
+    except FpgmError as error:
+        here.message = str(error)
+
+
+def _set_criterion(here: Sitting) -> None:
+    here.change(plan=replace(here.look.plan, criterion=st.session_state.criterion))
+
+
+def _set_coupling(here: Sitting) -> None:
+    """Rates and locks of units that both couplings have stay; the others' are dropped."""
+    plan = here.look.plan
+    units = {unit.name for unit in here.network.units(st.session_state.coupling)}
+    changed = replace(
+        plan,
+        coupling=st.session_state.coupling,
+        rates={unit: rate for unit, rate in plan.rates.items() if unit in units},
+        locked_in={unit: indices for unit, indices in plan.locked_in.items() if unit in units},
+        locked_out={unit: indices for unit, indices in plan.locked_out.items() if unit in units},
+    )
+    here.change(plan=changed)

@@ -1,0 +1,25 @@
+"""Shared by all tests: hypothesis profiles, a writable home of their own, the bundled ResNet-20."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from fpgm_core import Prunable
+
+settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """Nothing is written to, or found in, the folders of whoever runs the tests."""
+    monkeypatch.setenv("FPGM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def resnet20():
+    return Prunable.load("resnet20")

@@ -1,0 +1,186 @@
+"""The bundled CIFAR-10, its halves, and the same splits of the user's own copy."""
+
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from fpgm_core.data import DATA, SPLITS, bundle, cifar10, load_images
+from fpgm_core.errors import FpgmError
+from fpgm_core.models import list_models
+from fpgm_core.torchvision_shim import import_torchvision
+
+EVERY_SPLIT = {"choose": 5000, "sealed": 5000, "all": 10_000, "train": 5000}
+
+
+def indices(split):
+    return cifar10._index()[split].astype(int)
+
+
+def per_class(labels):
+    return np.bincount(labels, minlength=10).tolist()
+
+
+@pytest.mark.parametrize(("split", "count"), EVERY_SPLIT.items())
+def test_a_split_has_its_size_and_as_many_images_of_every_class(split, count):
+    images = load_images("cifar10", split)
+    assert images.pixels.shape == (count, 32, 32, 3)
+    assert (images.pixels.dtype, images.labels.dtype) == (torch.uint8, torch.int64)
+    assert per_class(images.labels) == [count // 10] * 10
+    assert images.name == f"cifar10 {split}"
+    assert len(images.classes) == 10
+
+
+def test_choose_and_sealed_share_no_image_and_make_up_the_test_set():
+    choose, sealed = indices("choose"), indices("sealed")
+    assert not set(choose) & set(sealed)
+    assert sorted([*choose, *sealed]) == list(range(10_000))
+
+
+@pytest.mark.parametrize("split", ["choose", "sealed"])
+def test_a_half_is_the_test_set_in_the_recorded_order(split):
+    half, whole = load_images("cifar10", split), load_images("cifar10", "all")
+    order = torch.from_numpy(indices(split))
+    assert torch.equal(half.pixels, whole.pixels[order])
+    assert torch.equal(half.labels, whole.labels[order])
+
+
+def test_the_first_images_of_a_half_are_a_fair_sample():
+    for split in ("choose", "sealed"):
+        assert min(per_class(load_images("cifar10", split).first(500).labels)) > 25, "of 50 expected"
+
+
+def test_the_official_test_set_begins_with_a_cat_and_two_ships():
+    images = load_images("cifar10", "all")
+    assert [images.classes[label] for label in images.labels[:4]] == ["cat", "ship", "ship", "airplane"]
+
+
+def test_training_and_test_images_do_not_overlap():
+    train, test = (load_images("cifar10", split).pixels.flatten(1).numpy() for split in ("train", "all"))
+    digests = {hashlib.sha256(image.tobytes()).digest() for image in test}
+    assert not any(hashlib.sha256(image.tobytes()).digest() in digests for image in train)
+
+
+def test_channel_means_of_the_training_images_are_near_the_published_ones():
+    images = load_images("cifar10", "train")
+    scaled = images.pixels.double() / 255
+    torch.testing.assert_close(scaled.mean((0, 1, 2)), torch.tensor(images.mean).double(), atol=0.002, rtol=0)
+    torch.testing.assert_close(scaled.std((0, 1, 2)), torch.tensor(images.std).double(), atol=0.002, rtol=0)
+
+
+def test_a_split_is_loaded_once():
+    assert load_images("cifar10", "choose") is load_images("cifar10", "choose")
+
+
+@pytest.mark.parametrize("dataset", DATA)
+def test_an_unknown_split_is_refused_with_the_known_ones(dataset):
+    with pytest.raises(FpgmError, match="unknown split 'test'; choose one of choose, sealed, all, train"):
+        load_images(dataset, "test")
+
+
+@pytest.mark.parametrize("dataset", DATA)
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_data_set_has_every_split_and_a_network(dataset, split):
+    record = DATA[dataset]
+    images = load_images(dataset, split)
+    networks = [info for info in list_models() if info.dataset == record.name == dataset]
+    assert record.title
+    assert networks
+    assert {info.num_classes for info in networks} == {len(images.classes)}
+    assert {info.input_shape for info in networks} == {tuple(images.normalised(0, 1).shape[1:])}
+
+
+def test_a_data_set_that_is_not_here_is_an_error_that_says_which_are():
+    with pytest.raises(FpgmError, match=r"no images of imagenet1k here.*CIFAR-10"):
+        load_images("imagenet1k", "choose")
+
+
+def numbered(count):
+    """Images that tell their own index: its two bytes are the red and the green of every pixel, blue is 7."""
+    pixels = np.empty((count, 3, 32, 32), np.uint8)
+    pixels[:, 0] = (np.arange(count) // 256)[:, None, None]
+    pixels[:, 1] = (np.arange(count) % 256)[:, None, None]
+    pixels[:, 2] = 7
+    return pixels
+
+
+def numbers(images):
+    return images.pixels[:, 5, 9, 0].long() * 256 + images.pixels[:, 5, 9, 1].long()
+
+
+@pytest.fixture
+def own_copy(tmp_path, monkeypatch):
+    """A copy of CIFAR-10 as torchvision keeps it: 10,000 numbered test images, labels 0 to 9 in turn."""
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    batch = {"data": numbered(10_000).reshape(10_000, -1), "labels": [i % 10 for i in range(10_000)]}
+    contents = {"test_batch": batch, "batches.meta": {"label_names": list(cifar10.CLASSES)}}
+    md5 = {}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        md5[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    dataset = import_torchvision("torchvision.datasets").CIFAR10
+    monkeypatch.setattr(dataset, "train_list", [])
+    monkeypatch.setattr(dataset, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5["batches.meta"]})
+    yield folder.parent
+    cifar10.load_cifar10.cache_clear()
+
+
+def test_the_users_own_copy_has_the_same_images_in_the_same_order(own_copy):
+    whole = load_images("cifar10", "all", own_copy)
+    assert numbers(whole).tolist() == list(range(10_000))
+    assert set(whole.pixels[..., 2].unique().tolist()) == {7}, "channels last, blue last"
+    for split in ("choose", "sealed"):
+        half = load_images("cifar10", split, own_copy)
+        assert numbers(half).tolist() == indices(split).tolist()
+        assert torch.equal(half.labels, numbers(half) % 10)
+
+
+def test_a_damaged_copy_is_refused_with_what_to_do(own_copy):
+    (own_copy / "cifar-10-batches-py" / "test_batch").write_bytes(b"damaged")
+    with pytest.raises(FpgmError, match=r"no complete CIFAR-10 under .*unpack cifar-10-python.tar.gz there"):
+        load_images("cifar10", "choose", own_copy)
+
+
+def test_a_missing_copy_is_refused_and_looked_for_again(tmp_path):
+    for _ in range(2):
+        with pytest.raises(FpgmError, match="no complete CIFAR-10 under"):
+            load_images("cifar10", "train", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_users_training_images_begin_with_the_bundled_ones(tmp_path, monkeypatch):
+    labels = np.arange(50_000)
+    pixels = np.broadcast_to(labels[:, None, None, None], (50_000, 1, 1, 1))
+    monkeypatch.setattr(cifar10, "_own", lambda root, train, download: (pixels, labels))
+    order = cifar10.load_cifar10.__wrapped__("train", tmp_path).labels
+    assert order[:5000].tolist() == indices("train").tolist()
+    assert sorted(order.tolist()) == list(range(50_000))
+    assert order[5000:].tolist() != sorted(order[5000:].tolist())
+
+
+def test_a_mosaic_is_undone_exactly():
+    images = np.random.RandomState(0).randint(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    picture = bundle.mosaic(images, columns=4)
+    assert picture.shape == (96, 128, 3)
+    assert np.array_equal(picture[32:64, 64:96], images[6]), "row 1, column 2 of four"
+    assert np.array_equal(bundle.unmosaic(picture), images)
+
+
+def test_the_halves_and_the_sample_are_remade_from_the_labels_alone():
+    labels = cifar10._index()["test_labels"]
+    for remade, split in zip(bundle.stratified_halves(labels), ("choose", "sealed"), strict=True):
+        assert np.array_equal(remade, indices(split))
+
+
+@pytest.mark.parametrize("members", [[7, 4, 9], [2, 2, 5]])
+def test_halves_and_samples_are_stratified_and_disjoint(members):
+    labels = np.repeat([0, 1, 2], members)
+    first, second = bundle.stratified_halves(labels, seed=3)
+    assert sorted([*first, *second]) == list(range(len(labels)))
+    assert np.bincount(labels[first]).tolist() == [count // 2 for count in members]
+    sample = bundle.stratified_sample(labels, per_class=1, seed=3)
+    assert sorted(labels[sample]) == [0, 1, 2]

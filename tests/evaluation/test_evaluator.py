@@ -1,0 +1,250 @@
+"""The evaluator against a plain loop, and what it promises about its figures."""
+
+import copy
+import dataclasses
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from fpgm_core import FpgmError, Prunable, Settings, evaluate, measure
+from fpgm_core.data import SPLITS, load_images
+from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, evaluator, paired_change, wilson
+from fpgm_core.models import LoadedModel
+from fpgm_core.repair import FIRST_IMAGES, recalibrate
+
+AS_IS = Settings(images=200, recalibrated=False, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def net():
+    return Prunable.load("resnet20")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Recalibration on 384 images instead of 2,000."""
+    monkeypatch.setattr(evaluator, "IMAGES", 384)
+
+
+def right(module, images, size=64):
+    """Which images a network classifies rightly: the loop everybody writes."""
+    hits = []
+    with torch.no_grad():
+        for begin in range(0, len(images), size):
+            x, y = images.normalised(begin, min(begin + size, len(images))), images.labels[begin : begin + size]
+            hits += (module(x).argmax(1) == y).tolist()
+    return torch.tensor(hits)
+
+
+def bits(module):
+    return [tensor.clone() for tensor in module.state_dict().values()]
+
+
+def unchanged(module, before):
+    return all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), before, strict=True))
+
+
+def test_the_recorded_accuracy_is_reproduced(net):
+    recorded = net.loaded.info.record["accuracy"]["choose"]
+    figure = evaluate(net, net.plan(), Settings(device="cpu", precision="float32"))
+    assert figure.images == recorded["images"] == 5000
+    assert abs(figure.correct - recorded["correct"]) <= 2  # sums may round otherwise elsewhere
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", ["resnet20", "resnet56"])
+def test_a_part_fits_the_recorded_accuracy(net, name, split):
+    prunable = net if name == "resnet20" else Prunable.load(name)
+    settings = dataclasses.replace(AS_IS, split=split, images=300 if name == "resnet20" else 100)
+    interval = evaluate(prunable, prunable.plan(), settings).accuracy
+    assert interval.low <= prunable.loaded.info.record["accuracy"][split]["accuracy"] <= interval.high
+
+
+@pytest.mark.parametrize(
+    ("criterion", "coupling"), [("fpgm", "independent"), ("l2_norm", "inner"), ("random", "inner")]
+)
+def test_running_counts_equal_a_plain_loop(net, criterion, coupling):
+    plan = net.plan(0.3, criterion=criterion, coupling=coupling)
+    settings = dataclasses.replace(AS_IS, images=250)
+    figures = [figure for figure in measure(net, plan, settings) if figure]
+    images = load_images("cifar10", "choose").first(250)
+    masked, dense = right(net.masked(plan), images), right(net.module, images)
+    assert [figure.images for figure in figures] == [100, 200, 250]
+    for figure in figures:
+        n = figure.images
+        counts = (int(masked[:n].sum()), int(dense[:n].sum()), int((masked & dense)[:n].sum()))
+        assert (figure.correct, figure.dense_correct, figure.both) == counts
+        assert (figure.recalibration_images, figure.total, figure.device, figure.precision) == (
+            0,
+            250,
+            "cpu",
+            "float32",
+        )
+    assert 0 < figures[-1].correct < figures[-1].dense_correct
+
+
+def test_recalibrated_counts_equal_a_plain_loop(net, few):
+    plan = net.plan(0.4, coupling="inner")
+    figure = evaluate(net, plan, dataclasses.replace(AS_IS, recalibrated=True))
+    masked, images = net.masked(plan), load_images("cifar10", "choose").first(200)
+    list(recalibrate(masked, load_images("cifar10", "train").first(384)))
+    assert figure.recalibration_images == 384
+    assert figure.correct == int(right(masked, images).sum())
+    assert figure.correct > int(right(net.masked(plan), images).sum())  # it is what makes a pruned network usable
+
+
+def test_the_order_of_figures(net, few):
+    settings = dataclasses.replace(AS_IS, images=350, recalibrated=True)
+    figures = list(measure(net, net.plan(0.4), settings))
+    states = [figure.state if figure else None for figure in figures]
+    first, running, last = states.index("provisional"), states.index("measuring"), len(states) - 1
+    assert first < running < last == states.index("exact")
+    assert states.count("provisional") == states.count("exact") == 1
+    assert figures[first].images == figures[first].total == FIRST_FIGURE_IMAGES
+    assert figures[first].recalibration_images == FIRST_IMAGES
+    assert [figure.images for figure in figures[running:]] == [100, 200, 300, 350]
+    assert {(figure.total, figure.recalibration_images) for figure in figures[running:]} == {(350, 384)}
+    seconds = [figure.seconds for figure in figures if figure]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+def test_the_provisional_figure_is_of_the_network_so_far(net, few):
+    plan = net.plan(0.4, coupling="inner")
+    settings = dataclasses.replace(AS_IS, images=350, recalibrated=True)
+    provisional = next(figure for figure in measure(net, plan, settings) if figure)
+    masked = net.masked(plan)
+    list(recalibrate(masked, load_images("cifar10", "train").first(FIRST_IMAGES)))
+    assert provisional.correct == int(right(masked, load_images("cifar10", "choose").first(250)).sum())
+
+
+@pytest.mark.parametrize(
+    ("images", "recalibrated", "first_figure"), [(200, True, True), (350, False, True), (350, True, False)]
+)
+def test_no_provisional_figure_where_it_would_not_help(net, few, images, recalibrated, first_figure):
+    settings = dataclasses.replace(AS_IS, images=images, recalibrated=recalibrated)
+    figures = [figure for figure in measure(net, net.plan(0.4), settings, first_figure) if figure]
+    assert {figure.state for figure in figures} == {"measuring", "exact"}
+
+
+@pytest.mark.parametrize("coupling", ["independent", "inner"])
+def test_the_dense_plan_is_never_recalibrated_and_changes_nothing(net, coupling):
+    plan = net.plan(coupling=coupling)
+    for figure in measure(net, plan, dataclasses.replace(AS_IS, recalibrated=True)):
+        assert figure is not None
+        assert figure.recalibration_images == 0
+        assert figure.correct == figure.dense_correct == figure.both
+        assert figure.change.value == 0
+    assert figure.accuracy == figure.dense_accuracy
+
+
+def test_a_rate_too_small_to_prune_anything_is_dense(net):
+    figure = evaluate(net, net.plan(0.01), dataclasses.replace(AS_IS, images=100, recalibrated=True))
+    assert (figure.recalibration_images, figure.change.value) == (0, 0)
+
+
+def test_intervals_and_the_paired_change(net):
+    figure = evaluate(net, net.plan(0.2), AS_IS)
+    only_new, only_old = figure.correct - figure.both, figure.dense_correct - figure.both
+    assert figure.accuracy == wilson(figure.correct, 200)
+    assert figure.dense_accuracy == wilson(figure.dense_correct, 200)
+    assert figure.change == paired_change(figure.both, only_new, only_old, 200 - figure.both - only_new - only_old)
+    assert figure.change.value == pytest.approx((figure.correct - figure.dense_correct) / 200)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_stopping_early_leaves_nothing_changed(net, few, steps):
+    before, plan = bits(net.module), net.plan(0.4)
+    settings = dataclasses.replace(AS_IS, images=300, recalibrated=True)
+    running = measure(net, plan, settings)
+    for _ in range(steps):
+        next(running)
+    running.close()
+    assert next(running, "closed") == "closed"
+    assert unchanged(net.module, before)
+    assert not any(module.training for module in net.module.modules())
+    assert all(norm.momentum == 0.1 for norm in net.module.modules() if isinstance(norm, nn.BatchNorm2d))
+    again = evaluate(net, plan, settings)
+    assert again.correct == evaluate(Prunable.load("resnet20"), plan, settings).correct
+
+
+def test_work_is_done_batch_by_batch(net, few):
+    seen = []
+    hook = net.module.conv1.register_forward_hook(lambda *_: seen.append(1))
+    running = measure(net, net.plan(0.4), dataclasses.replace(AS_IS, recalibrated=True))
+    hook.remove()
+    assert isinstance(running, types.GeneratorType)
+    assert next(running) is None  # one batch of recalibration, nothing to show yet
+    assert seen == []
+
+
+def test_an_untrained_network_is_refused_at_once(net):
+    untrained = Prunable(dataclasses.replace(net.loaded, trained=False, weights="random"))
+    with pytest.raises(FpgmError, match="cannot evaluate: resnet20 has no trained weights"):
+        measure(untrained, untrained.plan(0.4), AS_IS)
+
+
+@pytest.mark.parametrize("images", [0, -1, 5001])
+def test_more_images_than_there_are(net, images):
+    with pytest.raises(FpgmError, match="ask for 1 to 5000"):
+        measure(net, net.plan(0.4), dataclasses.replace(AS_IS, images=images))
+
+
+def test_whatever_is_wrong_is_said_before_the_first_figure(net, tmp_path):
+    plan = net.plan(0.4)
+    imagenet = Prunable(
+        dataclasses.replace(net.loaded, info=dataclasses.replace(net.loaded.info, dataset="imagenet1k"))
+    )
+    cases = [
+        (net, dataclasses.replace(plan, fingerprint="0" * 64), AS_IS, "other weights"),
+        (net, dataclasses.replace(plan, locked_out={"conv1": tuple(range(9))}), AS_IS, "raise the rate"),
+        (net, plan, dataclasses.replace(AS_IS, data_root=tmp_path), "no complete CIFAR-10"),
+        (net, plan, dataclasses.replace(AS_IS, device="tpu"), "unknown device"),
+        (net, plan, dataclasses.replace(AS_IS, precision="float16"), "unknown precision"),
+        (imagenet, plan, AS_IS, "no images of imagenet1k"),
+    ]
+    for prunable, asked, settings, message in cases:
+        with pytest.raises(FpgmError, match=message):
+            measure(prunable, asked, settings)
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(FpgmError, match="choose, sealed, all"):
+        Settings(split="train")
+
+
+def test_bfloat16_is_close_to_float32(net):
+    plan = net.plan(0.1)
+    low, full = (
+        evaluate(net, plan, dataclasses.replace(AS_IS, images=50, precision=p)) for p in ("bfloat16", "float32")
+    )
+    assert (low.precision, full.precision) == ("bfloat16", "float32")
+    assert abs(low.correct - full.correct) <= 5
+
+
+class WithoutNorms(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fc = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3)))
+
+
+def test_a_network_without_norms_skips_recalibration(net):
+    torch.manual_seed(0)
+    module = WithoutNorms().eval().requires_grad_(False)
+    prunable = Prunable(LoadedModel(net.loaded.info, module, "without norms", "made by a test", True))
+    figures = list(measure(prunable, prunable.plan(0.5), dataclasses.replace(AS_IS, recalibrated=True)))
+    assert [figure.recalibration_images for figure in figures] == [0, 0]
+
+
+def test_dense_answers_are_kept_apart_by_weights(net):
+    other = copy.deepcopy(net.module)
+    other.fc.bias.data[3] = 100.0  # everything is a cat
+    prunable = Prunable(dataclasses.replace(net.loaded, module=other, fingerprint="cats"))
+    assert evaluate(net, net.plan(), AS_IS).dense_accuracy.value > 0.85
+    cats = load_images("cifar10", "choose").first(200).labels == 3
+    assert evaluate(prunable, prunable.plan(), AS_IS).dense_correct == int(cats.sum())

@@ -1,0 +1,111 @@
+"""Recalibration: running statistics against a cumulative average by hand."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from fpgm_core.data import ImageSet
+from fpgm_core.repair import BATCH, norms_of, recalibrate
+
+
+class Net(nn.Module):
+    """Convolution, norm, ReLU, convolution, norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5)
+
+    def forward(self, x):
+        return self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))).mean((2, 3))
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    module = Net()
+    for norm in norms_of(module):
+        norm.running_mean.fill_(7.0)
+        norm.running_var.fill_(9.0)
+        norm.weight.data.uniform_(0.5, 2)
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (300, 8, 8, 3), dtype=torch.uint8, generator=generator)
+    return ImageSet("made by a test", pixels, torch.zeros(300, dtype=torch.long), (0.5,) * 3, (0.25,) * 3, ("a",))
+
+
+def by_hand(net, images):
+    """Mean of batch means and of unbiased batch variances, equal weight a batch; float64."""
+    net = copy.deepcopy(net).double()
+    sums = {"bn1": [], "bn2": []}
+    for begin in range(0, len(images), BATCH):
+        x = images.normalised(begin, min(begin + BATCH, len(images))).double()
+        for conv, norm in ((net.conv1, "bn1"), (net.conv2, "bn2")):
+            y = conv(x)
+            mean, variance = y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=True)
+            sums[norm].append((mean, variance))
+            biased = y.var((0, 2, 3), unbiased=False)
+            module = getattr(net, norm)
+            shape = (1, -1, 1, 1)
+            normalised = (y - mean.view(shape)) / (biased.view(shape) + module.eps).sqrt()
+            x = torch.relu(normalised * module.weight.view(shape) + module.bias.view(shape))
+    return {name: [torch.stack(part).mean(0) for part in zip(*pairs, strict=True)] for name, pairs in sums.items()}
+
+
+def test_statistics_are_the_cumulative_average(net, images):
+    expected = by_hand(net, images)
+    assert list(recalibrate(net, images)) == [128, 256, 300]
+    for name, (mean, variance) in expected.items():
+        norm = getattr(net, name)
+        torch.testing.assert_close(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(norm.running_var.double(), variance, rtol=1e-4, atol=1e-5)
+
+
+def test_stopping_early_leaves_the_average_so_far(net, images):
+    expected = by_hand(net, images.first(128))
+    steps = recalibrate(net, images)
+    assert next(steps) == 128
+    assert not any(module.training for module in net.modules())
+    steps.close()
+    assert not any(module.training for module in net.modules())
+    torch.testing.assert_close(net.bn2.running_mean.double(), expected["bn2"][0], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_but_statistics_changes(net, images):
+    before = copy.deepcopy(net.state_dict())
+    list(recalibrate(net, images))
+    changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    kinds = ("running_mean", "running_var", "num_batches_tracked")
+    assert changed == {f"{norm}.{kind}" for norm in ("bn1", "bn2") for kind in kinds}
+
+
+def test_repeating_it_gives_the_same(net, images):
+    other = copy.deepcopy(net)
+    list(recalibrate(net, images))
+    for _ in range(2):
+        list(recalibrate(other, images))
+    assert all(torch.equal(a, b) for a, b in zip(net.buffers(), other.buffers(), strict=True))
+
+
+def test_a_network_without_norms_is_skipped(images):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    assert norms_of(net) == []
+    assert list(recalibrate(net, images)) == []
+
+
+def test_norms_without_statistics_are_left_out():
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm1d(3))
+    assert norms_of(net) == [net[0]]
+
+
+def test_a_failing_pass_leaves_eval_mode(net, images):
+    net.conv2.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
+    with pytest.raises(RuntimeError, match="no memory"):
+        list(recalibrate(net, images))
+    assert not any(module.training for module in net.modules())

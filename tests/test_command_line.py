@@ -1,0 +1,300 @@
+"""The command line, in process; every result one JSON object, every complaint one line."""
+
+import json
+import subprocess
+import sys
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from fpgm_core import CRITERIA, Prunable
+from fpgm_core.__main__ import main
+from fpgm_core.evaluation import evaluator
+
+EVALUATE = {
+    "model", "criterion", "coupling", "recalibrated", "split", "images", "correct", "accuracy", "accuracy_low",
+    "accuracy_high", "dense_accuracy", "macs", "dense_macs", "params", "dense_params", "device", "precision", "seconds",
+}  # fmt: skip
+LAYER = {
+    "name", "filters", "shape", "macs", "l2_min", "l2_max", "l2_mean", "l2_std", "spearman_l2_fpgm", "medoid",
+    "nearest_to_median",
+}  # fmt: skip
+PRUNED = {"pruned_l2", "pruned_fpgm", "overlap"}
+QUICK = ["--images", "50", "--no-recalibrate", "--device", "cpu", "--precision", "float32"]
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("FPGM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:  # argparse's way
+            status = leaving.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def result(run):
+    """The JSON object a command prints, and nothing else on stdout."""
+
+    def call(*arguments):
+        status, out, err = run(*arguments, "--json")
+        assert (status, err) == (0, "")
+        assert out.endswith("}\n")
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def net():
+    return Prunable.load("resnet20")
+
+
+def test_models(result):
+    rows = {row["name"]: row for row in result("models")["models"]}
+    assert {"resnet20", "resnet32", "resnet56", "resnet110", "vgg16_bn_cifar", "resnet50", "mobilenet_v2"} <= set(rows)
+    assert rows["resnet20"]["bundled"]
+    assert rows["resnet20"]["accuracy"]["all"] == pytest.approx(0.9136)
+    assert not rows["resnet110"]["bundled"]
+    assert rows["resnet50"]["input_shape"] == [3, 224, 224]
+
+
+def test_layers_by_hand(result, net):
+    found = result("layers", "resnet20")
+    assert [row["name"] for row in found["layers"]] == [layer.name for layer in net.layers]
+    for row in found["layers"]:
+        assert set(row) >= LAYER
+        assert not PRUNED & set(row)
+        weight = net.module.get_submodule(row["name"]).weight.double()
+        flat = weight.flatten(1).numpy()
+        norms = np.sqrt((flat**2).sum(1))
+        sums = np.sqrt(((flat[:, None] - flat[None]) ** 2).sum(2)).sum(1)
+        assert row["shape"] == list(weight.shape)
+        assert row["filters"] == len(weight)
+        assert (row["l2_min"], row["l2_max"]) == pytest.approx((norms.min(), norms.max()))
+        assert (row["l2_mean"], row["l2_std"]) == pytest.approx((norms.mean(), np.std(norms, ddof=0)))
+        assert row["spearman_l2_fpgm"] == pytest.approx(spearmanr(norms, sums).statistic)
+        assert row["medoid"] == sums.argmin()
+        assert 0 <= row["nearest_to_median"] < row["filters"]
+    macs = {layer.name: layer.macs for layer in net.dense_cost.layers}
+    assert all(row["macs"] == macs[row["name"]] for row in found["layers"])
+
+
+def test_layers_with_a_rate(result, net):
+    for row in result("layers", "resnet20", "--rate", "0.4")["layers"]:
+        assert set(row) >= LAYER | PRUNED
+        count = {16: 6, 32: 12, 64: 25}[row["filters"]]
+        unit = net.unit_of(row["name"], "independent")
+        for name, criterion in (("pruned_l2", "l2_norm"), ("pruned_fpgm", "fpgm")):
+            lowest = np.argsort(net.scores(unit, criterion), kind="stable")[:count]
+            assert row[name] == sorted(lowest.tolist())
+        assert row["overlap"] == pytest.approx(len(set(row["pruned_l2"]) & set(row["pruned_fpgm"])) / count)
+
+
+@pytest.mark.parametrize("rate", ["0", "0.01"])
+def test_overlap_is_null_where_nothing_is_pruned(result, rate):
+    rows = result("layers", "resnet20", "--rate", rate)["layers"]
+    assert {(row["overlap"], *row["pruned_l2"], *row["pruned_fpgm"]) for row in rows} == {(None,)}
+
+
+def test_layers_of_a_network_without_weights(run):
+    status, out, err = run("layers", "resnet110", "--json")
+    assert status == 0
+    assert not json.loads(out)["trained"]
+    assert err.startswith("note: resnet110 has no trained weights here")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_evaluate(result, net, criterion):
+    found = result("evaluate", "resnet20", "--rate", "0.4", "--criterion", criterion, *QUICK)
+    cost = net.cost(net.plan(0.4, criterion=criterion))
+    assert set(found) >= EVALUATE
+    assert (found["model"], found["criterion"], found["coupling"]) == ("resnet20", criterion, "independent")
+    assert (found["recalibrated"], found["split"], found["images"]) == (False, "choose", 50)
+    assert found["accuracy"] == found["correct"] / 50
+    assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
+    assert found["change"] == pytest.approx(found["accuracy"] - found["dense_accuracy"])
+    assert (found["macs"], found["params"]) == (cost.macs, cost.params)
+    assert (found["dense_macs"], found["dense_params"]) == (40_551_040, 269_722)
+    assert (found["device"], found["precision"]) == ("cpu", "float32")
+    assert found["seconds"] > 0
+
+
+def test_the_number_in_the_readme(result):
+    assert result("evaluate", "resnet20", "--rate", "0.4", *QUICK)["macs"] == 19_104_256
+
+
+def test_evaluate_recalibrates_unless_told_not_to(result, monkeypatch):
+    monkeypatch.setattr(evaluator, "IMAGES", 256)
+    found = result("evaluate", "resnet20", "--rate", "0.3", *[word for word in QUICK if word != "--no-recalibrate"])
+    assert (found["recalibrated"], found["recalibration_images"]) == (True, 256)
+
+
+@pytest.mark.parametrize("split", ["sealed", "all"])
+def test_evaluate_on_another_split(result, split):
+    assert result("evaluate", "resnet20", "--rate", "0", "--split", split, *QUICK)["split"] == split
+
+
+def test_a_plan_from_a_file_says_everything(result, net, tmp_path):
+    plan = net.plan({"layer1.0.conv1": 0.5}, criterion="l1_norm", coupling="inner")
+    path = tmp_path / "plan.json"
+    path.write_text(plan.to_json(indent=2))
+    found = result("evaluate", "resnet20", "--plan", path, *QUICK)
+    assert (found["criterion"], found["coupling"], found["macs"]) == ("l1_norm", "inner", net.cost(plan).macs)
+
+
+def test_options_reach_the_criterion(result, net):
+    from fpgm_core import Options
+
+    for words, options in ((["--seed", 7], Options(seed=7)), ([], Options())):
+        found = result("evaluate", "resnet20", "--rate", "0.4", "--criterion", "random", *words, *QUICK)
+        assert found["options"]["seed"] == options.seed
+        assert found["macs"] == net.cost(net.plan(0.4, criterion="random", options=options)).macs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["models"], ["resnet20", "bundled, 91.36%", "no bundled weights"]),
+        (["layers", "resnet20", "--rate", "0.4"], ["layer3.2.conv2", "overlap", "medoid"]),
+        (["evaluate", "resnet20", "--rate", "0.4", *QUICK], ["accuracy", "paired", "52.9% cut", "50 images of choose"]),
+    ],
+)
+def test_without_json_people_can_read_it(run, arguments, words):
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    assert all(word in out for word in words)
+
+
+def complains(outcome, *words):
+    status, out, err = outcome
+    assert (status, out) == (2, "")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["evaluate", "resnet21", "--rate", "0.4"], "did you mean resnet20"),
+        (["layers", "zzz"], "lists them"),
+        (["evaluate", "resnet20", "--rate", "1.2"], "1.2"),
+        (["evaluate", "resnet20", "--rate", "nan"], "nan"),
+        (["evaluate", "resnet20", "--rate", "-0.1"], "0.1"),
+        (["evaluate", "resnet20", "--rate", "half"], "'half' is not a number from 0 to 1"),
+        (["layers", "resnet20", "--rate", "40%"], "40%"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--criterion", "l3"], "l1_norm, l2_norm, fpgm"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--coupling", "outer"], "independent, inner"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--seed", "-1"], "seed -1"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--mix-share", "2"], "mix_share 2.0"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--split", "train"], "invalid choice: 'train'"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--images", "5001"], "ask for 1 to 5000"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--images", "0"], "ask for 1 to 5000"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--images", "many"], "invalid int value"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--data", "nowhere"], "no complete CIFAR-10 under nowhere"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--weights", "DEFAULT"], "no checkpoint at DEFAULT"),
+        (["evaluate", "resnet110", "--rate", "0.4"], "resnet110 has no trained weights"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--weights", "random"], "no accuracy can be measured"),
+        (["evaluate", "resnet20"], "one of the arguments --rate --plan is required"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--plan", "p.json"], "not allowed with"),
+        (["evaluate", "resnet20", "--plan", "nowhere.json"], "nowhere.json"),
+        (["prune"], "invalid choice: 'prune'"),
+        ([], "command"),
+    ],
+)
+def test_bad_input_is_one_line(run, arguments, word):
+    complains(run(*arguments), word)
+    if arguments:
+        complains(run(*arguments, "--json"), word)
+
+
+def test_a_device_that_is_not_there(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    complains(run("evaluate", "resnet20", "--rate", "0.4", "--device", "cuda"), "no cuda device here")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"model": "resnet56"}, "open that model"),
+        ({"fingerprint": "0" * 64}, "other weights"),
+        ({"rates": {"conv1": 1.2}}, "1.2"),
+        ({"rates": {"conv9": 0.5}}, "no unit 'conv9'"),
+        ({"criterion": "l3"}, "l3"),
+        ({"format_version": 2}, "format_version 2"),
+        ({"extra": 1}, "'extra'"),
+        ({"locked_out": {"conv1": [99]}}, "no filter 99"),
+        ({"model": "line\nbreak"}, "line break"),
+    ],
+)
+def test_a_plan_that_does_not_fit(run, net, tmp_path, change, word):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(net.plan(0.4).to_dict() | change))
+    complains(run("evaluate", "resnet20", "--plan", path, "--json"), word)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"{}"])
+def test_a_broken_plan(run, tmp_path, content):
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    complains(run("evaluate", "resnet20", "--plan", path), "the plan")
+    complains(run("evaluate", "resnet20", "--plan", tmp_path), "cannot read the plan")
+
+
+@pytest.mark.parametrize("extra", ["--criterion fpgm", "--coupling inner", "--seed 1", "--mix-share 0.5"])
+def test_a_plan_and_its_contradiction(run, net, tmp_path, extra):
+    path = tmp_path / "plan.json"
+    path.write_text(net.plan(0.4).to_json())
+    complains(run("evaluate", "resnet20", "--plan", path, *extra.split()), extra.split()[0])
+
+
+@pytest.mark.parametrize("command", [["layers"], ["evaluate", "--rate", "0.4"]])
+def test_weights_that_cannot_be_downloaded(run, monkeypatch, command):
+    def unreachable(url, *args, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    outcome = run(*command, "resnet18", "--weights", "DEFAULT")
+    complains(outcome, "no network", "download https://download.pytorch.org/models/resnet18", "place it at")
+
+
+def test_no_images_of_imagenet(run, monkeypatch, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "mine.safetensors"
+    save_file(Prunable.load("squeezenet1_1", "random").module.state_dict(), path)
+    complains(run("evaluate", "squeezenet1_1", "--rate", "0.4", "--weights", path), "no images of imagenet1k")
+
+
+def test_as_a_program():
+    def program(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "fpgm_core", *arguments], capture_output=True, text=True, check=False
+        )
+
+    done = program("evaluate", "resnet20", "--rate", "0.4", "--json", *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout)) >= EVALUATE
+    failed = program("evaluate", "resnet20", "--rate", "1.2")
+    complains((failed.returncode, failed.stdout, failed.stderr), "1.2")
