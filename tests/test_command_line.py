@@ -26,12 +26,6 @@ PRUNED = {"pruned_l2", "pruned_fpgm", "overlap"}
 QUICK = ["--images", "50", "--no-recalibrate", "--device", "cpu", "--precision", "float32"]
 
 
-@pytest.fixture(autouse=True)
-def own_home(monkeypatch, tmp_path):
-    monkeypatch.setenv("FPGM_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-
 @pytest.fixture
 def run(capsys):
     """Run a command: (exit status, stdout, stderr)."""
@@ -62,8 +56,8 @@ def result(run):
 
 
 @pytest.fixture(scope="module")
-def net():
-    return Prunable.load("resnet20")
+def net(resnet20):
+    return resnet20
 
 
 def test_models(result):
@@ -196,7 +190,7 @@ def complains(outcome, *words):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["evaluate", "resnet21", "--rate", "0.4"], "did you mean resnet20"),
+        (["evaluate", "resnet21", "--rate", "0.4"], "did you mean resnet"),
         (["layers", "zzz"], "lists them"),
         (["evaluate", "resnet20", "--rate", "1.2"], "1.2"),
         (["evaluate", "resnet20", "--rate", "nan"], "nan"),

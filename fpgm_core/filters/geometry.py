@@ -125,6 +125,8 @@ def geometric_median(filters: Tensor, tolerance: float = 1e-12, max_iterations: 
         point = best
     else:
         point = _minimise(x, x.mean(0), tolerance, max_iterations)
+        # Inside a cluster of near-duplicates the iteration crawls, and a member of it may already do better.
+        point = min(point, best, key=lambda candidate: _sum_of_distances(x, candidate))
     distances = torch.linalg.vector_norm(x - point, dim=1)
     return GeometricMedian(point, float(distances.sum()), distances)
 
@@ -142,6 +144,8 @@ def weiszfeld_step(x: Tensor, point: Tensor) -> Tensor:
     difference = x - point
     distance = torch.linalg.vector_norm(difference, dim=1)
     away = distance > 0
+    if not bool(away.any()):
+        return point
     weights = 1 / distance[away]
     target = (weights[:, None] * x[away]).sum(0) / weights.sum()
     multiplicity = float((~away).sum())
@@ -158,7 +162,8 @@ def _minimise(x: Tensor, point: Tensor, tolerance: float, max_iterations: int) -
     for iteration in range(max_iterations):
         candidate = weiszfeld_step(x, point) if iteration < 10 else _newton_step(x, point)
         new_value = _sum_of_distances(x, candidate)
-        if new_value > value:
+        # On a line with a cluster the Hessian is singular and Newton stands still: no sign of an optimum.
+        if new_value > value or torch.equal(candidate, point):
             candidate = weiszfeld_step(x, point)
             new_value = _sum_of_distances(x, candidate)
         step = float(torch.linalg.vector_norm(candidate - point))

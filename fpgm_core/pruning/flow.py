@@ -166,12 +166,12 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
     for node in graph.graph.nodes:
         values[node] = _visit(builder, node, values)
         if node.target in (operator.iadd, "add_"):  # whoever reads the first operand later reads the sum
-            values[node.args[0]] = values[node]
+            values[node.all_input_nodes[0]] = values[node]
     return builder.flow(module)
 
 
 def _channels(node: torch.fx.Node) -> int:
-    shape = getattr(node.meta["tensor_meta"], "shape", ())  # several tensors, from chunk, have none
+    shape: tuple[int, ...] = getattr(node.meta["tensor_meta"], "shape", ())  # none for several tensors (chunk)
     return int(shape[1]) if len(shape) > 1 else 1
 
 

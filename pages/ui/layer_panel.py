@@ -34,7 +34,7 @@ from fpgm_core.filters import (
 from fpgm_core.filters.layouts import known_layout
 from fpgm_core.filters.projections import UMAP_MINIMUM
 from pages.ui.jobs import layout_jobs
-from pages.ui.sitting import Sitting, callback, diagnostics, sitting
+from pages.ui.sitting import Sitting, callback, diagnostics, mirror, sitting
 from pages.ui.state import MAPS, VIEWS
 
 _LOCKS = {"free": None, "keep": "in", "prune": "out"}
@@ -106,11 +106,10 @@ def filter_states(here: Sitting) -> FilterStates:
 def _header(here: Sitting) -> None:
     network, look = here.network, here.look
     left, views, told = st.columns([1.3, 1.4, 2.3], vertical_alignment="bottom")
-    st.session_state.layer, st.session_state.view = look.layer, look.view
     names = [layer.name for layer in network.layers]
-    left.selectbox("Layer", names, key="layer", on_change=callback(_choose_layer))
+    left.selectbox("Layer", names, **mirror("layer", look.layer, _choose_layer))
     views.segmented_control(
-        "View", VIEWS, key="view", required=True, label_visibility="collapsed", on_change=callback(_choose_view)
+        "View", VIEWS, required=True, label_visibility="collapsed", **mirror("view", look.view, _choose_view)
     )
     layer = next(layer for layer in network.layers if layer.name == look.layer)
     norms = diagnostics(network.loaded.fingerprint, network)[look.layer]
@@ -134,12 +133,12 @@ def _overlap(here: Sitting) -> float | None:
     return overlap(by_norm, by_distance)
 
 
-def _choose_layer(here: Sitting) -> None:
-    here.change(layer=st.session_state.layer, chosen=None)
+def _choose_layer(here: Sitting, layer: str) -> None:
+    here.change(layer=layer, chosen=None)
 
 
-def _choose_view(here: Sitting) -> None:
-    here.change(view=st.session_state.view)
+def _choose_view(here: Sitting, view: str) -> None:
+    here.change(view=view)
 
 
 def _picture(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
@@ -188,24 +187,21 @@ def first_number(customdata: Any) -> int:
 
 
 def _map_options(here: Sitting) -> None:
-    st.session_state.mapping, st.session_state.seed = here.look.mapping, here.look.seed
     which, seed = st.columns([1, 1], vertical_alignment="center")
     which.segmented_control(
         "Map",
         MAPS,
-        key="mapping",
         required=True,
         label_visibility="collapsed",
-        on_change=callback(lambda now: now.change(mapping=st.session_state.mapping)),
+        **mirror("mapping", here.look.mapping, lambda now, mapping: now.change(mapping=mapping)),
     )
     if here.look.mapping == "UMAP":
         seed.selectbox(
             "Seed",
             sorted({0, 1, 2, 3, 4, here.look.seed}),
-            key="seed",
             format_func=lambda value: f"seed {value}",
             label_visibility="collapsed",
-            on_change=callback(lambda now: now.change(seed=st.session_state.seed)),
+            **mirror("seed", here.look.seed, lambda now, seed: now.change(seed=seed)),
         )
 
 
@@ -275,9 +271,8 @@ def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> Non
     look, network = here.look, here.network
     n = len(states.keep)
     chosen = known.nearest if look.chosen is None else look.chosen
-    st.session_state.chosen = chosen
     pick, lock = st.columns([1, 1.4], vertical_alignment="bottom")
-    pick.selectbox("Filter", range(n), key="chosen", on_change=callback(_pick_filter))
+    pick.selectbox("Filter", range(n), **mirror("filter", chosen, _pick_filter, look.layer))
     _lock_control(here, lock, chosen)
     others = known.distances[chosen].copy()
     others[chosen] = np.inf
@@ -308,8 +303,8 @@ def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> Non
     )
 
 
-def _pick_filter(here: Sitting) -> None:
-    here.change(chosen=int(st.session_state.chosen))
+def _pick_filter(here: Sitting, chosen: int) -> None:
+    here.change(chosen=int(chosen))
 
 
 def _lock_control(here: Sitting, place: DeltaGenerator, chosen: int) -> None:
@@ -319,23 +314,21 @@ def _lock_control(here: Sitting, place: DeltaGenerator, chosen: int) -> None:
     if unit is not None:
         state = "keep" if chosen in plan.locked_in.get(unit.name, ()) else state
         state = "prune" if chosen in plan.locked_out.get(unit.name, ()) else state
-    st.session_state.lock = state
     place.segmented_control(
         "Lock",
         list(_LOCKS),
-        key="lock",
         required=True,
         disabled=unit is None,
         format_func=lambda name: {"free": "free", "keep": "🔒 keep", "prune": "🔒 prune"}[name],
         help="Locked filters are kept or pruned whatever their scores; the count stays what the rate says.",
-        on_change=callback(lambda now: _lock(now, chosen)),
+        **mirror("lock", state, lambda now, wanted: _lock(now, chosen, wanted), f"{here.look.layer}:{chosen}"),
     )
 
 
-def _lock(here: Sitting, chosen: int) -> None:
+def _lock(here: Sitting, chosen: int, wanted: str) -> None:
     unit = here.network.unit_of(here.look.layer, here.look.plan.coupling)
     if unit is not None:
-        plan = here.look.plan.with_lock(unit.name, chosen, _LOCKS[st.session_state.lock])
+        plan = here.look.plan.with_lock(unit.name, chosen, _LOCKS[wanted])
         here.go(replace(here.look, plan=plan, chosen=chosen))
 
 

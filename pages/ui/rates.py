@@ -12,7 +12,7 @@ from fpgm_core import FpgmError
 from fpgm_core.filters import get_criterion
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
-from pages.ui.sitting import Sitting, callback, sitting
+from pages.ui.sitting import Sitting, callback, mirror, sitting
 from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
@@ -142,20 +142,18 @@ def _edited(here: Sitting, key: str, units: list[str]) -> None:
     try:
         here.go(replace(here.look, plan=here.look.plan.with_rates(rates)))
     except FpgmError as error:
-        here.message = str(error)
+        here.refuse(error)
 
 
 def rate_controls(here: Sitting) -> None:
     """Presets, and the master control for all units or one stage."""
     units = here.network.units(here.look.plan.coupling)
     preset, group, master, rung, refused = st.columns([1.5, 1.1, 2, 1.1, 1.5], vertical_alignment="bottom")
-    st.session_state.preset = _NO_PRESET
     preset.selectbox(
         "Preset",
         [_NO_PRESET, *PRESETS],
-        key="preset",
         format_func=lambda name: PRESETS[name].title if name in PRESETS else "choose ...",
-        on_change=callback(_apply_preset),
+        **mirror("preset", _NO_PRESET, _apply_preset, str(here.revision)),
     )
     groups = [ALL, *stages(units)]
     if st.session_state.get("group") not in groups:
@@ -163,14 +161,16 @@ def rate_controls(here: Sitting) -> None:
     group.selectbox("Master moves", groups, key="group")
     chosen = [unit.name for unit in units if st.session_state.group in (ALL, stage_of(unit.name))]
     mean = sum(here.look.plan.rate(name) for name in chosen) / max(1, len(chosen))
-    st.session_state.master = round(mean * 100)
-    master.slider("Master: prune %", 0, 100, key="master", on_change=callback(lambda now: _apply_master(now, chosen)))
-    st.session_state.recalibrated = here.look.recalibrated
+    master.slider(
+        "Master: prune %",
+        0,
+        100,
+        **mirror("master", round(mean * 100), lambda now, rate: _apply_master(now, chosen, rate), str(here.revision)),
+    )
     rung.toggle(
         "Recalibrated",
-        key="recalibrated",
         help="Re-estimate the norms' statistics on 2,000 training images before measuring. Off: as is.",
-        on_change=callback(lambda now: now.change(recalibrated=st.session_state.recalibrated)),
+        **mirror("rung", here.look.recalibrated, lambda now, wanted: now.change(recalibrated=wanted)),
     )
     whole = here.network.refusals(here.look.plan.coupling)
     with refused.popover(
@@ -181,13 +181,11 @@ def rate_controls(here: Sitting) -> None:
         )
 
 
-def _apply_preset(here: Sitting) -> None:
-    if st.session_state.preset in PRESETS:
-        units = here.network.units(here.look.plan.coupling)
-        rates = PRESETS[st.session_state.preset].rates(units)
+def _apply_preset(here: Sitting, preset: str) -> None:
+    if preset in PRESETS:
+        rates = PRESETS[preset].rates(here.network.units(here.look.plan.coupling))
         here.go(replace(here.look, plan=here.look.plan.with_rates(rates)))
 
 
-def _apply_master(here: Sitting, units: list[str]) -> None:
-    rate = st.session_state.master / 100
-    here.go(replace(here.look, plan=here.look.plan.with_rates(dict.fromkeys(units, rate))))
+def _apply_master(here: Sitting, units: list[str], percent: int) -> None:
+    here.go(replace(here.look, plan=here.look.plan.with_rates(dict.fromkeys(units, percent / 100))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -51,6 +52,7 @@ class Sitting:
         self.history = History((look,))
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
         self.echo = 0
+        self.refusals = 0
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
@@ -80,8 +82,7 @@ class Sitting:
         try:
             check(look)
         except FpgmError as error:
-            self.message = str(error)
-            self.revision += 1  # the bars go back to what is true
+            self.refuse(error)
             return
         if not by_equaliser and look.plan.rates != self.look.plan.rates:
             self.revision += 1
@@ -94,7 +95,13 @@ class Sitting:
         try:
             self.go(replace(self.look, **fields))  # type: ignore[arg-type]
         except FpgmError as error:
-            self.message = str(error)
+            self.refuse(error)
+
+    def refuse(self, error: FpgmError) -> None:
+        """Say why a change was not made; bars and widgets go back to what is true."""
+        self.message = str(error)
+        self.refusals += 1
+        self.revision += 1
 
     def step(self, by: int) -> None:
         """Undo (-1) or redo (+1)."""
@@ -199,3 +206,20 @@ def close_with_session(session: str) -> None:
 def callback(act: Callable[[Sitting], None]) -> Callable[[], None]:
     """A widget callback that acts on this session's sitting."""
     return lambda: act(sitting())
+
+
+def mirror(name: str, value: object, act: Callable[[Sitting, Any], None], scope: str = "") -> dict[str, Any]:
+    """`key` and `on_change` of a widget that shows `value`, which other controls may change as well.
+
+    The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
+    next message would still carry the old value, and count as the person's change back to it.
+    """
+    key = f"{name}:{scope}:{value}:{sitting().refusals}"
+    if key not in st.session_state:
+        st.session_state[key] = value
+
+    def changed() -> None:
+        if st.session_state[key] != value:  # a new widget's first message counts as a change, and is none
+            act(sitting(), st.session_state[key])
+
+    return {"key": key, "on_change": changed}

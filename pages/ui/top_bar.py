@@ -11,7 +11,7 @@ from fpgm_core import COUPLINGS, CRITERIA, FpgmError
 from fpgm_core.evaluation import Figure
 from fpgm_core.models import cifar_models, list_models
 from fpgm_core.pruning import Cost
-from pages.ui.sitting import Sitting, callback, first_look
+from pages.ui.sitting import Sitting, first_look, mirror
 
 STYLE = """
 [data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
@@ -104,51 +104,44 @@ def _titles() -> dict[str, str]:
 def pickers(here: Sitting) -> None:
     """Model, criterion and coupling."""
     plan = here.look.plan
-    st.session_state.model, st.session_state.criterion, st.session_state.coupling = (
-        plan.model,
-        plan.criterion,
-        plan.coupling,
-    )
     titles = _titles()
     model, criterion, coupling = st.columns([1.5, 1.2, 1.1], gap="small")
-    model.selectbox("Model", list(titles), key="model", format_func=titles.__getitem__, on_change=callback(_open))
+    model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",
         list(CRITERIA),
-        key="criterion",
         format_func=lambda name: CRITERIA[name].title,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
-        on_change=callback(_set_criterion),
+        **mirror("criterion", plan.criterion, _set_criterion),
     )
     coupling.selectbox(
         "Coupling",
         list(COUPLINGS),
-        key="coupling",
         format_func=lambda name: COUPLINGS[name].title,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
-        on_change=callback(_set_coupling),
+        **mirror("coupling", plan.coupling, _set_coupling),
     )
 
 
-def _open(here: Sitting) -> None:
+def _open(here: Sitting, model: str) -> None:
     plan = here.look.plan
     try:
-        here.go(first_look(st.session_state.model, plan.criterion, plan.coupling))
+        here.go(first_look(model, plan.criterion, plan.coupling))
     except FpgmError as error:
-        here.message = str(error)
+        here.refuse(error)
 
 
-def _set_criterion(here: Sitting) -> None:
-    here.change(plan=replace(here.look.plan, criterion=st.session_state.criterion))
+def _set_criterion(here: Sitting, criterion: str) -> None:
+    here.change(plan=replace(here.look.plan, criterion=criterion))
 
 
-def _set_coupling(here: Sitting) -> None:
+def _set_coupling(here: Sitting, coupling: str) -> None:
     """Rates and locks of units that both couplings have stay; the others' are dropped."""
     plan = here.look.plan
-    units = {unit.name for unit in here.network.units(st.session_state.coupling)}
+    units = {unit.name for unit in here.network.units(coupling)}
     changed = replace(
         plan,
-        coupling=st.session_state.coupling,
+        coupling=coupling,
         rates={unit: rate for unit, rate in plan.rates.items() if unit in units},
         locked_in={unit: indices for unit, indices in plan.locked_in.items() if unit in units},
         locked_out={unit: indices for unit, indices in plan.locked_out.items() if unit in units},

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import types
 
 import pytest
 import torch
@@ -18,8 +17,8 @@ AS_IS = Settings(images=200, recalibrated=False, device="cpu", precision="float3
 
 
 @pytest.fixture(scope="module")
-def net():
-    return Prunable.load("resnet20")
+def net(resnet20):
+    return resnet20
 
 
 @pytest.fixture
@@ -55,11 +54,12 @@ def test_the_recorded_accuracy_is_reproduced(net):
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
-def test_a_part_fits_the_recorded_accuracy(net, name, split):
+def test_dense_accuracy_is_a_plain_loops_and_fits_the_record(net, name, split):
     prunable = net if name == "resnet20" else Prunable.load(name)
-    settings = dataclasses.replace(AS_IS, split=split, images=300 if name == "resnet20" else 100)
-    interval = evaluate(prunable, prunable.plan(), settings).accuracy
-    assert interval.low <= prunable.loaded.info.record["accuracy"][split]["accuracy"] <= interval.high
+    figure = evaluate(prunable, prunable.plan(), dataclasses.replace(AS_IS, split=split, images=100))
+    assert figure.dense_correct == int(right(prunable.module, load_images("cifar10", split).first(100)).sum())
+    recorded = prunable.loaded.info.record["accuracy"][split]["accuracy"]
+    assert abs(figure.accuracy.value - recorded) <= 4 * (recorded * (1 - recorded) / 100) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,14 @@ def test_stopping_early_leaves_nothing_changed(net, few, steps):
 
 
 def test_work_is_done_batch_by_batch(net, few):
-    seen = []
-    hook = net.module.conv1.register_forward_hook(lambda *_: seen.append(1))
+    sizes = []
+    hook = net.module.conv1.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
     running = measure(net, net.plan(0.4), dataclasses.replace(AS_IS, recalibrated=True))
+    assert sizes == []
+    for expected in ([128], [128, 128]):
+        assert next(running) is None  # recalibration: nothing to show yet
+        assert sizes == expected
     hook.remove()
-    assert isinstance(running, types.GeneratorType)
-    assert next(running) is None  # one batch of recalibration, nothing to show yet
-    assert seen == []
 
 
 def test_an_untrained_network_is_refused_at_once(net):

@@ -114,7 +114,7 @@ def test_distance_sums_move_with_the_filters_and_ignore_where_and_how_they_are_t
     order, shift = rng.permutation(len(x)), rng.randn(x.shape[1]) * np.abs(x).max()
     turn, _ = np.linalg.qr(rng.randn(x.shape[1], x.shape[1]))
     sums = distance_sums(torch.from_numpy(x)).numpy()
-    close = {"rtol": 1e-7, "atol": 1e-7 * sums.max()}
+    close = {"rtol": 1e-7, "atol": 1e-7 * sums.max() + 1e-13 * len(x) * np.abs(x).max()}
     np.testing.assert_allclose(distance_sums(torch.from_numpy(x[order])), sums[order], **close)
     np.testing.assert_allclose(distance_sums(torch.from_numpy(x @ turn + shift)), sums, **close)
     np.testing.assert_allclose(distance_sums(torch.from_numpy(-3 * x)), 3 * sums, **close)
@@ -218,6 +218,18 @@ def test_no_point_scipy_or_the_data_offer_beats_the_geometric_median(x):
     np.testing.assert_allclose(found.distances, np.linalg.norm(x - found.point.numpy(), axis=1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("gap", [1e-13, 1e-9, 1e-6])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cluster_of_near_duplicates_does_not_stop_the_search_early(gap, seed):
+    # As many dead filters, all but 0 and all but equal, as live ones: the median lies among the dead.
+    rng = np.random.RandomState(seed)
+    live, dead = rng.randn(5, 9), gap * rng.randn(6, 9)
+    found = geometric_median(torch.from_numpy(np.concatenate([live, dead])))
+    assert np.linalg.norm(found.point) <= 10 * gap
+    pair = geometric_median(torch.from_numpy(np.concatenate([live[:1], dead[:2]])))
+    assert pair.value == pytest.approx(np.linalg.norm(live[0]), rel=1e-9, abs=10 * gap)
+
+
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize(("n", "d"), [(8, 2), (16, 27), (32, 9), (10, 200)])
 def test_the_first_order_condition_holds_to_nine_digits(seed, n, d):
@@ -280,5 +292,5 @@ def test_a_step_leaves_a_data_point_only_where_that_helps():
     # Vardi and Zhang: the pull is sqrt(2), the point counts 1, so the share 1 / sqrt(2) of it stays.
     target = np.array([1.0, 1.0]) / 1.5
     np.testing.assert_allclose(left, (1 - 0.5**0.5) * target, rtol=1e-9)
-    optimal = torch.tensor(triangle(130), dtype=torch.float64)
-    assert torch.equal(weiszfeld_step(optimal, optimal[0]), optimal[0])
+    for optimal in (torch.tensor(triangle(130), dtype=torch.float64), torch.ones(3, 2, dtype=torch.float64)):
+        assert torch.equal(weiszfeld_step(optimal, optimal[0]), optimal[0])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Options, Plan, Prunable
+from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Options, Plan
 
 PRINT = "3f" * 32
 names = st.text(min_size=1, max_size=12)
@@ -27,8 +27,8 @@ plans = st.builds(
 
 
 @pytest.fixture(scope="module")
-def net():
-    return Prunable.load("resnet20")
+def net(resnet20):
+    return resnet20
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from fpgm_core.pruning.prunable import _Memory
 
 
 @pytest.fixture(scope="module")
-def net():
-    return Prunable.load("resnet20")
+def net(resnet20):
+    return resnet20
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
