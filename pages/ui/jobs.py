@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -64,7 +65,10 @@ class Engine:
         self._wanted: dict[str, Job] = {}  # session -> its job
         self._known: OrderedDict[Hashable, Job] = OrderedDict()  # every live or finished job
         self._remembered = remembered
-        threading.Thread(target=self._work, name="fpgm-measurements", daemon=True).start()
+        self._closed = False
+        self._worker = threading.Thread(target=self._work, name="fpgm-measurements", daemon=True)
+        self._worker.start()
+        atexit.register(self.close)  # an interpreter that ends while torch computes aborts
 
     def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job:
         """The job that measures `plan`, begun or found. Raises FpgmError where it cannot be measured."""
@@ -86,6 +90,13 @@ class Engine:
             self._wanted.pop(session, None)
             self._forget()
 
+    def close(self) -> None:
+        """Stop the worker after the batch it is at."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._worker.join(10)
+
     def _forget(self) -> None:
         """Drop unwanted jobs that are not finished, and the oldest finished ones beyond the limit."""
         wanted = set(map(id, self._wanted.values()))
@@ -94,21 +105,21 @@ class Engine:
             if id(job) not in wanted and (not job.done or surplus):
                 del self._known[key]
 
-    def _next(self, turn: int) -> Job:
-        """The job whose turn it is; those without a first figure go first. Waits where there is none."""
+    def _next(self, turn: int) -> Job | None:
+        """The job whose turn it is; those without a first figure go first. Waits where there is none; None at the end."""
         with self._wake:
-            while True:
+            while not self._closed:
                 active = list({id(job): job for job in self._wanted.values() if not job.done}.values())
                 if active:
                     waiting = [job for job in active if job.figure is None] or active
                     return waiting[turn % len(waiting)]
                 self._wake.wait()
+            return None
 
     def _work(self) -> None:
         _yield_to_the_page()
         turn = 0
-        while True:
-            job = self._next(turn)
+        while (job := self._next(turn)) is not None:
             job.step()
             if job.done:
                 job.close()

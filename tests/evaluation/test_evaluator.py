@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -45,6 +46,7 @@ def unchanged(module, before):
     return all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), before, strict=True))
 
 
+@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="5,000 images twice: thorough only")
 def test_the_recorded_accuracy_is_reproduced(net):
     recorded = net.loaded.info.record["accuracy"]["choose"]
     figure = evaluate(net, net.plan(), Settings(device="cpu", precision="float32"))

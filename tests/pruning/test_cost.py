@@ -158,14 +158,13 @@ def test_dense_macs_equal_pytorchs_counter(network, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "densenet121",
-        "squeezenet1_1", "mnasnet1_0", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "efficientnet_b0",
-        "regnet_x_400mf", "convnext_tiny",
+        "alexnet", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "squeezenet1_1", "mnasnet1_0",
+        "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "regnet_x_400mf",
     ],
 )  # fmt: skip
 def test_dense_cost_is_what_torchvision_publishes(name):
     models = import_torchvision("torchvision.models")
-    device = "cpu" if name.startswith(("shuffle", "regnet", "convnext", "efficient", "mobilenet_v3")) else "meta"
+    device = "cpu" if name.startswith(("shufflenet", "regnet", "mobilenet_v3")) else "meta"
     with torch.device(device):  # no memory, no initialisation; some build themselves from numbers they compute
         module = models.get_model(name, weights=None).eval()
     cost = count_cost(trace_flow(module, (3, 224, 224)), {})

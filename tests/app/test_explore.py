@@ -1,0 +1,270 @@
+"""Every control of the Explore page, driven headless: each changes the plan, the counts or the picture."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from fpgm_core import CRITERIA, Plan, Prunable
+from pages.ui.state import Look, decode, encode
+
+APP = str(Path(__file__).parents[2] / "app.py")
+
+
+def opened(**query):
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+@pytest.fixture
+def app():
+    return opened()
+
+
+def sitting(app):
+    return app.session_state["sitting"]
+
+
+def plan(app):
+    return sitting(app).look.plan
+
+
+def widget(elements, label):
+    return next(element for element in elements if element.label == label)
+
+
+def cards(app):
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def picture(app, key="picture"):
+    figures = {element.proto.id.rsplit("-", 1)[-1]: element.proto.spec for element in app.get("plotly_chart")}
+    return json.loads(figures[key])
+
+
+def move(app, rates, phase="rest", chosen=None, seq=1):
+    app.session_state["equaliser"] = {"move": {"seq": seq, "rates": rates, "phase": phase, "chosen": chosen}}
+    app.run()
+    assert not app.exception, app.exception
+
+
+def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(app):
+    assert plan(app).model == "resnet20"
+    assert set(plan(app).rates.values()) == {0.4}
+    assert sitting(app).look.layer == "layer1.2.conv1"
+    assert "19,104,256 of 40,551,040" in cards(app)
+    assert not app.error
+
+
+def test_a_bar_that_rests_changes_plan_counts_and_chosen_layer(app):
+    before = cards(app)
+    move(app, {"layer3.2.conv1": 0.9}, chosen="layer3.2.conv1")
+    assert plan(app).rate("layer3.2.conv1") == 0.9
+    assert sitting(app).look.layer == "layer3.2.conv1"
+    assert cards(app) != before
+
+
+def test_a_bar_under_the_hand_shows_costs_and_leaves_the_plan(app):
+    kept = plan(app)
+    move(app, {"layer3.2.conv1": 0.9}, phase="drag")
+    assert plan(app) == kept
+    assert sitting(app).draft.rate("layer3.2.conv1") == 0.9
+    expected = Prunable.load("resnet20").cost(sitting(app).draft).macs
+    assert f"{expected:,} of 40,551,040" in cards(app)
+    assert "moving" in cards(app)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "rubbish",
+        {"seq": 1},
+        {"seq": 1, "rates": {"layer1.0.conv1": 7.0}},
+        {"seq": 1, "rates": {"layer1.0.conv1": "1"}},
+        {"seq": 1, "rates": {"nothing": 0.5}, "phase": "drag"},
+        {"seq": "x", "rates": {"layer1.0.conv1": 0.5}},
+    ],
+)
+def test_a_message_that_is_not_one_changes_nothing(app, message):
+    kept = plan(app)
+    app.session_state["equaliser"] = {"move": message}
+    app.run()
+    assert not app.exception
+    assert plan(app) == kept
+
+
+def test_the_master_moves_all_units_and_one_stage(app):
+    widget(app.slider, "Master: prune %").set_value(10).run()
+    assert set(plan(app).rates.values()) == {0.1}
+    widget(app.selectbox, "Master moves").set_value("layer2").run()
+    widget(app.slider, "Master: prune %").set_value(50).run()
+    assert {unit: rate for unit, rate in plan(app).rates.items() if rate == 0.5}.keys() == {
+        f"layer2.{block}.conv{i}" for block in range(3) for i in (1, 2)
+    }
+
+
+def test_presets_set_the_rates(app):
+    widget(app.selectbox, "Preset").set_value("stages_rising").run()
+    assert plan(app).rate("layer1.0.conv1") < plan(app).rate("layer2.0.conv1") < plan(app).rate("layer3.0.conv1")
+    widget(app.selectbox, "Preset").set_value("uniform_0%").run()
+    assert plan(app).rates == {}
+    assert "−0.0%" in cards(app)
+
+
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"fpgm"}))
+def test_every_criterion_can_be_chosen(app, criterion):
+    widget(app.selectbox, "Criterion").set_value(criterion).run()
+    assert not app.exception
+    assert plan(app).criterion == criterion
+
+
+def test_another_criterion_prunes_other_filters(app):
+    before = picture(app)
+    widget(app.selectbox, "Criterion").set_value("l2_norm").run()
+    assert picture(app)["data"] != before["data"]
+
+
+def test_coupling_inner_keeps_shared_rates_and_says_why_layers_stay_whole(app):
+    widget(app.selectbox, "Coupling").set_value("inner").run()
+    assert plan(app).coupling == "inner"
+    assert len(plan(app).rates) == 9
+    assert any("residual sum" in str(frame.value) for frame in app.dataframe)
+
+
+def test_every_view_draws_its_own_picture(app):
+    seen = []
+    for view in ("Map", "Radial", "Norms", "Scores"):
+        widget(app.get("button_group"), "View").set_value(view).run()
+        assert not app.exception
+        seen.append(json.dumps(picture(app)["layout"].get("xaxis")))
+    assert len(set(seen)) == 4
+
+
+def test_the_bundled_umap_is_there_at_once_and_pca_takes_its_place(app):
+    widget(app.get("button_group"), "View").set_value("Map").run()
+    assert any("UMAP 1" in json.dumps(picture(app)["layout"]) for _ in [0])
+    assert any("approximate" in caption.value for caption in app.caption)
+    widget(app.get("button_group"), "Map").set_value("PCA").run()
+    assert "principal component" in json.dumps(picture(app)["layout"])
+
+
+def test_another_map_seed_is_taken(app):
+    widget(app.get("button_group"), "View").set_value("Map").run()
+    widget(app.selectbox, "Seed").set_value(3).run()
+    assert sitting(app).look.seed == 3
+
+
+def test_layer_and_filter_pickers_change_what_is_shown(app):
+    widget(app.selectbox, "Layer").set_value("layer3.0.conv2").run()
+    assert sitting(app).look.layer == "layer3.0.conv2"
+    before = picture(app, "kernels")
+    widget(app.selectbox, "Filter").set_value(7).run()
+    assert sitting(app).look.chosen == 7
+    assert picture(app, "kernels") != before
+
+
+def test_a_lock_prunes_a_filter_whatever_its_score_and_can_be_lifted(app):
+    widget(app.selectbox, "Filter").set_value(0).run()
+    widget(app.get("button_group"), "Lock").set_value("prune").run()
+    assert plan(app).locked_out == {"layer1.2.conv1": (0,)}
+    assert "filter 0" not in str(app.error)
+    widget(app.get("button_group"), "Lock").set_value("keep").run()
+    assert plan(app).locked_in == {"layer1.2.conv1": (0,)}
+    assert plan(app).locked_out == {}
+    widget(app.get("button_group"), "Lock").set_value("free").run()
+    assert not plan(app).locked_in
+
+
+def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
+    widget(app.selectbox, "Preset").set_value("uniform_0%").run()
+    kept = plan(app)
+    widget(app.selectbox, "Filter").set_value(2).run()
+    widget(app.get("button_group"), "Lock").set_value("prune").run()
+    assert "raise the rate" in app.error[0].value
+    assert plan(app) == kept
+    assert widget(app.get("button_group"), "Lock").value == "free"
+
+
+def test_undo_and_redo_walk_the_history(app):
+    first = plan(app)
+    move(app, {"conv1": 0.8})
+    second = plan(app)
+    app.button(key="undo").click().run()
+    assert plan(app) == first
+    app.button(key="redo").click().run()
+    assert plan(app) == second
+    assert app.button(key="redo").disabled
+
+
+def test_as_is_is_measured_without_recalibration(app):
+    widget(app.toggle, "Recalibrated").set_value(False).run()
+    assert sitting(app).look.recalibrated is False
+
+
+def test_the_link_carries_everything_into_another_browser(app):
+    move(app, {"layer2.1.conv1": 0.7}, chosen="layer2.1.conv1")
+    widget(app.get("button_group"), "View").set_value("Radial").run()
+    link = app.query_params["s"]
+    other = opened(s=link[0] if isinstance(link, list) else link)
+    assert sitting(other).look == sitting(app).look
+
+
+@pytest.mark.parametrize("damage", [lambda s: s[:-9], lambda s: "x" + s[1:], lambda s: "????", lambda s: "AAAA"])
+def test_a_damaged_link_is_told_and_the_page_opens(app, damage):
+    other = opened(s=damage(encode(sitting(app).look)))
+    assert "link" in other.error[0].value
+    assert plan(other).model == "resnet20"
+
+
+def test_a_link_with_a_plan_for_other_weights_is_told(app):
+    look = sitting(app).look
+    other = opened(s=encode(replace(look, plan=replace(look.plan, fingerprint="0" * 64))))
+    assert "other weights" in other.error[0].value
+    assert sitting(other).look.plan.fingerprint == look.plan.fingerprint
+
+
+def test_a_saved_plan_opens_again_and_a_foreign_one_is_refused(app):
+    saved = replace(plan(app), rates={"conv1": 0.5})
+    app.get("file_uploader")[0].upload("plan.json", saved.to_json().encode(), "application/json").run()
+    assert plan(app) == saved
+    foreign = Prunable.load("resnet56").plan(0.2)
+    app.get("file_uploader")[0].upload("other.json", foreign.to_json().encode(), "application/json").run()
+    assert "resnet56" in app.error[0].value
+    assert plan(app) == saved
+
+
+def test_a_network_without_weights_shows_costs_and_no_accuracy(app):
+    widget(app.selectbox, "Model").set_value("resnet110").run()
+    assert not app.exception
+    assert plan(app).model == "resnet110"
+    assert "no trained weights" in app.warning[0].value
+    assert "not measured" in cards(app)
+    assert "of 252,887,680" in cards(app)
+
+
+def test_the_exact_figure_arrives_and_enters_the_trace(app):
+    widget(app.selectbox, "Preset").set_value("uniform_0%").run()
+    deadline = time.monotonic() + 60
+    while not sitting(app).trace and time.monotonic() < deadline:
+        time.sleep(0.5)
+        app.run()
+    tried = sitting(app).trace[-1]
+    assert tried.look.plan.rates == {}
+    assert tried.figure.state == "exact"
+    assert (tried.figure.correct, tried.figure.images) == (4581, 5000)
+    assert "91.62%" in cards(app)
+    assert picture(app, "trace")["data"]
+
+
+def test_looks_round_trip_through_links():
+    look = Look(
+        Plan("resnet20", "f" * 64, rates={"conv1": 0.25}, locked_in={"conv1": (3,)}), "conv1", 4, "Map", "PCA", 2, False
+    )
+    assert decode(encode(look)) == look

@@ -1,0 +1,161 @@
+"""The Explore page in a real browser: the equaliser dragged, the numbers read, the table and locks moved."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from fpgm_core import Prunable
+from pages.ui.state import Look, decode, encode
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
+    environment = os.environ | {"FPGM_HOME": str(tmp_path_factory.mktemp("home"))}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield url
+    server.terminate()
+    server.wait(30)
+    log.seek(0)
+    told = log.read()
+    log.close()
+    assert "Traceback (most recent call last)" not in told.replace("WebSocketDisconnected", ""), told
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+
+
+@pytest.fixture
+def page(address, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(address)
+    page.locator(".eq-unit").first.wait_for(timeout=90_000)
+    page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
+    yield page
+    page.close()
+
+
+def look_of(page) -> Look:
+    return decode(parse_qs(urlparse(page.url).query)["s"][0])
+
+
+def card(page, label):
+    return page.locator(".card", has_text=label).inner_text()
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def drag(page, unit, share):
+    """Press on a unit's bar and move to a height; returns a function that lets go."""
+    track = page.locator(f'.eq-unit[data-unit="{unit}"] .eq-track')
+    box = track.bounding_box()
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + box["height"] * 0.6)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + box["height"] * 0.5)
+    page.mouse.move(x, box["y"] + box["height"] * (1 - share))
+    return page.mouse.up
+
+
+def test_dragging_shows_macs_at_once_and_rest_measures_the_plan_in_the_link(page):
+    network = Prunable.load("resnet20")
+    first = look_of(page).plan
+    release = drag(page, "layer3.1.conv1", 0.75)
+    expected = network.cost(first.with_rates({"layer3.1.conv1": 0.75}))
+    assert until(lambda: f"{expected.macs:,} of" in card(page, "MACs"), 10)
+    assert "moving" in card(page, "Accuracy on choose")
+    assert look_of(page).plan == first
+    release()
+    assert until(lambda: re.search(r"\d\d\.\d\d%", card(page, "Accuracy on choose")))
+    assert until(lambda: look_of(page).plan.rate("layer3.1.conv1") == 0.75)
+    assert f"{expected.params:,} of" in card(page, "Parameters")
+    assert (
+        page.locator('.eq-unit[data-unit="layer3.1.conv1"]').get_attribute("aria-valuetext").startswith("75%, 48 of 64")
+    )
+    assert until(lambda: "exact" in card(page, "Accuracy on choose"), 120)
+    assert until(lambda: page.locator(".stPlotlyChart").count() == 3), "the trace has not appeared"
+
+
+def test_a_new_move_cancels_the_measurement_under_way(page):
+    drag(page, "layer2.0.conv1", 0.6)()
+    assert until(
+        lambda: "of 5,000" in card(page, "Accuracy on choose") or "exact" in card(page, "Accuracy on choose"), 90
+    )
+    release = drag(page, "layer2.0.conv1", 0.2)
+    assert until(lambda: "moving" in card(page, "Accuracy on choose"), 5)
+    release()
+    assert until(lambda: look_of(page).plan.rate("layer2.0.conv1") == 0.2)
+
+
+def test_arrow_keys_move_a_bar(page):
+    bar = page.locator('.eq-unit[data-unit="conv1"]')
+    bar.focus()
+    before = look_of(page).plan.rate("conv1")
+    bar.press("ArrowUp")
+    bar.press("ArrowUp")
+    assert until(lambda: look_of(page).plan.rate("conv1") == pytest.approx(before + 0.02))
+
+
+def test_a_rate_typed_into_the_table_enters_the_plan(page):
+    table = page.locator('[data-testid="stDataFrame"]').first
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.45, box["y"] + 35 * 1.5)
+    page.keyboard.type("12.5")
+    page.keyboard.press("Enter")
+    assert until(lambda: look_of(page).plan.rate("conv1") == 0.125)
+    assert until(lambda: "2 of 16" in page.locator('.eq-unit[data-unit="conv1"]').get_attribute("aria-valuetext"))
+
+
+def test_a_filter_is_locked_by_a_click(page):
+    layer = look_of(page).layer
+    page.get_by_role("button", name="prune", exact=False).last.click()
+    assert until(lambda: look_of(page).plan.locked_out.get(layer) is not None)
+
+
+def test_a_link_restores_the_page_with_109_bars_and_nothing_is_fetched_from_elsewhere(page, address):
+    network = Prunable.load("resnet110")
+    look = Look(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")
+    page.goto(f"{address}/?s={encode(look)}")
+    assert until(lambda: page.locator(".eq-unit").count() == 109, 90)
+    assert until(lambda: f"{network.cost(look.plan).macs:,} of" in card(page, "MACs"), 30)
+    assert "not measured" in card(page, "Accuracy on choose")
+    assert look_of(page) == look
+    assert {urlparse(url).hostname for url in page.asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
