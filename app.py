@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.ui.layer_panel import layer_panel
 from pages.ui.plan_panel import plan_panel
 from pages.ui.rates import live_panel, rate_controls, rate_table, take_move
-from pages.ui.sitting import Sitting, callback, share, sitting
+from pages.ui.sitting import Sitting, callback, sitting
 from pages.ui.top_bar import STYLE, pickers
 from pages.ui.trace_panel import trace_panel
 
@@ -21,7 +21,6 @@ def main() -> None:
     take_move(here)
     here.redraw = False
     here.remember()
-    share(here.look)
     with st.container(key="topbar"):
         slots = top_bar(here)
     if here.message:

@@ -106,7 +106,7 @@ class Engine:
                 del self._known[key]
 
     def _next(self, turn: int) -> Job | None:
-        """The job whose turn it is; those without a first figure go first. Waits where there is none; None at the end."""
+        """The job whose turn it is, those without a first figure first. Waits where there is none; None at the end."""
         with self._wake:
             while not self._closed:
                 active = list({id(job): job for job in self._wanted.values() if not job.done}.values())

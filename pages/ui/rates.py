@@ -12,11 +12,11 @@ from fpgm_core import FpgmError
 from fpgm_core.filters import get_criterion
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
-from pages.ui.sitting import Sitting, callback, mirror, sitting
+from pages.ui.sitting import Sitting, callback, mirror, share, sitting
 from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
-POLL_FIRST, POLL_RUNNING = 150, 400  # milliseconds
+POLL_FIRST, POLL_RUNNING = 150, 700  # milliseconds
 ALL = "all units"
 _NO_PRESET = "—"
 
@@ -64,6 +64,7 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     waiting = job is not None and not job.done and job.figure is None
     if here.has_news() or (here.redraw and not waiting):
         st.rerun()
+    share(here.look)
     network, plan = here.network, here.plan
     cost = network.cost(plan)
     figure, error = (job.figure, job.error) if job else (None, None)

@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def random_filters(seed, n=None):
     rng = np.random.RandomState(seed)
-    return torch.from_numpy(rng.randn(n or rng.randint(1, 33), 2, 3, 3))
+    return torch.from_numpy(rng.randn(n or rng.randint(1, 21), 1, 3, 3))
 
 
 def pruned(criterion, filters, rate, **more):
@@ -95,7 +95,7 @@ def test_a_plain_criterion_prunes_what_the_rounding_function_says(criterion, see
 @given(seed=seeds)
 def test_masks_of_a_plain_criterion_are_nested_as_the_rate_rises(criterion, seed):
     filters = random_filters(seed)
-    masks = [select(criterion, {"conv": filters}, percent / 100) for percent in (0, 20, 40, 70, 100)]
+    masks = [select(criterion, {"conv": filters}, percent / 100) for percent in (0, 30, 60, 100)]
     assert masks[0].all()
     for lower, higher in itertools.pairwise(masks):
         assert not (higher & ~lower).any()

@@ -170,6 +170,11 @@ def norm_without_statistics():
     return Toy(lambda net, x: head(net, net.n(net.a(x))), **layers)
 
 
+def norm_without_affine():
+    layers = {"a": conv(3, 32), "n": nn.BatchNorm2d(32, affine=False), "b": conv(32, 8), "fc": nn.Linear(8, 5)}
+    return Toy(lambda net, x: head(net, net.b(net.n(net.a(x)))), **layers)
+
+
 def depthwise(multiplier=1):
     wide = 16 * multiplier
     return Toy(
@@ -190,8 +195,8 @@ TOYS = {
     "view of positions": positions_as_rows, "opaque": opaque, "chunk": chunked, "split": split_by_method,
     "conv twice": conv_twice, "conv twice, sliced": conv_twice_once_sliced, "norm twice": norm_twice,
     "two names": two_names, "tied weights": tied_weights, "unused branch": unused_branch,
-    "no statistics": norm_without_statistics, "depthwise": depthwise, "depthwise x 2": lambda: depthwise(2),
-    "grouped": grouped,
+    "no affine": norm_without_affine, "no statistics": norm_without_statistics,
+    "depthwise": depthwise, "depthwise x 2": lambda: depthwise(2), "grouped": grouped,
 }  # fmt: skip
 
 

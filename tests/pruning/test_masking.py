@@ -61,6 +61,13 @@ def test_removed_channels_are_exactly_zero(network, mixed, name, coupling):
     assert not_silent(prunable.masked(plan), prunable, masks) == []
 
 
+def test_a_norm_without_scale_and_shift_is_silent_too(wrap):
+    layers = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16, affine=False), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU()
+    prunable = wrap(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
+    masks = prunable.keep_masks(prunable.plan(0.5))
+    assert not_silent(masked_module(prunable.module, prunable.flow, masks), prunable, masks) == []
+
+
 def test_zeroing_the_convolution_alone_is_not_enough(network, mixed):
     prunable = network("resnet20")  # what the official training code does: the norm still emits a constant
     masks = prunable.keep_masks(mixed(prunable, "inner"))

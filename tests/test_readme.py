@@ -1,0 +1,44 @@
+"""The README's commands and example, run as they stand."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fpgm_core.__main__ import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line
+    for language, block in BLOCKS
+    for line in block.splitlines()
+    if language == "bash" and line.startswith("python -m fpgm_core ")
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_work(command, capsys):
+    assert main(shlex.split(command)[3:]) == 0
+    assert capsys.readouterr().out
+
+
+def test_the_example_prints_what_it_says(capsys):
+    (example,) = [block for language, block in BLOCKS if language == "python"]
+    exec(example, {})
+    cut, accuracy, *plan = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"5\d\.\d% of the MACs cut", cut)
+    assert re.fullmatch(r"\d\d\.\d%, paired change [+-]\d+\.\d points", accuracy)
+    assert '"layer3.2.conv2": 0.6' in "".join(plan)
+
+
+def test_the_pictures_it_shows_are_there():
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (Path(__file__).parents[1] / picture).exists()
+
+
+def test_the_two_commands_are_what_ci_runs():
+    script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+    assert "-c constraints.txt -e '.[test]'" in script
+    assert "pytest" in script
