@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -62,7 +64,7 @@ def build(name: str, weights: str | None) -> nn.Module:
     # Auxiliary heads exist only for training, and their slow initialisation serves nobody here.
     extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") and not chosen else {}
     try:
-        with contextlib.redirect_stdout(_WithoutAnnouncement(sys.stderr)):
+        with _plain_weights_only(), contextlib.redirect_stdout(_WithoutAnnouncement(sys.stderr)):
             return models.get_model(name, weights=chosen, **extra)
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if chosen is None:
@@ -71,6 +73,21 @@ def build(name: str, weights: str | None) -> nn.Module:
         raise FpgmError(
             f"cannot load {chosen} of {name} ({error}); download {chosen.url} and place it at {path}"
         ) from error
+
+
+@contextlib.contextmanager
+def _plain_weights_only() -> Iterator[None]:
+    """Make torch.hub, which torchvision loads with, refuse anything but plain weights: no file is unpickled."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class _WithoutAnnouncement:

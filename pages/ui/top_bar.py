@@ -105,7 +105,7 @@ def pickers(here: Sitting) -> None:
     """Model, criterion and coupling."""
     plan = here.look.plan
     titles = _titles()
-    model, criterion, coupling = st.columns([1.5, 1.2, 1.1], gap="small")
+    model, criterion, coupling = st.columns([1.3, 1.2, 1.2], gap="small")
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",

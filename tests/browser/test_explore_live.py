@@ -67,7 +67,7 @@ def page(address, browser):
 
 
 def look_of(page) -> Look:
-    return decode(parse_qs(urlparse(page.url).query)["s"][0])
+    return decode(parse_qs(urlparse(page.evaluate("location.href")).query)["s"][0])
 
 
 def card(page, label):
@@ -146,7 +146,7 @@ def test_a_rate_typed_into_the_table_enters_the_plan(page):
 
 def test_a_filter_is_locked_by_a_click(page):
     layer = look_of(page).layer
-    page.get_by_role("button", name="prune", exact=False).last.click()
+    page.locator('[data-testid="stButtonGroup"]').last.get_by_text("prune").click()
     assert until(lambda: look_of(page).plan.locked_out.get(layer) is not None)
 
 

@@ -33,7 +33,7 @@ def test_wilson_by_hand():
 
 
 def test_newcombes_own_example():
-    # Statistics in Medicine 17 (1998), p. 2635, table (a): 20, 12, 2, 16; method 10.
+    # Statistics in Medicine 17 (1998), example (a): 20, 12, 2, 16; method 10.
     found = paired_change(20, 12, 2, 16)
     assert found.value == pytest.approx(0.2)
     assert (round(found.low, 4), round(found.high, 4)) == (0.0562, 0.3292)

@@ -184,3 +184,23 @@ def test_without_a_network_connection_the_error_names_the_file_and_its_place(mon
 def test_weights_torchvision_does_not_offer_are_refused_with_those_it_does(weights):
     with pytest.raises(FpgmError, match=r"squeezenet1_1 has no weights.*DEFAULT, IMAGENET1K_V1"):
         load_model("squeezenet1_1", weights)
+
+
+def test_a_downloaded_checkpoint_that_carries_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    """torchvision's cache is a folder like any other: what lies in it is not unpickled."""
+    import torch
+
+    from fpgm_core.torchvision_shim import import_torchvision
+
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = import_torchvision("torchvision.models").ResNet18_Weights.DEFAULT.url
+    place = tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[-1]
+    place.parent.mkdir(parents=True)
+    torch.save({"conv1.weight": Payload()}, place)
+    with pytest.raises(FpgmError, match="place it at"):
+        load_model("resnet18", "DEFAULT")
+    assert not (tmp_path / "ran").exists()
