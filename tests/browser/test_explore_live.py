@@ -137,7 +137,9 @@ def test_arrow_keys_move_a_bar(page):
 def test_a_rate_typed_into_the_table_enters_the_plan(page):
     table = page.locator('[data-testid="stDataFrame"]').first
     box = table.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.45, box["y"] + 35 * 1.5)
+    page.mouse.dblclick(box["x"] + box["width"] * 0.45, box["y"] + 35 * 1.5)
+    page.wait_for_timeout(500)
+    page.keyboard.press("Control+a")
     page.keyboard.type("12.5")
     page.keyboard.press("Enter")
     assert until(lambda: look_of(page).plan.rate("conv1") == 0.125)
