@@ -148,7 +148,7 @@ def norms_figure(
     """Left the layer's sorted norms, in the middle their histogram, right every layer's spread and floor."""
     figure = make_subplots(
         cols=3, column_widths=[0.4, 0.22, 0.38], horizontal_spacing=0.09,
-        subplot_titles=("sorted norms", "how they spread", "the two requirements, every layer"),
+        subplot_titles=("norms, smallest first", "how they spread", "the two requirements, every layer"),
     )  # fmt: skip
     order = np.argsort(norms, kind="stable")
     rank = np.empty(len(norms))
@@ -180,7 +180,6 @@ def norms_figure(
     )  # fmt: skip
     figure = _layout(figure, "", "")
     figure.update_layout(margin={"t": 60}, legend={"y": -0.2})
-    figure.update_xaxes(title="rank", row=1, col=1)
     figure.update_yaxes(title="L2 norm", rangemode="tozero", row=1, col=1)
     figure.update_xaxes(title="filters", row=1, col=2)
     figure.update_yaxes(rangemode="tozero", row=1, col=2)

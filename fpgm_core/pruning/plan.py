@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from fpgm_core.errors import FpgmError
@@ -43,10 +44,14 @@ class Plan:
         get_coupling(self.coupling)
         rates = {unit: check_rate(rate, f"rate of {unit}") for unit, rate in self.rates.items()}
         # Rates of zero and empty locks say nothing: left out, so that equal plans are equal.
-        object.__setattr__(self, "rates", {unit: rate for unit, rate in sorted(rates.items()) if rate > 0})
+        object.__setattr__(
+            self, "rates", MappingProxyType({unit: rate for unit, rate in sorted(rates.items()) if rate > 0})
+        )
         for name in ("locked_in", "locked_out"):
             locks = {unit: tuple(sorted(set(indices))) for unit, indices in sorted(getattr(self, name).items())}
-            object.__setattr__(self, name, {unit: indices for unit, indices in locks.items() if indices})
+            object.__setattr__(
+                self, name, MappingProxyType({unit: indices for unit, indices in locks.items() if indices})
+            )
 
     @cached_property
     def key(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.filters import Layer, Options, dense_layers, get_criterion, select, unit_scores, weights_of
+from fpgm_core.filters import Layer, Options, dense_layers, get_criterion, select, spearman, unit_scores, weights_of
 from fpgm_core.models import LoadedModel, load_model
 from fpgm_core.pruning.cost import Cost, count_cost
 from fpgm_core.pruning.flow import Flow, trace_flow
@@ -100,6 +100,13 @@ class Prunable:
         return self._memory(
             ("scores", unit.name, unit.members, criterion, read, stage),
             lambda: unit_scores(score, self._weights(unit), options),
+        )
+
+    def agreement(self, unit: Unit) -> float | None:
+        """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""
+        return self._memory(
+            ("agreement", unit.name, unit.members),
+            lambda: spearman(self.scores(unit, "l2_norm"), self.scores(unit, "fpgm")),
         )
 
     def _weights(self, unit: Unit) -> dict[str, Any]:

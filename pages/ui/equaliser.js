@@ -160,4 +160,5 @@ function line(root, me) {
   element("b", "", told).textContent = unit.name;
   told.append(`  prunes ${unit.pruned} of ${unit.size} filters, ${(unit.share * 100).toFixed(1)}% of the dense MACs`);
   if (unit.members > 1) told.append(`, moves ${unit.members} layers`);
+  told.append(` · ${unit.agreement}`);
 }

@@ -21,7 +21,10 @@ _component = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Bar:
-    """One unit as the equaliser shows it: `share` of the dense MACs, `pruned` of `size` filters."""
+    """One unit as the equaliser shows it: `share` of the dense MACs, `pruned` of `size` filters.
+
+    `agreement` says in words how far norm and FPGM agree on it.
+    """
 
     name: str
     label: str
@@ -32,6 +35,7 @@ class Bar:
     share: float
     members: int
     locks: bool
+    agreement: str
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError
-from fpgm_core.filters import get_criterion
+from fpgm_core.filters import get_criterion, overlap
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
@@ -85,6 +86,7 @@ def bars(here: Sitting) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
     network, plan = here.network, here.plan
     share = {layer.name: layer.share for layer in network.layers}
+    sides = [replace(plan, criterion=name, locked_in={}, locked_out={}) for name in ("l2_norm", "fpgm")]
     return [
         Bar(
             unit.name,
@@ -96,6 +98,7 @@ def bars(here: Sitting) -> list[Bar]:
             sum(share[member] for member in unit.members),
             len(unit.members),
             unit.name in plan.locked_in or unit.name in plan.locked_out,
+            _agreement(here, unit, *(network.keep_mask(side, unit) for side in sides)),
         )
         for unit in network.units(plan.coupling)
     ]
@@ -104,6 +107,14 @@ def bars(here: Sitting) -> list[Bar]:
 def _label(unit: Unit) -> str:
     """A unit's name as short as a bar is wide: "3.2.c1" of "layer3.2.conv1"."""
     return unit.name.removeprefix("layer").replace("conv", "c").replace("features.", "f")
+
+
+def _agreement(here: Sitting, unit: Unit, by_norm: np.ndarray, by_distance: np.ndarray) -> str:
+    """Norm against FPGM on a unit: rank correlation of the scores, and what the pruned sets share at its rate."""
+    rho = here.network.agreement(unit)
+    shared = overlap(by_norm, by_distance)
+    told = "norm and FPGM: ρ " + ("–" if rho is None else f"{rho:.2f}")
+    return told if shared is None else f"{told}, {shared:.0%} shared"
 
 
 def _pruned(here: Sitting, unit: Unit) -> int:

@@ -15,7 +15,7 @@ from pages.ui.sitting import Sitting, first_look, mirror
 
 STYLE = """
 [data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
-  background: var(--st-background-color, Canvas); border-bottom: 1px solid rgba(128,128,128,.3);
+  background: light-dark(#ffffff, #16181b); border-bottom: 1px solid rgba(128,128,128,.3);
   padding: .5rem 0 .4rem; }
 [data-testid="stMainBlockContainer"] { padding: .4rem 2.6rem 3rem; }
 [data-testid="stHeader"] { background: transparent; height: 2rem; min-height: 2rem; pointer-events: none; }

@@ -154,3 +154,8 @@ def test_threads_share_a_prunable():
         thread.join()
     alone = Prunable.load("resnet20")
     assert sorted(found) == sorted((rate, alone.cost(alone.plan(rate)).macs) for rate in (0.3, 0.4, 0.5) * 4)
+
+
+def test_agreement_of_a_unit_is_the_rank_correlation_of_norm_and_fpgm(resnet20):
+    unit = resnet20.unit_of("layer1.2.conv1", "independent")
+    assert round(resnet20.agreement(unit), 2) == 0.88
