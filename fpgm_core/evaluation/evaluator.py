@@ -16,6 +16,7 @@ from fpgm_core.data import SPLITS, ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module
 from fpgm_core.repair import FIRST_IMAGES, IMAGES, norms_of, recalibrate
 
@@ -185,7 +186,7 @@ class _Runner:
     def hits(self, network: nn.Module, images: ImageSet, begin: int, end: int) -> Tensor:
         """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
         low = self.dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
+        with FORWARD, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
             logits = network(images.normalised(begin, end))
         return logits.argmax(1) == images.labels[begin:end]
 

@@ -122,13 +122,23 @@ def geometric_median(filters: Tensor, tolerance: float = 1e-12, max_iterations: 
     x = _as_points(filters)
     best = x[medoid(x)]
     if _is_optimal(x, best):
-        point = best
+        point = _middle_of_the_optimal(x, best)
     else:
         point = _minimise(x, x.mean(0), tolerance, max_iterations)
         # Inside a cluster of near-duplicates the iteration crawls, and a member of it may already do better.
         point = min(point, best, key=lambda candidate: _sum_of_distances(x, candidate))
     distances = torch.linalg.vector_norm(x - point, dim=1)
     return GeometricMedian(point, float(distances.sum()), distances)
+
+
+def _middle_of_the_optimal(x: Tensor, best: Tensor) -> Tensor:
+    """The middle of all optimal data points: of two filters, or an even number on a line, several are.
+
+    Every point between them is optimal too; the middle is the one that the filters' order does not decide.
+    """
+    sums = distance_sums(x)
+    optimal = x[sums <= sums.min() * (1 + 1e-12)]
+    return best if bool((optimal == best).all()) else optimal.unique(dim=0).mean(0)
 
 
 def _is_optimal(x: Tensor, point: Tensor) -> bool:

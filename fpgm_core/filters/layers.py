@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fpgm_core.forward_lock import FORWARD
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -61,7 +63,7 @@ def dense_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[
     for name, layer in shadow.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             note(name, layer)
-    with torch.no_grad():
+    with FORWARD, torch.no_grad():
         shadow(torch.empty(1, *input_shape, device="meta"))
     total = linear_macs + sum(macs for _, _, macs in found.values())
     return tuple(

@@ -20,6 +20,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from fpgm_core.errors import FpgmError
+from fpgm_core.forward_lock import FORWARD
 
 ALWAYS = 0  # the source of channels no filter writes but that are never zero: the image, opaque operations
 NEVER = -1  # the source of channels that are always zero: padding
@@ -146,7 +147,8 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
     does not run on such images.
     """
     try:
-        graph = torch.fx.symbolic_trace(module)
+        with FORWARD:
+            graph = torch.fx.symbolic_trace(module)
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise FpgmError(
             f"torch.fx cannot trace this network ({type(error).__name__}: {error}), so its channels cannot be "
@@ -154,7 +156,7 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
         ) from error
     graph = copy.deepcopy(graph).to("meta").eval()  # shapes are all that is needed: no memory, no time
     try:
-        with torch.no_grad():
+        with FORWARD, torch.no_grad():
             ShapeProp(graph).propagate(torch.empty(1, *input_shape, device="meta"))
     except Exception as error:
         raise FpgmError(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fpgm_core.data import ImageSet
+from fpgm_core.forward_lock import FORWARD
 
 BATCH = 128
 FIRST_IMAGES = 256
@@ -36,7 +37,7 @@ def recalibrate(module: nn.Module, images: ImageSet) -> Iterator[int]:
         for norm in norms:
             norm.train()
         try:
-            with torch.inference_mode():
+            with FORWARD, torch.inference_mode():
                 module(batch)
         finally:
             for norm in norms:

@@ -12,6 +12,7 @@ from fpgm_core import FpgmError, Prunable, Settings, evaluate, measure
 from fpgm_core.data import SPLITS, load_images
 from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, evaluator, paired_change, wilson
 from fpgm_core.models import LoadedModel
+from fpgm_core.pruning import trace_flow
 from fpgm_core.repair import FIRST_IMAGES, recalibrate
 
 AS_IS = Settings(images=200, recalibrated=False, device="cpu", precision="float32")
@@ -251,3 +252,27 @@ def test_dense_answers_are_kept_apart_by_weights(net):
     assert evaluate(net, net.plan(), AS_IS).dense_accuracy.value > 0.85
     cats = load_images("cifar10", "choose").first(200).labels == 3
     assert evaluate(prunable, prunable.plan(), AS_IS).dense_correct == int(cats.sum())
+
+
+def test_a_network_can_be_opened_while_another_is_measured(resnet20):
+    """torch.fx patches module calls for the whole process while it traces."""
+    import threading
+
+    stop, problems = threading.Event(), []
+
+    def trace():
+        while not stop.is_set():
+            try:
+                trace_flow(resnet20.module, (3, 32, 32))
+            except Exception as error:
+                problems.append(error)
+
+    tracer = threading.Thread(target=trace)
+    tracer.start()
+    try:
+        figure = evaluate(resnet20, resnet20.plan(0.2), Settings(images=300, recalibrated=False))
+    finally:
+        stop.set()
+        tracer.join()
+    assert not problems
+    assert figure.state == "exact"
