@@ -3,6 +3,7 @@
 from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choose_precision
 from fpgm_core.evaluation.evaluator import FIRST_FIGURE_IMAGES, Figure, Settings, evaluate, measure
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency
 
 __all__ = [
     "DEVICES",
@@ -10,11 +11,14 @@ __all__ = [
     "PRECISIONS",
     "Figure",
     "Interval",
+    "Latency",
     "Settings",
     "choose_device",
     "choose_precision",
     "evaluate",
+    "latency_steps",
     "measure",
+    "measure_latency",
     "paired_change",
     "wilson",
 ]

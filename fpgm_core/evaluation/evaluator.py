@@ -111,8 +111,8 @@ def measure(
     info = prunable.loaded.info
     images = load_images(info.dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
-    masks = prunable.keep_masks(plan)
-    needed = settings.recalibrated and not all(bool(mask.all()) for mask in masks.values())
+    prunable.cost(plan)  # a plan that leaves nothing is refused here, not in the middle
+    needed = settings.recalibrated and not prunable.prunes_nothing(plan)
     training = load_images(info.dataset, "train", settings.data_root) if needed else None
     runner = _Runner.create(prunable, settings)
     return _measure(runner, plan, images, training, first_figure)
@@ -121,7 +121,10 @@ def measure(
 def _measure(
     runner: _Runner, plan: Plan, images: ImageSet, training: ImageSet | None, first_figure: bool
 ) -> Iterator[Figure | None]:
-    network = runner.prepare(runner.prunable.narrow(plan))
+    if runner.prunable.prunes_nothing(plan):
+        yield from runner.stream(None, images, 0, "measuring")
+        return
+    network = runner.compact(plan)
     seen, first_due = 0, first_figure and len(images) > FIRST_FIGURE_IMAGES
     if training is not None and norms_of(network):
         for seen in recalibrate(network, runner.resident(training.first(min(IMAGES, len(training))))):
@@ -155,26 +158,30 @@ class _Runner:
         device = choose_device(settings.device)
         return cls(prunable, device, choose_precision(settings.precision, device), time.perf_counter())
 
-    def prepare(self, module: nn.Module) -> nn.Module:
-        """A view's tensors moved to the device, convolutions in channels_last; the view is changed in place."""
+    def compact(self, plan: Plan) -> nn.Module:
+        """The compact network on the device, convolutions in channels_last."""
+        # Streams whose writers all kept something else are quicker to sum at full width.
+        module = self.prunable.compact(plan, aligned=plan.coupling == "independent")
         return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def resident(self, images: ImageSet) -> ImageSet:
         return _RESIDENT.get(images, self.device)
 
-    def stream(self, network: nn.Module, images: ImageSet, recalibrated_on: int, state: str) -> Iterator[Figure | None]:
+    def stream(
+        self, network: nn.Module | None, images: ImageSet, recalibrated_on: int, state: str
+    ) -> Iterator[Figure | None]:
         """Classify `images` batch by batch; a running figure after each, marked `state`, the last one "exact".
 
-        A provisional stream gives one figure, at its end.
+        Without a network it is the dense one. A provisional stream gives one figure, at its end.
         """
-        network = folded_module(network, self.prunable.flow)
+        network = network and folded_module(network, self.prunable.flow)
         resident, size = self.resident(images), self.batch
         hits = _dense_hits(self.prunable.loaded.fingerprint, resident, self)
         counts = torch.zeros(3, dtype=torch.long, device=self.device)  # no synchronisation until they are read
         for begin in range(0, len(images), size):
             end = min(begin + size, len(images))
-            right = self.hits(network, resident, begin, end)
             dense = hits.upto(end)[begin:end]
+            right = dense if network is None else self.hits(network, resident, begin, end)
             counts += torch.stack([right.sum(), dense.sum(), (right & dense).sum()])
             last = end == len(images)
             if state == "provisional" and not last:
@@ -227,9 +234,7 @@ class _DenseHits:
     def __init__(self, images: ImageSet, runner: _Runner) -> None:
         self._images = images
         self._runner = runner
-        self._network = folded_module(
-            runner.prepare(runner.prunable.narrow(runner.prunable.plan())), runner.prunable.flow
-        )
+        self._network = folded_module(runner.compact(runner.prunable.plan()), runner.prunable.flow)
         self._known = torch.zeros(0, dtype=torch.bool, device=runner.device)
         self._lock = threading.Lock()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ from fpgm_core.filters.selection import check_locks, lowest, num_pruned
 
 @dataclass(frozen=True)
 class Options:
-    """What some criteria can be told: `seed` of the random control; `mix_share`, the part of the rate
-    that fpgm_mix prunes by norm (paper: 10% of 40%, a quarter)."""
+    """What a selection can be told beside its rate.
+
+    `seed` is the random control's; `mix_share` the part of the rate that fpgm_mix prunes by norm (paper:
+    10% of 40%, a quarter). `round_to` rounds the number of filters kept up to a multiple, as far as there
+    are filters: hardware likes 8, 16 or 32. 1 leaves the count as the rate says.
+    """
 
     seed: int = 0
     mix_share: float = 0.25
+    round_to: int = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
@@ -29,6 +35,9 @@ class Options:
         share = self.mix_share
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
             raise FpgmError(f"mix_share {share!r} is not a fraction from 0 to 1")
+        multiple = self.round_to
+        if isinstance(multiple, bool) or not isinstance(multiple, int) or not 1 <= multiple <= 1024:
+            raise FpgmError(f"round_to {multiple!r} is not a whole number from 1 to 1024")
 
 
 # A score function maps one layer's filters (N, ...), its name and the options to (N,) float64, higher = more important.
@@ -56,16 +65,22 @@ class Criterion:
         """Scores (N,) float64 of filters (N, ...), higher = more important; a staged criterion's last stage."""
         return self.stages[-1][0](filters, layer, options)
 
-    def counts(self, n: int, rate: float, options: Options = Options()) -> tuple[int, ...]:
-        """How many of `n` filters each stage prunes at `rate`."""
-        counts: list[int] = []
+    def counts(self, n: int, rate: float, options: Options = Options(), blocks: int = 1) -> tuple[int, ...]:
+        """How many filters each stage prunes of every one of `blocks` equal parts of `n` filters."""
+        size, counts = n // blocks, list[int]()
         for _, share in self.stages:
-            counts.append(min(num_pruned(n, rate * share(options)), n - 1 - sum(counts)))
+            counts.append(min(num_pruned(size, rate * share(options)), size - 1 - sum(counts)))
+        multiple = options.round_to // math.gcd(options.round_to, blocks)
+        kept = size - sum(counts)
+        surplus = min(size, -(-kept // multiple) * multiple) - kept
+        for stage in reversed(range(len(counts))):  # the last stages give way first
+            spared = min(counts[stage], surplus)
+            counts[stage], surplus = counts[stage] - spared, surplus - spared
         return tuple(counts)
 
-    def count(self, n: int, rate: float, options: Options = Options()) -> int:
-        """How many of `n` filters are pruned at `rate`, all stages together."""
-        return sum(self.counts(n, rate, options))
+    def count(self, n: int, rate: float, options: Options = Options(), blocks: int = 1) -> int:
+        """How many of `n` filters are pruned at `rate`, all stages and blocks together."""
+        return blocks * sum(self.counts(n, rate, options, blocks))
 
 
 def _l1_norm(filters: Tensor, layer: str, options: Options) -> Tensor:
@@ -204,33 +219,43 @@ def select(
     locked_in: Sequence[int] = (),
     locked_out: Sequence[int] = (),
     first_scores: np.ndarray | None = None,
+    blocks: int = 1,
 ) -> np.ndarray:
     """The keep mask, bool (N,), True = kept, of one unit at `rate`.
 
     `weights` maps the unit's member layers to their filters (N, ...). The lowest scores are pruned,
-    ties going to the lower index. Locked-out filters count towards the rate's count, locked-in ones
-    are skipped. `first_scores` may carry the first stage's scores of all filters, computed before.
+    ties going to the lower index, equally many of each of `blocks` equal parts. Locked-out filters count
+    towards the rate's count, locked-in ones are skipped. `first_scores` may carry the first stage's scores
+    of all filters, computed before.
 
     Raises FpgmError for a rate outside 0..1 and for locks the count has no room for.
     """
     name = next(iter(weights))
     n = len(weights[name])
-    counts = criterion.counts(n, rate, options)
-    check_locks(n, sum(counts), locked_in, locked_out, name)
-    keep = np.ones(n, dtype=bool)
-    owed = sorted(set(locked_out))
-    keep[owed] = False
+    counts = criterion.counts(n, rate, options, blocks)
+    check_locks(n, sum(counts), locked_in, locked_out, name, blocks)
+    spared, owed = (np.isin(np.arange(n), list(locks)) for locks in (locked_in, locked_out))
+    keep = ~owed
+    parts = [slice(begin, begin + n // blocks) for begin in range(0, n, n // blocks)]
+    done = {part.start: int(owed[part].sum()) for part in parts}  # locked-out filters use up the earliest counts
     for stage, ((score, _), count) in enumerate(zip(criterion.stages, counts, strict=True)):
-        spent = min(len(owed), count)  # locked-out filters use up the earliest stages' counts
-        owed = owed[spent:]
-        if count == spent:
+        todo = {part.start: max(0, count - done[part.start]) for part in parts}
+        done = {begin: max(0, already - count) for begin, already in done.items()}
+        if not any(todo.values()):
             continue
-        alive = np.flatnonzero(keep)
         if stage == 0:  # on the original filters; later stages on the survivors
             scores = unit_scores(score, weights, options) if first_scores is None else first_scores
-            scores = scores[alive]
         else:
-            scores = unit_scores(score, {key: w[torch.from_numpy(alive)] for key, w in weights.items()}, options)
-        free = ~np.isin(alive, list(locked_in))
-        keep[alive[free][lowest(scores[free], count - spent)]] = False
+            scores = _scores_among(keep, score, weights, options)
+        for part in parts:
+            free = part.start + np.flatnonzero(keep[part] & ~spared[part])
+            keep[free[lowest(scores[free], todo[part.start])]] = False
     return keep
+
+
+def _scores_among(keep: np.ndarray, score: Score, weights: Mapping[str, Tensor], options: Options) -> np.ndarray:
+    """Scores (N,) in which only the survivors count; those of the others mean nothing."""
+    alive = np.flatnonzero(keep)
+    scores = np.full(len(keep), np.inf)
+    scores[alive] = unit_scores(score, {name: w[torch.from_numpy(alive)] for name, w in weights.items()}, options)
+    return scores

@@ -16,6 +16,7 @@ from fpgm_core.forward_lock import FORWARD
 class Layer:
     """One convolution that a forward pass runs, in forward order.
 
+    A Linear layer applied at every position is a 1 x 1 convolution, and listed as one.
     `shape` is the weight's (N, C_in / groups, kH, kW); `positions` the output's H * W; `macs` the
     dense multiply-adds of one image (no bias); `share` those over all of the network's.
     """
@@ -35,7 +36,8 @@ class Layer:
 
 def weights_of(module: nn.Module, layer: str) -> Tensor:
     """The filters of the convolution called `layer`, shape (N, C_in / groups, kH, kW)."""
-    return module.get_submodule(layer).get_parameter("weight")
+    weight = module.get_submodule(layer).get_parameter("weight")
+    return weight if weight.ndim == 4 else weight[:, :, None, None]
 
 
 def dense_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Layer, ...]:
@@ -45,18 +47,21 @@ def dense_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[
     worth naming. A convolution that runs twice appears once, with the MACs of both.
     """
     shadow = copy.deepcopy(module).to("meta").eval()
-    found: dict[str, tuple[nn.Conv2d, int, int]] = {}
+    found: dict[str, tuple[tuple[int, ...], int, int, int]] = {}
     linear_macs = 0
 
     def note(name: str, layer: nn.Module) -> None:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             nonlocal linear_macs
-            if isinstance(layer, nn.Conv2d):
-                positions = output.shape[-2] * output.shape[-1]
-                before = found.get(name, (layer, positions, 0))[2]
-                found[name] = (layer, positions, before + positions * layer.weight.numel())
-            elif isinstance(layer, nn.Linear):
+            weight = layer.get_parameter("weight")
+            positions = output.numel() // weight.shape[0]  # of the one image
+            if isinstance(layer, nn.Linear) and output.ndim == 2:
                 linear_macs += output.numel() * layer.in_features
+                return
+            before = found.get(name, ((), 0, positions, 0))
+            shape = tuple(weight.shape) + (1,) * (4 - weight.ndim)
+            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+            found[name] = (shape, groups, before[2], before[3] + positions * weight.numel())
 
         layer.register_forward_hook(hook)
 
@@ -65,8 +70,8 @@ def dense_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[
             note(name, layer)
     with FORWARD, torch.no_grad():
         shadow(torch.empty(1, *input_shape, device="meta"))
-    total = linear_macs + sum(macs for _, _, macs in found.values())
+    total = linear_macs + sum(macs for *_, macs in found.values())
     return tuple(
-        Layer(name, tuple(conv.weight.shape), conv.groups, positions, macs, macs / total)
-        for name, (conv, positions, macs) in found.items()
+        Layer(name, shape, groups, positions, macs, macs / total)
+        for name, (shape, groups, positions, macs) in found.items()
     )

@@ -27,21 +27,29 @@ def lowest(scores: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(scores, kind="stable")[:count]
 
 
-def check_locks(n: int, count: int, locked_in: Sequence[int], locked_out: Sequence[int], where: str) -> None:
-    """Raise FpgmError where locks name filters that do not exist, contradict, or exceed the rate's count."""
+def check_locks(
+    n: int, count: int, locked_in: Sequence[int], locked_out: Sequence[int], where: str, blocks: int = 1
+) -> None:
+    """Raise FpgmError where locks name filters that do not exist, contradict, or leave a rate no room.
+
+    `count` filters are pruned of each of `blocks` equal parts of the `n`.
+    """
     wrong = [i for i in (*locked_in, *locked_out) if not 0 <= i < n]
     if wrong:
         raise FpgmError(f"{where} has no filter {wrong[0]}; its filters are 0 to {n - 1}")
     both = sorted(set(locked_in) & set(locked_out))
     if both:
         raise FpgmError(f"filter {both[0]} of {where} is locked in and locked out; choose one")
-    if len(set(locked_out)) > count:
-        raise FpgmError(
-            f"{where}: {len(set(locked_out))} filters are locked out but its rate prunes only {count}; "
-            "raise the rate or unlock some"
-        )
-    if len(set(locked_in)) > n - count:
-        raise FpgmError(
-            f"{where}: {len(set(locked_in))} filters are locked in but its rate keeps only {n - count}; "
-            "lower the rate or unlock some"
-        )
+    size = n // blocks
+    for begin in range(0, n, size):
+        part = where if blocks == 1 else f"{where}, group of filters {begin} to {begin + size - 1}"
+        out, kept = (len({i for i in locks if begin <= i < begin + size}) for locks in (locked_out, locked_in))
+        if out > count:
+            raise FpgmError(
+                f"{part}: {out} filters are locked out but its rate prunes only {count}; raise the rate or unlock some"
+            )
+        if kept > size - count:
+            raise FpgmError(
+                f"{part}: {kept} filters are locked in but its rate keeps only {size - count}; "
+                "lower the rate or unlock some"
+            )

@@ -1,13 +1,14 @@
 """Removing filters: channel flow, units, plans, masked networks, cost."""
 
+from fpgm_core.pruning.compact import compact_module, folded_module
 from fpgm_core.pruning.cost import Cost, LayerCost, closed_form_cut, count_cost, live_sources
 from fpgm_core.pruning.flow import Flow, Norm, Site, trace_flow
 from fpgm_core.pruning.masking import masked_module, masked_tensors, overlay
-from fpgm_core.pruning.narrow import folded_module, narrow_module
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
 from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
+from fpgm_core.pruning.verification import Proof, randomised, verify, verify_steps
 
 __all__ = [
     "COUPLINGS",
@@ -20,21 +21,25 @@ __all__ = [
     "Norm",
     "Plan",
     "Preset",
+    "Proof",
     "Prunable",
     "Site",
     "Unit",
     "closed_form_cut",
+    "compact_module",
     "count_cost",
     "folded_module",
     "get_coupling",
     "live_sources",
     "masked_module",
     "masked_tensors",
-    "narrow_module",
     "overlay",
+    "randomised",
     "refusals",
     "stage_of",
     "stages",
     "trace_flow",
     "units",
+    "verify",
+    "verify_steps",
 ]

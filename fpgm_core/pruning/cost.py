@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.pruning.flow import ALWAYS, Flow, Site
+from fpgm_core.pruning.flow import ALWAYS, Flow, Gate, Site
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Cost:
     """What a network costs under some keep masks.
 
     `macs` counts the multiply-adds of convolutions and Linear layers for one image (no bias, no norm;
-    FLOPs = 2 x MACs); `params` every learnable parameter that is left.
+    FLOPs = 2 x MACs); `params` every learnable parameter that is left and a forward pass in eval mode
+    reads (auxiliary heads, which only training runs, are not counted).
     """
 
     layers: tuple[LayerCost, ...]
@@ -38,23 +39,38 @@ class Cost:
 def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray:
     """Which sources carry something, bool (flow.size + 1,): index it with a site's `reads`.
 
-    A filter is live where it is kept and some live consumer reads it; layers without a mask keep all.
+    A filter is live where it is kept, reads something live, and some live consumer reads it; layers
+    without a mask keep all. (A depthwise filter whose one channel is absent has nothing to filter.)
+
+    Raises FpgmError where nothing reaches a layer that no plan may empty.
     """
     kept = np.ones(flow.size + 1, dtype=bool)
     kept[-1] = False  # index -1 is NEVER
-    for site in flow.convs:
-        if site.name in keep_masks and site.first >= 0:
-            kept[site.first : site.first + site.outputs] = keep_masks[site.name]
+    for site in flow.sites:
+        if site.first >= 0:
+            mask = keep_masks.get(site.name, True)
+            kept[site.first : site.first + site.outputs] = mask & _fed_filters(site, kept)
+        if (site.first < 0 or site.name in flow.fixed) and not kept[site.reads].any():
+            raise FpgmError(f"nothing is left that reaches {site.name} under these rates; lower them")
     used = np.zeros_like(kept)
     used[ALWAYS] = True
     used[flow.observed] = True
-    for site in reversed(flow.sites):  # consumers come after their producers
-        used[site.reads[:, _read_channels(site, kept & used)]] = True
+    for reader in reversed(flow.readers):  # consumers come after their producers
+        if isinstance(reader, Gate):
+            used[reader.first + np.flatnonzero((kept & used)[reader.reads].any(0))] = True
+        else:
+            used[reader.reads[:, read_channels(reader, kept & used)]] = True
     used[-1] = False
     return kept & used
 
 
-def _read_channels(site: Site, live: np.ndarray) -> np.ndarray:
+def _fed_filters(site: Site, kept: np.ndarray) -> np.ndarray:
+    """The filters of a layer that read anything at all, bool (N,)."""
+    groups = kept[site.reads].any(0).reshape(site.groups, -1).any(1)
+    return np.repeat(groups, site.outputs // site.groups)
+
+
+def read_channels(site: Site, live: np.ndarray) -> np.ndarray:
     """The input channels that some live filter of this layer reads, bool (C,)."""
     if site.first < 0:
         return np.ones(site.reads.shape[1], dtype=bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -86,7 +86,7 @@ class Plan:
             "model": self.model,
             "fingerprint": self.fingerprint,
             "criterion": self.criterion,
-            "options": {"seed": self.options.seed, "mix_share": self.options.mix_share},
+            "options": asdict(self.options),
             "coupling": self.coupling,
             "rates": dict(self.rates),
             "locked_in": {unit: list(indices) for unit, indices in self.locked_in.items()},
@@ -121,8 +121,9 @@ class Plan:
             )
         texts = {name: _text(data, name) for name in ("model", "fingerprint", "criterion", "coupling")}
         options = _mapping(data, "options")
-        if set(options) - {"seed", "mix_share"}:
-            raise FpgmError(f"the plan has unknown options {sorted(set(options) - {'seed', 'mix_share'})}")
+        unknown = sorted(set(options) - {option.name for option in fields(Options)})
+        if unknown:
+            raise FpgmError(f"the plan has unknown options {unknown}")
         return cls(
             texts["model"],
             texts["fingerprint"],

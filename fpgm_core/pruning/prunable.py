@@ -14,10 +14,10 @@ from torch import nn
 from fpgm_core.errors import FpgmError
 from fpgm_core.filters import Layer, Options, dense_layers, get_criterion, select, spearman, unit_scores, weights_of
 from fpgm_core.models import LoadedModel, load_model
+from fpgm_core.pruning.compact import compact_module
 from fpgm_core.pruning.cost import Cost, count_cost
 from fpgm_core.pruning.flow import Flow, trace_flow
 from fpgm_core.pruning.masking import masked_module
-from fpgm_core.pruning.narrow import narrow_module
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.units import Unit, refusals, units
 
@@ -118,9 +118,9 @@ class Prunable:
         rate, options = plan.rate(unit.name), plan.options
         locked_in, locked_out = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
         read = tuple(getattr(options, name) for name in criterion.options)
-        counts = criterion.counts(unit.size, rate, options)
+        counts = criterion.counts(unit.size, rate, options, unit.blocks)
         return self._memory(
-            ("mask", unit.name, unit.members, plan.criterion, read, counts, locked_in, locked_out),
+            ("mask", unit, plan.criterion, read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -129,8 +129,13 @@ class Prunable:
                 locked_in,
                 locked_out,
                 self.scores(unit, plan.criterion, options, stage=0),
+                unit.blocks,
             ),
         )
+
+    def count_pruned(self, plan: Plan, unit: Unit) -> int:
+        """How many filters of a unit a plan prunes: what its rate says, rounded as the plan says."""
+        return get_criterion(plan.criterion).count(unit.size, plan.rate(unit.name), plan.options, unit.blocks)
 
     def keep_masks(self, plan: Plan) -> dict[str, np.ndarray]:
         """The keep mask, bool (N,), of every layer of every unit. Raises FpgmError for a plan that does not fit."""
@@ -142,6 +147,10 @@ class Prunable:
             for member in unit.members
         }
 
+    def prunes_nothing(self, plan: Plan) -> bool:
+        """Whether a plan keeps every filter."""
+        return all(bool(mask.all()) for mask in self.keep_masks(plan).values())
+
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
         return count_cost(self.flow, self.keep_masks(plan))
@@ -150,9 +159,9 @@ class Prunable:
         """The masked network: removed channels are exactly zero; the dense one is not touched."""
         return masked_module(self.module, self.flow, self.keep_masks(plan))
 
-    def narrow(self, plan: Plan) -> nn.Module:
-        """What `masked` computes, without the arithmetic of removed filters: the form that is measured."""
-        return narrow_module(self.module, self.flow, self.keep_masks(plan))
+    def compact(self, plan: Plan, aligned: bool = False) -> nn.Module:
+        """The compact network: physically smaller, computing what `masked` computes. See `compact_module`."""
+        return compact_module(self.module, self.flow, self.keep_masks(plan), aligned)
 
 
 class _Memory:

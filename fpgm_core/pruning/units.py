@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,19 +12,24 @@ from fpgm_core.pruning.flow import Flow
 
 @dataclass(frozen=True)
 class Unit:
-    """Layers that share one selection, named by the first of them in forward order; `size` filters each."""
+    """Layers that share one selection, named by the first of them in forward order; `size` filters each.
+
+    Of each of `blocks` equal parts of the filters equally many are pruned: a grouped convolution's groups
+    must stay of equal size. 1 where there is none.
+    """
 
     name: str
     members: tuple[str, ...]
     size: int
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
 class Coupling:
     """One way to group convolutions into units.
 
-    `refuse` gives, for each convolution that it leaves whole, the reason; `group` the pairs of layers
-    that must move together.
+    `refuse` gives, for each convolution that it leaves whole, the reason; `pairs` the layers that must
+    move together. What moves with a refused layer is refused as well.
     """
 
     name: str
@@ -34,16 +40,11 @@ class Coupling:
 
 
 def _refuse_fixed(flow: Flow) -> Mapping[str, str]:
-    return flow.fixed
+    return {**flow.follows, **flow.fixed}
 
 
 def _refuse_joined(flow: Flow) -> Mapping[str, str]:
-    refused = {**flow.joined, **flow.fixed}
-    for expansion, depthwise in flow.tied + flow.tied[::-1]:  # both ways, so that chains are refused whole
-        for one, other in ((expansion, depthwise), (depthwise, expansion)):
-            if one in refused:
-                refused.setdefault(other, f"it moves with {one}, which is fixed: {refused[one]}")
-    return refused
+    return {**flow.joined, **flow.follows, **flow.fixed}
 
 
 _RECORDS = (
@@ -61,6 +62,13 @@ _RECORDS = (
         _refuse_joined,
         lambda flow: flow.tied,
     ),
+    Coupling(
+        "coupled",
+        "Coupled",
+        "Layers that share channels move together: the residual stream itself narrows, the fastest in practice.",
+        _refuse_fixed,
+        lambda flow: flow.tied + flow.summed,
+    ),
 )
 COUPLINGS: Mapping[str, Coupling] = {record.name: record for record in _RECORDS}
 
@@ -72,10 +80,8 @@ def get_coupling(name: str) -> Coupling:
     return COUPLINGS[name]
 
 
-def units(flow: Flow, coupling: str) -> tuple[Unit, ...]:
-    """The units of a network under a coupling, in forward order."""
-    record = get_coupling(coupling)
-    refused = record.refuse(flow)
+def _groups(flow: Flow, coupling: str) -> list[list[str]]:
+    """The convolutions that move together under a coupling, refused ones too, in forward order."""
     leader = {site.name: site.name for site in flow.convs}
 
     def find(name: str) -> str:
@@ -83,18 +89,31 @@ def units(flow: Flow, coupling: str) -> tuple[Unit, ...]:
             name = leader[name]
         return name
 
-    for first, second in record.pairs(flow):
+    for first, second in get_coupling(coupling).pairs(flow):
         leader[find(second)] = find(first)
-    members: dict[str, list[str]] = {}
-    sizes: dict[str, int] = {}
-    for site in flow.convs:
-        if site.name not in refused:
-            members.setdefault(find(site.name), []).append(site.name)
-            sizes[site.name] = site.outputs
-    return tuple(Unit(group[0], tuple(group), sizes[group[0]]) for group in members.values())
+    groups: dict[str, list[str]] = {}
+    for name in leader:
+        groups.setdefault(find(name), []).append(name)
+    return list(groups.values())
+
+
+def units(flow: Flow, coupling: str) -> tuple[Unit, ...]:
+    """The units of a network under a coupling, in forward order."""
+    refused = refusals(flow, coupling)
+    sizes = {site.name: site.outputs for site in flow.convs}
+    return tuple(
+        Unit(group[0], tuple(group), sizes[group[0]], math.lcm(*(flow.blocks.get(name, 1) for name in group)))
+        for group in _groups(flow, coupling)
+        if group[0] not in refused
+    )
 
 
 def refusals(flow: Flow, coupling: str) -> dict[str, str]:
-    """The convolutions that a coupling leaves whole, each with the reason."""
-    refused = get_coupling(coupling).refuse(flow)
+    """The convolutions that a coupling leaves whole, each with the reason, in forward order."""
+    reasons = get_coupling(coupling).refuse(flow)
+    refused: dict[str, str] = {}
+    for group in _groups(flow, coupling):
+        first = next((name for name in group if name in reasons), None)
+        for name in group if first is not None else ():
+            refused[name] = reasons.get(name, f"it moves with {first}, which is fixed: {reasons[str(first)]}")
     return {site.name: refused[site.name] for site in flow.convs if site.name in refused}

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError
-from fpgm_core.filters import get_criterion, overlap
+from fpgm_core.filters import overlap
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
@@ -94,7 +94,7 @@ def bars(here: Sitting) -> list[Bar]:
             stage_of(unit.name),
             unit.size,
             plan.rate(unit.name),
-            _pruned(here, unit),
+            network.count_pruned(plan, unit),
             sum(share[member] for member in unit.members),
             len(unit.members),
             unit.name in plan.locked_in or unit.name in plan.locked_out,
@@ -115,10 +115,6 @@ def _agreement(here: Sitting, unit: Unit, by_norm: np.ndarray, by_distance: np.n
     shared = overlap(by_norm, by_distance)
     told = "norm and FPGM: ρ " + ("–" if rho is None else f"{rho:.2f}")
     return told if shared is None else f"{told}, {shared:.0%} shared"
-
-
-def _pruned(here: Sitting, unit: Unit) -> int:
-    return get_criterion(here.plan.criterion).count(unit.size, here.plan.rate(unit.name), here.plan.options)
 
 
 def rate_table(here: Sitting) -> None:

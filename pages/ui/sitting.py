@@ -142,7 +142,7 @@ class Sitting:
 def check(look: Look) -> None:
     """Raise FpgmError where a look names a network, unit, layer or filter that is not there, or impossible locks."""
     network = prunable(look.plan.model)
-    network.keep_masks(look.plan)
+    network.cost(look.plan)
     layer = next((layer for layer in network.layers if layer.name == look.layer), None)
     if layer is None:
         raise FpgmError(f"{look.plan.model} has no layer {look.layer!r}; choose one of its convolutions")

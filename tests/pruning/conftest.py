@@ -41,7 +41,7 @@ def _network(name: str) -> Prunable:
     models = import_torchvision("torchvision.models")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _wrap(models.get_model(name, weights=None), (3, 64, 64))
+        return _wrap(models.get_model(name, weights=None), (3, 96, 96) if name.startswith("inception") else (3, 64, 64))
 
 
 def _mixed(prunable: Prunable, coupling: str, criterion: str = "l2_norm", seed: int = 0) -> Plan:

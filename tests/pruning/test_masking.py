@@ -109,7 +109,7 @@ def test_the_dense_network_is_not_touched(network, criterion):
     before = bits(prunable.module)
     plan = prunable.plan(0.5, criterion=criterion)
     prunable.masked(plan)(images(prunable))
-    prunable.narrow(plan)(images(prunable))
+    prunable.compact(plan)(images(prunable))
     assert same(bits(prunable.module), before)
 
 
@@ -154,7 +154,7 @@ def spoil_structure(view):
     [spoil_norms, spoil_dtype, spoil_layout, spoil_mode, spoil_values, spoil_structure],
     ids=lambda f: f.__name__,
 )
-@pytest.mark.parametrize("form", ["overlay", "masked", "narrow"])
+@pytest.mark.parametrize("form", ["overlay", "masked", "compact"])
 def test_a_view_can_be_changed_without_the_original_noticing(network, form, spoil):
     prunable = network("resnet20")
     before, x = bits(prunable.module), images(prunable)

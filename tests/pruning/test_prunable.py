@@ -61,7 +61,7 @@ def test_locks_hold_and_the_count_stays(net):
 )
 def test_locks_without_room_are_refused(net, locks, message):
     plan = net.plan(0.4, **locks)
-    for use in (net.keep_masks, net.cost, net.masked, net.narrow):
+    for use in (net.keep_masks, net.cost, net.masked, net.compact):
         with pytest.raises(FpgmError, match=message):
             use(plan)
 

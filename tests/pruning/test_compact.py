@@ -23,14 +23,14 @@ def distance(first, second):
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_narrow_and_folded_equal_masked(network, mixed, name, coupling):
+def test_compact_and_folded_equal_masked(network, mixed, name, coupling):
     prunable = network(name)
     plan, x = mixed(prunable, coupling), images(prunable)
-    dense, masked, narrow = prunable.module(x), prunable.masked(plan)(x), prunable.narrow(plan)
+    dense, masked, compact = prunable.module(x), prunable.masked(plan)(x), prunable.compact(plan)
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
-    assert distance(narrow(x), masked) <= tolerance
-    assert distance(folded_module(narrow, prunable.flow)(x), masked) <= tolerance
+    assert distance(compact(x), masked) <= tolerance
+    assert distance(folded_module(compact, prunable.flow)(x), masked) <= tolerance
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9, 1.0])
@@ -39,32 +39,32 @@ def test_narrow_and_folded_equal_masked(network, mixed, name, coupling):
 def test_equal_at_every_rate(network, rate, criterion, coupling):
     prunable = network("resnet20")
     plan, x = prunable.plan(rate, criterion=criterion, coupling=coupling), images(prunable)
-    dense, masked, narrow = prunable.module(x), prunable.masked(plan)(x), prunable.narrow(plan)
+    dense, masked, compact = prunable.module(x), prunable.masked(plan)(x), prunable.compact(plan)
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
-    assert distance(folded_module(narrow, prunable.flow)(x), masked) <= tolerance
+    assert distance(folded_module(compact, prunable.flow)(x), masked) <= tolerance
 
 
 @pytest.mark.parametrize(("rate", "width"), [(0.0, 16), (0.4, 16), (0.5, 8), (0.9, 8)])
 def test_widths_are_multiples_of_eight(network, rate, width):
     prunable = network("resnet20")  # 16 filters: 10 kept fill two vectors of eight, 8 one
-    narrow = prunable.narrow(prunable.plan(rate, coupling="inner"))
-    assert narrow.layer1[0].conv1.weight.shape == (width, 16, 3, 3)
-    assert narrow.layer1[0].bn1.running_var.shape == (width,)
-    assert narrow.layer1[0].conv2.weight.shape == (16, width, 3, 3)
+    compact = prunable.compact(prunable.plan(rate, coupling="inner"))
+    assert compact.layer1[0].conv1.weight.shape == (width, 16, 3, 3)
+    assert compact.layer1[0].bn1.running_var.shape == (width,)
+    assert compact.layer1[0].conv2.weight.shape == (16, width, 3, 3)
 
 
 def test_the_residual_stream_stays_wide(network):
     prunable = network("resnet20")
-    narrow = prunable.narrow(prunable.plan(0.9, coupling="independent"))
-    assert narrow.conv1.weight.shape[0] == 16
-    assert narrow.layer3[2].conv2.weight.shape[0] == 64
+    compact = prunable.compact(prunable.plan(0.9, coupling="independent"))
+    assert compact.conv1.weight.shape[0] == 16
+    assert compact.layer3[2].conv2.weight.shape[0] == 64
 
 
-def test_a_narrow_network_runs_fewer_multiply_adds(network):
+def test_a_compact_network_runs_fewer_multiply_adds(network):
     prunable = network("vgg16_bn_cifar")
     plan = prunable.plan(0.5, coupling="inner")  # 64 to 512 filters halve to multiples of eight exactly
-    weights = sum(m.weight.numel() for m in prunable.narrow(plan).modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
+    weights = sum(m.weight.numel() for m in prunable.compact(plan).modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
     costs = [layer.macs for layer in prunable.cost(plan).layers]
     positions = [site.cost_per_weight for site in prunable.flow.sites]
     assert weights == sum(macs // count for macs, count in zip(costs, positions, strict=True))
