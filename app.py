@@ -9,7 +9,7 @@ from pages.ui.layer_panel import layer_panel
 from pages.ui.plan_panel import plan_panel
 from pages.ui.rates import live_panel, rate_controls, rate_table, take_move
 from pages.ui.sitting import Sitting, callback, sitting
-from pages.ui.top_bar import STYLE, pickers
+from pages.ui.top_bar import STYLE, navigation, pickers
 from pages.ui.trace_panel import trace_panel
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     take_move(here)
     here.redraw = False
     here.remember()
+    navigation()
     with st.container(key="topbar"):
         slots = top_bar(here)
     if here.message:

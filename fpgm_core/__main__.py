@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fpgm_core.data import SPLITS
+from fpgm_core.data import SPLITS, sample_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import DEVICES, PRECISIONS, Figure, Settings, measure
+from fpgm_core.evaluation import DEVICES, PRECISIONS, Figure, Latency, Settings, latency_steps, measure
 from fpgm_core.filters import (
     CRITERIA,
     Layer,
@@ -25,7 +26,7 @@ from fpgm_core.filters import (
     weights_of,
 )
 from fpgm_core.models import LoadedModel, list_models
-from fpgm_core.pruning import COUPLINGS, Cost, Plan, Prunable
+from fpgm_core.pruning import COUPLINGS, Cost, Plan, Proof, Prunable, randomised, verify_steps
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,18 +57,23 @@ def build_parser() -> argparse.ArgumentParser:
     command("models", "list the networks")
     layers = command("layers", "list a network's convolutions: shapes, costs, norms, medoids")
     evaluate = command("evaluate", "measure a plan: accuracy, MACs, parameters")
-    for added in (layers, evaluate):
+    verify = command("verify", "prove that masked and compact network compute the same, at the cost that is counted")
+    latency = command("latency", "time the dense and the compact network side by side")
+    export = command("export", "write a plan and its compact network in forms that other tools read")
+    for added in (layers, evaluate, verify, latency, export):
         added.add_argument("model", help="a name that `models` lists")
         added.add_argument("--weights", help="a checkpoint file, a torchvision weights name, or random")
     layers.add_argument("--rate", type=_rate, help="also show what this fraction prunes, by norm and by FPGM")
-    what = evaluate.add_mutually_exclusive_group(required=True)
-    what.add_argument("--rate", type=_rate, help="prune this fraction of every unit")
-    what.add_argument("--plan", type=Path, help="a plan's JSON file, which also says criterion and coupling")
-    evaluate.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
-    evaluate.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default independent)")
-    evaluate.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
-    evaluate.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
-    evaluate.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    for added in (evaluate, verify, latency, export):
+        _add_plan(added)
+    for added in (evaluate, export):
+        added.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    verify.add_argument("--randomise", action="store_true", help="draw norms and biases first: a sharper test")
+    verify.add_argument("--images", type=int, help="real images to compare on (default 64)")
+    latency.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
+    latency.add_argument("--runs", type=int, default=15, help="timed passes, of which the median counts (default 15)")
+    latency.add_argument("--device", choices=DEVICES, default="auto")
+    export.add_argument("--out", type=Path, required=True, help="the folder to write into")
     evaluate.add_argument("--split", choices=SPLITS, default="choose", help="test images to read (default choose)")
     evaluate.add_argument("--images", type=int, help="only the first N of the split")
     evaluate.add_argument("--device", choices=DEVICES, default="auto")
@@ -76,11 +82,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what to prune."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--rate", type=_rate, help="prune this fraction of every unit")
+    what.add_argument("--plan", type=Path, help="a plan's JSON file, which also says criterion and coupling")
+    parser.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
+    parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default independent)")
+    parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
+    parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
+    parser.add_argument("--round-to", type=int, help="round the filters kept up to a multiple, 8 say (default 1)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for input that cannot be right."""
     chosen = build_parser().parse_args(arguments)
     try:
-        {"models": _models, "layers": _layers, "evaluate": _evaluate}[chosen.command](chosen)
+        return _COMMANDS[chosen.command](chosen)
     except FpgmError as error:
         line = " ".join(str(error).split())
         print(f"fpgm_core: {line}", file=sys.stderr)
@@ -88,7 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.stdout = None  # or the interpreter complains when it flushes
         return 0
-    return 0
 
 
 def _print(chosen: argparse.Namespace, result: dict[str, Any], text: str) -> None:
@@ -105,7 +122,7 @@ def _about(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _models(chosen: argparse.Namespace) -> None:
+def _models(chosen: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     for info in list_models():
         record = info.record
@@ -128,9 +145,10 @@ def _models(chosen: argparse.Namespace) -> None:
         trained = f"bundled, {row['accuracy']['all']:.2%} on all 10,000" if row["accuracy"] else "no bundled weights"
         lines.append(f"{row['name']:22} {row['dataset']:11} {trained:32} {row['summary']}")
     _print(chosen, {"models": rows}, "\n".join(lines))
+    return 0
 
 
-def _layers(chosen: argparse.Namespace) -> None:
+def _layers(chosen: argparse.Namespace) -> int:
     prunable = Prunable.load(chosen.model, chosen.weights)
     if prunable.loaded.notice:
         print(f"note: {prunable.loaded.notice}", file=sys.stderr)
@@ -149,6 +167,7 @@ def _layers(chosen: argparse.Namespace) -> None:
         )
         lines.append(line + (f" {_maybe(row['overlap'], '7.0%', 7)}" if chosen.rate is not None else ""))
     _print(chosen, result, "\n".join(lines))
+    return 0
 
 
 def _maybe(value: float | None, form: str, width: int) -> str:
@@ -181,7 +200,7 @@ def _layer_row(prunable: Prunable, layer: Layer, rate: float | None) -> dict[str
     return row
 
 
-def _evaluate(chosen: argparse.Namespace) -> None:
+def _evaluate(chosen: argparse.Namespace) -> int:
     prunable = Prunable.load(chosen.model, chosen.weights)
     plan = _plan(chosen, prunable)
     settings = Settings(
@@ -190,6 +209,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     figure = _run(prunable, plan, settings)
     result = _result(prunable, plan, settings, figure)
     _print(chosen, result, _report(result))
+    return 0
 
 
 def _report(result: dict[str, Any]) -> str:
@@ -215,7 +235,7 @@ def _report(result: dict[str, Any]) -> str:
 
 
 def _plan(chosen: argparse.Namespace, prunable: Prunable) -> Plan:
-    given = {name: getattr(chosen, name) for name in ("criterion", "coupling", "seed", "mix_share")}
+    given = {name: getattr(chosen, name) for name in ("criterion", "coupling", "seed", "mix_share", "round_to")}
     if chosen.plan is not None:
         extra = [name for name, value in given.items() if value is not None]
         if extra:
@@ -226,7 +246,7 @@ def _plan(chosen: argparse.Namespace, prunable: Prunable) -> Plan:
             raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
         prunable.check(plan)
         return plan
-    options = {name: given[name] for name in ("seed", "mix_share") if given[name] is not None}
+    options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}
     names = {name: given[name] for name in ("criterion", "coupling") if given[name] is not None}
     return prunable.plan(chosen.rate, options=Options(**options), **names)
 
@@ -272,6 +292,107 @@ def _result(prunable: Prunable, plan: Plan, settings: Settings, figure: Figure) 
         "precision": figure.precision,
         "seconds": figure.seconds,
     }
+
+
+def _opened(chosen: argparse.Namespace) -> tuple[Prunable, Plan]:
+    prunable = Prunable.load(chosen.model, chosen.weights)
+    if prunable.loaded.notice:
+        print(f"note: {prunable.loaded.notice}", file=sys.stderr)
+    return prunable, _plan(chosen, prunable)
+
+
+def _progress(doing: str, share: float) -> None:
+    """A line of progress on a terminal's stderr."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{doing} {share:.0%}", end="" if doing else "\r\033[K", file=sys.stderr, flush=True)
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    prunable, plan = _opened(chosen)
+    info = prunable.loaded.info
+    module = randomised(prunable.module, info.input_shape) if chosen.randomise else None
+    images = sample_images(info.dataset, info.input_shape, 64 if chosen.images is None else chosen.images)
+    for step in verify_steps(prunable, prunable.keep_masks(plan), images, module):
+        if isinstance(step, float):
+            _progress("comparing", step)
+    assert isinstance(step, Proof)
+    _progress("", 1)
+    result = {
+        **_about(prunable.loaded),
+        "criterion": plan.criterion,
+        "coupling": plan.coupling,
+        "randomised": chosen.randomise,
+        **asdict(step),
+        "holds": step.holds,
+        "tells": step.tells,
+    }
+    text = (
+        f"{'equal' if step.holds else 'UNEQUAL'}: masked and compact differ by at most {step.max_abs_difference:.3g}, "
+        f"where logits reach {step.logit_scale:.3g}, on {step.images} images\n"
+        f"pruning itself moved them by {step.masked_dense_difference:.3g}"
+        f"{'' if step.tells else ': too little to prove anything; try --randomise'}\n"
+        f"MACs {step.macs:,} counted, {step.counted_macs:,} by PyTorch's counter in the compact network\n"
+        f"parameters {step.params:,} counted, {step.counted_params:,} in the compact network"
+    )
+    _print(chosen, result, text)
+    return 0 if step.holds else 1
+
+
+def _latency(chosen: argparse.Namespace) -> int:
+    prunable, plan = _opened(chosen)
+    results = []
+    for batch in chosen.batch or [1, 64]:
+        for step in latency_steps(prunable, plan, batch, chosen.runs, chosen.device):
+            if isinstance(step, float):
+                _progress(f"timing batches of {batch}", step)
+        assert isinstance(step, Latency)
+        results.append(step)
+    _progress("", 1)
+    cost = prunable.cost(plan)
+    result = {
+        **_about(prunable.loaded),
+        "criterion": plan.criterion,
+        "coupling": plan.coupling,
+        "macs": cost.macs,
+        "dense_macs": prunable.dense_cost.macs,
+        "latency": [{**asdict(one), "speed_up": one.speed_up} for one in results],
+    }
+    text = "\n".join(
+        f"batch {one.batch:4}: dense {one.dense_ms:9.2f} ms, compact {one.compact_ms:9.2f} ms, "
+        f"{one.speed_up:.2f} times as fast; peak memory {one.dense_peak_bytes / 2**20:.1f} and "
+        f"{one.compact_peak_bytes / 2**20:.1f} MiB ({one.device}, {one.threads} threads, median of {one.runs})"
+        for one in results
+    )
+    _print(chosen, result, f"{text}\nMACs are {prunable.dense_cost.macs / cost.macs:.2f} times fewer")
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    from fpgm_core.export import Bundle, export_steps, write_bundle  # onnx and the like: only who exports waits
+
+    prunable, plan = _opened(chosen)
+    for step in export_steps(prunable, plan, not chosen.no_recalibrate):
+        if not isinstance(step, Bundle):
+            _progress(step.doing, step.share)
+    assert isinstance(step, Bundle)
+    _progress("", 1)
+    write_bundle(step, chosen.out)
+    lines = [f"{len(step.files)} files in {chosen.out}:"]
+    for entry in step.manifest["artefacts"]:
+        lines += [f"  {file['file']:22} {file['bytes']:>12,} bytes  {entry['title']}" for file in entry["files"]]
+    lines += [f"  left out: {left['name']}: {left['reason']}" for left in step.manifest["skipped"]]
+    _print(chosen, {"out": str(chosen.out), **step.manifest}, "\n".join(lines))
+    return 0
+
+
+_COMMANDS = {
+    "models": _models,
+    "layers": _layers,
+    "evaluate": _evaluate,
+    "verify": _verify,
+    "latency": _latency,
+    "export": _export,
+}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+from torch.nn.functional import interpolate
+
 from fpgm_core.data.cifar10 import load_cifar10
 from fpgm_core.data.images import ImageSet
 from fpgm_core.errors import FpgmError
@@ -36,3 +39,15 @@ def load_images(dataset: str, split: str, root: Path | None = None, download: bo
             f"{', '.join(info.title for info in DATA.values())} can be evaluated"
         )
     return DATA[dataset].load(split, root, download)
+
+
+def sample_images(dataset: str, input_shape: tuple[int, int, int], count: int) -> Tensor:
+    """Real images for a network of `input_shape`, normalised float32 (count, C, H, W), to compare networks on.
+
+    The first of the data set's choose half; where there are none here, CIFAR-10's resized. Their labels
+    mean nothing then, and no accuracy is measured on them.
+    """
+    images = load_images(dataset if dataset in DATA else "cifar10", "choose").first(count).normalised(0, count)
+    if tuple(images.shape[1:]) == tuple(input_shape):
+        return images
+    return interpolate(images, size=input_shape[1:], mode="bilinear", antialias=True)

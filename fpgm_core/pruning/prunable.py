@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,17 @@ import numpy as np
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.filters import Layer, Options, dense_layers, get_criterion, select, spearman, unit_scores, weights_of
+from fpgm_core.filters import (
+    Layer,
+    Options,
+    dense_layers,
+    get_criterion,
+    overlap,
+    select,
+    spearman,
+    unit_scores,
+    weights_of,
+)
 from fpgm_core.models import LoadedModel, load_model
 from fpgm_core.pruning.compact import compact_module
 from fpgm_core.pruning.cost import Cost, count_cost
@@ -108,6 +119,18 @@ class Prunable:
             ("agreement", unit.name, unit.members),
             lambda: spearman(self.scores(unit, "l2_norm"), self.scores(unit, "fpgm")),
         )
+
+    def overlap(self, plan: Plan, unit: Unit) -> float | None:
+        """What the sets that norm and FPGM prune of a unit share at the plan's rate, 0..1; None where it is 0."""
+        sides = [replace(plan, criterion=name, locked_in={}, locked_out={}) for name in ("l2_norm", "fpgm")]
+        return overlap(*(self.keep_mask(side, unit) for side in sides))
+
+    def member_agreement(self, unit: Unit, criterion: str, options: Options = Options()) -> float | None:
+        """How far a unit's members agree: the least rank correlation of a member's own scores with the unit's."""
+        own = [replace(unit, name=member, members=(member,)) for member in unit.members]
+        together = self.scores(unit, criterion, options)
+        found = [spearman(self.scores(one, criterion, options), together) for one in own]
+        return min((rho for rho in found if rho is not None), default=None)
 
     def _weights(self, unit: Unit) -> dict[str, Any]:
         return {member: weights_of(self.module, member) for member in unit.members}

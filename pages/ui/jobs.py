@@ -1,4 +1,4 @@
-"""Measurements in the background: one worker for the device, a fair turn for every session."""
+"""Long work in the background: one worker for the device, a fair turn for every session."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
@@ -17,6 +18,7 @@ from fpgm_core.filters.layouts import compute_layout
 from fpgm_core.filters.projections import Projection
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def _yield_to_the_page() -> None:
@@ -25,27 +27,30 @@ def _yield_to_the_page() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
 
 
-class Job:
-    """One measurement: what is known of it so far. Its fields are only written by the worker."""
+class Job(Generic[T]):
+    """One piece of long work: the latest that it brought. Its fields are only written by the worker.
 
-    def __init__(self, key: Hashable, steps: Iterator[Figure | None]) -> None:
-        self.key = key
-        self.figure: Figure | None = None
+    `kept` tells whether the engine remembers it after it ends, for whoever asks the same again.
+    """
+
+    def __init__(self, steps: Iterator[T | None], kept: bool) -> None:
+        self.latest: T | None = None
         self.error: str | None = None
         self.done = False
+        self.kept = kept
         self._steps = steps
 
     def step(self) -> None:
         """Do one batch of work. Errors end the job and are kept, in words, for the page."""
         try:
-            self.figure = next(self._steps) or self.figure
+            self.latest = next(self._steps) or self.latest
         except StopIteration:
             self.done = True
         except FpgmError as error:
             self.error, self.done = str(error), True
         except Exception as error:  # whatever torch raises must end this job, not the worker
             log.exception("measurement failed")
-            self.error, self.done = f"the measurement failed ({type(error).__name__}: {error})", True
+            self.error, self.done = f"it failed ({type(error).__name__}: {error})", True
 
     def close(self) -> None:
         """Stop for good; what was measured stays readable."""
@@ -55,29 +60,31 @@ class Job:
 
 
 class Engine:
-    """Runs every session's measurements on one worker thread, a batch of each in turn.
+    """Runs every session's jobs on one worker thread, a step of each in turn.
 
-    A session has one measurement at a time; asking for another cancels it. Equal requests share one job.
+    A session has one job at a time; asking for another cancels it. Equal requests share one job.
     """
 
     def __init__(self, remembered: int = 256) -> None:
         self._wake = threading.Condition()
-        self._wanted: dict[str, Job] = {}  # session -> its job
-        self._known: OrderedDict[Hashable, Job] = OrderedDict()  # every live or finished job
+        self._wanted: dict[str, Job[Any]] = {}  # session -> its job
+        self._known: OrderedDict[Hashable, Job[Any]] = OrderedDict()  # every live or finished job
         self._remembered = remembered
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="fpgm-measurements", daemon=True)
         self._worker.start()
         atexit.register(self.close)  # an interpreter that ends while torch computes aborts
 
-    def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job:
+    def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job[Figure]:
         """The job that measures `plan`, begun or found. Raises FpgmError where it cannot be measured."""
-        key = (plan.key, settings)
+        return self.run(session, (plan.key, settings), lambda: measure(prunable, plan, settings))
+
+    def run(self, session: str, key: Hashable, begin: Callable[[], Iterator[T | None]], kept: bool = True) -> Job[T]:
+        """The job of that key, found, or begun with the steps that `begin` returns; the session wants no other."""
         with self._wake:
             job = self._known.get(key)
             if job is None or job.error:
-                job = Job(key, measure(prunable, plan, settings))
-                self._known[key] = job
+                job = self._known[key] = Job(begin(), kept)
             self._known.move_to_end(key)
             self._wanted[session] = job
             self._forget()
@@ -102,16 +109,16 @@ class Engine:
         wanted = set(map(id, self._wanted.values()))
         for key, job in list(self._known.items()):
             surplus = len(self._known) > self._remembered
-            if id(job) not in wanted and (not job.done or surplus):
+            if id(job) not in wanted and (not job.done or surplus or not job.kept):
                 del self._known[key]
 
-    def _next(self, turn: int) -> Job | None:
+    def _next(self, turn: int) -> Job[Any] | None:
         """The job whose turn it is, those without a first figure first. Waits where there is none; None at the end."""
         with self._wake:
             while not self._closed:
                 active = list({id(job): job for job in self._wanted.values() if not job.done}.values())
                 if active:
-                    waiting = [job for job in active if job.figure is None] or active
+                    waiting = [job for job in active if job.latest is None] or active
                     return waiting[turn % len(waiting)]
                 self._wake.wait()
             return None

@@ -24,11 +24,9 @@ from fpgm_core.filters import (
     Projection,
     geometric_median,
     medoid,
-    overlap,
     pairwise_distances,
     pca,
     radial,
-    select,
     weights_of,
 )
 from fpgm_core.filters.layouts import known_layout
@@ -113,24 +111,29 @@ def _header(here: Sitting) -> None:
     )
     layer = next(layer for layer in network.layers if layer.name == look.layer)
     norms = diagnostics(network.loaded.fingerprint, network)[look.layer]
-    shared = _overlap(here)
+    unit, company = network.unit_of(look.layer, look.plan.coupling), _company(here)
+    shared = network.overlap(look.plan, unit) if unit else None
     rho = "undefined" if norms.spearman is None else f"{norms.spearman:.3f}"
     told.markdown(
         f"{layer.filters} filters of {' × '.join(map(str, layer.shape[1:]))} · {layer.share:.1%} of the MACs  \n"
         f"norm and FPGM: rank correlation **{rho}**, pruned sets share "
         f"**{'–' if shared is None else format(shared, '.0%')}** at this rate  \n"
-        f"norms: spread {norms.spread:.2f}, floor {norms.floor:.2f}"
+        f"norms: spread {norms.spread:.2f}, floor {norms.floor:.2f}" + (f"  \n{company}" if company else "")
     )
 
 
-def _overlap(here: Sitting) -> float | None:
-    unit = here.network.unit_of(here.look.layer, here.look.plan.coupling)
+def _company(here: Sitting) -> str:
+    """What the layer moves with, or why it stays whole."""
+    network, coupling = here.network, here.look.plan.coupling
+    unit = network.unit_of(here.look.layer, coupling)
     if unit is None:
-        return None
-    rate = here.look.plan.rate(unit.name)
-    weights = {here.look.layer: weights_of(here.network.module, here.look.layer)}
-    by_norm, by_distance = (select(CRITERIA[name], weights, rate) for name in ("l2_norm", "fpgm"))
-    return overlap(by_norm, by_distance)
+        return f"stays whole: {network.refusals(coupling).get(here.look.layer, 'removal does not follow it')}"
+    others = [member for member in unit.members if member != here.look.layer]
+    return (
+        f"moves with {', '.join(others[:3])}{f' and {len(others) - 3} more' if len(others) > 3 else ''}"
+        if others
+        else ""
+    )
 
 
 def _choose_layer(here: Sitting, layer: str) -> None:

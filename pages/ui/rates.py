@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError
-from fpgm_core.filters import overlap
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
@@ -20,6 +19,7 @@ KEY = "equaliser"
 POLL_FIRST, POLL_RUNNING = 150, 700  # milliseconds
 ALL = "all units"
 _NO_PRESET = "—"
+MULTIPLES = (1, 4, 8, 16, 32)
 
 
 def take_move(here: Sitting) -> bool:
@@ -62,13 +62,13 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     here = sitting()
     here.redraw = take_move(here) or here.redraw
     job = here.job
-    waiting = job is not None and not job.done and job.figure is None
+    waiting = job is not None and not job.done and job.latest is None
     if here.has_news() or (here.redraw and not waiting):
         st.rerun()
     share(here.look)
     network, plan = here.network, here.plan
     cost = network.cost(plan)
-    figure, error = (job.figure, job.error) if job else (None, None)
+    figure, error = (job.latest, job.error) if job else (None, None)
     accuracy.html(accuracy_card(figure, error, here.draft is not None, unmeasured(here)))
     macs.html(macs_card(cost, network.dense_cost))
     params.html(params_card(cost, network.dense_cost))
@@ -86,7 +86,6 @@ def bars(here: Sitting) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
     network, plan = here.network, here.plan
     share = {layer.name: layer.share for layer in network.layers}
-    sides = [replace(plan, criterion=name, locked_in={}, locked_out={}) for name in ("l2_norm", "fpgm")]
     return [
         Bar(
             unit.name,
@@ -98,7 +97,7 @@ def bars(here: Sitting) -> list[Bar]:
             sum(share[member] for member in unit.members),
             len(unit.members),
             unit.name in plan.locked_in or unit.name in plan.locked_out,
-            _agreement(here, unit, *(network.keep_mask(side, unit) for side in sides)),
+            _agreement(here, unit),
         )
         for unit in network.units(plan.coupling)
     ]
@@ -109,10 +108,9 @@ def _label(unit: Unit) -> str:
     return unit.name.removeprefix("layer").replace("conv", "c").replace("features.", "f")
 
 
-def _agreement(here: Sitting, unit: Unit, by_norm: np.ndarray, by_distance: np.ndarray) -> str:
+def _agreement(here: Sitting, unit: Unit) -> str:
     """Norm against FPGM on a unit: rank correlation of the scores, and what the pruned sets share at its rate."""
-    rho = here.network.agreement(unit)
-    shared = overlap(by_norm, by_distance)
+    rho, shared = here.network.agreement(unit), here.network.overlap(here.plan, unit)
     told = "norm and FPGM: ρ " + ("–" if rho is None else f"{rho:.2f}")
     return told if shared is None else f"{told}, {shared:.0%} shared"
 
@@ -156,7 +154,7 @@ def _edited(here: Sitting, key: str, units: list[str]) -> None:
 def rate_controls(here: Sitting) -> None:
     """Presets, and the master control for all units or one stage."""
     units = here.network.units(here.look.plan.coupling)
-    preset, group, master, rung, refused = st.columns([1.5, 1.1, 2, 1.1, 1.5], vertical_alignment="bottom")
+    preset, group, master, multiple, rung, moves = st.columns([1.5, 1, 1.8, 0.8, 1.1, 1.4], vertical_alignment="bottom")
     preset.selectbox(
         "Preset",
         [_NO_PRESET, *PRESETS],
@@ -180,13 +178,44 @@ def rate_controls(here: Sitting) -> None:
         help="Re-estimate the norms' statistics on 2,000 training images before measuring. Off: as is.",
         **mirror("rung", here.look.recalibrated, lambda now, wanted: now.change(recalibrated=wanted)),
     )
-    whole = here.network.refusals(here.look.plan.coupling)
-    with refused.popover(
-        f"{len(whole)} layers stay whole" if whole else "every layer moves", disabled=not whole, width="stretch"
-    ):
-        st.dataframe(
-            pd.DataFrame({"layer": list(whole), "why it is not pruned": list(whole.values())}), hide_index=True
-        )
+    multiple.selectbox(
+        "Keep ×",
+        MULTIPLES,
+        help="Round the filters kept up to a multiple, which hardware likes. The counts shown are the rounded ones.",
+        **mirror("multiple", here.look.plan.options.round_to, _set_multiple),
+    )
+    with moves:
+        _moves(here, units)
+
+
+def _set_multiple(here: Sitting, multiple: int) -> None:
+    plan = here.look.plan
+    here.change(plan=replace(plan, options=replace(plan.options, round_to=multiple)))
+
+
+def _moves(here: Sitting, units: Sequence[Unit]) -> None:
+    """Which layers hang together, and which stay whole, with the reason."""
+    network, plan = here.network, here.look.plan
+    whole = network.refusals(plan.coupling)
+    together = [unit for unit in units if len(unit.members) > 1]
+    counts = [f"{len(whole)} stay whole"] * bool(whole) + [f"{len(together)} groups"] * bool(together)
+    with st.popover(", ".join(counts) or "every layer moves alone", disabled=not counts, width="stretch"):
+        if together:
+            st.caption(
+                "These layers share channels and move together. Agreement: the rank correlation of a member's own "
+                "scores with the group's, for the member that agrees least."
+            )
+            rows = {
+                "unit": [unit.name for unit in together],
+                "layers": [", ".join(unit.members) for unit in together],
+                "agreement": [network.member_agreement(unit, plan.criterion, plan.options) for unit in together],
+            }
+            number = st.column_config.NumberColumn(format="%.2f")
+            st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"agreement": number})
+        if whole:
+            st.dataframe(
+                pd.DataFrame({"layer": list(whole), "why it is not pruned": list(whole.values())}), hide_index=True
+            )
 
 
 def _apply_preset(here: Sitting, preset: str) -> None:

@@ -56,7 +56,7 @@ class Sitting:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
-        self.job: Job | None = None
+        self.job: Job[Figure] | None = None
         self.trace: list[Tried] = []
         context = get_script_run_ctx()
         self.session = context.session_id if context else "headless"
@@ -127,15 +127,15 @@ class Sitting:
     def has_news(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
         job = self.job
-        if self.draft is not None or job is None or not job.done or job.figure is None or job.error:
+        if self.draft is not None or job is None or not job.done or job.latest is None or job.error:
             return False
         here = (self.look.plan, self.look.recalibrated)
         return all((one.look.plan, one.look.recalibrated) != here for one in self.trace)
 
     def remember(self) -> None:
         """Put the finished measurement into the trace, once."""
-        if self.has_news() and self.job is not None and self.job.figure is not None:
-            tried = Tried(self.look, self.network.cost(self.look.plan), self.job.figure)
+        if self.has_news() and self.job is not None and self.job.latest is not None:
+            tried = Tried(self.look, self.network.cost(self.look.plan), self.job.latest)
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
 
 

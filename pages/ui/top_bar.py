@@ -19,7 +19,8 @@ STYLE = """
   padding: .5rem 0 .4rem; }
 [data-testid="stMainBlockContainer"] { padding: .4rem 2.6rem 3rem; }
 [data-testid="stHeader"] { background: transparent; height: 2rem; min-height: 2rem; pointer-events: none; }
-[data-testid="stHeader"] > * { pointer-events: auto; }
+[data-testid="stHeader"] > * { pointer-events: none; }
+[data-testid="stHeader"] button { pointer-events: auto; }
 .st-key-tools button { padding: .2rem .3rem; }
 [data-testid="stStatusWidget"] { display: none; }
 .card { line-height: 1.3; }
@@ -30,6 +31,13 @@ STYLE = """
 .card .state { display: inline-block; font-size: .68rem; padding: 0 .4em; border-radius: .6em; margin-left: .4em;
   border: 1px solid currentColor; }
 """
+
+
+def navigation() -> None:
+    """The pages, one link each."""
+    with st.container(key="navigation", horizontal=True, gap="small"):
+        st.page_link("app.py", label="Explore")
+        st.page_link("pages/1_Export.py", label="Export")
 
 
 def card(label: str, value: str, under: str = "", state: str = "") -> str:
@@ -105,7 +113,7 @@ def pickers(here: Sitting) -> None:
     """Model, criterion and coupling."""
     plan = here.look.plan
     titles = _titles()
-    model, criterion, coupling = st.columns([1.3, 1.2, 1.2], gap="small")
+    model, criterion, coupling = st.columns([1.2, 1.1, 1.35], gap="small")
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",

@@ -9,27 +9,7 @@ from torch.nn import functional as F
 from fpgm_core import FpgmError
 from fpgm_core.pruning import COUPLINGS, count_cost, folded_module, live_sources
 from fpgm_core.pruning.flow import ALWAYS, NEVER
-
-
-def conv(inputs, outputs, kernel=3, **options):
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
-
-
-class Toy(nn.Module):
-    """Layers by name, and a forward given as a function of them and the image; 5 outputs."""
-
-    def __init__(self, forward, **layers):
-        super().__init__()
-        self.body = forward
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.body(self, x)
-
-
-def head(net, x):
-    return net.fc(torch.flatten(F.adaptive_avg_pool2d(F.relu(x), 1), 1))
+from toys import Toy, close, conv, head, run_cost, silenced
 
 
 def site(flow, name):
@@ -214,8 +194,6 @@ def images():
     return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def close(first, second, scale):
-    return float((first - second).abs().max()) <= 1e-4 * float(scale.abs().max())
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
@@ -229,29 +207,6 @@ def test_nothing_pruned_changes_nothing(toy, images, name, coupling):
     assert close(folded_module(compact, prunable.flow)(images), dense, dense)
 
 
-def silenced(prunable, masks, images):
-    """What a pruned network must compute, by hooks: a removed filter's channel is 0 after its own norm.
-
-    Only for networks in which a layer runs once; which norm follows which convolution is read off the run.
-    """
-    names = {module: name for name, module in prunable.module.named_modules()}
-    handles, current = [], []
-
-    def silence(module, inputs, output):
-        if isinstance(module, nn.Conv2d):
-            fed = inputs[0].flatten(2).ne(0).any(2).any(0).reshape(module.groups, -1).any(1)  # one flag a group
-            fed = fed.repeat_interleave(module.out_channels // module.groups).numpy()
-            current[:] = [masks.get(names[module], True) & fed]  # a filter that reads nothing writes nothing
-        return output * torch.tensor(current[0])[None, :, None, None]
-
-    for module in prunable.module.modules():
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
-            handles.append(module.register_forward_hook(silence))
-    try:
-        return prunable.module(images)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 ONCE = [name for name in TOYS if "twice" not in name and name != "pad and norm"]
@@ -265,8 +220,10 @@ def test_every_form_computes_what_silencing_the_channels_computes(toy, images, n
     masks, dense = prunable.keep_masks(plan), prunable.module(images)
     expected = silenced(prunable, masks, images)
     compact = prunable.compact(plan)
-    for form in (prunable.masked(plan), compact, folded_module(compact, prunable.flow)):
+    for form in (prunable.masked(plan), compact, folded_module(compact, prunable.flow), prunable.compact(plan, True)):
         assert close(form(images), expected, dense)
+    cost = prunable.cost(plan)
+    assert run_cost(compact, (3, 8, 8)) == (cost.macs, cost.params)
     read = [mask for layer, mask in masks.items() if np.isin(filters(prunable.flow, layer), dense_live(prunable)).all()]
     if read:  # something the output depends on was pruned, so that equality proves something
         assert not close(expected, dense, 100 * dense)
@@ -305,6 +262,24 @@ def test_slicing_shifts(toy):
     assert "split" in flow.joined["a"]
 
 
+def test_chunks_are_dealt_out(toy):
+    flow = toy(chunked).flow
+    a = filters(flow, "a")
+    assert site(flow, "b").reads.tolist() == [[*a[4:], *a[:4]]]
+    assert "split" in flow.joined["a"]
+
+
+def test_a_split_takes_its_part(toy):
+    flow = toy(split_by_method).flow
+    assert site(flow, "b").reads.tolist() == [filters(flow, "a")[4:].tolist()]
+    assert "split" in flow.joined["a"]
+
+
+def test_concatenation_by_keyword_appends(toy):
+    flow = toy(cat_by_keyword).flow
+    assert site(flow, "fc").reads.tolist() == [[*filters(flow, "a"), *filters(flow, "b")]]
+
+
 def test_padding_adds_channels_nobody_writes(toy):
     flow = toy(padded).flow
     assert site(flow, "b").reads.tolist() == [[NEVER, *filters(flow, "a"), NEVER, NEVER, NEVER]]
@@ -324,12 +299,9 @@ def test_flattening_repeats_each_channel(toy):
 @pytest.mark.parametrize(
     ("make", "layer", "word"),
     [
-        (opaque, "b", "sigmoid"),
-        (chunked, "a", "chunk"),
-        (split_by_method, "a", "split"),
+        (opaque, "b", "after a sigmoid"),
         (positions_as_rows, "a", "view"),
         (padded_features, "a", "pad"),
-        (cat_by_keyword, "a", "cat"),
         (conv_twice, "b", "b runs more than once"),
         (conv_twice, "a", "b runs more than once"),
         (norm_twice, "a", "n runs more than once"),
@@ -342,7 +314,7 @@ def test_filters_that_cannot_be_followed_are_refused_with_the_reason(toy, make, 
     assert prunable.unit_of(layer, coupling) is None
 
 
-@pytest.mark.parametrize(("make", "free"), [(opaque, {"a", "c"}), (chunked, {"b"}), (conv_twice, {"c"})])
+@pytest.mark.parametrize(("make", "free"), [(opaque, {"a", "c"}), (positions_as_rows, set()), (conv_twice, {"c"})])
 def test_a_refusal_stops_at_the_filters_concerned(toy, make, free):
     assert {unit.name for unit in toy(make).units("independent")} == free
 

@@ -19,7 +19,7 @@ plans = st.builds(
     fingerprint=names,
     criterion=st.sampled_from(list(CRITERIA)),
     coupling=st.sampled_from(list(COUPLINGS)),
-    options=st.builds(Options, seed=st.integers(0, 2**32 - 1), mix_share=st.floats(0, 1)),
+    options=st.builds(Options, seed=st.integers(0, 2**32 - 1), mix_share=st.floats(0, 1), round_to=st.integers(1, 1024)),
     rates=rates,
     locked_in=locks,
     locked_out=locks,
@@ -108,7 +108,7 @@ def test_the_format_is_what_it_was(plan):
         "model": "resnet20",
         "fingerprint": PRINT,
         "criterion": "fpgm",
-        "options": {"seed": 0, "mix_share": 0.25},
+        "options": {"seed": 0, "mix_share": 0.25, "round_to": 1},
         "coupling": "independent",
         "rates": {"a": 0.25, "b": 0.5},
         "locked_in": {"a": [1, 3]},
@@ -126,6 +126,7 @@ BROKEN = [
     *((name, {"a": value}) for name in ("locked_in", "locked_out") for value in (1, "1", [1.0], [True], ["1"], [[1]])),
     *((name, value) for name in ("locked_in", "locked_out") for value in (None, [], 3, "a")),
     *(("options", value) for value in (None, [], {"seed": -1}, {"seed": 2**32}, {"seed": 1.5}, {"seed": True})),
+    *(("options", {"round_to": value}) for value in (0, -8, 1025, 8.0, True, "8", None)),
     *(("options", value) for value in ({"mix_share": 1.1}, {"mix_share": NAN}, {"mix_share": "1"}, {"sead": 1})),
 ]
 

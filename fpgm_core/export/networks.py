@@ -1,0 +1,100 @@
+"""A compact network in the forms that runtimes read, and each of them reloaded as a function of images."""
+
+from __future__ import annotations
+
+import io
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import torch
+import torch.fx
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from fpgm_core.export.source import python_source
+from fpgm_core.forward_lock import FORWARD
+
+WEIGHTS = "compact.safetensors"
+Reloaded = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, classes)
+
+
+def as_safetensors(module: torch.nn.Module) -> bytes:
+    """The state dict as a safetensors file: the same tensors give the same bytes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(module.state_dict().items())}
+    return save_safetensors(state, {"format": "pt"})
+
+
+def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, ...]) -> bytes:
+    """The Python file that rebuilds the network from its safetensors."""
+    return python_source(module, title, WEIGHTS, input_shape).encode()
+
+
+def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
+    """The network as torch.export's archive, for any batch size."""
+    with _quiet(), FORWARD:
+        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=(_BATCH,))
+        for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
+            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
+                node.meta.pop(key, None)
+        archive = io.BytesIO()
+        torch.export.save(program, archive)
+    return archive.getvalue()
+
+
+def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
+    """The network as ONNX, input "images" and output "logits", for any batch size."""
+    with _quiet(), FORWARD:
+        program = torch.onnx.export(
+            module,
+            (torch.zeros(2, *input_shape),),
+            dynamo=True,
+            dynamic_shapes=(_BATCH,),
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for holder in (proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output,
+                   *proto.graph.value_info, *proto.graph.initializer):  # fmt: skip
+        del holder.metadata_props[:]  # stack traces, with the paths of this machine
+        holder.doc_string = ""
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+_BATCH: Any = {0: torch.export.Dim("batch")}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters announce their progress on stdout and warn about themselves; results have stdout to themselves."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def reload_python(files: Mapping[str, bytes]) -> Reloaded:
+    """The network that the Python file builds, with the weights beside it."""
+    built = types.ModuleType("exported")
+    exec(compile(files["compact.py"], "compact.py", "exec"), built.__dict__)  # our own file, just written
+    network = built.Compact()
+    network.load_state_dict(load_safetensors(files[WEIGHTS]))
+    return network.eval()
+
+
+def reload_pt2(files: Mapping[str, bytes]) -> Reloaded:
+    """The network in the .pt2 archive."""
+    with _quiet():
+        return torch.export.load(io.BytesIO(files["compact.pt2"])).module()
+
+
+def reload_onnx(files: Mapping[str, bytes]) -> Reloaded:
+    """The ONNX file in onnxruntime, on the CPU."""
+    import onnxruntime  # heavy, and needed here alone
+
+    session = onnxruntime.InferenceSession(files["compact.onnx"], providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])

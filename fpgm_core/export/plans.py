@@ -1,0 +1,68 @@
+"""A plan in the forms that other pruning tools read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.pruning import Plan, Prunable
+
+
+def plan_csv(prunable: Prunable, plan: Plan) -> str:
+    """One line a convolution that the plan moves: its unit, rate, counts, and the filters pruned."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("unit", "layer", "rate", "filters", "pruned", "kept", "pruned_filters"))
+    masks = prunable.keep_masks(plan)
+    for unit in prunable.units(plan.coupling):
+        for layer in unit.members:
+            gone = [int(i) for i in (~masks[layer]).nonzero()[0]]
+            left = unit.size - len(gone)
+            writer.writerow(
+                (unit.name, layer, plan.rate(unit.name), unit.size, len(gone), left, " ".join(map(str, gone)))
+            )
+    return text.getvalue()
+
+
+def torch_pruning_ratios(prunable: Prunable, plan: Plan) -> dict[str, float]:
+    """Torch-Pruning's `pruning_ratio_dict`, by layer name: replace each name with `model.get_submodule(name)`.
+
+    Torch-Pruning prunes N - int(N (1 - ratio)) of N filters, so each ratio is the plan's count less half a
+    filter, over N: it rounds to exactly that count.
+
+    Raises FpgmError for `independent` plans: Torch-Pruning moves layers that share channels together.
+    """
+    if plan.coupling == "independent":
+        raise FpgmError(
+            "Torch-Pruning always moves layers that share channels together, so it cannot follow an independent "
+            "plan; choose coupling inner or coupled"
+        )
+    counts = {unit: prunable.count_pruned(plan, unit) for unit in prunable.units(plan.coupling)}
+    return {
+        layer: max(0.0, (count - 0.5) / unit.size) if count else 0.0
+        for unit, count in counts.items()
+        for layer in unit.members
+    }
+
+
+def torch_ao_config(prunable: Prunable, plan: Plan) -> list[dict[str, Any]]:
+    """The config of torch.ao.pruning's experimental FPGMPruner: `pruner.prepare(model, config)`.
+
+    It prunes round(N sparsity_level) filters; each level is the plan's own count over N, so it prunes
+    equally many. It scores every layer by itself, as FPGM does, whatever the plan's criterion.
+    """
+    counts = {unit: prunable.count_pruned(plan, unit) for unit in prunable.units(plan.coupling)}
+    return [
+        {"tensor_fqn": f"{layer}.weight", "sparsity_level": count / unit.size}
+        for unit, count in counts.items()
+        if count
+        for layer in unit.members
+    ]
+
+
+def as_json(data: Any) -> bytes:
+    """Data as indented JSON with a final newline."""
+    return (json.dumps(data, indent=2) + "\n").encode()
