@@ -2,11 +2,12 @@
 
 from fpgm_core.pruning.compact import compact_module, folded_module
 from fpgm_core.pruning.cost import Cost, LayerCost, closed_form_cut, count_cost, live_sources
-from fpgm_core.pruning.flow import Flow, Norm, Site, trace_flow
+from fpgm_core.pruning.flow import Flow, Norm, Site
 from fpgm_core.pruning.masking import masked_module, masked_tensors, overlay
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
+from fpgm_core.pruning.tracing import trace_flow
 from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
 from fpgm_core.pruning.verification import Proof, randomised, verify, verify_steps
 

@@ -1,24 +1,17 @@
 """The channel-flow graph: for every tensor of a network, which filters write each of its channels.
 
 One torch.fx trace, read by units, masks, cost and compact networks alike. What an operation does to
-channels is its rule, in `operations`; this module holds what the rules find.
+channels is its rule, in `operations`; this module holds what the walk in `tracing` finds.
 """
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import torch.fx
-from torch import nn
-from torch.fx.passes.shape_prop import ShapeProp
-
-from fpgm_core.errors import FpgmError
-from fpgm_core.forward_lock import FORWARD
 
 ALWAYS = 0  # the source of channels no filter writes but that are never zero: the image, opaque operations
 NEVER = -1  # the source of channels that are always zero: padding
@@ -127,41 +120,3 @@ class Flow:
     def convs(self) -> tuple[Site, ...]:
         """The convolutions, in forward order."""
         return tuple(site for site in self.sites if site.is_conv)
-
-
-def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
-    """Trace a network in eval mode for images of `input_shape` (channels, height, width).
-
-    Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data), or where it
-    does not run on such images.
-    """
-    from fpgm_core.pruning.operations import Builder, visit  # the rules are written in terms of this module
-
-    graph = _trace(module, input_shape)
-    builder = Builder(dict(graph.named_modules()))
-    for node in graph.graph.nodes:
-        builder.values[node.name] = visit(builder, node)
-        if node.target in IN_PLACE:  # whoever reads the first operand later reads the result
-            builder.renamed[node.all_input_nodes[0].name] = node.name
-    return builder.flow(graph)
-
-
-def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
-    try:
-        with FORWARD:
-            graph = torch.fx.symbolic_trace(module)
-    except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
-        raise FpgmError(
-            f"torch.fx cannot trace this network ({type(error).__name__}: {error}), so its channels cannot be "
-            "followed; remove control flow that depends on the data from its forward"
-        ) from error
-    graph = copy.deepcopy(graph).to("meta").eval()  # shapes are all that is needed: no memory, no time
-    try:
-        with FORWARD, torch.no_grad():
-            ShapeProp(graph).propagate(torch.empty(1, *input_shape, device="meta"))
-    except Exception as error:
-        raise FpgmError(
-            f"this network does not run on images of {input_shape} without data ({str(error).splitlines()[0]}); "
-            "check the shape, and remove what reads values, such as item(), from its forward"
-        ) from error
-    return graph

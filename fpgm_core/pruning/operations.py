@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,134 +17,20 @@ import torch.fx
 from torch import nn
 from torch.nn import functional as F
 
-from fpgm_core.pruning.flow import ALWAYS, NEVER, Flow, Gate, Norm, Site, Value
-
-Known = Value | tuple[Value, ...] | None  # several values for an operation with several results; None for numbers
-
-
-@dataclass
-class Builder:
-    """The state of one walk over the graph."""
-
-    modules: Mapping[str, nn.Module]
-    values: dict[str, Known] = field(default_factory=dict)
-    renamed: dict[str, str] = field(default_factory=dict)  # a node changed in place -> the node that changed it
-    sites: list[Site] = field(default_factory=list)
-    norms: list[Norm] = field(default_factory=list)
-    readers: list[Site | Gate] = field(default_factory=list)
-    owner: list[str] = field(default_factory=lambda: [""])  # global filter index -> layer name
-    fixed: dict[str, str] = field(default_factory=dict)
-    joined: dict[str, str] = field(default_factory=dict)
-    follows: dict[str, str] = field(default_factory=dict)
-    tied: list[tuple[str, str]] = field(default_factory=list)
-    summed: list[tuple[str, str]] = field(default_factory=list)
-    blocks: dict[str, int] = field(default_factory=dict)
-    observed: list[np.ndarray] = field(default_factory=list)
-    again: set[str] = field(default_factory=set)  # modules that run more than once
-
-    def of(self, node: torch.fx.Node) -> Known:
-        """What is known of the tensor that reading `node` brings now."""
-        name = node.name
-        while name in self.renamed:
-            name = self.renamed[name]
-        return self.values[name]
-
-    def site(self, name: str) -> Site:
-        """The site of that name."""
-        return next(site for site in self.sites if site.name == name)
-
-    def add_site(self, site: Site) -> None:
-        """Note a convolution or Linear layer, and the filters it brings."""
-        self.sites.append(site)
-        self.readers.append(site)
-        if site.first >= 0:
-            self.owner.extend([site.name] * site.outputs)
-
-    def writers(self, sources: np.ndarray) -> list[str]:
-        """The layers with a filter among the sources, in order."""
-        return list(dict.fromkeys(self.owner[i] for i in np.unique(sources) if i > ALWAYS))
-
-    def fix(self, sources: np.ndarray, reason: str) -> None:
-        """No coupling may prune what writes these channels."""
-        self.observed.append(sources)
-        for name in self.writers(sources):
-            self.fixed.setdefault(name, reason)
-
-    def join(self, sources: np.ndarray, reason: str) -> None:
-        """`inner` may not prune what writes these channels."""
-        for name in self.writers(sources):
-            self.joined.setdefault(name, reason)
-
-    def flow(self, graph: torch.fx.GraphModule) -> Flow:
-        """What the walk has found, sealed."""
-        covered = {site.name for site in self.sites} | {norm.name for norm in self.norms}
-        observed = np.unique(np.concatenate([sources.ravel() for sources in self.observed]))
-        sites: dict[int, Site] = {id(site): self._sealed(site) for site in self.sites}
-        return Flow(
-            graph=graph,
-            values={
-                name: replace(value[0], how="view") if isinstance(value, tuple) else value
-                for name, value in self.values.items()
-                if value is not None
-            },
-            sites=tuple(sites.values()),
-            norms=tuple(replace(n, after=None) if {n.name, n.after} & self.again else n for n in self.norms),
-            readers=tuple(sites[id(r)] if isinstance(r, Site) else r for r in self.readers),
-            size=len(self.owner),
-            observed=observed[observed > ALWAYS],
-            fixed=self.fixed,
-            joined=self.joined,
-            follows=self.follows,
-            tied=tuple(self.tied),
-            summed=tuple(self.summed),
-            blocks=self.blocks,
-            repeated=frozenset(self.again),
-            other_params=sum(p.numel() for name, p in _used(graph).items() if name.rpartition(".")[0] not in covered),
-        )
-
-    def _sealed(self, site: Site) -> Site:
-        """A layer that runs more than once reads whole tensors, the zeros of padding too."""
-        return replace(site, reads=np.full_like(site.reads, ALWAYS)) if site.name in self.again else site
+from fpgm_core.pruning.builder import Builder, Known
+from fpgm_core.pruning.flow import ALWAYS, NEVER, Gate, Norm, Site, Value
 
 
-def _used(graph: torch.fx.GraphModule) -> dict[str, nn.Parameter]:
-    """The parameters that a forward pass reads: auxiliary heads, which only training runs, have none of them."""
-    calls = tuple(f"{node.target}." for node in graph.graph.nodes if node.op == "call_module")
-    attributes = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    return {name: p for name, p in graph.named_parameters() if name.startswith(calls) or name in attributes}
-
-
-def visit(builder: Builder, node: torch.fx.Node) -> Known:
-    """What is known of a node's result; the builder notes what it means for the filters that write it."""
-    if node.op == "placeholder":
-        return Value(np.full((1, _shape(node)[1]), ALWAYS))
-    inputs: list[Value] = []
-    for source in node.all_input_nodes:
-        known = builder.of(source)
-        inputs += known if isinstance(known, tuple) else [known] if known is not None else []
-    if node.op == "output":
-        for value in inputs:
-            builder.fix(value.sources, "its filters are the network's outputs")
-        return None
-    if "tensor_meta" not in node.meta:
-        return None  # a size or another number: no channels
-    rule = _rule(builder, node)
-    if rule not in (_multiply, _elementwise):
-        inputs = [_whole(builder, node, value) if value.weighs else value for value in inputs]
-    spread = any(value.sources.ndim > 2 for value in inputs) and rule not in (_view, _transpose, _contiguous)
-    known = rule(builder, node, inputs) if rule and not spread else None
-    return known if known is not None else _opaque(builder, node, inputs)
-
-
-def _whole(builder: Builder, node: torch.fx.Node, value: Value) -> Value:
+def whole(builder: Builder, node: torch.fx.Node, value: Value) -> Value:
     """A value whose channels this node cannot follow: they stay, and it reads them as it would the image."""
     why = "after a sigmoid, where an absent channel is not zero" if value.weighs else "out of their order"
     builder.fix(value.sources, f"its channels enter {_describe(builder, node)} {why}")
     return Value(np.full((1, value.sources.shape[1]), ALWAYS), value.dim, "opaque")
 
 
-def _shape(node: torch.fx.Node) -> tuple[int, ...]:
-    return tuple(getattr(node.meta["tensor_meta"], "shape", ()))  # none for several tensors
+def shape_of(node: torch.fx.Node) -> tuple[int, ...]:
+    """The shape of a node's result for one image; () where it is several tensors."""
+    return tuple(getattr(node.meta["tensor_meta"], "shape", ()))
 
 
 def _fits(value: Value, shape: tuple[int, ...]) -> bool:
@@ -152,14 +38,15 @@ def _fits(value: Value, shape: tuple[int, ...]) -> bool:
     return value.dim < len(shape) and value.sources.shape[1] == shape[value.dim]
 
 
-def _opaque(builder: Builder, node: torch.fx.Node, inputs: list[Value], reason: str = "") -> Value:
+def opaque(builder: Builder, node: torch.fx.Node, inputs: list[Value], reason: str = "") -> Value:
+    """An operation without a rule: what enters it stays whole, what leaves it nobody wrote."""
     reason = reason or f"its channels enter {_describe(builder, node)}, which removal does not follow"
     for value in inputs:
         builder.fix(value.sources, reason)
     if node.op == "call_module":
         for layer in _inner_layers(builder, str(node.target)):
             builder.fixed.setdefault(layer, reason)
-    shape = _shape(node)
+    shape = shape_of(node)
     return Value(np.full((1, shape[1] if len(shape) > 1 else 1), ALWAYS), how="opaque")
 
 
@@ -186,14 +73,14 @@ def _argument(node: torch.fx.Node, position: int, name: str, default: Any = None
 
 def _elementwise(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """f(0) = 0, element by element: channels stay who they are."""
-    if len(inputs) != 1 or not _fits(inputs[0], _shape(node)):
+    if len(inputs) != 1 or not _fits(inputs[0], shape_of(node)):
         return None
     return replace(inputs[0], how="keep")
 
 
 def _spatial(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """Pooling of each channel by itself."""
-    if len(inputs) != 1 or inputs[0].dim != 1 or len(_shape(node)) != 4:
+    if len(inputs) != 1 or inputs[0].dim != 1 or len(shape_of(node)) != 4:
         return None
     return _elementwise(builder, node, inputs)
 
@@ -221,13 +108,13 @@ def _multiply(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Kno
         return None
     if not same and not _gate(builder, weighed, weights):
         return None
-    return replace(weighed, how="gate") if _fits(weighed, _shape(node)) else None
+    return replace(weighed, how="gate") if _fits(weighed, shape_of(node)) else None
 
 
 def _gate(builder: Builder, weighed: Value, weights: Value) -> bool:
     """Note that the one layer behind `weights` follows the channels it weighs; False where it is not one layer."""
     writers, straight = builder.writers(weights.sources), tuple(range(weights.sources.shape[1]))
-    if len(writers) != 1 or _positions(builder, writers[0], weights.sources) != straight:
+    if len(writers) != 1 or builder.positions(writers[0], weights.sources) != straight:
         return False
     if writers[0] in builder.writers(weighed.sources):
         return False
@@ -238,27 +125,17 @@ def _gate(builder: Builder, weighed: Value, weights: Value) -> bool:
     return True
 
 
-def _positions(builder: Builder, layer: str, sources: np.ndarray) -> tuple[int, ...] | None:
-    """At which channel each filter of a layer writes; None where some write nowhere, or at several."""
-    site = builder.site(layer)
-    at = np.argwhere((sources >= site.first) & (sources < site.first + site.outputs))
-    filters = sources[tuple(at.T)] - site.first
-    if sorted(filters) != list(range(site.outputs)):
-        return None
-    return tuple(int(c) for c in at[np.argsort(filters), 1])
-
-
 def _add(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     if len(inputs) != 2 or "alpha" in node.kwargs:
         return None
     first, second = (_as_like(value, other) for value, other in (inputs, inputs[::-1]))
-    if first.dim != second.dim or first.sources.shape[1] != second.sources.shape[1] or not _fits(first, _shape(node)):
+    if first.dim != second.dim or first.sources.shape[1] != second.sources.shape[1] or not _fits(first, shape_of(node)):
         return None
     both = np.unique(np.concatenate([first.sources, second.sources]), axis=0)
     builder.join(both, f"its channels meet others in a residual sum ({node.name})")
     together: dict[tuple[int, ...], str] = {}
     for layer in builder.writers(both):
-        at = _positions(builder, layer, both)
+        at = builder.positions(layer, both)
         if at is not None and together.setdefault(at, layer) != layer:
             builder.summed.append((together[at], layer))
     return Value(both, first.dim, "sum")
@@ -273,7 +150,7 @@ def _as_like(value: Value, other: Value) -> Value:
 
 def _cat(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     dimension, parts = _argument(node, 1, "dim", 0), _argument(node, 0, "tensors")
-    rank = len(_shape(node))
+    rank = len(shape_of(node))
     if not isinstance(parts, (list, tuple)) or len(parts) != len(inputs) or not isinstance(dimension, int):
         return None
     if {value.dim for value in inputs} != {dimension % rank}:
@@ -287,7 +164,7 @@ def _cat(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
 
 def _flatten(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """Channels become features: each is repeated H * W times."""
-    shape = _shape(node)
+    shape = shape_of(node)
     if len(inputs) != 1 or inputs[0].dim != 1 or len(shape) != 2 or shape[0] != 1:
         return None  # the trace brings one image: more rows are positions, not images
     if shape[1] % inputs[0].sources.shape[1]:
@@ -297,7 +174,7 @@ def _flatten(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Know
 
 def _view(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """Channels spread over several dimensions, or brought back into one; else a flattening."""
-    before, after = _shape(node.all_input_nodes[0]), _shape(node)
+    before, after = shape_of(node.all_input_nodes[0]), shape_of(node)
     if len(inputs) != 1 or inputs[0].dim != 1 or before[0] != after[0]:
         return None
     value = inputs[0]
@@ -322,7 +199,7 @@ def _rerouted(sources: np.ndarray, base: str, index: np.ndarray) -> Value:
 
 def _transpose(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """Dimensions trade places: inside the channels' own (a shuffle), or the channels' with positions."""
-    rank = len(_shape(node))
+    rank = len(shape_of(node))
     order = list(range(rank))
     if node.target in (torch.permute, "permute"):
         given: Any = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (list, tuple)) else node.args[1:]
@@ -372,7 +249,7 @@ def _pad(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     before, after = (amounts[4], amounts[5]) if len(amounts) >= 6 else (0, 0)
     if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < 0 or len(amounts) > 6:
         return None
-    if len(_shape(node)) != 4 or inputs[0].dim != 1:
+    if len(shape_of(node)) != 4 or inputs[0].dim != 1:
         return None
     if before or after:
         builder.join(inputs[0].sources, f"its channels are padded ({node.name})")
@@ -402,11 +279,11 @@ def _conv(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     name = str(node.target)
     conv = builder.modules[name]
     assert isinstance(conv, nn.Conv2d)
-    shape, value = _shape(node), inputs[0]
+    shape, value = shape_of(node), inputs[0]
     if value.dim != 1:
-        value = replace(_whole(builder, node, value), sources=np.full((1, conv.in_channels), ALWAYS))
+        value = replace(whole(builder, node, value), sources=np.full((1, conv.in_channels), ALWAYS))
     kernel, positions = conv.kernel_size[0] * conv.kernel_size[1], int(shape[-1] * shape[-2])
-    again = _runs_again(builder, name)
+    again = builder.ran_before(name)
     first = -1 if again else len(builder.owner)
     reads, outputs = value.sources, conv.out_channels
     builder.add_site(Site(name, True, outputs, reads, conv.groups, kernel, positions, conv.bias is not None, first))
@@ -424,13 +301,13 @@ def _tie_groups(builder: Builder, name: str, conv: nn.Conv2d, reads: np.ndarray)
     if conv.groups == conv.in_channels:
         if conv.out_channels > conv.groups:
             builder.blocks[name] = conv.groups
-        elif all(_positions(builder, writer, reads) == straight for writer in writers):
+        elif all(builder.positions(writer, reads) == straight for writer in writers):
             builder.tied += [(writer, name) for writer in writers]
         else:
             builder.joined.setdefault(name, "it filters, one by one, channels that several layers write")
         return
     builder.blocks[name] = math.lcm(builder.blocks.get(name, 1), conv.groups)
-    if len(reads) == 1 and len(writers) == 1 and _positions(builder, writers[0], reads) == straight:
+    if len(reads) == 1 and len(writers) == 1 and builder.positions(writers[0], reads) == straight:
         builder.blocks[writers[0]] = math.lcm(builder.blocks.get(writers[0], 1), conv.groups)
     else:
         builder.fix(reads, f"it feeds {name}, a grouped convolution whose groups must stay of equal size, with others")
@@ -441,12 +318,12 @@ def _linear(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known
     name = str(node.target)
     linear = builder.modules[name]
     assert isinstance(linear, nn.Linear)
-    shape, reads, width = _shape(node), inputs[0].sources, linear.out_features
+    shape, reads, width = shape_of(node), inputs[0].sources, linear.out_features
     if inputs[0].dim != len(shape) - 1 and not (reads == ALWAYS).all():
-        reads = _whole(builder, node, inputs[0]).sources
+        reads = whole(builder, node, inputs[0]).sources
     if (reads == ALWAYS).all():
         reads = np.full((1, linear.in_features), ALWAYS)
-    again = _runs_again(builder, name)
+    again = builder.ran_before(name)
     pointwise = len(shape) > 2 and not again
     first = len(builder.owner) if pointwise else -1
     rows = int(np.prod(shape[1:-1]))
@@ -462,7 +339,7 @@ def _norm(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     name = str(node.target)
     norm = builder.modules[name]
     assert isinstance(norm, nn.BatchNorm2d)
-    if inputs[0].dim != 1 or _runs_again(builder, name):
+    if inputs[0].dim != 1 or builder.ran_before(name):
         return None
     sources = inputs[0].sources
     sources = np.where((sources == NEVER).all(0), ALWAYS, sources)  # of zeros a norm makes a constant
@@ -479,32 +356,18 @@ def _sole_conv(builder: Builder, node: torch.fx.Node) -> str | None:
 
 def _layer_norm(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     reason = f"its channels enter a LayerNorm ({node.name}), whose statistics run over all of them at once"
-    return _opaque(builder, node, inputs, reason)
+    return opaque(builder, node, inputs, reason)
 
 
 def _mean(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """The mean over positions: channels stay who they are, in a dimension further left where some vanish."""
-    rank = len(_shape(node.all_input_nodes[0]))
+    rank = len(shape_of(node.all_input_nodes[0]))
     given = _argument(node, 1, "dim")
     dimensions = {d % rank for d in given} if isinstance(given, (list, tuple)) else set()
     if len(inputs) != 1 or not dimensions or dimensions & {0, inputs[0].dim}:
         return None
     vanished = 0 if _argument(node, 2, "keepdim", False) else sum(d < inputs[0].dim for d in dimensions)
     return replace(inputs[0], dim=inputs[0].dim - vanished, how="keep")
-
-
-def _runs_again(builder: Builder, name: str) -> bool:
-    """Whether a module ran before: one mask cannot serve two places, so everything around it stays."""
-    ran: list[Site | Norm] = [*builder.sites, *builder.norms]
-    before = [item for item in ran if item.name == name]
-    for item in before:
-        reason = f"{name} runs more than once in a forward pass"
-        builder.again.add(name)
-        builder.fix(item.reads, reason)
-        builder.fixed.setdefault(name, reason)
-        if isinstance(item, Site) and item.first >= 0:
-            builder.fix(np.arange(item.first, item.first + item.outputs), reason)
-    return bool(before)
 
 
 _ELEMENTWISE = (
@@ -522,6 +385,8 @@ _MODULE_RULES: tuple[tuple[Sequence[type[nn.Module]], Rule], ...] = (
     (_ELEMENTWISE, _elementwise),
     (_POOLS, _spatial),
 )
+READS_WEIGHTS = (_multiply, _elementwise)  # these know that an absent channel of a sigmoid's is not zero
+READS_SPREAD = (_view, _transpose, _contiguous)  # these read channels that lie over several dimensions
 _FUNCTION_RULES: Mapping[Any, Rule] = {
     operator.add: _add, operator.iadd: _add, torch.add: _add,
     operator.mul: _multiply, operator.imul: _multiply, torch.mul: _multiply,
@@ -545,7 +410,8 @@ _METHOD_RULES: Mapping[str, Rule] = {
 }  # fmt: skip
 
 
-def _rule(builder: Builder, node: torch.fx.Node) -> Rule | None:
+def rule_for(builder: Builder, node: torch.fx.Node) -> Rule | None:
+    """The rule of a node's operation, None where there is none."""
     if node.op == "call_module":
         module = builder.modules[str(node.target)]
         return next((rule for kinds, rule in _MODULE_RULES if type(module) in kinds), None)

@@ -27,9 +27,10 @@ from fpgm_core.filters import (
 from fpgm_core.models import LoadedModel, load_model
 from fpgm_core.pruning.compact import compact_module
 from fpgm_core.pruning.cost import Cost, count_cost
-from fpgm_core.pruning.flow import Flow, trace_flow
+from fpgm_core.pruning.flow import Flow
 from fpgm_core.pruning.masking import masked_module
 from fpgm_core.pruning.plan import Plan
+from fpgm_core.pruning.tracing import trace_flow
 from fpgm_core.pruning.units import Unit, refusals, units
 
 

@@ -1,0 +1,75 @@
+"""The walk: a network traced once, and every operation asked what it does to channels."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+import torch.fx
+from torch import nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.forward_lock import FORWARD
+from fpgm_core.pruning.builder import Builder, Known
+from fpgm_core.pruning.flow import ALWAYS, IN_PLACE, Flow, Value
+from fpgm_core.pruning.operations import READS_SPREAD, READS_WEIGHTS, opaque, rule_for, shape_of, whole
+
+
+def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
+    """Trace a network in eval mode for images of `input_shape` (channels, height, width).
+
+    Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data), or where it
+    does not run on such images.
+    """
+    graph = _trace(module, input_shape)
+    builder = Builder(dict(graph.named_modules()))
+    for node in graph.graph.nodes:
+        builder.values[node.name] = _visit(builder, node)
+        if node.target in IN_PLACE:  # whoever reads the first operand later reads the result
+            builder.renamed[node.all_input_nodes[0].name] = node.name
+    return builder.flow(graph)
+
+
+def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
+    try:
+        with FORWARD:
+            graph = torch.fx.symbolic_trace(module)
+    except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
+        raise FpgmError(
+            f"torch.fx cannot trace this network ({type(error).__name__}: {error}), so its channels cannot be "
+            "followed; remove control flow that depends on the data from its forward"
+        ) from error
+    graph = copy.deepcopy(graph).to("meta").eval()  # shapes are all that is needed: no memory, no time
+    try:
+        with FORWARD, torch.no_grad():
+            ShapeProp(graph).propagate(torch.empty(1, *input_shape, device="meta"))
+    except Exception as error:
+        raise FpgmError(
+            f"this network does not run on images of {input_shape} without data ({str(error).splitlines()[0]}); "
+            "check the shape, and remove what reads values, such as item(), from its forward"
+        ) from error
+    return graph
+
+
+def _visit(builder: Builder, node: torch.fx.Node) -> Known:
+    """What is known of a node's result; the builder notes what it means for the filters that write it."""
+    if node.op == "placeholder":
+        return Value(np.full((1, shape_of(node)[1]), ALWAYS))
+    inputs: list[Value] = []
+    for source in node.all_input_nodes:
+        known = builder.of(source)
+        inputs += known if isinstance(known, tuple) else [known] if known is not None else []
+    if node.op == "output":
+        for value in inputs:
+            builder.fix(value.sources, "its filters are the network's outputs")
+        return None
+    if "tensor_meta" not in node.meta:
+        return None  # a size or another number: no channels
+    rule = rule_for(builder, node)
+    if rule not in READS_WEIGHTS:
+        inputs = [whole(builder, node, value) if value.weighs else value for value in inputs]
+    spread = any(value.sources.ndim > 2 for value in inputs) and rule not in READS_SPREAD
+    known = rule(builder, node, inputs) if rule and not spread else None
+    return known if known is not None else opaque(builder, node, inputs)
