@@ -19,7 +19,8 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_work(command, capsys):
+def test_the_commands_work(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # some write files
     assert main(shlex.split(command)[3:]) == 0
     assert capsys.readouterr().out
 
