@@ -1,7 +1,7 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
 from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choose_precision
-from fpgm_core.evaluation.evaluator import FIRST_FIGURE_IMAGES, Figure, Settings, evaluate, measure
+from fpgm_core.evaluation.evaluator import FIRST_FIGURE_IMAGES, Figure, Settings, evaluate, measure, measure_network
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency
 
@@ -19,6 +19,7 @@ __all__ = [
     "latency_steps",
     "measure",
     "measure_latency",
+    "measure_network",
     "paired_change",
     "wilson",
 ]

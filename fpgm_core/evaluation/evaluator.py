@@ -17,7 +17,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.forward_lock import FORWARD
-from fpgm_core.pruning import Plan, Prunable, folded_module
+from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
 from fpgm_core.repair import FIRST_IMAGES, IMAGES, norms_of, recalibrate
 
 # Small enough that activations stay in a CPU's caches (bfloat16's are half as large), large enough to fill a GPU.
@@ -136,6 +136,23 @@ def _measure(
     yield from runner.stream(network, images, seen, "measuring")
 
 
+def measure_network(
+    prunable: Prunable, network: nn.Module, settings: Settings = Settings(), recalibrated_on: int = 0
+) -> Iterator[Figure]:
+    """Measure a compact network as it is, fine-tuned say, against the dense one it came from; as `measure`, streamed.
+
+    The network's weights are copied to the device; it is not changed. Raises FpgmError as `measure` does.
+    """
+    if not prunable.loaded.trained:
+        raise FpgmError(f"cannot evaluate: {prunable.loaded.notice}")
+    images = load_images(prunable.loaded.info.dataset, settings.split, settings.data_root)
+    images = images if settings.images is None else images.first(settings.images)
+    runner = _Runner.create(prunable, settings)
+    for figure in runner.stream(runner.place(overlay(network, {})), images, recalibrated_on, "measuring"):
+        assert figure is not None
+        yield figure
+
+
 def evaluate(prunable: Prunable, plan: Plan, settings: Settings = Settings()) -> Figure:
     """The exact figure of a plan, without the provisional one. Raises FpgmError as `measure` does."""
     for figure in measure(prunable, plan, settings, first_figure=False):
@@ -161,7 +178,10 @@ class _Runner:
     def compact(self, plan: Plan) -> nn.Module:
         """The compact network on the device, convolutions in channels_last."""
         # Streams whose writers all kept something else are quicker to sum at full width.
-        module = self.prunable.compact(plan, aligned=plan.coupling == "independent")
+        return self.place(self.prunable.compact(plan, aligned=plan.coupling == "independent"))
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """A module's tensors moved to the device, convolutions in channels_last; the module is changed in place."""
         return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def resident(self, images: ImageSet) -> ImageSet:

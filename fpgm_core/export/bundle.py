@@ -120,13 +120,18 @@ def export(prunable: Prunable, plan: Plan, recalibrated: bool = True, measured: 
 
 
 def export_steps(
-    prunable: Prunable, plan: Plan, recalibrated: bool = True, measured: bool = True
+    prunable: Prunable,
+    plan: Plan,
+    recalibrated: bool = True,
+    measured: bool = True,
+    trained: torch.nn.Module | None = None,
 ) -> Iterator[Progress | Bundle]:
     """Prove the compact network, write every artefact, reload and measure each; yields progress, then the bundle.
 
     With `recalibrated`, and images to do it with, the exported network's norms are re-estimated on 2,000
     training images, as when its accuracy is shown. Without `measured` artefacts are reloaded and compared,
-    but accuracies and latencies are left out.
+    but accuracies and latencies are left out. `trained` is the plan's compact network after training, whose
+    weights are exported then; the proof is of the network it was made from.
 
     Raises FpgmError for a plan that does not fit, where the proof fails, or where an artefact, reloaded,
     answers otherwise than the compact network.
@@ -143,9 +148,9 @@ def export_steps(
             f"the compact network differs from the masked one by {proof.max_abs_difference:.3g} "
             f"(logits reach {proof.logit_scale:.3g}), so it is not exported; please report this plan"
         )
-    module = prunable.compact(plan)
+    module = trained or prunable.compact(plan)
     assert isinstance(module, torch.fx.GraphModule)
-    rung = recalibrated and _can_measure(prunable) and not prunable.prunes_nothing(plan)
+    rung = not trained and recalibrated and _can_measure(prunable) and not prunable.prunes_nothing(plan)
     if rung:
         training = load_images(info.dataset, "train").first(IMAGES)
         for seen in recalibrate(module, training):
@@ -176,7 +181,8 @@ def export_steps(
             if isinstance(timing, float):
                 yield Progress(f"timing batches of {batch}", timing)
         timings.append({**asdict(timing), "speed_up": timing.speed_up})  # type: ignore[arg-type,union-attr]
-    manifest = _manifest(prunable, plan, rung, proof, entries, skipped, timings)
+    step_of_ladder = "trained" if trained else "recalibrated" if rung else "as is"
+    manifest = _manifest(prunable, plan, step_of_ladder, proof, entries, skipped, timings)
     yield Bundle({**files, MANIFEST: as_json(manifest)}, manifest, proof)
 
 
@@ -254,7 +260,7 @@ def _file(name: str, content: bytes) -> dict[str, Any]:
 def _manifest(
     prunable: Prunable,
     plan: Plan,
-    recalibrated: bool,
+    rung: str,
     proof: Proof,
     entries: list[dict[str, Any]],
     skipped: list[dict[str, str]],
@@ -268,7 +274,8 @@ def _manifest(
         "trained": prunable.loaded.trained,
         "criterion": plan.criterion,
         "coupling": plan.coupling,
-        "recalibrated": recalibrated,
+        "rung": rung,
+        "recalibrated": rung == "recalibrated",
         "macs": cost.macs,
         "dense_macs": dense.macs,
         "params": cost.params,

@@ -10,6 +10,7 @@ from fpgm_core.figures.layer import (
     scores_figure,
 )
 from fpgm_core.figures.trace import TracePoint, trace_figure
+from fpgm_core.figures.training import training_figure
 
 __all__ = [
     "FilterStates",
@@ -22,4 +23,5 @@ __all__ = [
     "scores_figure",
     "tile",
     "trace_figure",
+    "training_figure",
 ]

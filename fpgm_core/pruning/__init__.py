@@ -3,7 +3,7 @@
 from fpgm_core.pruning.compact import compact_module, folded_module
 from fpgm_core.pruning.cost import Cost, LayerCost, closed_form_cut, count_cost, live_sources
 from fpgm_core.pruning.flow import Flow, Norm, Site
-from fpgm_core.pruning.masking import masked_module, masked_tensors, overlay
+from fpgm_core.pruning.masking import keep_tensors, masked_module, masked_tensors, overlay
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
@@ -31,6 +31,7 @@ __all__ = [
     "count_cost",
     "folded_module",
     "get_coupling",
+    "keep_tensors",
     "live_sources",
     "masked_module",
     "masked_tensors",

@@ -47,40 +47,48 @@ def _overlay(
 def masked_tensors(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """The parameters and buffers that differ from the dense network's where removed filters are absent.
 
+    Shapes stay; see `keep_tensors` for what is zero.
+    """
+    state = _state(module)
+    return {name: state[name].detach() * keep for name, keep in keep_tensors(module, flow, keep_masks).items()}
+
+
+def keep_tensors(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Which entries of parameters and buffers a plan keeps: bool, by name; those kept whole are left out.
+
     A removed filter's weights and bias are zero, so are the norms that act on its channel (scale, shift
     and running mean: a norm would otherwise emit a constant), and the weights with which consumers read
     a channel that no kept filter writes.
     """
     live = live_sources(flow, keep_masks)
-    state = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-    changed: dict[str, Tensor] = {}
+    state = _state(module)
+    keeps: dict[str, Tensor] = {}
+
+    def keep(name: str, alive: np.ndarray) -> None:
+        if name in state and not alive.all():
+            flags = torch.from_numpy(alive).to(state[name].device)
+            keeps[name] = flags.reshape(*flags.shape, *(1,) * (state[name].ndim - flags.ndim))
+
     for site in flow.sites:
-        weight = _mask_weight(site, state[f"{site.name}.weight"], live)
-        if weight is not None:
-            changed[f"{site.name}.weight"] = weight
+        keep(f"{site.name}.weight", _live_weights(site, live))
         if site.has_bias and site.first >= 0:
-            _zero(changed, state, f"{site.name}.bias", ~live[site.first : site.first + site.outputs])
+            keep(f"{site.name}.bias", live[site.first : site.first + site.outputs])
     for norm in flow.norms:
-        dead = ~live[norm.reads].any(0)
         for name in ("weight", "bias", "running_mean"):
-            _zero(changed, state, f"{norm.name}.{name}", dead)
-    return changed
+            keep(f"{norm.name}.{name}", live[norm.reads].any(0))
+    return keeps
 
 
-def _mask_weight(site: Site, weight: Tensor, live: np.ndarray) -> Tensor | None:
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    named = module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    return {name: tensor for tensors in named for name, tensor in tensors}
+
+
+def _live_weights(site: Site, live: np.ndarray) -> np.ndarray:
+    """Which weights connect a live input channel with a live filter, bool (N, C_in / groups)."""
     rows = live[site.first : site.first + site.outputs] if site.first >= 0 else np.ones(site.outputs, dtype=bool)
-    inputs = live[site.reads].any(0)
-    if rows.all() and inputs.all():
-        return None
-    columns = np.repeat(inputs.reshape(site.groups, -1), site.outputs // site.groups, axis=0)
-    alive = torch.from_numpy(rows[:, None] & columns).to(weight.device)
-    return weight.detach() * alive.reshape(*alive.shape, *(1,) * (weight.ndim - 2))
-
-
-def _zero(changed: dict[str, Tensor], state: Mapping[str, Tensor], name: str, dead: np.ndarray) -> None:
-    tensor = state.get(name)
-    if tensor is not None and dead.any():
-        changed[name] = tensor.detach() * torch.from_numpy(~dead).to(tensor.device)
+    columns = np.repeat(live[site.reads].any(0).reshape(site.groups, -1), site.outputs // site.groups, axis=0)
+    return rows[:, None] & columns
 
 
 def masked_module(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> nn.Module:

@@ -11,6 +11,7 @@ import streamlit as st
 from fpgm_core.export import ARTEFACTS, Bundle, export_steps, zip_bundle
 from fpgm_core.export.bundle import Progress
 from pages.ui.jobs import Job, engine
+from pages.ui.recover_panel import recovered
 from pages.ui.sitting import Sitting, sitting
 
 _JOB = "export_job"
@@ -18,11 +19,11 @@ _JOB = "export_job"
 
 def export_panel(here: Sitting) -> None:
     """The button, the progress, the result of the plan on screen."""
-    if here.network.loaded.notice:
-        st.warning(here.network.loaded.notice)
     if here.network.prunes_nothing(here.look.plan):
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
-    key = ("export", here.look.plan.key, here.look.recalibrated)
+    trained = recovered(here)
+    with_training = trained is not None and st.toggle("Export the trained weights from Recover", value=True)
+    key = ("export", here.look.plan.key, here.look.recalibrated, id(trained) if with_training else None)
     held = st.session_state.get(_JOB)
     job: Job[Progress | Bundle] | None = held[1] if held and held[0] == key else None
     st.button(
@@ -47,9 +48,13 @@ def export_panel(here: Sitting) -> None:
 
 
 def _begin(here: Sitting, key: tuple[object, ...]) -> None:
-    network, look = here.network, here.look
+    network, look, trained = here.network, here.look, recovered(here)
+    weights = trained.network if trained is not None and key[-1] is not None else None
     job = engine().run(
-        f"{here.session}:export", key, lambda: export_steps(network, look.plan, look.recalibrated), kept=False
+        f"{here.session}:export",
+        key,
+        lambda: export_steps(network, look.plan, look.recalibrated, trained=weights),
+        kept=False,
     )
     st.session_state[_JOB] = (key, job)
 

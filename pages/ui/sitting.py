@@ -20,6 +20,7 @@ from pages.ui.state import History, Look, decode, encode
 FIRST_MODEL = "resnet20"
 FIRST_PRESET = "uniform_40%"
 _TRACE_LIMIT = 300
+PURPOSES = (":export", ":recover")  # what a session may have under way beside its measurement
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
@@ -194,9 +195,13 @@ def share(look: Look) -> None:
 
 
 def close_with_session(session: str) -> None:
-    """Cancel the session's measurement when its tab closes."""
+    """Cancel the session's work when its tab closes."""
 
-    @st.cache_resource(scope="session", on_release=engine().cancel, show_spinner=False)
+    def release(name: str) -> None:
+        for purpose in ("", *PURPOSES):
+            engine().cancel(name + purpose)
+
+    @st.cache_resource(scope="session", on_release=release, show_spinner=False)
     def lease(name: str) -> str:
         return name
 

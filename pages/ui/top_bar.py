@@ -37,7 +37,26 @@ def navigation() -> None:
     """The pages, one link each."""
     with st.container(key="navigation", horizontal=True, gap="small"):
         st.page_link("app.py", label="Explore")
+        st.page_link("pages/2_Recover.py", label="Recover")
         st.page_link("pages/1_Export.py", label="Export")
+
+
+def plan_heading(here: Sitting, title: str) -> None:
+    """The top of a page about the plan that Explore shows: navigation, what the plan is, what it costs."""
+    st.html(f"<style>{STYLE}</style>")
+    navigation()
+    network, plan = here.network, here.look.plan
+    cost = network.cost(plan)
+    name, macs, params = st.columns([3, 1.4, 1.4], vertical_alignment="center")
+    name.subheader(title, anchor=False)
+    name.markdown(
+        f"**{network.loaded.info.title}** · {CRITERIA[plan.criterion].title} · {COUPLINGS[plan.coupling].title}: "
+        "the plan on Explore"
+    )
+    macs.html(macs_card(cost, network.dense_cost))
+    params.html(params_card(cost, network.dense_cost))
+    if network.loaded.notice:
+        st.warning(network.loaded.notice)
 
 
 def card(label: str, value: str, under: str = "", state: str = "") -> str:

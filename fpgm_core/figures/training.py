@@ -1,0 +1,31 @@
+"""The curves of a training run."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from fpgm_core.figures.colours import KEPT, PRUNED
+from fpgm_core.training import Run
+
+
+def training_figure(run: Run) -> go.Figure:
+    """Loss, accuracy and how the selection changes, by epoch."""
+    numbers = [epoch.number for epoch in run.epochs]
+    figure = make_subplots(1, 3, subplot_titles=("training loss", "accuracy", "newly pruned, share of pruned filters"))
+    lines = (
+        (1, "loss", [epoch.loss for epoch in run.epochs], KEPT),
+        (2, "training, in passing", [epoch.training_accuracy for epoch in run.epochs], PRUNED),
+        (2, "choose, first images", [epoch.correct / epoch.images for epoch in run.epochs], KEPT),
+        (3, "changed", [epoch.changed for epoch in run.epochs], KEPT),
+    )
+    for column, name, values, colour in lines:
+        figure.add_scatter(
+            x=numbers, y=values, name=name, mode="lines+markers", row=1, col=column,
+            line={"color": colour}, showlegend=column == 2,
+        )  # fmt: skip
+    figure.update_xaxes(title="epoch", range=[0.5, run.recipe.epochs + 0.5])
+    figure.update_yaxes(tickformat=".0%", col=2)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero", col=3)
+    figure.update_layout(height=300, margin={"l": 40, "r": 10, "t": 40, "b": 40}, legend={"orientation": "h", "y": 1.3})
+    return figure

@@ -1,0 +1,74 @@
+"""Recovery: a plan trained, and measured before and after on both halves of the test images."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fpgm_core.data import ImageSet
+from fpgm_core.evaluation import Figure, Settings, measure, measure_network
+from fpgm_core.pruning import Plan, Prunable
+from fpgm_core.training.recipe import Recipe
+from fpgm_core.training.trainer import Run, Trainer
+
+HALVES = ("choose", "sealed")
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """What training reached: the run, the compact network, and accuracy by half of the test images.
+
+    `before` is the plan recalibrated, `after` the trained network; both beside the dense one.
+    """
+
+    run: Run
+    network: nn.Module
+    before: Mapping[str, Figure]
+    after: Mapping[str, Figure]
+
+    def won_back(self, half: str) -> float | None:
+        """The share of the accuracy lost after recalibration that training won back; None where none was lost."""
+        before, after = self.before[half].accuracy.value, self.after[half].accuracy.value
+        lost = self.before[half].dense_accuracy.value - before
+        return (after - before) / lost if lost > 0 else None
+
+
+def recover_steps(
+    prunable: Prunable,
+    plan: Plan,
+    recipe: Recipe = Recipe(),
+    schedule: str = "finetune",
+    images: ImageSet | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    folder: Path | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Run | Recovered | None]:
+    """Train a plan from the loaded weights; yields how far it is, and last what was reached.
+
+    `images` are the training images (None: those of the data set at hand), `folder` gets checkpoints and
+    is gone on from. Setting `stop` ends training after the batches it is at; what was reached is measured.
+
+    Raises FpgmError as `Trainer` does.
+    """
+    trainer = Trainer(prunable, plan, recipe, schedule, images, False, device, precision, folder)
+    yield trainer.run
+    for run in trainer.steps():
+        yield run
+        if stop is not None and stop.is_set():
+            break
+    network = trainer.compact()
+    before: dict[str, Figure] = {}
+    after: dict[str, Figure] = {}
+    for half in HALVES:
+        settings = Settings(half, device=device, precision=precision)
+        for figure in measure(prunable, plan, settings, first_figure=False):
+            before[half] = figure or before.get(half)  # type: ignore[assignment]
+            yield None
+        for after[half] in measure_network(prunable, network, settings):
+            yield None
+    yield Recovered(trainer.run, network, before, after)

@@ -1,0 +1,341 @@
+"""Training a network while it is pruned, or after: an epoch at a time, from a seed, resumable."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fpgm_core.data import ImageSet, load_images
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import choose_device, choose_precision
+from fpgm_core.forward_lock import FORWARD
+from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, masked_module, overlay
+from fpgm_core.repair import IMAGES, recalibrate
+from fpgm_core.storage import write_atomic
+from fpgm_core.training.recipe import Recipe
+from fpgm_core.training.schedules import Masks, get_schedule
+
+_WATCHED = 1000  # images of the choose half that each epoch is judged on
+_SAID_EVERY = 10  # batches
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: mean training loss, training accuracy 0..1 as seen in passing, and what followed.
+
+    `correct` of `images` of the choose half were right after it (the pruned network's answers, its norms
+    as training left them). `changed` is the share of pruned filters that were not pruned an epoch before.
+    """
+
+    number: int
+    loss: float
+    training_accuracy: float
+    learning_rate: float
+    correct: int
+    images: int
+    changed: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """How far a run is: its epochs so far, and the share 0..1 of the present one that is done."""
+
+    recipe: Recipe
+    epochs: tuple[Epoch, ...] = ()
+    share: float = 0.0
+
+    @property
+    def done(self) -> float:
+        """The share of the whole run that is done, 0..1."""
+        return min(1.0, (len(self.epochs) + self.share) / self.recipe.epochs)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest will take if epochs go on as the last ones did; None before the first ends."""
+        if not self.epochs:
+            return None
+        last = [epoch.seconds for epoch in self.epochs[-3:]]
+        return sum(last) / len(last) * (self.recipe.epochs - len(self.epochs) - self.share)
+
+
+class Trainer:
+    """Trains one network under one plan, schedule and recipe; `compact()` hands out what was reached so far.
+
+    `start` is the network to begin with: by default the loaded one, with `scratch` one with random weights
+    from the recipe's seed. `folder`, where given, gets a checkpoint after every epoch, and a run of the
+    same kind found there is gone on with, to the same curve.
+    """
+
+    def __init__(
+        self,
+        prunable: Prunable,
+        plan: Plan,
+        recipe: Recipe = Recipe(),
+        schedule: str = "finetune",
+        images: ImageSet | None = None,
+        scratch: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        folder: Path | None = None,
+    ) -> None:
+        prunable.check(plan)
+        info = prunable.loaded.info
+        if not scratch and not prunable.loaded.trained:
+            raise FpgmError(f"nothing to fine-tune: {prunable.loaded.notice}; train from scratch instead")
+        self.prunable, self.plan, self.recipe, self.schedule = prunable, plan, recipe, get_schedule(schedule)
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self._images = (images or load_images(info.dataset, "train")).to(self.device)
+        self._watched = load_images(info.dataset, "choose").first(_WATCHED).to(self.device)
+        self._folder = folder
+        self._identity = self._describe(scratch)
+        self._dense = self._start(scratch)
+        self.masks: Masks = self.schedule.choose(prunable, plan, self._dense, None, 0.0)
+        self._module = self._begin(recalibrated=not scratch)
+        self._momentum: dict[str, Tensor] = {}
+        self._teacher = self._teach() if recipe.distillation else None
+        self.run = Run(recipe)
+        self._resume()
+
+    def _describe(self, scratch: bool) -> dict[str, Any]:
+        """What a checkpoint must have been made with for this run to go on from it."""
+        return {
+            "recipe": asdict(self.recipe),
+            "schedule": self.schedule.name,
+            "plan": self.plan.to_dict(),
+            "scratch": scratch,
+            "images": f"{self._images.name} {len(self._images)}",
+            "precision": str(self.dtype),
+        }
+
+    def _start(self, scratch: bool) -> nn.Module:
+        if not scratch:
+            return overlay(self.prunable.module, {})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            return self.prunable.loaded.info.build().eval()
+
+    def _begin(self, recalibrated: bool) -> nn.Module:
+        """The network that is trained: compact, or in dense shapes with pruned filters at zero."""
+        form = compact_module if self.schedule.compact else masked_module
+        module = copy.deepcopy(form(self._dense, self.prunable.flow, self.masks))
+        if self.schedule.compact and recalibrated:
+            calibration = self._images.first(min(IMAGES, len(self._images)))
+            module = module.to(self.device)
+            for _ in recalibrate(module, calibration):
+                pass
+        for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.momentum = 0.1  # recalibration averages; training follows
+        return self._placed(module).requires_grad_(True)
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _teach(self) -> nn.Module:
+        return self._placed(overlay(self.prunable.module, {})).eval().requires_grad_(False)
+
+    def steps(self) -> Iterator[Run]:
+        """Train to the end of the recipe; yields how far it is, every few batches and after every epoch."""
+        while len(self.run.epochs) < self.recipe.epochs:
+            yield from self._epoch()
+            self._save()
+            yield self.run
+
+    def _epoch(self) -> Iterator[Run]:
+        number, start = len(self.run.epochs), time.perf_counter()
+        order, batches = self._order(number), -(-len(self._images) // self.recipe.batch)
+        generator = self._generator(number, 1)
+        loss = torch.zeros((), device=self.device)
+        right = torch.zeros((), dtype=torch.long, device=self.device)
+        holds = self._holds()
+        for index in range(batches):
+            rate = self.recipe.learning_rate_at(number + index / batches)
+            chosen = order[index * self.recipe.batch : (index + 1) * self.recipe.batch]
+            batch_loss, batch_right = self._step(chosen, rate, generator, holds)
+            loss += batch_loss * len(chosen)
+            right += batch_right
+            if index % _SAID_EVERY == _SAID_EVERY - 1 and index + 1 < batches:
+                yield replace(self.run, share=(index + 1) / batches)
+        if not bool(loss.isfinite()):  # asked once an epoch: asking makes a device wait
+            raise FpgmError("the loss is no longer a finite number; lower the learning rate")
+        changed = self._reselect((number + 1) / self.recipe.epochs)
+        correct = self._judge()
+        n = len(self._images)
+        entry = Epoch(
+            number + 1, float(loss) / n, int(right) / n, rate, correct, len(self._watched), changed,
+            time.perf_counter() - start,
+        )  # fmt: skip
+        self.run = replace(self.run, epochs=(*self.run.epochs, entry), share=0.0)
+
+    def _generator(self, epoch: int, purpose: int) -> torch.Generator:
+        """Randomness of one epoch by itself: a resumed run draws the same, whatever came before."""
+        seed = int(np.random.SeedSequence([self.recipe.seed, epoch, purpose]).generate_state(1)[0])
+        return torch.Generator().manual_seed(seed)
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self._images), generator=self._generator(epoch, 0)).to(self.device)
+
+    def _holds(self) -> list[tuple[Tensor, Tensor]]:
+        """Tensors of the network and what to multiply them with after each step, so that pruned filters stay zero."""
+        if self.schedule.compact or not self.schedule.held:
+            return []
+        return self._zeroing()
+
+    def _zeroing(self) -> list[tuple[Tensor, Tensor]]:
+        named = dict(self._module.named_parameters()) | dict(self._module.named_buffers())
+        keeps = keep_tensors(self._module, self.prunable.flow, self.masks)
+        return [(named[name].data, keep.to(self.device)) for name, keep in keeps.items()]
+
+    def _step(
+        self, chosen: Tensor, rate: float, generator: torch.Generator, holds: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        images, labels = self._batch(chosen, generator)
+        self._module.train()
+        low = self.dtype != torch.float32
+        with FORWARD, torch.autocast(self.device.type, self.dtype, enabled=low):
+            logits = self._module(images)
+            guide = None
+            if self._teacher is not None:
+                with torch.no_grad():
+                    guide = self._teacher(images)
+        loss = self._loss(logits.float(), labels, guide)
+        loss.backward()
+        self._update(rate)
+        with torch.no_grad():
+            for tensor, keep in holds:
+                tensor.mul_(keep)
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        part = replace(self._images, pixels=self._images.pixels[chosen], labels=self._images.labels[chosen])
+        images = part.normalised(0, len(chosen))
+        return (augment(images, generator) if self.recipe.augmented else images), part.labels
+
+    def _loss(self, logits: Tensor, labels: Tensor, guide: Tensor | None) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        if guide is None:
+            return loss
+        share, heat = self.recipe.distillation, self.recipe.temperature
+        soft = F.kl_div(
+            (logits / heat).log_softmax(1),
+            (guide.float() / heat).log_softmax(1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return (1 - share) * loss + share * heat * heat * soft
+
+    @torch.no_grad()
+    def _update(self, rate: float) -> None:
+        """One step of SGD with momentum, as torch.optim.SGD does it; the momenta are ours to keep in checkpoints."""
+        recipe = self.recipe
+        names, parameters = zip(*self._module.named_parameters(), strict=True)
+        grads = [p.grad for p in parameters]
+        if not self._momentum:
+            self._momentum = {name: torch.zeros_like(p) for name, p in zip(names, parameters, strict=True)}
+        momenta = [self._momentum[name] for name in names]
+        torch._foreach_add_(grads, parameters, alpha=recipe.weight_decay)
+        torch._foreach_mul_(momenta, recipe.momentum)
+        torch._foreach_add_(momenta, grads)
+        if recipe.nesterov:
+            torch._foreach_add_(grads, momenta, alpha=recipe.momentum)
+        torch._foreach_add_(parameters, grads if recipe.nesterov else momenta, alpha=-rate)
+        for parameter in parameters:
+            parameter.grad = None
+
+    def _reselect(self, done: float) -> float:
+        """Let the schedule choose again and zero what it chose; the share of pruned filters that are new."""
+        if self.schedule.compact:
+            return 0.0
+        before = self.masks
+        self.masks = self.schedule.choose(self.prunable, self.plan, self._module, before, done)
+        with torch.no_grad():
+            for tensor, keep in self._zeroing():
+                tensor.mul_(keep)
+        pruned = sum(int((~mask).sum()) for mask in self.masks.values())
+        new = sum(int((~mask & before[layer]).sum()) for layer, mask in self.masks.items())
+        return new / pruned if pruned else 0.0
+
+    def _judge(self) -> int:
+        self._module.eval()
+        low, correct = self.dtype != torch.float32, 0
+        for images, labels in self._watched.batches(250):
+            with FORWARD, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
+                correct += int((self._module(images).argmax(1) == labels).sum())
+        return correct
+
+    def compact(self) -> nn.Module:
+        """The compact network as trained so far: a copy on the CPU, in eval mode."""
+        module = copy.deepcopy(self._module).eval().to("cpu").requires_grad_(False)
+        if self.schedule.compact:
+            return module
+        return compact_module(module, self.prunable.flow, self.masks)
+
+    def _path(self) -> Path | None:
+        return self._folder / "checkpoint.safetensors" if self._folder else None
+
+    def _save(self) -> None:
+        path = self._path()
+        if path is None:
+            return
+        tensors = {f"model/{name}": t for name, t in self._module.state_dict().items()}
+        tensors |= {f"momentum/{name}": t for name, t in self._momentum.items()}
+        tensors |= {f"mask/{layer}": torch.from_numpy(mask) for layer, mask in self.masks.items()}
+        about = {"identity": self._identity, "epochs": [asdict(epoch) for epoch in self.run.epochs]}
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_atomic(path, save_safetensors(plain, {"run": json.dumps(about)}))
+
+    def _resume(self) -> None:
+        path = self._path()
+        if path is None or not path.exists():
+            return
+        about, tensors = _read(path)
+        if about["identity"] != self._identity:
+            raise FpgmError(f"{path} is of another run (plan, recipe, schedule or data differ); name another folder")
+        self._module.load_state_dict(tensors["model"])
+        self._momentum = {name: t.to(self.device) for name, t in tensors["momentum"].items()}
+        self.masks = {layer: mask.numpy() for layer, mask in tensors["mask"].items()}
+        self.run = Run(self.recipe, tuple(Epoch(**epoch) for epoch in about["epochs"]))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, dict[str, Tensor]]]:
+    tensors: dict[str, dict[str, Tensor]] = {"model": {}, "momentum": {}, "mask": {}}
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["run"])
+            for key in file.keys():  # noqa: SIM118  not a mapping
+                kind, _, name = key.partition("/")
+                tensors[kind][name] = file.get_tensor(key)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise FpgmError(f"{path} is not a checkpoint of this tool ({error}); move it away") from error
+    return about, tensors
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image (B, C, H, W) cropped at random after padding by 4 zeros, and flipped half the time.
+
+    Zeros after normalisation are the mean colour. The whole batch at once, on its device.
+    """
+    count, _, height, width = images.shape
+    padded = F.pad(images, (4, 4, 4, 4))
+    top, left = (torch.randint(0, 9, (count, 1), generator=generator).to(images.device) for _ in range(2))
+    flip = torch.rand(count, 1, generator=generator).to(images.device) < 0.5
+    rows = top + torch.arange(height, device=images.device)
+    across = torch.arange(width, device=images.device).expand(count, width)
+    columns = left + torch.where(flip, width - 1 - across, across)
+    which = torch.arange(count, device=images.device)
+    # Advanced indices at the ends put channels last, which is how they are wanted.
+    cropped = padded.permute(0, 2, 3, 1)[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)

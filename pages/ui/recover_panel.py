@@ -1,0 +1,157 @@
+"""Training the plan on screen in the background: choices, curves, before and after."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fpgm_core.data import DATA, load_images
+from fpgm_core.figures import training_figure
+from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps
+from pages.ui.jobs import Job, engine
+from pages.ui.sitting import Sitting
+
+_HELD = "recovery"
+
+
+@dataclass(eq=False)
+class _Recovery:
+    """A training under way or ended, of one plan, with the switch that stops it."""
+
+    plan: str
+    job: Job[Run | Recovered]
+    stop: threading.Event
+    run: Run | None = None  # the latest, which measuring does not overwrite
+
+
+def recovered(here: Sitting) -> Recovered | None:
+    """What training reached for the plan on screen, in this sitting; None where it was not trained."""
+    held = st.session_state.get(_HELD)
+    if isinstance(held, _Recovery) and held.plan == here.look.plan.key and isinstance(held.job.latest, Recovered):
+        return held.job.latest
+    return None
+
+
+def recover_panel(here: Sitting) -> None:
+    """The choices, and the training of the plan on screen."""
+    info = here.network.loaded.info
+    if not here.network.loaded.trained or info.dataset not in DATA:
+        st.info("Training starts from trained weights and needs images; open a network that has both.")
+        return
+    held: _Recovery | None = st.session_state.get(_HELD)
+    recipe, schedule = _choices(running=held is not None and not held.job.done)
+    if held is None or held.plan != here.look.plan.key:
+        st.caption(
+            f"Trains on the {len(load_images(info.dataset, 'train')):,} training images at hand, in the background: "
+            "other pages stay usable. Accuracy is then measured on both halves of the test images."
+        )
+        if held is not None and not held.job.done:
+            st.info("Another plan is being trained; starting this one stops it.")
+    busy = held is not None and not held.job.done and held.plan == here.look.plan.key
+    if st.button("Train", type="primary", key="train", disabled=busy):
+        st.session_state[_HELD] = held = _begin(here, recipe, schedule)
+    if held is not None and held.plan == here.look.plan.key:
+        _watch(held)
+
+
+def _choices(running: bool) -> tuple[Recipe, str]:
+    schedule, epochs, rate, distil = st.columns([2.2, 2, 1.2, 1.4], vertical_alignment="bottom")
+    name = schedule.selectbox(
+        "Schedule",
+        list(SCHEDULES),
+        format_func=lambda name: SCHEDULES[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in SCHEDULES.values()),
+        key="schedule",
+        disabled=running,
+    )
+    count = epochs.slider("Epochs", 1, 100, 20, key="epochs", disabled=running)
+    peak = rate.number_input("Peak learning rate", 0.0001, 1.0, 0.05, format="%.4f", key="peak", disabled=running)
+    taught = distil.toggle(
+        "Learn from the dense network",
+        value=True,
+        key="distil",
+        disabled=running,
+        help="Half of the loss compares with the dense network's answers (distillation).",
+    )
+    return Recipe(epochs=count, learning_rate=peak, distillation=0.5 if taught else 0.0), name
+
+
+def _begin(here: Sitting, recipe: Recipe, schedule: str) -> _Recovery:
+    network, plan, stop = here.network, here.look.plan, threading.Event()
+    job: Job[Run | Recovered] = engine().run(
+        f"{here.session}:recover",
+        ("recover", here.session, plan.key, recipe, schedule, id(stop)),
+        lambda: recover_steps(network, plan, recipe, schedule, stop=stop),
+        kept=False,
+    )
+    return _Recovery(plan.key, job, stop)
+
+
+def _watch(held: _Recovery) -> None:
+    """Progress and curves, redrawn while the training runs; then what it reached."""
+    if held.job.done:
+        _ended(held)
+        return
+
+    @st.fragment(run_every=1.0)
+    def watch() -> None:
+        if held.job.done:
+            st.rerun()
+        _note(held)
+        if held.run is None:
+            st.progress(0.0, text="preparing ...")
+            return
+        st.progress(held.run.done, text=_told(held.run, held.stop.is_set()))
+        if held.run.epochs:
+            st.plotly_chart(training_figure(held.run), key="curves", config={"displayModeBar": False})
+
+    watch()
+    st.button("Stop, and keep what was reached", key="stop_training", on_click=held.stop.set)
+
+
+def _note(held: _Recovery) -> None:
+    latest = held.job.latest
+    held.run = latest.run if isinstance(latest, Recovered) else latest or held.run
+
+
+def _told(run: Run, stopping: bool) -> str:
+    if stopping or run.done >= 1:
+        return "measuring on both halves ..."
+    left = run.seconds_left
+    time = "" if left is None else f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
+    return f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}{time}"
+
+
+def _ended(held: _Recovery) -> None:
+    if held.job.error:
+        st.error(held.job.error)
+        return
+    _note(held)
+    result = held.job.latest
+    assert isinstance(result, Recovered)
+    st.dataframe(_table(result), hide_index=True, key="recovered")
+    back = result.won_back("sealed")
+    if back is not None:
+        st.metric("Won back of what was lost after recalibration, sealed half", f"{back:.0%}")
+    st.caption(f"After {len(result.run.epochs)} epochs; the last epoch, not the best. Intervals are 95%, paired for "
+               "the change against dense. Export can carry these weights.")  # fmt: skip
+    if result.run.epochs:
+        st.plotly_chart(training_figure(result.run), key="curves", config={"displayModeBar": False})
+
+
+def _table(result: Recovered) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for title, figures in (("recalibrated", result.before), ("trained", result.after)):
+        row: dict[str, Any] = {"": title}
+        for half, figure in figures.items():
+            accuracy, change = figure.accuracy, figure.change
+            row[half] = f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]"
+            row[f"{half}, change against dense"] = (
+                f"{100 * change.value:+.2f} points  [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
