@@ -1,8 +1,10 @@
 """The command line, in process; every result one JSON object, every complaint one line."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from urllib.error import URLError
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from fpgm_core import CRITERIA, Prunable
+from fpgm_core import CRITERIA, Options, Prunable
+from fpgm_core import __main__ as program
 from fpgm_core.__main__ import main
 from fpgm_core.evaluation import evaluator
 
@@ -21,6 +24,14 @@ EVALUATE = {
 LAYER = {
     "name", "filters", "shape", "macs", "l2_min", "l2_max", "l2_mean", "l2_std", "spearman_l2_fpgm", "medoid",
     "nearest_to_median",
+}  # fmt: skip
+PROOF = {
+    "model", "weights", "fingerprint", "criterion", "coupling", "randomised", "max_abs_difference", "logit_scale",
+    "masked_dense_difference", "same_top1", "images", "random_images", "macs", "counted_macs", "params",
+    "counted_params", "holds", "tells",
+}  # fmt: skip
+LATENCY = {
+    "batch", "runs", "device", "threads", "dense_ms", "compact_ms", "dense_peak_bytes", "compact_peak_bytes", "speed_up",
 }  # fmt: skip
 PRUNED = {"pruned_l2", "pruned_fpgm", "overlap"}
 QUICK = ["--images", "50", "--no-recalibrate", "--device", "cpu", "--precision", "float32"]
@@ -155,12 +166,127 @@ def test_a_plan_from_a_file_says_everything(result, net, tmp_path):
 
 
 def test_options_reach_the_criterion(result, net):
-    from fpgm_core import Options
-
     for words, options in ((["--seed", 7], Options(seed=7)), ([], Options())):
         found = result("evaluate", "resnet20", "--rate", "0.4", "--criterion", "random", *words, *QUICK)
         assert found["options"]["seed"] == options.seed
         assert found["macs"] == net.cost(net.plan(0.4, criterion="random", options=options)).macs
+
+
+def test_counts_are_rounded_up_to_a_multiple(result, net):
+    found = result("evaluate", "resnet20", "--rate", "0.4", "--round-to", "8", *QUICK)
+    plan = net.plan(0.4, options=Options(round_to=8))
+    assert found["options"]["round_to"] == 8
+    assert found["macs"] == net.cost(plan).macs > net.cost(net.plan(0.4)).macs
+    assert {int(mask.sum()) for mask in net.keep_masks(plan).values()} == {16, 24, 40}
+
+
+@pytest.mark.parametrize("coupling", ["independent", "inner", "coupled"])
+def test_verify(result, net, coupling):
+    found = result("verify", "resnet20", "--rate", "0.4", "--coupling", coupling, "--images", "8")
+    cost = net.cost(net.plan(0.4, coupling=coupling))
+    assert set(found) >= PROOF
+    assert (found["model"], found["coupling"], found["randomised"]) == ("resnet20", coupling, False)
+    assert found["holds"]
+    assert found["tells"]
+    assert found["same_top1"]
+    assert 0 <= found["max_abs_difference"] <= 1e-4 * found["logit_scale"] < found["masked_dense_difference"]
+    assert found["macs"] == found["counted_macs"] == cost.macs
+    assert found["params"] == found["counted_params"] == cost.params
+    assert found["images"] == 8 + found["random_images"]
+
+
+def test_verify_randomised_sharpens_what_untrained_weights_hide(run):
+    words = ["verify", "mobilenet_v3_small", "--rate", "0.4", "--coupling", "inner", "--images", "2", "--json"]
+    plain, sharp = (json.loads(run(*words, *more)[1]) for more in ([], ["--randomise"]))
+    assert (plain["randomised"], sharp["randomised"]) == (False, True)
+    assert plain["holds"]
+    assert sharp["holds"]
+    assert sharp["tells"]
+    assert plain["logit_scale"] != sharp["logit_scale"]
+    assert plain["macs"] == sharp["macs"]
+
+
+@pytest.mark.parametrize("change", [{"max_abs_difference": 1.0}, {"counted_macs": 1}, {"counted_params": 1}])
+def test_verify_ends_with_1_where_the_proof_fails(run, monkeypatch, change):
+    honest = program.verify_steps
+
+    def failing(*given):
+        *steps, proof = honest(*given)
+        yield from steps
+        yield replace(proof, **change)
+
+    monkeypatch.setattr(program, "verify_steps", failing)
+    status, out, err = run("verify", "resnet20", "--rate", "0.4", "--images", "2")
+    assert (status, err) == (1, "")
+    assert out.startswith("UNEQUAL")
+    status, out, err = run("verify", "resnet20", "--rate", "0.4", "--images", "2", "--json")
+    assert (status, err) == (1, "")
+    assert json.loads(out)["holds"] is False
+
+
+def test_verify_says_where_nothing_was_put_to_the_test(run):
+    status, out, _ = run("verify", "resnet20", "--rate", "0", "--images", "2")
+    assert status == 0
+    assert "too little to prove anything; try --randomise" in out
+
+
+def test_latency(result, net):
+    found = result("latency", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--batch", "2", "--runs", "2")
+    assert (found["coupling"], found["dense_macs"]) == ("coupled", 40_551_040)
+    assert found["macs"] == net.cost(net.plan(0.5, coupling="coupled")).macs
+    (row,) = found["latency"]
+    assert set(row) == LATENCY
+    assert (row["batch"], row["runs"]) == (2, 2)
+    assert row["speed_up"] == pytest.approx(row["dense_ms"] / row["compact_ms"])
+    assert 0 < row["compact_peak_bytes"] < row["dense_peak_bytes"]
+
+
+def test_latency_of_several_batches(result):
+    words = ["--rate", "0.5", "--batch", "1", "--batch", "3", "--runs", "1", "--device", "cpu"]
+    rows = result("latency", "resnet20", *words)["latency"]
+    assert [(row["batch"], row["device"]) for row in rows] == [(1, "cpu"), (3, "cpu")]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Export only a plan and a rebuilt network, timed once and measured on 100 images."""
+    from fpgm_core.data import load_images
+    from fpgm_core.export import ARTEFACTS, bundle
+
+    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")})
+    monkeypatch.setattr(bundle, "load_images", lambda name, split: load_images(name, split).first(100))
+    monkeypatch.setattr(bundle, "IMAGES", 100)
+    monkeypatch.setattr(bundle, "_TIMED_RUNS", 1)
+
+
+def test_export(result, net, tmp_path, few):
+    found = result("export", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--out", tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert found == {"out": str(tmp_path / "out"), **manifest}
+    assert manifest["macs"] == net.cost(net.plan(0.5, coupling="coupled")).macs
+    assert manifest["recalibrated"] is True
+    named = {file["file"]: file for entry in manifest["artefacts"] for file in entry["files"]}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*named, "manifest.json"}
+    for name, file in named.items():
+        content = (tmp_path / "out" / name).read_bytes()
+        assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few):
+    status, out, err = run("export", "resnet20", "--rate", "0.4", "--no-recalibrate", "--out", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"4 files in {tmp_path / 'out'}:")
+    for name in ("plan.json", "compact.py", "compact.safetensors"):
+        assert name in out
+    assert "left out: torch_pruning: Torch-Pruning always moves layers that share channels together" in out
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recalibrated"] is False
+
+
+def test_export_into_a_place_that_cannot_be(run, tmp_path, few):
+    (tmp_path / "file").write_text("mine")
+    outcome = run("export", "resnet20", "--rate", "0.4", "--no-recalibrate", "--out", tmp_path / "file" / "out")
+    complains(outcome, "cannot write into", "choose another folder")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +339,17 @@ def complains(outcome, *words):
         (["evaluate", "resnet20"], "one of the arguments --rate --plan is required"),
         (["evaluate", "resnet20", "--rate", "0.4", "--plan", "p.json"], "not allowed with"),
         (["evaluate", "resnet20", "--plan", "nowhere.json"], "nowhere.json"),
+        (["evaluate", "resnet20", "--rate", "0.4", "--round-to", "0"], "round_to"),
+        (["verify", "resnet20", "--rate", "0.4", "--coupling", "outer"], "independent, inner"),
+        (["verify", "resnet20", "--plan", "nowhere.json"], "nowhere.json"),
+        (["verify", "resnet20", "--rate", "0.4", "--images", "0"], "ask for 1 to 5000"),
+        (["verify", "resnet20", "--rate", "2"], "rate 2.0"),
+        (["verify", "resnet20"], "one of the arguments --rate --plan is required"),
+        (["latency", "resnet20", "--rate", "0.4", "--batch", "0"], "at least 1"),
+        (["latency", "resnet20", "--rate", "0.4", "--runs", "0"], "at least 1"),
+        (["latency", "resnet21", "--rate", "0.4"], "did you mean resnet"),
+        (["export", "resnet20", "--rate", "0.4"], "--out"),
+        (["export", "resnet20", "--rate", "0.4", "--criterion", "l3", "--out", "nowhere"], "l1_norm, l2_norm, fpgm"),
         (["prune"], "invalid choice: 'prune'"),
         ([], "command"),
     ],
@@ -256,7 +393,9 @@ def test_a_broken_plan(run, tmp_path, content):
     complains(run("evaluate", "resnet20", "--plan", tmp_path), "cannot read the plan")
 
 
-@pytest.mark.parametrize("extra", ["--criterion fpgm", "--coupling inner", "--seed 1", "--mix-share 0.5"])
+@pytest.mark.parametrize(
+    "extra", ["--criterion fpgm", "--coupling inner", "--seed 1", "--mix-share 0.5", "--round-to 8"]
+)
 def test_a_plan_and_its_contradiction(run, net, tmp_path, extra):
     path = tmp_path / "plan.json"
     path.write_text(net.plan(0.4).to_json())

@@ -12,6 +12,7 @@ import fpgm_core
 ROOT = Path(fpgm_core.__file__).parent
 HEAVY = (
     "streamlit", "plotly", "umap", "numba", "torchvision", "torch_pruning", "scipy", "sklearn", "pandas", "matplotlib",
+    "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
 # models, data -> filters -> pruning -> repair -> evaluation -> training -> export; figures read all of them.
 RANK = {
@@ -80,7 +81,7 @@ def test_the_walk_sees_imports_of_every_form(tmp_path):
     assert set(imports(Written(file))) == expected
 
 
-@pytest.mark.parametrize("module", ["fpgm_core", "fpgm_core.__main__"])
+@pytest.mark.parametrize("module", ["fpgm_core", "fpgm_core.__main__", "fpgm_core.export"])
 def test_importing_is_light(module):
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

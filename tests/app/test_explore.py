@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from fpgm_core import CRITERIA, Plan, Prunable
+from pages.ui.rates import bars
 from pages.ui.state import Look, decode, encode
 
 APP = str(Path(__file__).parents[2] / "app.py")
@@ -47,6 +48,10 @@ def cards(app):
 def picture(app, key="picture"):
     figures = {element.proto.id.rsplit("-", 1)[-1]: element.proto.spec for element in app.get("plotly_chart")}
     return json.loads(figures[key])
+
+
+def popovers(app):
+    return [block.proto.popover.label for block in app.get("popover")]
 
 
 def move(app, rates, phase="rest", chosen=None, seq=1):
@@ -136,6 +141,50 @@ def test_coupling_inner_keeps_shared_rates_and_says_why_layers_stay_whole(app):
     assert plan(app).coupling == "inner"
     assert len(plan(app).rates) == 9
     assert any("residual sum" in str(frame.value) for frame in app.dataframe)
+
+
+def test_coupled_shows_a_bar_a_group_and_says_which_layers_move_together(app):
+    network = Prunable.load("resnet20")
+    assert len(bars(sitting(app))) == len(network.layers) == 19
+    assert "every layer moves alone" in popovers(app)
+    widget(app.selectbox, "Coupling").set_value("coupled").run()
+    assert not app.exception
+    assert plan(app).coupling == "coupled"
+    units = network.units("coupled")
+    assert [bar.name for bar in bars(sitting(app))] == [unit.name for unit in units]
+    groups = {unit.name: ", ".join(unit.members) for unit in units if len(unit.members) > 1}
+    assert f"{len(groups)} groups" in popovers(app)
+    (shown,) = [frame.value for frame in app.dataframe if "agreement" in frame.value]
+    assert dict(zip(shown["unit"], shown["layers"], strict=True)) == groups
+    assert shown["agreement"].between(-1, 1).all()
+    widget(app.selectbox, "Layer").set_value("layer1.0.conv2").run()
+    assert any("moves with conv1" in text.value for text in app.markdown)
+
+
+def test_refused_layers_say_why_they_stay_whole(app):
+    widget(app.selectbox, "Coupling").set_value("inner").run()
+    refused = Prunable.load("resnet20").refusals("inner")
+    assert f"{len(refused)} stay whole" in popovers(app)
+    (shown,) = [frame.value for frame in app.dataframe if "why it is not pruned" in frame.value]
+    assert dict(zip(shown["layer"], shown["why it is not pruned"], strict=True)) == refused
+    name = next(iter(refused))
+    widget(app.selectbox, "Layer").set_value(name).run()
+    assert any(f"stays whole: {refused[name]}" in text.value for text in app.markdown)
+    assert widget(app.get("button_group"), "Lock").disabled
+    assert not app.exception
+
+
+@pytest.mark.parametrize(("multiple", "kept"), [(8, {16, 24, 40}), (32, {16, 32, 64})])
+def test_counts_kept_are_rounded_up_to_a_multiple(app, multiple, kept):
+    widget(app.selectbox, "Keep ×").set_value(multiple).run()
+    assert not app.exception
+    assert plan(app).options.round_to == multiple
+    assert {bar.size - bar.pruned for bar in bars(sitting(app))} == kept
+    macs = Prunable.load("resnet20").cost(plan(app)).macs
+    assert macs > 19_104_256
+    assert f"{macs:,} of 40,551,040" in cards(app)
+    widget(app.selectbox, "Keep ×").set_value(1).run()
+    assert "19,104,256 of 40,551,040" in cards(app)
 
 
 def test_every_view_draws_its_own_picture(app):

@@ -1,88 +1,15 @@
 """The Explore page in a real browser: the equaliser dragged, the numbers read, the table and locks moved."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import urlparse
 
 import pytest
+from browsing import NEEDS_CHROMIUM, card, look_of, until
 
 from fpgm_core import Prunable
-from pages.ui.state import Look, decode, encode
+from pages.ui.state import Look, encode
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
-    environment = os.environ | {"FPGM_HOME": str(tmp_path_factory.mktemp("home"))}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield url
-    server.terminate()
-    server.wait(30)
-    log.seek(0)
-    told = log.read()
-    log.close()
-    # Not any traceback: the server itself prints one when a tab closes in mid-message.
-    for failure in ("Uncaught app execution", "measurement failed", "layout failed"):
-        assert failure not in told, told
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-
-
-@pytest.fixture
-def page(address, browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.asked = []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(address)
-    page.locator(".eq-unit").first.wait_for(timeout=90_000)
-    page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
-    yield page
-    page.close()
-
-
-def look_of(page) -> Look:
-    return decode(parse_qs(urlparse(page.evaluate("location.href")).query)["s"][0])
-
-
-def card(page, label):
-    return page.locator(".card", has_text=label).inner_text()
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
+pytestmark = NEEDS_CHROMIUM
 
 
 def drag(page, unit, share):

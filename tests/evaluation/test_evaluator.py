@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fpgm_core import FpgmError, Prunable, Settings, evaluate, measure
+from fpgm_core import COUPLINGS, FpgmError, Prunable, Settings, evaluate, measure
 from fpgm_core.data import SPLITS, load_images
 from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, evaluator, paired_change, wilson
 from fpgm_core.models import LoadedModel
@@ -66,7 +66,7 @@ def test_dense_accuracy_is_a_plain_loops_and_fits_the_record(net, name, split):
 
 
 @pytest.mark.parametrize(
-    ("criterion", "coupling"), [("fpgm", "independent"), ("l2_norm", "inner"), ("random", "inner")]
+    ("criterion", "coupling"), [("fpgm", "independent"), ("l2_norm", "inner"), ("random", "inner"), ("fpgm", "coupled")]
 )
 def test_running_counts_equal_a_plain_loop(net, criterion, coupling):
     plan = net.plan(0.3, criterion=criterion, coupling=coupling)
@@ -132,7 +132,7 @@ def test_no_provisional_figure_where_it_would_not_help(net, few, images, recalib
     assert {figure.state for figure in figures} == {"measuring", "exact"}
 
 
-@pytest.mark.parametrize("coupling", ["independent", "inner"])
+@pytest.mark.parametrize("coupling", COUPLINGS)
 def test_the_dense_plan_is_never_recalibrated_and_changes_nothing(net, coupling):
     plan = net.plan(coupling=coupling)
     for figure in measure(net, plan, dataclasses.replace(AS_IS, recalibrated=True)):
@@ -219,13 +219,51 @@ def test_an_unknown_split_is_refused():
         Settings(split="train")
 
 
-def test_bfloat16_is_close_to_float32(net):
-    plan = net.plan(0.1)
+@pytest.mark.parametrize(("rate", "coupling"), [(0.0, "inner"), (0.2, "independent"), (0.3, "coupled")])
+def test_bfloat16_counts_what_float32_counts(net, rate, coupling):
+    plan, settings = net.plan(rate, coupling=coupling), dataclasses.replace(AS_IS, images=300)
     low, full = (
-        evaluate(net, plan, dataclasses.replace(AS_IS, images=50, precision=p)) for p in ("bfloat16", "float32")
+        evaluate(net, plan, dataclasses.replace(settings, precision=precision)) for precision in ("bfloat16", "float32")
     )
     assert (low.precision, full.precision) == ("bfloat16", "float32")
-    assert abs(low.correct - full.correct) <= 5
+    assert (low.correct, low.dense_correct, low.both) == (full.correct, full.dense_correct, full.both)
+
+
+class MixesUp(nn.Module):
+    """A network that in low precision takes its second best answer for its best wherever the two are close."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.asked = []
+
+    def forward(self, x):
+        low = torch.is_autocast_enabled("cpu")
+        self.asked.append((len(x), low))
+        with torch.autocast("cpu", enabled=False):
+            logits = self.network(x)
+        if low:
+            best, classes = logits.topk(2, dim=1)
+            close = best[:, 0] - best[:, 1] < 0.05 * logits.square().mean().sqrt()
+            logits[close] = logits[close].scatter(1, classes[close], best[close].flip(1))
+        return logits
+
+
+def test_close_answers_are_asked_again(net, monkeypatch):
+    plan, images = net.plan(0.4), load_images("cifar10", "choose").first(250)
+    network = MixesUp(net.compact(plan))
+    truth = right(net.masked(plan), images)
+
+    def hits():
+        return evaluator._Runner.create(net, Settings(device="cpu", precision="bfloat16")).hits(network, images, 0, 250)
+
+    assert torch.equal(hits(), truth)
+    (asked, first), (again, second) = network.asked
+    assert (asked, first, second) == (250, True, False)
+    assert 0 < again < 125  # the doubtful ones alone
+    monkeypatch.setattr(evaluator, "_DOUBT", 0.0)
+    assert not torch.equal(hits(), truth)  # without asking again it would be wrong
+    assert len(network.asked) == 3
 
 
 class WithoutNorms(nn.Module):

@@ -314,3 +314,98 @@ def test_a_seed_that_is_none_is_refused(seed):
 def test_a_mix_share_that_is_no_fraction_is_refused(share):
     with pytest.raises(FpgmError, match=r"mix_share .* is not a fraction from 0 to 1"):
         Options(mix_share=share)
+
+
+@pytest.mark.parametrize("multiple", [0, -8, 1025, 8.0, True, "8", None])
+def test_a_multiple_that_is_none_is_refused(multiple):
+    with pytest.raises(FpgmError, match=r"round_to .* is not a whole number from 1 to 1024"):
+        Options(round_to=multiple)
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "multiple", "kept"),
+    [(64, 0.4, 8, 40), (64, 0.4, 16, 48), (64, 0.5, 8, 32), (16, 0.9, 8, 8), (20, 0.1, 8, 20), (6, 0.5, 8, 6)],
+)
+def test_the_kept_count_is_rounded_up_to_a_multiple(n, rate, multiple, kept):
+    for criterion in CRITERIA.values():
+        assert n - criterion.count(n, rate, Options(round_to=multiple)) == kept
+
+
+@every
+@given(seed=seeds, rate=rates, multiple=st.integers(1, 40), share=st.integers(0, 4))
+def test_rounding_keeps_a_multiple_or_all_and_never_fewer(criterion, seed, rate, multiple, share):
+    filters = random_filters(seed)
+    n = len(filters)
+    options = Options(mix_share=share / 4, round_to=multiple)
+    kept = int(select(criterion, {"conv": filters}, rate, options).sum())
+    as_rated = n - criterion.count(n, rate, Options(mix_share=share / 4))
+    assert kept % multiple == 0 or kept == n
+    assert as_rated <= kept < as_rated + multiple
+    assert kept == n - criterion.count(n, rate, options)
+
+
+@plain
+def test_rounding_spares_the_best_of_those_pruned(criterion):
+    filters = random_filters(9, 20)
+    unrounded, rounded = (pruned(criterion.name, filters, 0.5, options=Options(round_to=m)) for m in (1, 8))
+    assert (len(unrounded), len(rounded)) == (10, 4)
+    assert set(rounded) < set(unrounded)
+
+
+def test_of_the_mix_the_distance_stage_gives_way_first():
+    assert CRITERIA["fpgm_mix"].counts(64, 0.4) == (6, 19)
+    assert CRITERIA["fpgm_mix"].counts(64, 0.4, Options(round_to=16)) == (6, 10)
+    assert CRITERIA["fpgm_mix"].counts(64, 0.4, Options(round_to=60)) == (4, 0)
+
+
+@every
+@given(seed=seeds, rate=rates, blocks=st.integers(1, 6), size=st.integers(1, 8), multiple=st.sampled_from([1, 2, 8]))
+def test_every_block_prunes_equally_many(criterion, seed, rate, blocks, size, multiple):
+    filters, options = random_filters(seed, blocks * size), Options(round_to=multiple)
+    keep = select(criterion, {"conv": filters}, rate, options, blocks=blocks)
+    kept = keep.reshape(blocks, size).sum(1)
+    assert len(set(kept.tolist())) == 1
+    assert kept[0] >= 1
+    assert (~keep).sum() == criterion.count(len(filters), rate, options, blocks)
+    assert keep.sum() % multiple == 0 or keep.all()
+
+
+@plain
+def test_each_block_prunes_its_own_lowest(criterion):
+    filters = random_filters(10, 24)
+    scores = criterion.score(filters, "conv").numpy().reshape(3, 8)
+    keep = select(criterion, {"conv": filters}, 0.5, blocks=3).reshape(3, 8)
+    for row, left in zip(scores, keep, strict=True):
+        assert set(np.flatnonzero(~left)) == set(np.argsort(row, kind="stable")[:4])
+
+
+@every
+@given(seed=seeds, data=st.data())
+def test_locks_hold_inside_blocks(criterion, seed, data):
+    filters = random_filters(seed, 24)
+    out, kept = [], []
+    for begin in range(0, 24, 8):  # half of each block of eight is pruned
+        order = [begin + i for i in data.draw(st.permutations(range(8)))]
+        out += order[: data.draw(st.integers(0, 4))]
+        kept += order[8 - data.draw(st.integers(0, 4)) :]
+    keep = select(criterion, {"conv": filters}, 0.5, locked_in=kept, locked_out=out, blocks=3)
+    assert keep.reshape(3, 8).sum(1).tolist() == [4, 4, 4]
+    assert keep[kept].all()
+    assert not keep[out].any()
+
+
+@every
+def test_locks_that_crowd_one_block_are_refused(criterion):
+    filters = random_filters(0, 24)
+    with pytest.raises(FpgmError, match="conv, group of filters 8 to 15: 5 filters are locked out"):
+        select(criterion, {"conv": filters}, 0.5, locked_out=[8, 9, 10, 11, 12], blocks=3)
+    with pytest.raises(FpgmError, match="conv, group of filters 8 to 15: 5 filters are locked in"):
+        select(criterion, {"conv": filters}, 0.5, locked_in=[8, 9, 10, 11, 12], blocks=3)
+
+
+@plain
+@given(seed=seeds, first=rates, second=rates, blocks=st.sampled_from([1, 3]), multiple=st.sampled_from([1, 4]))
+def test_a_higher_rate_prunes_what_a_lower_one_does_and_more(criterion, seed, first, second, blocks, multiple):
+    filters, options = random_filters(seed, 24), Options(round_to=multiple)
+    low, high = (select(criterion, {"conv": filters}, rate, options, blocks=blocks) for rate in sorted((first, second)))
+    assert not (high & ~low).any()

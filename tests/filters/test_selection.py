@@ -71,3 +71,20 @@ def test_locks_that_cannot_hold_are_refused(locked_in, locked_out, message):
 @pytest.mark.parametrize(("locked_in", "locked_out"), [((), ()), ((0, 1), (2, 3)), ((0, 0, 1), (3, 3, 3))])
 def test_locks_that_just_fit_are_accepted(locked_in, locked_out):
     check_locks(4, 2, locked_in, locked_out, "conv")
+
+
+@pytest.mark.parametrize("first", range(0, 12, 3))
+def test_locks_of_each_block_are_checked_by_themselves(first):
+    inside = tuple(range(first, first + 3))  # 12 filters in 4 blocks of 3, of which one is pruned each
+    check_locks(12, 1, inside[:2], inside[2:], "conv", blocks=4)
+    where = f"^conv, group of filters {first} to {first + 2}: "
+    with pytest.raises(FpgmError, match=where + "2 filters are locked out but its rate prunes only 1; raise the rate"):
+        check_locks(12, 1, (), inside[:2], "conv", blocks=4)
+    with pytest.raises(FpgmError, match=where + "3 filters are locked in but its rate keeps only 2; lower the rate"):
+        check_locks(12, 1, inside, (), "conv", blocks=4)
+
+
+def test_locks_spread_over_blocks_fit_where_as_many_in_one_do_not():
+    check_locks(12, 1, (), (0, 3, 6, 9), "conv", blocks=4)
+    with pytest.raises(FpgmError, match="group of filters 0 to 2"):
+        check_locks(12, 1, (), (0, 1, 6, 9), "conv", blocks=4)

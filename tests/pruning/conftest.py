@@ -39,9 +39,11 @@ def _network(name: str) -> Prunable:
     if name.startswith(("resnet20", "resnet56", "vgg16_bn_cifar")):
         return _wrap(copy.deepcopy(load_model(name).module), (3, 32, 32))
     models = import_torchvision("torchvision.models")
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # else they warn
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _wrap(models.get_model(name, weights=None), (3, 96, 96) if name.startswith("inception") else (3, 64, 64))
+        module = models.get_model(name, weights=None, **options)
+    return _wrap(module, (3, 96, 96) if name == "inception_v3" else (3, 64, 64))
 
 
 def _mixed(prunable: Prunable, coupling: str, criterion: str = "l2_norm", seed: int = 0) -> Plan:

@@ -1,8 +1,11 @@
-"""Narrow and folded networks: the masked network's answers with less arithmetic."""
+"""Compact networks: the masked network's answers from tensors as small as what is left of it."""
+
+import io
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fpgm_core import COUPLINGS
 from fpgm_core.pruning import folded_module
@@ -13,8 +16,8 @@ NETWORKS = (
 )  # fmt: skip
 
 
-def images(prunable):
-    return torch.randn(1, *prunable.loaded.info.input_shape, generator=torch.Generator().manual_seed(0))
+def images(prunable, count=1):
+    return torch.randn(count, *prunable.loaded.info.input_shape, generator=torch.Generator().manual_seed(0))
 
 
 def distance(first, second):
@@ -23,14 +26,15 @@ def distance(first, second):
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_compact_and_folded_equal_masked(network, mixed, name, coupling):
+def test_compact_aligned_and_folded_equal_masked(network, mixed, name, coupling):
     prunable = network(name)
     plan, x = mixed(prunable, coupling), images(prunable)
     dense, masked, compact = prunable.module(x), prunable.masked(plan)(x), prunable.compact(plan)
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
-    assert distance(compact(x), masked) <= tolerance
-    assert distance(folded_module(compact, prunable.flow)(x), masked) <= tolerance
+    for form in (compact, prunable.compact(plan, aligned=True)):
+        assert distance(form(x), masked) <= tolerance
+        assert distance(folded_module(form, prunable.flow)(x), masked) <= tolerance
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9, 1.0])
@@ -42,32 +46,138 @@ def test_equal_at_every_rate(network, rate, criterion, coupling):
     dense, masked, compact = prunable.module(x), prunable.masked(plan)(x), prunable.compact(plan)
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
+    assert distance(compact(x), masked) <= tolerance
     assert distance(folded_module(compact, prunable.flow)(x), masked) <= tolerance
 
 
-@pytest.mark.parametrize(("rate", "width"), [(0.0, 16), (0.4, 16), (0.5, 8), (0.9, 8)])
-def test_widths_are_multiples_of_eight(network, rate, width):
-    prunable = network("resnet20")  # 16 filters: 10 kept fill two vectors of eight, 8 one
-    compact = prunable.compact(prunable.plan(rate, coupling="inner"))
-    assert compact.layer1[0].conv1.weight.shape == (width, 16, 3, 3)
-    assert compact.layer1[0].bn1.running_var.shape == (width,)
-    assert compact.layer1[0].conv2.weight.shape == (16, width, 3, 3)
+def widths(module):
+    return {name: m.out_channels for name, m in module.named_modules() if isinstance(m, nn.Conv2d)}
 
 
-def test_the_residual_stream_stays_wide(network):
+@pytest.mark.parametrize(("rate", "kept"), [(0.0, (16, 32, 64)), (0.4, (10, 20, 39)), (0.9, (2, 4, 7))])
+def test_inner_widths_are_exactly_what_the_rate_keeps(network, rate, kept):
     prunable = network("resnet20")
-    compact = prunable.compact(prunable.plan(0.9, coupling="independent"))
-    assert compact.conv1.weight.shape[0] == 16
-    assert compact.layer3[2].conv2.weight.shape[0] == 64
+    compact = prunable.compact(prunable.plan(rate, coupling="inner"))
+    for stage, (width, stream) in enumerate(zip(kept, (16, 32, 64), strict=True), start=1):
+        for block in range(3):
+            first, second = (compact.get_submodule(f"layer{stage}.{block}.conv{i}") for i in (1, 2))
+            assert (first.out_channels, second.in_channels, second.out_channels) == (width, width, stream)
+            assert first.weight.shape[0] == width == second.weight.shape[1]
+            norm = compact.get_submodule(f"layer{stage}.{block}.bn1")
+            assert {len(t) for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var)} == {width}
+            assert norm.num_features == width
+    assert compact.fc.in_features == 64
 
 
-def test_a_compact_network_runs_fewer_multiply_adds(network):
+def test_coupled_narrows_the_stream_itself(network):
+    prunable = network("resnet20")
+    plan = prunable.plan(0.4, coupling="coupled")
+    compact = prunable.compact(plan)
+    for name, width in widths(compact).items():
+        assert width == {16: 10, 32: 20, 64: 39}[prunable.module.get_submodule(name).out_channels]
+    # A stage's stream also carries what its padded shortcut brings from the stage before.
+    assert 39 < compact.fc.in_features == prunable.cost(plan).layers[-1].live_inputs < 64
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_widths_are_the_live_filters_of_the_cost(network, mixed, coupling):
+    prunable = network("mobilenet_v2")
+    plan = mixed(prunable, coupling)
+    expected = {layer.name: layer.kept for layer in prunable.cost(plan).layers if layer.name != "classifier.1"}
+    assert widths(prunable.compact(plan)) == expected
+
+
+def test_aligned_writers_share_a_width_and_carry_zeros(network):
+    prunable = network("resnet20")
+    plan = prunable.plan(0.4, criterion="random")
+    plain, aligned = prunable.compact(plan), prunable.compact(plan, aligned=True)
+    assert widths(plain)["layer1.1.conv2"] == 10
+    stream = {widths(aligned)[name] for name in ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")}
+    assert len(stream) == 1
+    assert stream.pop() > 10
+    assert int(aligned.get_submodule("layer1.1.conv2").weight.flatten(1).any(1).sum()) == 10
+    buffers = [sum("channels" in name for name in dict(form.named_buffers())) for form in (plain, aligned)]
+    assert buffers[0] > buffers[1]  # nothing to place anew
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "shufflenet_v2_x1_0", "mobilenet_v3_small"])
+def test_nothing_pruned_equals_dense(network, name, coupling):
+    prunable = network(name)
+    compact, x = prunable.compact(prunable.plan(coupling=coupling)), images(prunable)
+    dense = prunable.module(x)
+    assert distance(compact(x), dense) <= 1e-6 * float(dense.abs().max())
+    assert compact.state_dict().keys() >= dict(prunable.module.named_parameters()).keys()
+    assert all(torch.equal(p, prunable.module.get_parameter(n)) for n, p in compact.named_parameters())
+
+
+def storages(module):
+    return {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_a_compact_network_has_storage_of_its_own(network, rate):
+    prunable = network("resnet20")
+    plan, x = prunable.plan(rate), images(prunable)
+    compact, answer = prunable.compact(plan), prunable.module(x)
+    assert not storages(compact) & storages(prunable.module)
+    for tensor in compact.state_dict().values():
+        tensor.zero_()
+    assert torch.equal(prunable.module(x), answer)
+    assert not torch.equal(compact(x), prunable.compact(plan)(x))
+
+
+def saved(module):
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_its_file_is_smaller_and_reads_back(network, coupling):
     prunable = network("vgg16_bn_cifar")
-    plan = prunable.plan(0.5, coupling="inner")  # 64 to 512 filters halve to multiples of eight exactly
-    weights = sum(m.weight.numel() for m in prunable.compact(plan).modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
-    costs = [layer.macs for layer in prunable.cost(plan).layers]
-    positions = [site.cost_per_weight for site in prunable.flow.sites]
-    assert weights == sum(macs // count for macs, count in zip(costs, positions, strict=True))
+    plan, x = prunable.plan(0.5, coupling=coupling), images(prunable)
+    compact = prunable.compact(plan)
+    assert len(saved(compact)) < 0.3 * len(saved(prunable.module))  # half the rows of half the columns
+    other = prunable.compact(prunable.plan(0.5, criterion="random", coupling=coupling))
+    assert not torch.equal(other(x), compact(x))
+    other.load_state_dict(torch.load(io.BytesIO(saved(compact)), weights_only=True))
+    assert torch.equal(other(x), compact(x))
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_a_training_step_lowers_the_loss(network, coupling):
+    prunable = network("resnet20")
+    compact = prunable.compact(prunable.plan(0.4, coupling=coupling)).train().requires_grad_(True)
+    x, labels = images(prunable, 8), torch.arange(8)
+    optimizer = torch.optim.SGD(compact.parameters(), 0.001)
+    losses = []
+    for _ in range(2):
+        loss = F.cross_entropy(compact(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in compact.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+
+
+def test_two_compact_networks_of_one_plan_are_the_same(network):
+    prunable = network("shufflenet_v2_x1_0")
+    plan, x = prunable.plan(0.3, criterion="random"), images(prunable)
+    first, second = prunable.compact(plan), prunable.compact(plan)
+    assert first.code == second.code
+    assert first.state_dict().keys() == second.state_dict().keys()
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+    assert torch.equal(first(x), second(x))
+
+
+def test_the_mode_is_the_originals(network):
+    prunable = network("resnet20")
+    compact = prunable.compact(prunable.plan(0.4))
+    assert not any(module.training for module in compact.modules())
 
 
 def test_folding_removes_every_norm_behind_a_convolution(network):

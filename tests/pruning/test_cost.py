@@ -14,6 +14,10 @@ from fpgm_core.torchvision_shim import import_torchvision
 CONV_MACS = {"resnet20": 40_550_400, "resnet32": 68_861_952, "resnet56": 125_485_056, "resnet110": 252_887_040}
 PAPER = {"resnet20": (42.2, 54.0), "resnet32": (41.5, 53.2), "resnet56": (41.1, 52.6), "resnet110": (40.8, 52.3)}
 PRUNED = ("resnet20", "resnet56", "vgg16_bn_cifar", "resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2")
+ALIVE = (
+    "resnet20", "vgg16_bn_cifar", "resnet18", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small",
+    "shufflenet_v2_x0_5",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +93,23 @@ def alive(prunable, masks, monkeypatch):
     """
     for name in ("relu", "hardtanh"):
         monkeypatch.setattr(F, name, lambda x, *args, **options: F.leaky_relu(x, 0.3))
+    for name, smooth in (("hardswish", F.silu), ("hardsigmoid", torch.sigmoid)):
+        monkeypatch.setattr(F, name, lambda x, *args, smooth=smooth, **options: smooth(x))
     names = {module: name for name, module in prunable.module.named_modules()}
     seen, handles, current = [], [], []
 
+    def kept(module):
+        return torch.tensor(masks.get(names[module], np.ones(module.weight.shape[0], dtype=bool)))
+
+    def fed(module, entered):
+        """Which filters read anything: a depthwise one whose channel is absent is dead, and silent."""
+        groups = getattr(module, "groups", 1)
+        each = entered.reshape(entered.shape[1], -1).any(1).reshape(groups, -1).any(1)
+        return each.repeat_interleave(module.weight.shape[0] // groups)
+
     def hook(module, inputs, output):
         if isinstance(module, nn.Conv2d):
-            current[:] = [torch.tensor(masks.get(names[module], np.ones(output.shape[1], dtype=bool)))]
+            current[:] = [kept(module) & fed(module, inputs[0])]
         if not isinstance(module, nn.Linear):
             output = output * current[0][None, :, None, None]
         output.retain_grad()
@@ -118,7 +133,7 @@ def alive(prunable, masks, monkeypatch):
             continue
         groups = getattr(module, "groups", 1)
         inputs = entered.reshape(entered.shape[1], -1).any(1).reshape(groups, -1).sum(1)
-        rows = rows & torch.tensor(masks.get(names[module], np.ones(len(rows), dtype=bool)))
+        rows = rows & kept(module) & fed(module, entered)
         weights = int((rows.reshape(groups, -1).sum(1) * inputs).sum()) * module.weight[0, 0].numel()
         macs += weights * left[0, 0].numel()
         params += weights + (int(rows.sum()) if module.bias is not None else 0)
@@ -126,7 +141,7 @@ def alive(prunable, masks, monkeypatch):
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-@pytest.mark.parametrize("name", ["resnet20", "vgg16_bn_cifar", "resnet18", "resnext50_32x4d", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ALIVE)
 def test_cost_is_what_autograd_finds_alive(network, mixed, monkeypatch, name, coupling):
     prunable = network(name)
     plan = mixed(prunable, coupling, seed=1)

@@ -19,7 +19,9 @@ plans = st.builds(
     fingerprint=names,
     criterion=st.sampled_from(list(CRITERIA)),
     coupling=st.sampled_from(list(COUPLINGS)),
-    options=st.builds(Options, seed=st.integers(0, 2**32 - 1), mix_share=st.floats(0, 1), round_to=st.integers(1, 1024)),
+    options=st.builds(
+        Options, seed=st.integers(0, 2**32 - 1), mix_share=st.floats(0, 1), round_to=st.integers(1, 1024)
+    ),
     rates=rates,
     locked_in=locks,
     locked_out=locks,

@@ -1,6 +1,7 @@
 """Units: what one slider moves."""
 
 import pytest
+from torch import nn
 
 from fpgm_core import FpgmError
 from fpgm_core.pruning import COUPLINGS, get_coupling, refusals, units
@@ -45,21 +46,62 @@ def test_inner_ties_a_depthwise_convolution_with_its_expansion(flow):
     assert all(len(unit.members) == 1 for unit in units(flow("mobilenet_v2"), "independent"))
 
 
-def test_inner_keeps_equal_groups(flow):
-    left = refusals(flow("resnext50_32x4d"), "inner")
-    assert "groups must stay of equal size" in left["layer1.0.conv1"]
-    assert "groups must stay of equal size" in left["layer1.0.conv2"]
+def test_coupled_moves_a_stages_stream_as_one(flow):
+    found = {unit.name: unit.members for unit in units(flow("resnet20"), "coupled")}
+    assert len(found) == 9 + 3  # the first convolution of each block, and a stream for each stage
+    second = {stage: tuple(f"layer{stage}.{block}.conv2" for block in range(3)) for stage in (1, 2, 3)}
+    assert found["conv1"] == ("conv1", *second[1])
+    assert found["layer2.0.conv2"] == second[2]
+    assert found["layer3.0.conv2"] == second[3]
 
 
-def test_inner_refuses_a_depthwise_partner_of_something_fixed(flow):
-    left = refusals(flow("mobilenet_v3_small"), "inner")  # depthwise convolutions feed squeeze-and-excite: fixed
-    moved = {name: reason for name, reason in left.items() if reason.startswith("it moves with")}
-    assert moved
-    assert all(reason.split()[3].rstrip(",") in left for reason in moved.values())
+def test_coupled_moves_streams_and_depthwise_partners(flow):
+    found = {unit.name: unit.members for unit in units(flow("mobilenet_v2"), "coupled")}
+    assert found["features.2.conv.2"] == ("features.2.conv.2", "features.3.conv.2")
+    assert found["features.2.conv.0.0"] == ("features.2.conv.0.0", "features.2.conv.1.0")
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "densenet121", "mobilenet_v3_small"])
+def test_a_grouped_convolution_and_its_writer_are_balanced(flow, coupling):
+    found = {unit.name: unit for unit in units(flow("resnext50_32x4d"), coupling)}
+    blocks = {name: found[name].blocks for name in ("layer1.0.conv1", "layer1.0.conv2", "conv1")}
+    assert blocks == {"layer1.0.conv1": 32, "layer1.0.conv2": 32, "conv1": 1}
+    assert sum(unit.blocks == 32 for unit in found.values()) == 2 * 16  # in every block
+    assert all(unit.size % unit.blocks == 0 for unit in found.values())
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_squeeze_and_excite_is_followed(flow, coupling):
+    moved = {member for unit in units(flow("mobilenet_v3_small"), coupling) for member in unit.members}
+    left = refusals(flow("mobilenet_v3_small"), coupling)
+    assert {"features.4.block.1.0", "features.4.block.2.fc1"} <= moved  # what is weighed, and the squeeze
+    weighs = [name for name in left if name.endswith("fc2")]
+    assert len(weighs) == 9
+    assert left["features.4.block.2.fc2"] == (
+        "its filters weigh the channels of features.4.block.1.0 one by one and leave with them"
+    )
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_convnext_prunes_the_wide_pointwise_layers_alone(flow, coupling):
+    found, left = units(flow("convnext_tiny"), coupling), refusals(flow("convnext_tiny"), coupling)
+    assert [unit.name.endswith("block.3") for unit in found] == [True] * 18
+    assert [unit.size for unit in found] == [384] * 3 + [768] * 3 + [1536] * 9 + [3072] * 3
+    assert "LayerNorm" in left["features.1.0.block.0"]
+
+
+@pytest.mark.parametrize("coupling", ["inner", "coupled"])
+def test_what_moves_with_a_refused_layer_is_refused_too(wrap, coupling):
+    layers = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.GroupNorm(2, 8), nn.Conv2d(8, 5, 1)
+    left = wrap(nn.Sequential(*layers)).refusals(coupling)
+    assert "GroupNorm" in left["1"]
+    assert left["0"] == f"it moves with 1, which is fixed: {left['1']}"
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize(
+    "name", ["resnet20", "mobilenet_v2", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5"]
+)
 def test_every_convolution_is_moved_once_or_refused_with_a_reason(flow, name, coupling):
     found, left = units(flow(name), coupling), refusals(flow(name), coupling)
     moved = [member for unit in found for member in unit.members]
@@ -71,7 +113,7 @@ def test_every_convolution_is_moved_once_or_refused_with_a_reason(flow, name, co
 
 
 def test_unknown_coupling_names_the_known_ones(flow):
-    with pytest.raises(FpgmError, match="independent, inner"):
+    with pytest.raises(FpgmError, match="independent, inner, coupled"):
         units(flow("resnet20"), "outer")
     assert get_coupling("inner") is COUPLINGS["inner"]
 

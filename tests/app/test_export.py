@@ -1,0 +1,271 @@
+"""The Export page, driven headless: what it is about, the work in the background, the result, what goes wrong."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from fpgm_core import FpgmError, Prunable
+from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
+from fpgm_core.export.bundle import Progress
+from fpgm_core.pruning import Proof
+from pages.ui import export_panel
+from pages.ui.jobs import engine
+from pages.ui.state import encode
+
+APP = str(Path(__file__).parents[2] / "app.py")
+LATENCY = {
+    "batch": 1, "runs": 9, "device": "cpu", "threads": 2, "dense_ms": 8.125, "compact_ms": 4.0625,
+    "dense_peak_bytes": 4 << 20, "compact_peak_bytes": 2 << 20, "speed_up": 2.0,
+}  # fmt: skip
+FILE = {"file": "compact.onnx", "bytes": 1234567, "sha256": "0" * 64}
+MEASURED = {
+    "max_abs_difference": 1e-6, "logit_scale": 20.0, "choose": {"accuracy": 0.8642}, "sealed": {"accuracy": 0.8531},
+    "latency_ms": {"1": 3.25, "64": 99.5},
+}  # fmt: skip
+
+
+def finished(skipped=()):
+    """A bundle as `export_steps` ends with."""
+    manifest = {
+        "artefacts": [
+            {"name": "plan", "title": "The plan", "files": [{**FILE, "file": "plan.json", "bytes": 2}]},
+            {"name": "onnx", "title": "ONNX", "files": [FILE], "measured": MEASURED},
+        ],
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
+        "measured": {"latency": [LATENCY]},
+    }
+    proof = Proof(2.5e-6, 17.25, 5.5, True, 72, 8, 11_465_204, 11_465_204, 82_054, 82_054)
+    return Bundle({"plan.json": b"{}", "compact.onnx": b"onnx", "manifest.json": b"{}"}, manifest, proof)
+
+
+@pytest.fixture
+def app():
+    opened = AppTest.from_file(APP, default_timeout=60).run()
+    session = opened.session_state["sitting"].session
+    opened.switch_page("pages/1_Export.py").run()
+    assert not opened.exception, opened.exception
+    yield opened
+    engine().cancel(f"{session}:export")
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Put steps in place of the real export's; what it is called with is kept."""
+    calls = []
+
+    def stand_in(*results):
+        def fake(prunable, plan, *more, **options):
+            calls.append((prunable, plan, *more))
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+                if isinstance(result, threading.Event):
+                    result.wait(20)
+                else:
+                    yield result
+
+        monkeypatch.setattr(export_panel, "export_steps", fake)
+        return calls
+
+    return stand_in
+
+
+def sitting(app):
+    return app.session_state["sitting"]
+
+
+def until(app, condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        app.run()
+        assert not app.exception, app.exception
+    return condition()
+
+
+def prepare(app):
+    app.button(key="prepare").click().run()
+    assert not app.exception, app.exception
+
+
+def told(app):
+    return " ".join(str(element.value) for kind in (app.success, app.info, app.error, app.caption) for element in kind)
+
+
+def html(app):
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def downloads(app):
+    return [element.proto.label for element in app.get("download_button")]
+
+
+def test_it_shows_the_plan_of_explore_what_it_costs_and_what_will_be_in_it(app):
+    assert any("ResNet-20" in element.value for element in app.markdown)
+    assert "19,104,256 of 40,551,040" in html(app)
+    assert app.button(key="prepare").label == "Prepare the export"
+    (table,) = app.dataframe
+    assert list(table.value.iloc[:, 0]) == [artefact.title for artefact in ARTEFACTS.values()]
+    assert downloads(app) == []
+    assert "prunes nothing" not in told(app)
+
+
+def test_a_plan_that_prunes_nothing_is_told(app):
+    here = sitting(app)
+    here.go(replace(here.look, plan=Prunable.load("resnet20").plan()))
+    app.run()
+    assert "This plan prunes nothing" in told(app)
+    assert "40,551,040 of 40,551,040" in html(app)
+
+
+def test_preparing_shows_progress_and_then_the_result(app, steps):
+    gate = threading.Event()
+    calls = steps(Progress("doing something slow", 0.25), gate, finished())
+    prepare(app)
+    assert until(app, lambda: [bar for bar in app.get("progress") if "doing something slow" in bar.proto.text])
+    assert app.get("progress")[0].proto.value == 25
+    assert app.button(key="prepare").disabled
+    assert downloads(app) == []
+    gate.set()
+    assert until(app, lambda: app.success)
+    look = sitting(app).look
+    assert [call[1:] for call in calls] == [(look.plan, look.recalibrated)]
+    assert calls[0][0] is sitting(app).network
+    for words in ("differ by at most 2.5e-06", "17.2", "72 images", "11,465,204 MACs", "82,054 parameters"):
+        assert words in app.success[0].value
+    assert downloads(app)[0] == "Download everything (zip)"
+    assert "compact.onnx (4 bytes)" in downloads(app)
+    assert not app.get("progress")
+
+
+def test_a_result_that_is_there_before_its_job_has_ended_is_no_error(app, steps):
+    gate = threading.Event()
+    steps(Progress("working", 0.5), finished(), gate)
+    prepare(app)
+    try:
+        assert until(app, lambda: isinstance(app.session_state["export_job"][1].latest, Bundle))
+        app.run()
+        assert not app.exception, app.exception
+    finally:
+        gate.set()
+    assert until(app, lambda: app.success)
+
+
+def test_the_tables_hold_the_manifests_numbers(app, steps):
+    steps(finished())
+    prepare(app)
+    assert until(app, lambda: app.success)
+    speed, files = (table.value for table in app.dataframe)
+    row = speed.iloc[0]
+    assert (row["images at once"], row["dense, ms"], row["compact, ms"], row["times as fast"]) == (1, 8.12, 4.06, 2.0)
+    assert (row["dense, MiB"], row["compact, MiB"]) == (4.0, 2.0)
+    onnx = files.set_index("file").loc["compact.onnx"]
+    assert (onnx["bytes"], onnx["choose"], onnx["sealed"]) == (1234567, 0.8642, 0.8531)
+    assert (onnx["ms, 1 image"], onnx["ms, 64 images"], onnx["differs by"]) == (3.25, 99.5, 1e-6)
+
+
+def test_what_was_left_out_is_told_with_the_reason(app, steps):
+    steps(finished([("torch_pruning", "It cannot follow.")]))
+    prepare(app)
+    assert until(app, lambda: app.success)
+    assert f"Left out: {ARTEFACTS['torch_pruning'].title}. It cannot follow." in told(app)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FpgmError("the network differs, so nothing is exported"), "the network differs, so nothing is exported"),
+        (RuntimeError("out of memory"), "it failed (RuntimeError: out of memory)"),
+    ],
+)
+def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
+    steps(Progress("working", 0.5), error)
+    prepare(app)
+    assert until(app, lambda: app.error)
+    assert app.error[0].value == words
+    assert not downloads(app)
+    steps(finished())
+    assert not app.button(key="prepare").disabled
+    prepare(app)
+    assert until(app, lambda: app.success)
+    assert not app.error
+
+
+def test_an_export_can_be_cancelled_and_begun_again(app, steps):
+    gate = threading.Event()
+    steps(Progress("working", 0.1), gate, finished())
+    prepare(app)
+    assert until(app, lambda: app.get("progress"))
+    app.button(key="cancel_export").click().run()
+    gate.set()
+    assert not app.exception
+    assert not app.get("progress")
+    assert app.button(key="prepare").label == "Prepare the export"
+    assert not app.button(key="prepare").disabled
+    time.sleep(0.2)
+    app.run()
+    assert not app.success
+    steps(finished())
+    prepare(app)
+    assert until(app, lambda: app.success)
+
+
+def test_prepare_again_prepares_again(app, steps):
+    calls = steps(finished())
+    prepare(app)
+    assert until(app, lambda: app.success)
+    assert app.button(key="prepare").label == "Prepare again"
+    prepare(app)
+    assert until(app, lambda: app.success and len(calls) == 2, 3)
+
+
+def test_another_plan_needs_its_own_export(app, steps):
+    steps(finished())
+    prepare(app)
+    assert until(app, lambda: app.success)
+    here = sitting(app)
+    here.go(replace(here.look, plan=here.look.plan.with_rates({"conv1": 0.1})))
+    app.run()
+    assert not app.success
+    assert app.button(key="prepare").label == "Prepare the export"
+    here.step(-1)
+    app.run()
+    assert app.success
+
+
+def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch):
+    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")})
+    monkeypatch.setattr(bundle, "IMAGES", 256)
+    monkeypatch.setattr(
+        export_panel, "export_steps", lambda *given, **options: export_steps(*given, **options, measured=False)
+    )
+    prepare(app)
+    assert until(app, lambda: app.success or app.error, 120)
+    assert not app.error
+    assert "19,104,256 MACs" in app.success[0].value
+    files = app.dataframe[1].value.set_index("file")
+    assert set(files.index) == {"plan.json", "compact.safetensors", "compact.py"}
+    assert (files["bytes"] > 0).all()
+    assert "Left out: Torch-Pruning" in told(app)  # the first plan is independent
+    assert downloads(app)[0] == "Download everything (zip)"
+
+
+def test_a_network_without_weights_says_so(steps):
+    network = Prunable.load("resnet110")
+    app = AppTest.from_file(APP, default_timeout=60)
+    look = replace(_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
+    app.query_params["s"] = encode(look)
+    app.run()
+    app.switch_page("pages/1_Export.py").run()
+    assert not app.exception, app.exception
+    assert "no trained weights" in app.warning[0].value
+
+
+def _look():
+    from pages.ui.sitting import first_look
+
+    return first_look()

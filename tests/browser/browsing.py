@@ -1,0 +1,33 @@
+"""What the browser tests share beside fixtures: whether there is a browser, and how to read a page."""
+
+import importlib.util
+import shutil
+import time
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from pages.ui.state import Look, decode
+
+CHROMIUM = shutil.which("chromium")
+NEEDS_CHROMIUM = [
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+]
+
+
+def look_of(page) -> Look:
+    return decode(parse_qs(urlparse(page.evaluate("location.href")).query)["s"][0])
+
+
+def card(page, label):
+    return page.locator(".card", has_text=label).inner_text()
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

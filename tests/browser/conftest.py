@@ -1,0 +1,62 @@
+"""A server of our own, and a page of it in Chromium."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from browsing import CHROMIUM
+
+ROOT = Path(__file__).parents[2]
+QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
+    environment = os.environ | {"FPGM_HOME": str(tmp_path_factory.mktemp("home"))}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield url
+    server.terminate()
+    server.wait(30)
+    log.seek(0)
+    told = log.read()
+    log.close()
+    # Not any traceback: the server itself prints one when a tab closes in mid-message.
+    for failure in ("Uncaught app execution", "measurement failed", "layout failed"):
+        assert failure not in told, told
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+
+
+@pytest.fixture
+def page(address, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(address)
+    page.locator(".eq-unit").first.wait_for(timeout=90_000)
+    page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
+    yield page
+    page.close()

@@ -1,0 +1,124 @@
+"""Measured speed and memory: what is timed, and a hand formula for the bytes."""
+
+import pytest
+import torch
+from torch import nn
+
+from fpgm_core import COUPLINGS, FpgmError, Prunable
+from fpgm_core.evaluation import latency
+from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, peak_bytes
+from fpgm_core.models import LoadedModel
+
+
+def test_the_fields_are_what_was_measured(resnet20):
+    plan = resnet20.plan(0.4, coupling="coupled")
+    found = measure_latency(resnet20, plan, batch=2, runs=3, device="cpu")
+    assert (found.batch, found.runs, found.device, found.threads) == (2, 3, "cpu", torch.get_num_threads())
+    assert 0 < found.compact_ms < 1000
+    assert 0 < found.dense_ms < 1000
+    assert found.speed_up == found.dense_ms / found.compact_ms
+    assert found.compact_peak_bytes < found.dense_peak_bytes
+
+
+def test_the_figures_are_medians_without_the_warm_up(resnet20, monkeypatch):
+    seconds = {16: iter([9.0] * 3 + [0.030, 0.010, 0.500]), 10: iter([9.0] * 3 + [0.004, 0.002, 0.003])}
+    timed = []
+
+    def time(module, images):
+        timed.append(module.conv1.weight.shape[0])
+        assert images.shape == (4, 3, 32, 32)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        return next(seconds[timed[-1]])
+
+    monkeypatch.setattr(latency, "_time", time)
+    found = measure_latency(resnet20, resnet20.plan(0.4), batch=4, runs=3, device="cpu")
+    assert timed == [16, 10] * 6  # in turns, so that whatever else the machine does slows both
+    assert (found.dense_ms, found.compact_ms) == (30.0, 3.0)
+    assert found.speed_up == pytest.approx(10)
+
+
+def test_steps_tell_how_far_they_are(resnet20, monkeypatch):
+    monkeypatch.setattr(latency, "_time", lambda module, images: 1.0)
+    *shares, found = latency_steps(resnet20, resnet20.plan(0.4), runs=5, device="cpu")
+    assert shares == [i / 8 for i in range(8)]
+    assert isinstance(found, Latency)
+    assert found.batch == 1
+
+
+@pytest.mark.parametrize(("batch", "runs"), [(0, 3), (-1, 3), (1, 0)])
+def test_nothing_to_time_is_refused(resnet20, batch, runs):
+    with pytest.raises(FpgmError, match=f"cannot time {runs} runs of {batch} images; give at least 1 of each"):
+        measure_latency(resnet20, resnet20.plan(0.4), batch, runs)
+
+
+def test_measuring_leaves_the_network_as_it_was(resnet20):
+    before = [tensor.clone() for tensor in resnet20.module.state_dict().values()]
+    measure_latency(resnet20, resnet20.plan(0.4), runs=1, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(resnet20.module.state_dict().values(), before, strict=True))
+    assert resnet20.module.conv1.weight.is_contiguous()
+
+
+class Chain(nn.Module):
+    """Widths 3, 8, 16, 4 at 10 x 10, one after the other, without biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, o, 1, bias=False) for i, o in ((3, 8), (8, 16), (16, 4)))
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_peak_bytes_by_hand(count):
+    chain = Chain().eval()
+    chain.register_buffer("there_too", torch.zeros(7))
+    weights = 3 * 8 + 8 * 16 + 16 * 4 + 7
+    # The most at once: what b reads and what it writes, since a caller's frame holds neither longer.
+    activations = count * 10 * 10 * (8 + 16)
+    images = torch.zeros(count, 3, 10, 10)
+    assert peak_bytes(chain, images) == 4 * (weights + images.numel() + activations)
+
+
+class Kept(Chain):
+    """The same, but every activation is held until the end."""
+
+    def forward(self, x):
+        a = self.a(x)
+        b = self.b(a)
+        return self.c(b), a, b
+
+
+def test_what_is_held_longer_counts():
+    images = torch.zeros(2, 3, 10, 10)
+    assert peak_bytes(Kept(), images) - peak_bytes(Chain(), images) == 4 * 2 * 100 * 4
+
+
+def test_a_change_in_place_needs_no_memory():
+    images = torch.zeros(1, 3, 10, 10)
+    plain, in_place = (nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(inplace=flag)) for flag in (False, True))
+    assert peak_bytes(plain, images) - peak_bytes(in_place, images) == 4 * 8 * 100
+
+
+def test_weights_that_share_storage_count_once():
+    tied = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.Conv2d(8, 8, 1, bias=False))
+    images = torch.zeros(1, 8, 2, 2)
+    apart = peak_bytes(tied, images)
+    tied[1].weight = tied[0].weight
+    assert apart - peak_bytes(tied, images) == 4 * 64
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_a_compact_network_holds_less(resnet20, coupling):
+    images = torch.zeros(8, 3, 32, 32)
+    peaks = [peak_bytes(resnet20.compact(resnet20.plan(rate, coupling=coupling)), images) for rate in (0.0, 0.3, 0.6)]
+    assert peaks == sorted(set(peaks), reverse=True)
+    assert peaks[0] <= peak_bytes(resnet20.module, images)  # a traced network lets go of activations sooner
+
+
+def test_a_compact_chain_by_hand(resnet20):
+    module = Chain().eval().requires_grad_(False)
+    prunable = Prunable(LoadedModel(resnet20.loaded.info, module, "chain", "made by a test", True))
+    found = measure_latency(prunable, prunable.plan(0.5), batch=1, runs=1, device="cpu")
+    assert found.dense_peak_bytes == 4 * ((24 + 128 + 64) + 32 * 32 * (3 + 8 + 16))
+    assert found.compact_peak_bytes == 4 * ((12 + 32 + 32) + 32 * 32 * (3 + 4 + 8))  # c writes the outputs: whole
