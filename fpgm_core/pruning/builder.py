@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 import torch.fx
 from torch import nn
 
 from fpgm_core.pruning.flow import ALWAYS, Flow, Gate, Norm, Site, Value
 
 Known = Value | tuple[Value, ...] | None  # several values for an operation with several results; None for numbers
+
+
+_SHARING = (operator.getitem, "view", "reshape", torch.reshape)  # their results may share memory with what they read
 
 
 @dataclass
@@ -41,6 +46,14 @@ class Builder:
             name = self.renamed[name]
         return self.values[name]
 
+    def part_of(self, node: torch.fx.Node) -> Value | None:
+        """The tensor whose memory a slice or a chunk shares: what changes in the part changes in the whole."""
+        known = self.of(node)
+        if node.target not in _SHARING or not isinstance(known, Value) or known.how != "gather":
+            return None
+        base = self.values[known.base]
+        return base if isinstance(base, Value) else None
+
     def site(self, name: str) -> Site:
         """The site of that name."""
         return next(site for site in self.sites if site.name == name)
@@ -60,7 +73,11 @@ class Builder:
         """No coupling may prune what writes these channels."""
         self.observed.append(sources)
         for name in self.writers(sources):
-            self.fixed.setdefault(name, reason)
+            if name not in self.fixed:
+                self.fixed[name] = reason
+                site = self.site(name)
+                if site.groups > 1:  # what it reads one by one, or in groups, its filters would vanish with
+                    self.fix(site.reads, f"it feeds {name}, which is fixed: {reason}")
 
     def join(self, sources: np.ndarray, reason: str) -> None:
         """`inner` may not prune what writes these channels."""

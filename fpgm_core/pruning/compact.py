@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fpgm_core.pruning.cost import live_sources, read_channels
-from fpgm_core.pruning.flow import ALWAYS, IN_PLACE, Flow, Norm, Site, Value
+from fpgm_core.pruning.flow import ALWAYS, Flow, Norm, Site, Value, is_in_place
 from fpgm_core.pruning.masking import masked_tensors, overlay
 
 
@@ -55,6 +55,8 @@ class _Rebuilder:
         self._sites = {site.name: site for site in flow.sites}
         self._norms = {norm.name: norm for norm in flow.norms}
         self._graph = torch.fx.Graph()
+        self._modules = dict(flow.graph.named_modules())
+        self._numbers: list[torch.fx.Node] = []
         self._root: dict[str, Any] = {}
         self._made: dict[str, torch.fx.Node | None] = {}
         self._present: dict[str, np.ndarray] = {}
@@ -63,14 +65,16 @@ class _Rebuilder:
         for node in self._flow.graph.graph.nodes:
             value = self._flow.values.get(node.name)
             if value is None:
-                self._copy(node)
+                made = self._copy(node)
+                self._numbers += [made] * (node.op != "output")
             else:
                 self._made[node.name] = self._emit(node, value)
-            if node.target in IN_PLACE:
+            if node.all_input_nodes and is_in_place(self._modules, node):
                 first = node.all_input_nodes[0].name
-                self._made[first], self._present[first] = self._made[node.name], self._present[node.name]
-        for made in reversed(list(self._graph.nodes)):  # sizes that nothing asks for any more
-            if not made.users and made.op not in ("placeholder", "output"):
+                if node.name in self._present:
+                    self._made[first], self._present[first] = self._made[node.name], self._present[node.name]
+        for made in reversed(self._numbers):  # sizes that nothing asks for any more
+            if not made.users:
                 self._graph.erase_node(made)
         built = torch.fx.GraphModule(self._root, self._graph, type(self._module).__name__)
         built.delete_all_unused_submodules()
@@ -246,7 +250,7 @@ class _Rebuilder:
         return self._graph.call_function(operator.add, tuple(left)) if left else None
 
     def _operands(self, node: torch.fx.Node) -> list[torch.fx.Node]:
-        return [source for source in node.args[:2] if isinstance(source, torch.fx.Node)]
+        return [source for source in node.all_input_nodes if source.name in self._flow.values]
 
     def _gate(self, node: torch.fx.Node, value: Value) -> torch.fx.Node | None:
         one, other = self._operands(node)
@@ -280,8 +284,18 @@ class _Rebuilder:
         made = self._made[base.name]
         if made is None or not len(wanted):
             return None
-        made = self._cut_or_pad(node, made)
-        return self._place(made, self._present[base.name], wanted, base)
+        everything = np.arange(self._flow.values[base.name].sources.shape[1])
+        if np.array_equal(self._present[base.name], everything):  # as it is: what shares memory goes on sharing it
+            return self._kept_view(node)
+        cut = self._cut_or_pad(node, made)
+        taken = self._place(cut, self._present[base.name], wanted, base)
+        # What follows may change its tensor in place, and must not change the base.
+        return self._graph.call_function(torch.clone, (made,)) if taken is made else taken
+
+    def _kept_view(self, node: torch.fx.Node) -> torch.fx.Node:
+        """A slice, padding, chunk or shuffle of a whole tensor, as the dense network does it."""
+        self._present[node.name] = np.arange(self._flow.values[node.name].sources.shape[1])
+        return self._graph.node_copy(node, self._whole)
 
     def _cut_or_pad(self, node: torch.fx.Node, made: torch.fx.Node) -> torch.fx.Node:
         """What a slice or a padding does to positions, without what it does to channels."""

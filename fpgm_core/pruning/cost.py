@@ -40,7 +40,8 @@ def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray
     """Which sources carry something, bool (flow.size + 1,): index it with a site's `reads`.
 
     A filter is live where it is kept, reads something live, and some live consumer reads it; layers
-    without a mask keep all. (A depthwise filter whose one channel is absent has nothing to filter.)
+    without a mask keep all. (A depthwise filter whose one channel is absent has nothing to filter; of a
+    grouped convolution all kept filters are read where one is, for its groups must stay of equal size.)
 
     Raises FpgmError where nothing reaches a layer that no plan may empty.
     """
@@ -57,8 +58,14 @@ def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray
     used[flow.observed] = True
     for reader in reversed(flow.readers):  # consumers come after their producers
         if isinstance(reader, Gate):
-            used[reader.first + np.flatnonzero((kept & used)[reader.reads].any(0))] = True
+            weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
+            if not kept[reader.first + weighed].all():
+                raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
+            used[reader.first + weighed] = True
         else:
+            if reader.first >= 0 and 1 < reader.groups < reader.reads.shape[1]:
+                own = slice(reader.first, reader.first + reader.outputs)
+                used[own] = (kept & used)[own].any()
             used[reader.reads[:, read_channels(reader, kept & used)]] = True
     used[-1] = False
     return kept & used

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch.fx
+from torch import nn
 
 ALWAYS = 0  # the source of channels no filter writes but that are never zero: the image, opaque operations
 NEVER = -1  # the source of channels that are always zero: padding
-IN_PLACE = (operator.iadd, operator.imul, "add_", "mul_")  # operations that change their first operand
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +120,13 @@ class Flow:
     def convs(self) -> tuple[Site, ...]:
         """The convolutions, in forward order."""
         return tuple(site for site in self.sites if site.is_conv)
+
+
+def is_in_place(modules: Mapping[str, nn.Module], node: torch.fx.Node) -> bool:
+    """Whether an operation changes its first operand: whoever reads that later reads the result."""
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_")
+    flag = node.kwargs.get("inplace", node.args[1] if len(node.args) > 1 else False)
+    return node.target in (operator.iadd, operator.imul) or flag is True

@@ -119,6 +119,8 @@ def _gate(builder: Builder, weighed: Value, weights: Value) -> bool:
     if writers[0] in builder.writers(weighed.sources):
         return False
     site = builder.site(writers[0])
+    if site.groups > 1:  # its filters cannot leave one by one, or may have nothing to read themselves
+        return False
     builder.readers.append(Gate(weighed.sources, site.first))
     of = ", ".join(builder.writers(weighed.sources)) or "the image"
     builder.follows.setdefault(site.name, f"its filters weigh the channels of {of} one by one and leave with them")
@@ -246,8 +248,10 @@ def _pad(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     amounts, mode, fill = _argument(node, 1, "pad"), _argument(node, 2, "mode", "constant"), _argument(node, 3, "value")
     if len(inputs) != 1 or not isinstance(amounts, (list, tuple)) or mode != "constant" or fill not in (0, None):
         return None
-    before, after = (amounts[4], amounts[5]) if len(amounts) >= 6 else (0, 0)
-    if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < 0 or len(amounts) > 6:
+    if len(amounts) > 6 or not all(isinstance(amount, int) for amount in amounts):
+        return None
+    before, after = (amounts[4], amounts[5]) if len(amounts) == 6 else (0, 0)
+    if min(before, after) < 0:
         return None
     if len(shape_of(node)) != 4 or inputs[0].dim != 1:
         return None
@@ -263,7 +267,7 @@ def _getitem(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Know
     known = builder.of(node.all_input_nodes[0])
     if isinstance(known, tuple):
         return known[index] if isinstance(index, int) else None
-    if len(inputs) != 1 or not isinstance(index, tuple) or not all(isinstance(i, slice) for i in index):
+    if len(inputs) != 1 or not isinstance(index, tuple) or not all(map(_is_plain_slice, index)):
         return None
     if inputs[0].dim != 1:
         return None
@@ -273,6 +277,11 @@ def _getitem(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Know
         builder.join(inputs[0].sources, f"its channels are split ({node.name})")
     which = np.arange(inputs[0].sources.shape[1])[channels]
     return _rerouted(sources, node.all_input_nodes[0].name, which)
+
+
+def _is_plain_slice(index: Any) -> bool:
+    bounds = (index.start, index.stop, index.step) if isinstance(index, slice) else (index,)
+    return isinstance(index, slice) and all(bound is None or isinstance(bound, int) for bound in bounds)
 
 
 def _conv(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
@@ -307,10 +316,12 @@ def _tie_groups(builder: Builder, name: str, conv: nn.Conv2d, reads: np.ndarray)
             builder.joined.setdefault(name, "it filters, one by one, channels that several layers write")
         return
     builder.blocks[name] = math.lcm(builder.blocks.get(name, 1), conv.groups)
-    if len(reads) == 1 and len(writers) == 1 and builder.positions(writers[0], reads) == straight:
+    direct = len(reads) == 1 and len(writers) == 1 and builder.positions(writers[0], reads) == straight
+    # What a depthwise layer in between reads would leave unevenly: its filters have nothing left to filter.
+    if direct and builder.site(writers[0]).groups < builder.site(writers[0]).reads.shape[1]:
         builder.blocks[writers[0]] = math.lcm(builder.blocks.get(writers[0], 1), conv.groups)
     else:
-        builder.fix(reads, f"it feeds {name}, a grouped convolution whose groups must stay of equal size, with others")
+        builder.fix(reads, f"it feeds {name}, a grouped convolution whose groups must stay of equal size")
 
 
 def _linear(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
@@ -326,7 +337,7 @@ def _linear(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known
     again = builder.ran_before(name)
     pointwise = len(shape) > 2 and not again
     first = len(builder.owner) if pointwise else -1
-    rows = int(np.prod(shape[1:-1]))
+    rows = int(np.prod(shape[:-1]))  # how many vectors an image brings
     builder.add_site(Site(name, len(shape) > 2, width, reads, 1, 1, rows, linear.bias is not None, first))
     if again:
         return None

@@ -13,7 +13,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from fpgm_core.errors import FpgmError
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning.builder import Builder, Known
-from fpgm_core.pruning.flow import ALWAYS, IN_PLACE, Flow, Value
+from fpgm_core.pruning.flow import ALWAYS, Flow, Value, is_in_place
 from fpgm_core.pruning.operations import READS_SPREAD, READS_WEIGHTS, opaque, rule_for, shape_of, whole
 
 
@@ -27,7 +27,7 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
     builder = Builder(dict(graph.named_modules()))
     for node in graph.graph.nodes:
         builder.values[node.name] = _visit(builder, node)
-        if node.target in IN_PLACE:  # whoever reads the first operand later reads the result
+        if node.all_input_nodes and is_in_place(builder.modules, node):
             builder.renamed[node.all_input_nodes[0].name] = node.name
     return builder.flow(graph)
 
@@ -70,6 +70,9 @@ def _visit(builder: Builder, node: torch.fx.Node) -> Known:
     rule = rule_for(builder, node)
     if rule not in READS_WEIGHTS:
         inputs = [whole(builder, node, value) if value.weighs else value for value in inputs]
+    if inputs and is_in_place(builder.modules, node) and (part := builder.part_of(node.all_input_nodes[0])):
+        builder.fix(part.sources, "a part of its channels is changed in place")
+        return opaque(builder, node, inputs)
     spread = any(value.sources.ndim > 2 for value in inputs) and rule not in READS_SPREAD
     known = rule(builder, node, inputs) if rule and not spread else None
     return known if known is not None else opaque(builder, node, inputs)

@@ -21,7 +21,7 @@ from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import choose_device, choose_precision
 from fpgm_core.forward_lock import FORWARD
-from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, masked_module, overlay
+from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, overlay
 from fpgm_core.repair import IMAGES, recalibrate
 from fpgm_core.storage import write_atomic
 from fpgm_core.training.recipe import Recipe
@@ -130,8 +130,11 @@ class Trainer:
 
     def _begin(self, recalibrated: bool) -> nn.Module:
         """The network that is trained: compact, or in dense shapes with pruned filters at zero."""
-        form = compact_module if self.schedule.compact else masked_module
-        module = copy.deepcopy(form(self._dense, self.prunable.flow, self.masks))
+        if self.schedule.compact:
+            module: nn.Module = compact_module(self._dense, self.prunable.flow, self.masks)
+        else:
+            module = copy.deepcopy(self._dense)
+            self._zero(module)
         if self.schedule.compact and recalibrated:
             calibration = self._images.first(min(IMAGES, len(self._images)))
             module = module.to(self.device)
@@ -160,7 +163,7 @@ class Trainer:
         generator = self._generator(number, 1)
         loss = torch.zeros((), device=self.device)
         right = torch.zeros((), dtype=torch.long, device=self.device)
-        holds = self._holds()
+        holds = self._zeroing(self._module) if self.schedule.held and not self.schedule.compact else []
         for index in range(batches):
             rate = self.recipe.learning_rate_at(number + index / batches)
             chosen = order[index * self.recipe.batch : (index + 1) * self.recipe.batch]
@@ -188,16 +191,23 @@ class Trainer:
     def _order(self, epoch: int) -> Tensor:
         return torch.randperm(len(self._images), generator=self._generator(epoch, 0)).to(self.device)
 
-    def _holds(self) -> list[tuple[Tensor, Tensor]]:
-        """Tensors of the network and what to multiply them with after each step, so that pruned filters stay zero."""
-        if self.schedule.compact or not self.schedule.held:
-            return []
-        return self._zeroing()
+    def _zeroing(self, module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Tensors of the network, and what to multiply them with so that pruned filters are zero.
 
-    def _zeroing(self) -> list[tuple[Tensor, Tensor]]:
-        named = dict(self._module.named_parameters()) | dict(self._module.named_buffers())
-        keeps = keep_tensors(self._module, self.prunable.flow, self.masks)
-        return [(named[name].data, keep.to(self.device)) for name, keep in keeps.items()]
+        Held filters are absent altogether, norms included. Those that may regrow keep their norms, or no
+        gradient would ever reach them.
+        """
+        if self.schedule.held:
+            keeps = keep_tensors(module, self.prunable.flow, self.masks)
+        else:
+            keeps = {f"{layer}.weight": torch.from_numpy(mask) for layer, mask in self.masks.items()}
+        named = dict(module.named_parameters()) | dict(module.named_buffers())
+        pairs = [(named[name].data, keep.to(named[name].device)) for name, keep in keeps.items()]
+        return [(tensor, keep.reshape(*keep.shape, *(1,) * (tensor.ndim - keep.ndim))) for tensor, keep in pairs]
+
+    def _zero(self, module: nn.Module) -> None:
+        for tensor, keep in self._zeroing(module):
+            tensor.mul_(keep)
 
     def _step(
         self, chosen: Tensor, rate: float, generator: torch.Generator, holds: list[tuple[Tensor, Tensor]]
@@ -261,9 +271,7 @@ class Trainer:
             return 0.0
         before = self.masks
         self.masks = self.schedule.choose(self.prunable, self.plan, self._module, before, done)
-        with torch.no_grad():
-            for tensor, keep in self._zeroing():
-                tensor.mul_(keep)
+        self._zero(self._module)
         pruned = sum(int((~mask).sum()) for mask in self.masks.values())
         new = sum(int((~mask & before[layer]).sum()) for layer, mask in self.masks.items())
         return new / pruned if pruned else 0.0

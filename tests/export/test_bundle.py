@@ -66,6 +66,7 @@ def test_the_manifest_says_what_it_is_an_export_of(resnet20, half, bundle):
     found, cost = manifest_of(bundle), resnet20.cost(half)
     assert (found["model"], found["fingerprint"], found["trained"]) == ("resnet20", half.fingerprint, True)
     assert (found["criterion"], found["coupling"], found["recalibrated"]) == ("fpgm", "coupled", False)
+    assert found["rung"] == "as is"
     assert (found["macs"], found["params"]) == (cost.macs, cost.params)
     assert (found["dense_macs"], found["dense_params"]) == (40_551_040, 269_722)
     images = load_images("cifar10", "choose")

@@ -218,15 +218,41 @@ def test_any_title_gives_a_file_that_compiles(title):
     compile(python_source(module, title, "w.safetensors", (4, 9, 9)), "compact.py", "exec")
 
 
+def toy(module, shape, classes):
+    info = ModelInfo("toy", "Toy", "toy", "made by a test", "cifar10", shape, classes, lambda: module)
+    module = randomised(module.eval().requires_grad_(False), shape)
+    return Prunable(LoadedModel(info, module, "f" * 64, "made by a test", True))
+
+
+def agree(prunable, plan):
+    images = torch.randn(3, *prunable.loaded.info.input_shape, generator=torch.Generator().manual_seed(0))
+    masked = answers(prunable.masked(plan), images)
+    assert plan.rates
+    assert (masked - answers(prunable.compact(plan), images)).abs().max() <= 1e-4 * masked.abs().max()
+
+
 def test_a_transformers_compact_network_runs():
     models = import_torchvision("torchvision.models")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = models.VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5).eval().requires_grad_(False)
-    info = ModelInfo("toy", "Toy", "toy", "made by a test", "cifar10", (3, 32, 32), 5, lambda: module)
-    prunable = Prunable(LoadedModel(info, randomised(module, info.input_shape), "f" * 64, "made by a test", True))
-    plan = prunable.plan(0.5, coupling="inner")
-    images = torch.randn(3, *info.input_shape, generator=torch.Generator().manual_seed(0))
-    masked = answers(prunable.masked(plan), images)
-    assert plan.rates
-    assert (masked - answers(prunable.compact(plan), images)).abs().max() <= 1e-4 * masked.abs().max()
+        prunable = toy(models.VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5), (3, 32, 32), 5)
+    agree(prunable, prunable.plan(0.5, coupling="inner"))
+
+
+class Scaled(nn.Module):
+    """A network with a tensor that is no parameter and no buffer, as torchvision's maxvit_t has."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6, 4)
+        self.scale = torch.tensor([2.0])
+
+    def forward(self, x):
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(self.two(F.relu(self.one(x))), 1), 1)) * self.scale
+
+
+def test_a_tensor_that_is_no_buffer_does_not_stop_it():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        prunable = toy(Scaled(), (3, 12, 12), 4)
+    agree(prunable, prunable.plan({"one": 0.5}))

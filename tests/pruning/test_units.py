@@ -90,12 +90,12 @@ def test_convnext_prunes_the_wide_pointwise_layers_alone(flow, coupling):
     assert "LayerNorm" in left["features.1.0.block.0"]
 
 
-@pytest.mark.parametrize("coupling", ["inner", "coupled"])
+@pytest.mark.parametrize("coupling", COUPLINGS)
 def test_what_moves_with_a_refused_layer_is_refused_too(wrap, coupling):
     layers = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.GroupNorm(2, 8), nn.Conv2d(8, 5, 1)
     left = wrap(nn.Sequential(*layers)).refusals(coupling)
     assert "GroupNorm" in left["1"]
-    assert left["0"] == f"it moves with 1, which is fixed: {left['1']}"
+    assert left["0"] == f"it feeds 1, which is fixed: {left['1']}"
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
