@@ -315,14 +315,33 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         for name, content in bundle.files.items():
             (temporary / name).write_bytes(content)
         folder.mkdir(exist_ok=True)
-        for name in sorted(bundle.files, key=lambda name: name == MANIFEST):
-            os.replace(temporary / name, folder / name)
+        _move_all(temporary, folder, sorted(bundle.files, key=lambda name: name == MANIFEST))
     except OSError as error:
         reason = error.strerror or error
         raise FpgmError(f"cannot write into {folder}: {reason}; free space or choose another folder") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_all(source: Path, target: Path, names: list[str]) -> None:
+    """Move files from one folder into another, or none of them: what they replace comes back where one fails."""
+    aside = source / "before"
+    aside.mkdir()
+    moved: list[str] = []
+    try:
+        for name in names:
+            if (target / name).exists():
+                os.rename(target / name, aside / name)
+            moved.append(name)
+            os.replace(source / name, target / name)
+    except OSError:
+        for name in moved:
+            if (aside / name).exists():
+                os.rename(aside / name, target / name)
+            else:
+                (target / name).unlink(missing_ok=True)
+        raise
 
 
 def zip_bundle(bundle: Bundle) -> bytes:

@@ -40,6 +40,7 @@ def torch_pruning_ratios(prunable: Prunable, plan: Plan) -> dict[str, float]:
             "Torch-Pruning always moves layers that share channels together, so it cannot follow an independent "
             "plan; choose coupling inner or coupled"
         )
+    prunable.check(plan)
     counts = {unit: prunable.count_pruned(plan, unit) for unit in prunable.units(plan.coupling)}
     return {
         layer: max(0.0, (count - 0.5) / unit.size) if count else 0.0
@@ -54,6 +55,7 @@ def torch_ao_config(prunable: Prunable, plan: Plan) -> list[dict[str, Any]]:
     It prunes round(N sparsity_level) filters; each level is the plan's own count over N, so it prunes
     equally many. It scores every layer by itself, as FPGM does, whatever the plan's criterion.
     """
+    prunable.check(plan)
     counts = {unit: prunable.count_pruned(plan, unit) for unit in prunable.units(plan.coupling)}
     return [
         {"tensor_fqn": f"{layer}.weight", "sparsity_level": count / unit.size}

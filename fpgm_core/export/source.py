@@ -36,14 +36,19 @@ class {name}(nn.Module):
 
 {forward}
 
-def _put(root, name, module):
-    """Hang a module under a dotted name, with plain containers between."""
+def _put(root, name, part):
+    """Hang a module, parameter or buffer under a dotted name, with plain containers between."""
     *parents, leaf = name.split(".")
     for parent in parents:
         if parent not in root._modules:
             root.add_module(parent, nn.Module())
         root = root._modules[parent]
-    root.add_module(leaf, module)
+    if isinstance(part, nn.Parameter):
+        root.register_parameter(leaf, part)
+    elif isinstance(part, torch.Tensor):
+        root.register_buffer(leaf, part)
+    else:
+        root.add_module(leaf, part)
 
 
 def load(path="{weights}"):
@@ -76,7 +81,7 @@ def python_source(module: torch.fx.GraphModule, title: str, weights: str, input_
     forward = re.sub(r"self, (\w+)[^)]*\)[^:]*:", r"self, \1):", code.src.strip(), count=1)
     body = "\n".join(dict.fromkeys([*layers, *tensors]))
     return _HEADER.format(
-        title=title,
+        title=title.replace("\\", "/").replace('"', "'"),
         weights=weights,
         shape=", ".join(map(str, input_shape)),
         name="Compact",
@@ -96,7 +101,10 @@ def _arguments(name: str, layer: nn.Module) -> str:
         raise FpgmError(f"{name} ({type(layer).__name__}) cannot be written down; export it as .pt2 or ONNX")
     given = []
     for parameter in inspect.signature(type(layer).__init__).parameters.values():
-        if parameter.name in ("self", "device", "dtype") or parameter.kind is parameter.VAR_KEYWORD:
+        if parameter.name in ("self", "device", "dtype") or parameter.kind in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
             continue
         value = getattr(layer, parameter.name, parameter.default)
         if isinstance(value, torch.Tensor) or (value is None and parameter.name == "bias"):
@@ -116,8 +124,4 @@ def _tensor(name: str, module: nn.Module) -> str:
     parent, _, leaf = name.rpartition(".")
     tensor = getattr(module.get_submodule(parent), leaf)
     empty = f"torch.zeros({tuple(tensor.shape)}, dtype={tensor.dtype})"
-    if parent:
-        raise FpgmError(f"{name} is a tensor inside a module that is not kept; export it as .pt2 or ONNX")
-    if isinstance(tensor, nn.Parameter):
-        return f'self.register_parameter("{leaf}", nn.Parameter({empty}))'
-    return f'self.register_buffer("{leaf}", {empty})'
+    return f'_put(self, "{name}", {f"nn.Parameter({empty})" if isinstance(tensor, nn.Parameter) else empty})'

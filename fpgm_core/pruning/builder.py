@@ -106,13 +106,14 @@ class Builder:
                 self.fix(np.arange(item.first, item.first + item.outputs), reason)
         return bool(before)
 
-    def flow(self, graph: torch.fx.GraphModule) -> Flow:
+    def flow(self, graph: torch.fx.GraphModule, constants: Mapping[str, torch.Tensor]) -> Flow:
         """What the walk has found, sealed."""
         covered = {site.name for site in self.sites} | {norm.name for norm in self.norms}
         observed = np.unique(np.concatenate([sources.ravel() for sources in self.observed]))
         sites: dict[int, Site] = {id(site): self._sealed(site) for site in self.sites}
         return Flow(
             graph=graph,
+            constants=constants,
             values={
                 name: replace(value[0], how="view") if isinstance(value, tuple) else value
                 for name, value in self.values.items()

@@ -101,10 +101,14 @@ class _Rebuilder:
         if node.op == "call_module":
             self._root.setdefault(str(node.target), self._own(str(node.target)))
         elif node.op == "get_attr":
-            self._root.setdefault(str(node.target), copy.deepcopy(self._state[str(node.target)]))
+            self._root.setdefault(str(node.target), self._tensor(str(node.target)))
         made = self._graph.node_copy(node, self._whole)
         self._made[node.name] = made
         return made
+
+    def _tensor(self, name: str) -> Tensor:
+        """A copy of a tensor that the forward reads by name."""
+        return copy.deepcopy(self._state[name] if name in self._state else self._flow.constants[name])
 
     def _own(self, name: str) -> nn.Module:
         """A copy of one of the network's modules, with the masked network's tensors."""
@@ -241,6 +245,9 @@ class _Rebuilder:
 
     def _sum(self, node: torch.fx.Node, value: Value) -> torch.fx.Node | None:
         operands = self._operands(node)
+        if any(self._flow.values[source.name].dim != value.dim for source in operands):  # one was not followed
+            self._present[node.name] = np.arange(value.sources.shape[1])
+            return self._graph.call_function(operator.add, tuple(self._whole(source) for source in operands))
         wider, other = sorted((self._present[source.name] for source in operands), key=len, reverse=True)
         self._present[node.name] = np.concatenate([wider, np.setdiff1d(other, wider)])
         parts = [self._placed(source, self._present[node.name]) for source in operands]

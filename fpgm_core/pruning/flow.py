@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch.fx
-from torch import nn
+from torch import Tensor, nn
 
 ALWAYS = 0  # the source of channels no filter writes but that are never zero: the image, opaque operations
 NEVER = -1  # the source of channels that are always zero: padding
@@ -88,7 +88,8 @@ class Value:
 class Flow:
     """A network's channel flow: immutable, and independent of weights.
 
-    `graph` is the traced network on the meta device, `values` what is known of each of its nodes by name.
+    `graph` is the traced network on the meta device, `values` what is known of each of its nodes by name,
+    `constants` the tensors it reads that are neither parameters nor buffers.
     `readers` are sites and gates in forward order. `size` counts the filters of all convolutions, plus one
     for ALWAYS: global indices are below it. `observed` are the global indices that the output, or an
     operation without a rule, reads.
@@ -101,6 +102,7 @@ class Flow:
     """
 
     graph: torch.fx.GraphModule
+    constants: Mapping[str, Tensor]
     values: Mapping[str, Value]
     sites: tuple[Site, ...]
     norms: tuple[Norm, ...]

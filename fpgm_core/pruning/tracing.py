@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 
 import numpy as np
 import torch
@@ -23,16 +24,19 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
     Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data), or where it
     does not run on such images.
     """
-    graph = _trace(module, input_shape)
+    graph, constants = _trace(module, input_shape)
     builder = Builder(dict(graph.named_modules()))
     for node in graph.graph.nodes:
         builder.values[node.name] = _visit(builder, node)
         if node.all_input_nodes and is_in_place(builder.modules, node):
             builder.renamed[node.all_input_nodes[0].name] = node.name
-    return builder.flow(graph)
+    return builder.flow(graph, constants)
 
 
-def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
+def _trace(
+    module: nn.Module, input_shape: tuple[int, int, int]
+) -> tuple[torch.fx.GraphModule, dict[str, torch.Tensor]]:
+    """The traced network on the meta device, and the tensors it reads that are no parameters and no buffers."""
     try:
         with FORWARD:
             graph = torch.fx.symbolic_trace(module)
@@ -41,6 +45,9 @@ def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.Gra
             f"torch.fx cannot trace this network ({type(error).__name__}: {error}), so its channels cannot be "
             "followed; remove control flow that depends on the data from its forward"
         ) from error
+    held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held
+    constants = {name: operator.attrgetter(name)(graph) for name in sorted(read)}
     graph = copy.deepcopy(graph).to("meta").eval()  # shapes are all that is needed: no memory, no time
     try:
         with FORWARD, torch.no_grad():
@@ -50,7 +57,7 @@ def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.Gra
             f"this network does not run on images of {input_shape} without data ({str(error).splitlines()[0]}); "
             "check the shape, and remove what reads values, such as item(), from its forward"
         ) from error
-    return graph
+    return graph, constants
 
 
 def _visit(builder: Builder, node: torch.fx.Node) -> Known:

@@ -50,6 +50,7 @@ def export_panel(here: Sitting) -> None:
 def _begin(here: Sitting, key: tuple[object, ...]) -> None:
     network, look, trained = here.network, here.look, recovered(here)
     weights = trained.network if trained is not None and key[-1] is not None else None
+    engine().cancel(f"{here.session}:export")  # one that has ended is not to be found again
     job = engine().run(
         f"{here.session}:export",
         key,
@@ -64,7 +65,7 @@ def _progress(job: Job[Any], session: str) -> None:
     def watch() -> None:
         if job.done:
             st.rerun()
-        now = job.latest
+        now = job.latest if isinstance(job.latest, Progress) else None  # or it has ended, and is about to say so
         st.progress(min(1.0, now.share) if now else 0.0, text=f"{now.doing} ..." if now else "waiting for its turn ...")
 
     watch()
