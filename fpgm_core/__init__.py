@@ -7,13 +7,6 @@
 19104256
 """
 
-import os
-
-# Threads that wait for each other go to sleep instead of spinning. On a machine that does anything else beside (a
-# browser, another test run) spinning ones hold the cores that the others need: three times slower, measured with
-# ResNet-20 on two busy cores. Read when torch loads its thread pool; a value that is set already stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Figure, Settings, evaluate, measure
 from fpgm_core.filters import CRITERIA, Options, num_pruned
