@@ -35,7 +35,8 @@ def test_the_names_of_the_package():
 
 def test_the_rooms_are_there():
     wanted = {
-        f"fpgm_core.{name}" for name in ("models", "data", "filters", "pruning", "repair", "evaluation", "export")
+        f"fpgm_core.{name}"
+        for name in ("models", "data", "filters", "pruning", "repair", "evaluation", "training", "export")
     }
     assert wanted <= set(ROOMS)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fpgm_core.__main__ import main
+from fpgm_core.data import load_images
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -26,12 +27,24 @@ def test_the_commands_work(command, capsys, monkeypatch, tmp_path):
 
 
 def test_the_example_prints_what_it_says(capsys):
-    (example,) = [block for language, block in BLOCKS if language == "python"]
+    example = next(block for language, block in BLOCKS if language == "python")
     exec(example, {})
     cut, accuracy, *plan = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"5\d\.\d% of the MACs cut", cut)
     assert re.fullmatch(r"\d\d\.\d%, paired change [+-]\d+\.\d points", accuracy)
     assert '"layer3.2.conv2": 0.6' in "".join(plan)
+
+
+def test_the_training_example_trains(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fpgm_core.training.trainer.load_images", lambda *which: load_images(*which).first(64))
+    monkeypatch.setattr("fpgm_core.training.trainer._WATCHED", 64)
+    example = [block for language, block in BLOCKS if language == "python"][1]
+    found = {}
+    exec(example.replace("epochs=20", "epochs=2"), found)
+    assert capsys.readouterr().out.split()[-1] == "100%"
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert sum(p.numel() for p in found["compact"].parameters()) < 200_000
 
 
 def test_the_pictures_it_shows_are_there():

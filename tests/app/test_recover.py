@@ -1,0 +1,174 @@
+"""The Recover page, driven headless: choices that reach the recipe, progress, stopping, before and after."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from fpgm_core import FpgmError, Prunable
+from fpgm_core.evaluation import Figure
+from fpgm_core.training import Epoch, Recipe, Recovered, Run
+from pages.ui import export_panel, recover_panel
+from pages.ui.jobs import engine
+
+APP = str(Path(__file__).parents[2] / "app.py")
+EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
+
+
+def figure(correct):
+    return Figure("exact", correct, 4500, min(correct, 4400), 5000, 5000, 0, "cpu", "float32", 1.0)
+
+
+def reached(recipe, network):
+    before, after = (
+        {half: figure(3000) for half in ("choose", "sealed")},
+        {"choose": figure(4300), "sealed": figure(4200)},
+    )
+    return Recovered(Run(recipe, (EPOCH,)), network, before, after)
+
+
+@pytest.fixture
+def app():
+    opened = AppTest.from_file(APP, default_timeout=60).run()
+    session = opened.session_state["sitting"].session
+    opened.switch_page("pages/2_Recover.py").run()
+    assert not opened.exception, opened.exception
+    yield opened
+    engine().cancel(f"{session}:recover")
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """A training that waits for `gate` after its first epoch, then ends; what it is called with is kept."""
+    calls, gate = [], threading.Event()
+
+    def fake(prunable, plan, recipe, schedule, stop=None):
+        calls.append((plan, recipe, schedule, stop))
+        yield Run(recipe)
+        yield Run(recipe, (EPOCH,), 0.5)
+        gate.wait(20)
+        yield reached(recipe, prunable.compact(plan))
+
+    monkeypatch.setattr(recover_panel, "recover_steps", fake)
+    yield calls, gate
+    gate.set()
+
+
+def until(app, condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        app.run()
+        assert not app.exception, app.exception
+    return condition()
+
+
+def train(app):
+    app.button(key="train").click().run()
+    assert not app.exception, app.exception
+
+
+def bars(app):
+    return " ".join(bar.proto.text for bar in app.get("progress"))
+
+
+def table(app):
+    return next((element.value for element in app.dataframe if "" in element.value), None)
+
+
+def test_choices_reach_the_recipe(app, training):
+    calls, gate = training
+    gate.set()
+    app.slider(key="epochs").set_value(7)
+    app.number_input(key="peak").set_value(0.02)
+    app.toggle(key="distil").set_value(False)
+    app.selectbox(key="schedule").set_value("soft").run()
+    train(app)
+    assert until(app, lambda: calls)
+    plan, recipe, schedule, _ = calls[0]
+    assert plan == app.session_state["sitting"].look.plan
+    assert recipe == Recipe(epochs=7, learning_rate=0.02, distillation=0.0)
+    assert schedule == "soft"
+
+
+def test_progress_curves_and_the_result(app, training):
+    _, gate = training
+    train(app)
+    assert until(app, lambda: "epoch 2 of 20, about 37 s left" in bars(app)), bars(app)
+    assert app.get("plotly_chart")
+    assert app.button(key="train").disabled
+    gate.set()
+    assert until(app, lambda: table(app) is not None)
+    assert list(table(app)[""]) == ["recalibrated", "trained"]
+    assert table(app)["sealed"][1].startswith("84.00%")
+    assert table(app)["choose"][0].startswith("60.00%")
+    (metric,) = app.metric
+    assert metric.value == "80%"  # 60 to 84 of the 90 that the dense network has
+    assert not app.button(key="train").disabled
+
+
+def test_stop_asks_the_training_to_end(app, training):
+    calls, gate = training
+    train(app)
+    assert until(app, lambda: "epoch 2" in bars(app))
+    app.button(key="stop_training").click().run()
+    assert calls[0][3].is_set()
+    assert "measuring on both halves" in bars(app)
+    gate.set()
+    assert until(app, lambda: table(app) is not None)
+
+
+def test_an_error_is_told_in_words(app, monkeypatch):
+    def fake(*given, **options):
+        raise FpgmError("the loss is no longer a finite number; lower the learning rate")
+        yield
+
+    monkeypatch.setattr(recover_panel, "recover_steps", fake)
+    train(app)
+    assert until(app, lambda: app.error)
+    assert "lower the learning rate" in app.error[0].value
+    assert not app.button(key="train").disabled
+
+
+def test_export_offers_the_trained_weights(app, training, monkeypatch):
+    _, gate = training
+    gate.set()
+    given = []
+    monkeypatch.setattr(export_panel, "export_steps", lambda *more, trained=None: given.append(trained) or iter(()))
+    train(app)
+    assert until(app, lambda: table(app) is not None)
+    app.switch_page("pages/1_Export.py").run()
+    (toggle,) = app.toggle
+    assert toggle.value
+    app.button(key="prepare").click().run()
+    assert until(app, lambda: given)
+    assert given[0] is app.session_state["recovery"].job.latest.network
+    toggle.set_value(False).run()
+    app.button(key="prepare").click().run()
+    assert until(app, lambda: len(given) == 2)
+    assert given[1] is None
+
+
+def test_another_plan_is_not_given_this_ones_result(app, training):
+    _, gate = training
+    gate.set()
+    train(app)
+    assert until(app, lambda: table(app) is not None)
+    here = app.session_state["sitting"]
+    here.go(replace(here.look, plan=Prunable.load("resnet20").plan(0.2)))
+    app.run()
+    assert table(app) is None
+    app.switch_page("pages/1_Export.py").run()
+    assert not app.toggle
+
+
+def test_a_network_without_weights_is_told(app):
+    network = Prunable.load("resnet32")
+    here = app.session_state["sitting"]
+    here.go(replace(here.look, plan=network.plan(0.2), layer="conv1", chosen=None))
+    app.run()
+    assert any("open a network that has both" in element.value for element in app.info)
+    assert not [button for button in app.button if button.key == "train"]
