@@ -231,7 +231,8 @@ class _Rebuilder:
     def _narrowed_norm(self, norm: Norm, channels: Tensor) -> nn.Module:
         dense = self._module.get_submodule(norm.name)
         assert isinstance(dense, nn.BatchNorm2d)
-        built = copy.copy(dense)
+        built = overlay(dense, {})  # not copy.copy: it would share the hooks
+        assert isinstance(built, nn.BatchNorm2d)
         built.num_features = len(channels)
         built._parameters = {
             name: None if p is None else _parameter(self._state[f"{norm.name}.{name}"].detach()[channels], p)
