@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 from hypothesis import settings
 
 from fpgm_core import Prunable
@@ -23,3 +24,17 @@ def own_home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def resnet20():
     return Prunable.load("resnet20")
+
+
+@pytest.fixture
+def threads():
+    """A function that sets how many threads torch has; what it was comes back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_core(threads):
+    """One batch at a time, whatever the machine."""
+    threads(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fpgm_core.cores import each, split, workers
 from fpgm_core.data import SPLITS, ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision
@@ -195,7 +196,7 @@ class _Runner:
         Without a network it is the dense one. A provisional stream gives one figure, at its end.
         """
         network = network and folded_module(network, self.prunable.flow)
-        resident, size = self.resident(images), self.batch
+        resident, size = self.resident(images), self.stride
         hits = _dense_hits(self.prunable.loaded.fingerprint, resident, self)
         counts = torch.zeros(3, dtype=torch.long, device=self.device)  # no synchronisation until they are read
         for begin in range(0, len(images), size):
@@ -222,19 +223,23 @@ class _Runner:
             )
 
     @property
-    def batch(self) -> int:
-        """How many images go through a network at once."""
-        return BATCH[self.device.type, self.dtype]
+    def stride(self) -> int:
+        """How many images are classified between two yields: a batch for every core of a CPU."""
+        return BATCH[self.device.type, self.dtype] * workers(self.device)
 
     def hits(self, network: nn.Module, images: ImageSet, begin: int, end: int) -> Tensor:
         """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
-        batch = images.normalised(begin, end)
-        with FORWARD, torch.inference_mode():
-            if self.dtype == torch.float32:
-                answers = network(batch).argmax(1)
-            else:
-                answers = self._low_precision_answers(network, batch)
-        return answers == images.labels[begin:end]
+
+        def answers(piece: tuple[int, int]) -> Tensor:
+            batch = images.normalised(*piece)
+            with torch.inference_mode():
+                if self.dtype == torch.float32:
+                    return network(batch).argmax(1)
+                return self._low_precision_answers(network, batch)
+
+        pieces = split(begin, end, BATCH[self.device.type, self.dtype], self.device)
+        with FORWARD:
+            return torch.cat(each(answers, pieces, self.device)) == images.labels[begin:end]
 
     def _low_precision_answers(self, network: nn.Module, batch: Tensor) -> Tensor:
         """The classes (B,) of a batch in bfloat16, those that rounding might have decided in float32."""
@@ -263,7 +268,7 @@ class _DenseHits:
         with self._lock:
             while len(self._known) < count:
                 begin = len(self._known)
-                end = min(begin + self._runner.batch, len(self._images))
+                end = min(begin + self._runner.stride, len(self._images))
                 self._known = torch.cat([self._known, self._runner.hits(self._network, self._images, begin, end)])
             return self._known
 

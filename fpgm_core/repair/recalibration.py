@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fpgm_core.cores import each, workers
 from fpgm_core.data import ImageSet
 from fpgm_core.forward_lock import FORWARD
 
@@ -24,23 +26,50 @@ def recalibrate(module: nn.Module, images: ImageSet) -> Iterator[int]:
     """Re-estimate every norm's running mean and variance, in place, from `images`; yields the count seen so far.
 
     Statistics are reset, then averaged over batches of 128 with equal weight, without gradients. Between
-    two yields the module is in eval mode and may be measured; stop iterating to stop early.
+    two yields the module may be measured; stop iterating to stop early.
     """
     norms = norms_of(module)
     if not norms:
         return
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-    seen = 0
-    for batch, labels in images.batches(BATCH):
-        for norm in norms:
-            norm.train()
-        try:
-            with FORWARD, torch.inference_mode():
-                module(batch)
-        finally:
-            for norm in norms:
-                norm.eval()
-        seen += len(labels)
-        yield seen
+    device = images.pixels.device
+    # A batch is normalised by its own statistics, so batches do not depend on each other.
+    twins = [_twin(module) for _ in range(workers(device))]
+    starts = range(0, len(images), BATCH)
+    for first in range(0, len(starts), len(twins)):
+        group = starts[first : first + len(twins)]
+        with FORWARD:
+            found = each(lambda piece: _statistics(*piece, images), list(zip(twins, group, strict=False)), device)
+        for statistics in found:
+            _take_in(norms, statistics)
+        yield min(group[-1] + BATCH, len(images))
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A copy with the same parameters and statistics of its own, set to those of each batch it sees."""
+    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+    for norm in norms_of(twin):
+        norm.train()
+        norm.momentum = 1.0
+    return twin
+
+
+def _statistics(twin: nn.Module, begin: int, images: ImageSet) -> list[tuple[Tensor, Tensor]]:
+    """Every norm's mean and unbiased variance (C,) of one batch."""
+    with torch.inference_mode():
+        twin(images.normalised(begin, min(begin + BATCH, len(images))))
+        return [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms_of(twin)]  # type: ignore[union-attr]
+
+
+def _take_in(norms: list[nn.BatchNorm2d], statistics: list[tuple[Tensor, Tensor]]) -> None:
+    """One more batch into the cumulative average."""
+    with torch.no_grad():
+        for norm, (mean, variance) in zip(norms, statistics, strict=True):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked.add_(1)
+            weight = 1 / int(norm.num_batches_tracked)
+            norm.running_mean.lerp_(mean, weight)
+            norm.running_var.lerp_(variance, weight)

@@ -64,13 +64,18 @@ def test_arrow_keys_move_a_bar(page):
 
 
 def test_a_rate_typed_into_the_table_enters_the_plan(page):
+    assert until(lambda: "exact" in card(page, "Accuracy on choose"), 120)  # nothing is drawn anew meanwhile
     table = page.locator('[data-testid="stDataFrame"]').first
-    box = table.bounding_box()
-    page.mouse.dblclick(box["x"] + box["width"] * 0.45, box["y"] + 35 * 1.5)
-    page.wait_for_timeout(500)
-    page.keyboard.press("Control+a")
-    page.keyboard.type("12.5")
-    page.keyboard.press("Enter")
+    cell_editor = page.locator("#portal input")
+
+    def opened():
+        box = table.bounding_box()
+        page.mouse.dblclick(box["x"] + box["width"] * 0.45, box["y"] + 35 * 1.5)
+        return until(lambda: cell_editor.count() == 1, 3)
+
+    assert until(opened)
+    cell_editor.fill("12.5")
+    cell_editor.press("Enter")
     assert until(lambda: look_of(page).plan.rate("conv1") == 0.125)
     assert until(lambda: "2 of 16" in page.locator('.eq-unit[data-unit="conv1"]').get_attribute("aria-valuetext"))
 

@@ -68,13 +68,15 @@ def test_dense_accuracy_is_a_plain_loops_and_fits_the_record(net, name, split):
 @pytest.mark.parametrize(
     ("criterion", "coupling"), [("fpgm", "independent"), ("l2_norm", "inner"), ("random", "inner"), ("fpgm", "coupled")]
 )
-def test_running_counts_equal_a_plain_loop(net, criterion, coupling):
+@pytest.mark.parametrize(("count", "seen"), [(1, [100, 200, 250]), (2, [200, 250]), (3, [250])])
+def test_running_counts_equal_a_plain_loop(net, criterion, coupling, threads, count, seen):
+    threads(count)
     plan = net.plan(0.3, criterion=criterion, coupling=coupling)
     settings = dataclasses.replace(AS_IS, images=250)
     figures = [figure for figure in measure(net, plan, settings) if figure]
     images = load_images("cifar10", "choose").first(250)
     masked, dense = right(net.masked(plan), images), right(net.module, images)
-    assert [figure.images for figure in figures] == [100, 200, 250]
+    assert [figure.images for figure in figures] == seen
     for figure in figures:
         n = figure.images
         counts = (int(masked[:n].sum()), int(dense[:n].sum()), int((masked & dense)[:n].sum()))
@@ -98,7 +100,7 @@ def test_recalibrated_counts_equal_a_plain_loop(net, few):
     assert figure.correct > int(right(net.masked(plan), images).sum())  # it is what makes a pruned network usable
 
 
-def test_the_order_of_figures(net, few):
+def test_the_order_of_figures(net, few, one_core):
     settings = dataclasses.replace(AS_IS, images=350, recalibrated=True)
     figures = list(measure(net, net.plan(0.4), settings))
     states = [figure.state if figure else None for figure in figures]
@@ -126,7 +128,7 @@ def test_the_provisional_figure_is_of_the_network_so_far(net, few):
 @pytest.mark.parametrize(
     ("images", "recalibrated", "first_figure"), [(200, True, True), (350, False, True), (350, True, False)]
 )
-def test_no_provisional_figure_where_it_would_not_help(net, few, images, recalibrated, first_figure):
+def test_no_provisional_figure_where_it_would_not_help(net, few, one_core, images, recalibrated, first_figure):
     settings = dataclasses.replace(AS_IS, images=images, recalibrated=recalibrated)
     figures = [figure for figure in measure(net, net.plan(0.4), settings, first_figure) if figure]
     assert {figure.state for figure in figures} == {"measuring", "exact"}
@@ -173,7 +175,7 @@ def test_stopping_early_leaves_nothing_changed(net, few, steps):
     assert again.correct == evaluate(Prunable.load("resnet20"), plan, settings).correct
 
 
-def test_work_is_done_batch_by_batch(net, few, monkeypatch):
+def test_work_is_done_batch_by_batch(net, few, monkeypatch, one_core):
     sizes, honest = [], nn.Conv2d.forward
     assert net.dense_cost.macs  # traced before anybody looks: tracing runs the network too, on no data
 
@@ -255,7 +257,7 @@ class MixesUp(nn.Module):
         return logits
 
 
-def test_close_answers_are_asked_again(net, monkeypatch):
+def test_close_answers_are_asked_again(net, monkeypatch, one_core):
     plan, images = net.plan(0.4), load_images("cifar10", "choose").first(250)
     network = MixesUp(net.compact(plan))
     truth = right(net.masked(plan), images)
@@ -281,7 +283,7 @@ class WithoutNorms(nn.Module):
         return self.fc(torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3)))
 
 
-def test_a_network_without_norms_skips_recalibration(net):
+def test_a_network_without_norms_skips_recalibration(net, one_core):
     torch.manual_seed(0)
     module = WithoutNorms().eval().requires_grad_(False)
     prunable = Prunable(LoadedModel(net.loaded.info, module, "without norms", "made by a test", True))

@@ -69,7 +69,9 @@ def test_a_table_of_a_plan_for_other_weights_is_refused(resnet20):
 def stub(sizes_and_counts):
     """What `torch_pruning_ratios` reads of a network: units of given sizes, pruned by given counts."""
     units = {Unit(f"{n}/{count}", (f"{n}/{count}",), n): count for n, count in sizes_and_counts}
-    return SimpleNamespace(units=lambda coupling: tuple(units), count_pruned=lambda plan, unit: units[unit])
+    return SimpleNamespace(
+        check=lambda plan: None, units=lambda coupling: tuple(units), count_pruned=lambda plan, unit: units[unit]
+    )
 
 
 @given(n=st.integers(1, 2048))

