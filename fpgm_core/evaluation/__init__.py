@@ -3,7 +3,7 @@
 from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choose_precision
 from fpgm_core.evaluation.evaluator import FIRST_FIGURE_IMAGES, Figure, Settings, evaluate, measure, measure_network
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
-from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency
+from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, time_pass
 
 __all__ = [
     "DEVICES",
@@ -21,5 +21,6 @@ __all__ = [
     "measure_latency",
     "measure_network",
     "paired_change",
+    "time_pass",
     "wilson",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ def latency_steps(
     for done in range(_WARM_UP + runs):
         yield done / (_WARM_UP + runs)
         for form, measured in zip(forms, times, strict=True):
-            measured.append(_time(form, images))
+            measured.append(time_pass(form, images))
     dense_ms, compact_ms = (statistics.median(measured[_WARM_UP:]) * 1000 for measured in times)
     dense, compact = (peak_bytes(form, images) for form in forms)
     yield Latency(batch, runs, place.type, torch.get_num_threads(), dense_ms, compact_ms, dense, compact)
@@ -80,11 +80,12 @@ def _placed(module: nn.Module, device: torch.device) -> nn.Module:
     return module.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _time(module: nn.Module, images: torch.Tensor) -> float:
+def time_pass(network: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
+    """How many seconds a network takes for a batch, everything that it set going included."""
     with FORWARD, torch.inference_mode():
         _wait_for(images.device)
         start = time.perf_counter()
-        module(images)
+        network(images)
         _wait_for(images.device)
         return time.perf_counter() - start
 

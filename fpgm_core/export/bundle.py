@@ -9,24 +9,23 @@ import platform
 import shutil
 import statistics
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.fx
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from fpgm_core.data import DATA, ImageSet, load_images, sample_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import latency_steps, wilson
+from fpgm_core.evaluation import Latency, latency_steps, time_pass, wilson
 from fpgm_core.export import networks
 from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config, torch_pruning_ratios
 from fpgm_core.forward_lock import FORWARD
-from fpgm_core.pruning import Plan, Proof, Prunable, verify_steps
+from fpgm_core.pruning import Plan, Proof, Prunable, counted_macs, verify_steps
 from fpgm_core.repair import IMAGES, recalibrate
 
 MANIFEST = "manifest.json"
@@ -45,7 +44,7 @@ class Artefact:
 
     name: str
     title: str
-    make: Callable[[Prunable, Plan, torch.fx.GraphModule], dict[str, bytes]]
+    make: Callable[[Prunable, Plan, GraphModule], dict[str, bytes]]
     reload: Callable[[Mapping[str, bytes]], networks.Reloaded] | None = None
 
 
@@ -55,7 +54,7 @@ def _title(prunable: Prunable, plan: Plan) -> str:
     return f"{prunable.loaded.info.title}, {plan.criterion}, {plan.coupling}: {cut:.1%} of the multiply-adds pruned."
 
 
-def _python(prunable: Prunable, plan: Plan, module: torch.fx.GraphModule) -> dict[str, bytes]:
+def _python(prunable: Prunable, plan: Plan, module: GraphModule) -> dict[str, bytes]:
     shape = prunable.loaded.info.input_shape
     return {
         networks.WEIGHTS: networks.as_safetensors(module),
@@ -124,66 +123,120 @@ def export_steps(
     plan: Plan,
     recalibrated: bool = True,
     measured: bool = True,
-    trained: torch.nn.Module | None = None,
+    trained: GraphModule | None = None,
+    whole: nn.Module | None = None,
 ) -> Iterator[Progress | Bundle]:
     """Prove the compact network, write every artefact, reload and measure each; yields progress, then the bundle.
 
     With `recalibrated`, and images to do it with, the exported network's norms are re-estimated on 2,000
     training images, as when its accuracy is shown. Without `measured` artefacts are reloaded and compared,
     but accuracies and latencies are left out. `trained` is the plan's compact network after training, whose
-    weights are exported then; the proof is of the network it was made from.
+    weights are exported then; the proof is of `whole`, the trained network in dense shapes, where there is
+    one, else of the network that training began with.
 
-    Raises FpgmError for a plan that does not fit, where the proof fails, or where an artefact, reloaded,
-    answers otherwise than the compact network.
+    Raises FpgmError for a plan that does not fit, where the proof fails, where `trained` is not of the
+    plan's size, or where an artefact, reloaded, answers otherwise than the compact network.
     """
-    masks, info = prunable.keep_masks(plan), prunable.loaded.info
+    info = prunable.loaded.info
     images = sample_images(info.dataset, info.input_shape, 64)
-    for step in verify_steps(prunable, masks, images):
+    proof = yield from _proved(prunable, plan, images, whole)
+    if trained is not None:
+        _check_size(trained, proof, info.input_shape)
+        rung, module = "trained", trained
+    else:
+        rung, module = yield from _untrained(prunable, plan, recalibrated)
+    written = yield from _written(_Subject(prunable, plan, module, images, proof), measured)
+    timings = (yield from _timings(prunable, plan)) if measured else []
+    manifest = _manifest(prunable, plan, rung, proof, written, timings)
+    yield Bundle({**written.files, MANIFEST: as_json(manifest)}, manifest, proof)
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is exported: the compact network of a plan, images to compare it on, and its proof."""
+
+    prunable: Prunable
+    plan: Plan
+    module: GraphModule
+    images: Tensor
+    proof: Proof
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """The files by name, the artefacts' entries in the manifest, and what was left out with the reason."""
+
+    files: dict[str, bytes]
+    entries: list[dict[str, Any]]
+    skipped: list[dict[str, str]]
+
+
+def _proved(
+    prunable: Prunable, plan: Plan, images: Tensor, whole: nn.Module | None
+) -> Generator[Progress, None, Proof]:
+    for step in verify_steps(prunable, prunable.keep_masks(plan), images, whole):
         if isinstance(step, float):
             yield Progress("comparing the compact network with the masked one", step)
-    proof = step
-    assert isinstance(proof, Proof)
-    if not proof.holds:
+    assert isinstance(step, Proof)
+    if not step.holds:
         raise FpgmError(
-            f"the compact network differs from the masked one by {proof.max_abs_difference:.3g} "
-            f"(logits reach {proof.logit_scale:.3g}), so it is not exported; please report this plan"
+            f"the compact network differs from the masked one by {step.max_abs_difference:.3g} "
+            f"(logits reach {step.logit_scale:.3g}), so it is not exported; please report this plan"
         )
-    module = trained or prunable.compact(plan)
-    assert isinstance(module, torch.fx.GraphModule)
-    rung = not trained and recalibrated and _can_measure(prunable) and not prunable.prunes_nothing(plan)
-    if rung:
-        training = load_images(info.dataset, "train").first(IMAGES)
-        for seen in recalibrate(module, training):
-            yield Progress("recalibrating", seen / IMAGES)
-    files: dict[str, bytes] = {}
-    skipped: list[dict[str, str]] = []
-    entries: list[dict[str, Any]] = []
+    return step
+
+
+def _check_size(trained: GraphModule, proof: Proof, input_shape: tuple[int, int, int]) -> None:
+    found = counted_macs(trained, input_shape), sum(p.numel() for p in trained.parameters())
+    if found != (proof.macs, proof.params):
+        raise FpgmError(
+            f"the trained network has {found[0]:,} MACs and {found[1]:,} parameters, the plan {proof.macs:,} and "
+            f"{proof.params:,}; export it with the plan that its training reached"
+        )
+
+
+def _untrained(
+    prunable: Prunable, plan: Plan, recalibrated: bool
+) -> Generator[Progress, None, tuple[str, GraphModule]]:
+    """The rung of the recovery ladder, and the compact network on it."""
+    module = prunable.compact(plan)
+    if not recalibrated or not _can_measure(prunable) or prunable.prunes_nothing(plan):
+        return "as is", module
+    for seen in recalibrate(module, load_images(prunable.loaded.info.dataset, "train").first(IMAGES)):
+        yield Progress("recalibrating", seen / IMAGES)
+    return "recalibrated", module
+
+
+def _written(subject: _Subject, measured: bool) -> Generator[Progress, None, _Written]:
+    """Every artefact, reloaded and checked."""
+    written = _Written({}, [], [])
     for record in ARTEFACTS.values():
         yield Progress(f"writing {record.title}")
         try:
-            made = record.make(prunable, plan, module)
+            made = record.make(subject.prunable, subject.plan, subject.module)
         except FpgmError as error:
-            skipped.append({"name": record.name, "reason": str(error)})
+            written.skipped.append({"name": record.name, "reason": str(error)})
             continue
-        files |= made
-        entry: dict[str, Any] = {
-            "name": record.name,
-            "title": record.title,
-            "files": [_file(name, made[name]) for name in made],
-        }
+        written.files.update(made)
+        files = [_file(name, content) for name, content in made.items()]
+        entry: dict[str, Any] = {"name": record.name, "title": record.title, "files": files}
         if record.reload:
-            entry |= {"macs": proof.counted_macs, "params": proof.counted_params}
-            yield from _check(record, files, prunable, module, images, entry, measured)
-        entries.append(entry)
-    timings: list[dict[str, Any]] = []
-    for batch in _TIMED_BATCHES if measured else ():
+            entry |= {"macs": subject.proof.counted_macs, "params": subject.proof.counted_params}
+            entry["measured"] = yield from _checked(record, written.files, subject, measured)
+        written.entries.append(entry)
+    return written
+
+
+def _timings(prunable: Prunable, plan: Plan) -> Generator[Progress, None, list[dict[str, Any]]]:
+    """Dense and compact side by side, by batch size."""
+    timings = []
+    for batch in _TIMED_BATCHES:
         for timing in latency_steps(prunable, plan, batch, _TIMED_RUNS):
             if isinstance(timing, float):
                 yield Progress(f"timing batches of {batch}", timing)
-        timings.append({**asdict(timing), "speed_up": timing.speed_up})  # type: ignore[arg-type,union-attr]
-    step_of_ladder = "trained" if trained else "recalibrated" if rung else "as is"
-    manifest = _manifest(prunable, plan, step_of_ladder, proof, entries, skipped, timings)
-    yield Bundle({**files, MANIFEST: as_json(manifest)}, manifest, proof)
+        assert isinstance(timing, Latency)
+        timings.append({**asdict(timing), "speed_up": timing.speed_up})
+    return timings
 
 
 def _can_measure(prunable: Prunable) -> bool:
@@ -191,43 +244,45 @@ def _can_measure(prunable: Prunable) -> bool:
     return prunable.loaded.trained and prunable.loaded.info.dataset in DATA
 
 
-def _check(
-    record: Artefact,
-    files: Mapping[str, bytes],
-    prunable: Prunable,
-    module: torch.nn.Module,
-    images: Tensor,
-    entry: dict[str, Any],
-    measured: bool,
-) -> Iterator[Progress]:
-    """Reload an artefact, compare it with the compact network, and measure it; the entry learns what was found."""
+def _checked(
+    record: Artefact, files: Mapping[str, bytes], subject: _Subject, measured: bool
+) -> Generator[Progress, None, dict[str, Any]]:
+    """What was found when an artefact was reloaded, compared with the compact network, and measured."""
     assert record.reload is not None
     yield Progress(f"reloading {record.title}")
     reloaded = record.reload(files)
-    expected, found = _answers(module, images), _answers(reloaded, images)
+    expected, found = _answers(subject.module, subject.images), _answers(reloaded, subject.images)
     difference, scale = float((expected - found).abs().max()), float(expected.abs().max())
     if not difference <= 1e-4 * scale:
         raise FpgmError(
             f"{record.title}, reloaded, differs by {difference:.3g} (logits reach {scale:.3g}), so nothing is exported"
         )
     facts: dict[str, Any] = {"max_abs_difference": difference, "logit_scale": scale}
-    if measured and _can_measure(prunable):
+    if measured and _can_measure(subject.prunable):
         for split in ("choose", "sealed"):
-            correct, chosen = 0, load_images(prunable.loaded.info.dataset, split)
-            for done, right in _correct(reloaded, chosen):
-                correct += right
-                yield Progress(f"measuring {record.title} on {split}", done / len(chosen))
-            interval = wilson(correct, len(chosen))
-            facts[split] = {
-                "correct": correct,
-                "images": len(chosen),
-                "accuracy": interval.value,
-                "accuracy_low": interval.low,
-                "accuracy_high": interval.high,
-            }
+            chosen = load_images(subject.prunable.loaded.info.dataset, split)
+            facts[split] = yield from _accuracy(reloaded, chosen, f"measuring {record.title} on {split}")
     if measured:
-        facts["latency_ms"] = {str(batch): _median_ms(reloaded, images, batch) for batch in _TIMED_BATCHES}
-    entry["measured"] = facts
+        facts["latency_ms"] = {str(batch): _median_ms(reloaded, subject.images, batch) for batch in _TIMED_BATCHES}
+    return facts
+
+
+def _accuracy(network: networks.Reloaded, images: ImageSet, doing: str) -> Generator[Progress, None, dict[str, Any]]:
+    """Accuracy with its interval, in float32."""
+    correct = 0
+    for begin in range(0, len(images), _EVALUATION_BATCH):
+        end = min(begin + _EVALUATION_BATCH, len(images))
+        answers = _answers(network, images.normalised(begin, end)).argmax(1)
+        correct += int((answers == images.labels[begin:end]).sum())
+        yield Progress(doing, end / len(images))
+    interval = wilson(correct, len(images))
+    return {
+        "correct": correct,
+        "images": len(images),
+        "accuracy": interval.value,
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+    }
 
 
 def _answers(network: networks.Reloaded, images: Tensor) -> Tensor:
@@ -235,22 +290,10 @@ def _answers(network: networks.Reloaded, images: Tensor) -> Tensor:
         return network(images)
 
 
-def _correct(network: networks.Reloaded, images: ImageSet) -> Iterator[tuple[int, int]]:
-    """After each batch: images seen so far, and how many of the batch were answered rightly. In float32."""
-    for begin in range(0, len(images), _EVALUATION_BATCH):
-        end = min(begin + _EVALUATION_BATCH, len(images))
-        answers = _answers(network, images.normalised(begin, end)).argmax(1)
-        yield end, int((answers == images.labels[begin:end]).sum())
-
-
 def _median_ms(network: networks.Reloaded, images: Tensor, batch: int) -> float:
     """The median of a few passes over `batch` images, as the artefact's own runtime does them on the CPU."""
-    times, inputs = [], images[:1].expand(batch, -1, -1, -1).contiguous()
-    for _ in range(_TIMED_RUNS + 2):
-        start = time.perf_counter()
-        _answers(network, inputs)
-        times.append((time.perf_counter() - start) * 1000)
-    return statistics.median(times[2:])
+    inputs = images[:1].expand(batch, -1, -1, -1).contiguous()
+    return statistics.median([time_pass(network, inputs) for _ in range(_TIMED_RUNS + 2)][2:]) * 1000
 
 
 def _file(name: str, content: bytes) -> dict[str, Any]:
@@ -262,8 +305,7 @@ def _manifest(
     plan: Plan,
     rung: str,
     proof: Proof,
-    entries: list[dict[str, Any]],
-    skipped: list[dict[str, str]],
+    written: _Written,
     timings: list[dict[str, Any]],
 ) -> dict[str, Any]:
     cost, dense = prunable.cost(plan), prunable.dense_cost
@@ -281,8 +323,8 @@ def _manifest(
         "params": cost.params,
         "dense_params": dense.params,
         "normalisation": _normalisation(prunable),
-        "artefacts": entries,
-        "skipped": skipped,
+        "artefacts": written.entries,
+        "skipped": written.skipped,
         "proof": {**asdict(proof), "holds": proof.holds},
         "measured": {
             "latency": timings,

@@ -9,7 +9,7 @@ from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
 from fpgm_core.pruning.tracing import trace_flow
 from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
-from fpgm_core.pruning.verification import Proof, randomised, verify, verify_steps
+from fpgm_core.pruning.verification import Proof, counted_macs, randomised, verify, verify_steps
 
 __all__ = [
     "COUPLINGS",
@@ -29,6 +29,7 @@ __all__ = [
     "closed_form_cut",
     "compact_module",
     "count_cost",
+    "counted_macs",
     "folded_module",
     "get_coupling",
     "keep_tensors",

@@ -56,6 +56,7 @@ class _Rebuilder:
         self._norms = {norm.name: norm for norm in flow.norms}
         self._graph = torch.fx.Graph()
         self._modules = dict(flow.graph.named_modules())
+        self._nodes = {node.name: node for node in flow.graph.graph.nodes}
         self._numbers: list[torch.fx.Node] = []
         self._root: dict[str, Any] = {}
         self._made: dict[str, torch.fx.Node | None] = {}
@@ -196,14 +197,14 @@ class _Rebuilder:
         """A new convolution or Linear layer with these filters (rows) of these input channels (columns)."""
         dense = self._module.get_submodule(site.name)
         per_group, height = site.reads.shape[1] // site.groups, site.outputs // site.groups
-        groups = len(np.unique(columns // per_group))
-        assert len(columns) % groups == 0, f"{site.name}: groups of different size"
+        left, sizes = np.unique(columns // per_group, return_counts=True)
+        groups = len(left)
+        assert len(set(sizes)) == 1, f"{site.name}: groups of different size"
         # Of a grouped convolution each filter's own group's channels, by their places in that group.
-        kept_of = {
-            group: columns[columns // per_group == group] % per_group for group in np.unique(columns // per_group)
-        }
+        assert np.isin(rows // height, left).all(), f"{site.name}: filters that read nothing"
+        within = (columns % per_group).reshape(groups, -1)[np.searchsorted(left, rows // height)]
         weight = self._state[f"{site.name}.weight"].detach()
-        chosen = torch.stack([weight[row][torch.from_numpy(kept_of[row // height])] for row in rows])
+        chosen = weight[torch.from_numpy(rows)[:, None], torch.from_numpy(within)]
         if isinstance(dense, nn.Linear):
             built: nn.Module = nn.Linear(len(columns), len(rows), site.has_bias, device="meta")
         else:
@@ -288,7 +289,7 @@ class _Rebuilder:
 
     def _gather(self, node: torch.fx.Node, value: Value) -> torch.fx.Node | None:
         assert value.index is not None
-        base, wanted = self._named(value.base), value.index[self._live(value)]
+        base, wanted = self._nodes[value.base], value.index[self._live(value)]
         made = self._made[base.name]
         if made is None or not len(wanted):
             return None
@@ -314,9 +315,6 @@ class _Rebuilder:
             amounts = tuple(node.args[1] if len(node.args) > 1 else node.kwargs["pad"])[:4]  # type: ignore[arg-type]
             return self._graph.call_function(F.pad, (made, amounts)) if any(amounts) else made
         return made
-
-    def _named(self, name: str) -> torch.fx.Node:
-        return next(node for node in self._flow.graph.graph.nodes if node.name == name)
 
 
 _ALL = str(slice(None))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.fx import GraphModule
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.filters import (
@@ -171,6 +172,21 @@ class Prunable:
             for member in unit.members
         }
 
+    def holding(self, plan: Plan, keep_masks: Mapping[str, np.ndarray]) -> Plan:
+        """`plan` where it prunes just what `keep_masks` prune, else one like it that does: all of it locked out."""
+        own = self.keep_masks(plan)
+        if all(np.array_equal(own[layer], keep_masks[layer]) for layer in own):
+            return plan
+        units = self.units(plan.coupling)
+        gone = {unit.name: tuple(map(int, np.flatnonzero(~keep_masks[unit.name]))) for unit in units}
+        return replace(
+            plan,
+            options=replace(plan.options, mix_share=0.0, round_to=1),
+            rates={unit.name: len(gone[unit.name]) / unit.size for unit in units},
+            locked_in={},
+            locked_out={name: indices for name, indices in gone.items() if indices},
+        )
+
     def prunes_nothing(self, plan: Plan) -> bool:
         """Whether a plan keeps every filter."""
         return all(bool(mask.all()) for mask in self.keep_masks(plan).values())
@@ -183,7 +199,7 @@ class Prunable:
         """The masked network: removed channels are exactly zero; the dense one is not touched."""
         return masked_module(self.module, self.flow, self.keep_masks(plan))
 
-    def compact(self, plan: Plan, aligned: bool = False) -> nn.Module:
+    def compact(self, plan: Plan, aligned: bool = False) -> GraphModule:
         """The compact network: physically smaller, computing what `masked` computes. See `compact_module`."""
         return compact_module(self.module, self.flow, self.keep_masks(plan), aligned)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
+from torch.fx import GraphModule
 
 from fpgm_core.data import ImageSet
 from fpgm_core.evaluation import Figure, Settings, measure, measure_network
@@ -22,11 +23,15 @@ HALVES = ("choose", "sealed")
 class Recovered:
     """What training reached: the run, the compact network, and accuracy by half of the test images.
 
-    `before` is the plan recalibrated, `after` the trained network; both beside the dense one.
+    `plan` prunes what the run pruned in the end: schedules that choose again may leave the plan they began
+    with. `whole` is the trained network in dense shapes, None where the compact one itself was trained.
+    `before` is the first plan recalibrated, `after` the trained network; both beside the dense one.
     """
 
     run: Run
-    network: nn.Module
+    plan: Plan
+    network: GraphModule
+    whole: nn.Module | None
     before: Mapping[str, Figure]
     after: Mapping[str, Figure]
 
@@ -71,4 +76,4 @@ def recover_steps(
             yield None
         for after[half] in measure_network(prunable, network, settings):
             yield None
-    yield Recovered(trainer.run, network, before, after)
+    yield Recovered(trainer.run, trainer.reached(), network, trainer.whole(), before, after)

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.nn import functional as F
 
 from fpgm_core.data import ImageSet, load_images
@@ -29,6 +30,7 @@ from fpgm_core.training.schedules import Masks, get_schedule
 
 _WATCHED = 1000  # images of the choose half that each epoch is judged on
 _SAID_EVERY = 10  # batches
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -284,12 +286,25 @@ class Trainer:
                 correct += int((self._module(images).argmax(1) == labels).sum())
         return correct
 
-    def compact(self) -> nn.Module:
+    def compact(self) -> GraphModule:
         """The compact network as trained so far: a copy on the CPU, in eval mode."""
-        module = copy.deepcopy(self._module).eval().to("cpu").requires_grad_(False)
-        if self.schedule.compact:
-            return module
-        return compact_module(module, self.prunable.flow, self.masks)
+        whole = self.whole()
+        if whole is not None:
+            return compact_module(whole, self.prunable.flow, self.masks)
+        assert isinstance(self._module, GraphModule)
+        return self._copy(self._module)
+
+    def whole(self) -> nn.Module | None:
+        """The network as trained so far in dense shapes, a copy likewise; None where the compact one is trained."""
+        return None if self.schedule.compact else self._copy(self._module)
+
+    def reached(self) -> Plan:
+        """A plan that prunes what the run prunes now: the run's own, where the schedule kept to it."""
+        return self.prunable.holding(self.plan, self.masks)
+
+    @staticmethod
+    def _copy(module: _Module) -> _Module:
+        return copy.deepcopy(module).eval().to("cpu").requires_grad_(False)
 
     def _path(self) -> Path | None:
         return self._folder / "checkpoint.safetensors" if self._folder else None

@@ -49,12 +49,15 @@ def export_panel(here: Sitting) -> None:
 
 def _begin(here: Sitting, key: tuple[object, ...]) -> None:
     network, look, trained = here.network, here.look, recovered(here)
-    weights = trained.network if trained is not None and key[-1] is not None else None
+    if trained is not None and key[-1] is not None:
+        plan, weights, whole = trained.plan, trained.network, trained.whole
+    else:
+        plan, weights, whole = look.plan, None, None
     engine().cancel(f"{here.session}:export")  # one that has ended is not to be found again
     job = engine().run(
         f"{here.session}:export",
         key,
-        lambda: export_steps(network, look.plan, look.recalibrated, trained=weights),
+        lambda: export_steps(network, plan, look.recalibrated, trained=weights, whole=whole),
         kept=False,
     )
     st.session_state[_JOB] = (key, job)

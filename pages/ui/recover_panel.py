@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from fpgm_core import Plan, Prunable
 from fpgm_core.data import DATA, load_images
 from fpgm_core.figures import training_figure
 from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps
@@ -55,7 +56,7 @@ def recover_panel(here: Sitting) -> None:
     if st.button("Train", type="primary", key="train", disabled=busy):
         st.session_state[_HELD] = held = _begin(here, recipe, schedule)
     if held is not None and held.plan == here.look.plan.key:
-        _watch(held)
+        _watch(here, held)
 
 
 def _choices(running: bool) -> tuple[Recipe, str]:
@@ -91,10 +92,10 @@ def _begin(here: Sitting, recipe: Recipe, schedule: str) -> _Recovery:
     return _Recovery(plan.key, job, stop)
 
 
-def _watch(held: _Recovery) -> None:
+def _watch(here: Sitting, held: _Recovery) -> None:
     """Progress and curves, redrawn while the training runs; then what it reached."""
     if held.job.done:
-        _ended(held)
+        _ended(held, here.network, here.look.plan)
         return
 
     @st.fragment(run_every=1.0)
@@ -126,14 +127,17 @@ def _told(run: Run, stopping: bool) -> str:
     return f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}{time}"
 
 
-def _ended(held: _Recovery) -> None:
+def _ended(held: _Recovery, network: Prunable, first: Plan) -> None:
     if held.job.error:
         st.error(held.job.error)
         return
     _note(held)
     result = held.job.latest
     assert isinstance(result, Recovered)
-    st.dataframe(_table(result), hide_index=True, key="recovered")
+    macs = [network.cost(plan).macs for plan in (first, result.plan)]
+    st.dataframe(_table(result, macs), hide_index=True, key="recovered")
+    if result.plan != first:
+        st.caption("The schedule chose other filters than the plan; Export writes the ones that it ended with.")
     back = result.won_back("sealed")
     if back is not None:
         st.metric("Won back of what was lost after recalibration, sealed half", f"{back:.0%}")
@@ -143,10 +147,10 @@ def _ended(held: _Recovery) -> None:
         st.plotly_chart(training_figure(result.run), key="curves", config={"displayModeBar": False})
 
 
-def _table(result: Recovered) -> pd.DataFrame:
+def _table(result: Recovered, macs: list[int]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for title, figures in (("recalibrated", result.before), ("trained", result.after)):
-        row: dict[str, Any] = {"": title}
+    for title, figures, count in zip(("recalibrated", "trained"), (result.before, result.after), macs, strict=True):
+        row: dict[str, Any] = {"": title, "MACs": f"{count:,}"}
         for half, figure in figures.items():
             accuracy, change = figure.accuracy, figure.change
             row[half] = f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]"

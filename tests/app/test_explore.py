@@ -3,34 +3,18 @@
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
+from driving import opened, sitting, sound
 
 from fpgm_core import CRITERIA, Plan, Prunable
 from pages.ui.rates import bars
 from pages.ui.state import Look, decode, encode
 
-APP = str(Path(__file__).parents[2] / "app.py")
-
-
-def opened(**query):
-    app = AppTest.from_file(APP, default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception, app.exception
-    return app
-
 
 @pytest.fixture
 def app():
     return opened()
-
-
-def sitting(app):
-    return app.session_state["sitting"]
 
 
 def plan(app):
@@ -56,8 +40,7 @@ def popovers(app):
 
 def move(app, rates, phase="rest", chosen=None, seq=1):
     app.session_state["equaliser"] = {"move": {"seq": seq, "rates": rates, "phase": phase, "chosen": chosen}}
-    app.run()
-    assert not app.exception, app.exception
+    sound(app.run())
 
 
 def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(app):

@@ -3,10 +3,9 @@
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
+from driving import opened, press, sitting, until
 
 from fpgm_core import FpgmError, Prunable
 from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
@@ -16,7 +15,6 @@ from pages.ui import export_panel
 from pages.ui.jobs import engine
 from pages.ui.state import encode
 
-APP = str(Path(__file__).parents[2] / "app.py")
 LATENCY = {
     "batch": 1, "runs": 9, "device": "cpu", "threads": 2, "dense_ms": 8.125, "compact_ms": 4.0625,
     "dense_peak_bytes": 4 << 20, "compact_peak_bytes": 2 << 20, "speed_up": 2.0,
@@ -44,12 +42,9 @@ def finished(skipped=()):
 
 @pytest.fixture
 def app():
-    opened = AppTest.from_file(APP, default_timeout=60).run()
-    session = opened.session_state["sitting"].session
-    opened.switch_page("pages/1_Export.py").run()
-    assert not opened.exception, opened.exception
-    yield opened
-    engine().cancel(f"{session}:export")
+    app = opened("pages/1_Export.py")
+    yield app
+    engine().cancel(f"{sitting(app).session}:export")
 
 
 @pytest.fixture
@@ -74,22 +69,8 @@ def steps(monkeypatch):
     return stand_in
 
 
-def sitting(app):
-    return app.session_state["sitting"]
-
-
-def until(app, condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-        app.run()
-        assert not app.exception, app.exception
-    return condition()
-
-
 def prepare(app):
-    app.button(key="prepare").click().run()
-    assert not app.exception, app.exception
+    press(app, "prepare")
 
 
 def told(app):
@@ -256,12 +237,8 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
 
 def test_a_network_without_weights_says_so(steps):
     network = Prunable.load("resnet110")
-    app = AppTest.from_file(APP, default_timeout=60)
     look = replace(_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
-    app.query_params["s"] = encode(look)
-    app.run()
-    app.switch_page("pages/1_Export.py").run()
-    assert not app.exception, app.exception
+    app = opened("pages/1_Export.py", s=encode(look))
     assert "no trained weights" in app.warning[0].value
 
 

@@ -1,12 +1,10 @@
 """The Recover page, driven headless: choices that reach the recipe, progress, stopping, before and after."""
 
 import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
+from driving import again, opened, press, sitting, until
 
 from fpgm_core import FpgmError, Prunable
 from fpgm_core.evaluation import Figure
@@ -14,7 +12,6 @@ from fpgm_core.training import Epoch, Recipe, Recovered, Run
 from pages.ui import export_panel, recover_panel
 from pages.ui.jobs import engine
 
-APP = str(Path(__file__).parents[2] / "app.py")
 EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
 
 
@@ -22,53 +19,48 @@ def figure(correct):
     return Figure("exact", correct, 4500, min(correct, 4400), 5000, 5000, 0, "cpu", "float32", 1.0)
 
 
-def reached(recipe, network):
+def reached(recipe, network, plan, whole=None):
     before, after = (
         {half: figure(3000) for half in ("choose", "sealed")},
         {"choose": figure(4300), "sealed": figure(4200)},
     )
-    return Recovered(Run(recipe, (EPOCH,)), network, before, after)
+    return Recovered(Run(recipe, (EPOCH,)), plan, network, whole, before, after)
 
 
 @pytest.fixture
 def app():
-    opened = AppTest.from_file(APP, default_timeout=60).run()
-    session = opened.session_state["sitting"].session
-    opened.switch_page("pages/2_Recover.py").run()
-    assert not opened.exception, opened.exception
-    yield opened
-    engine().cancel(f"{session}:recover")
+    app = opened("pages/2_Recover.py")
+    yield app
+    engine().cancel(f"{sitting(app).session}:recover")
+
+
+class Calls(list):
+    ends = staticmethod(lambda plan: plan)
 
 
 @pytest.fixture
 def training(monkeypatch):
-    """A training that waits for `gate` after its first epoch, then ends; what it is called with is kept."""
-    calls, gate = [], threading.Event()
+    """A training that waits for `gate` after its first epoch, then ends; what it is called with is kept.
+
+    It ends with the plan it was given, or the one that `calls.ends` makes of it.
+    """
+    calls, gate = Calls(), threading.Event()
 
     def fake(prunable, plan, recipe, schedule, stop=None):
         calls.append((plan, recipe, schedule, stop))
         yield Run(recipe)
         yield Run(recipe, (EPOCH,), 0.5)
         gate.wait(20)
-        yield reached(recipe, prunable.compact(plan))
+        ended = calls.ends(plan)
+        yield reached(recipe, prunable.compact(ended), ended, prunable.masked(ended))
 
     monkeypatch.setattr(recover_panel, "recover_steps", fake)
     yield calls, gate
     gate.set()
 
 
-def until(app, condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-        app.run()
-        assert not app.exception, app.exception
-    return condition()
-
-
 def train(app):
-    app.button(key="train").click().run()
-    assert not app.exception, app.exception
+    press(app, "train")
 
 
 def bars(app):
@@ -133,23 +125,52 @@ def test_an_error_is_told_in_words(app, monkeypatch):
     assert not app.button(key="train").disabled
 
 
-def test_export_offers_the_trained_weights(app, training, monkeypatch):
+@pytest.fixture
+def exports(monkeypatch):
+    """What the export is called with, in place of exporting."""
+    given = []
+
+    def fake(prunable, plan, recalibrated, trained=None, whole=None):
+        given.append((plan, trained, whole))
+        return iter(())
+
+    monkeypatch.setattr(export_panel, "export_steps", fake)
+    return given
+
+
+def test_export_offers_the_trained_weights(app, training, exports):
     _, gate = training
     gate.set()
-    given = []
-    monkeypatch.setattr(export_panel, "export_steps", lambda *more, trained=None: given.append(trained) or iter(()))
     train(app)
     assert until(app, lambda: table(app) is not None)
-    app.switch_page("pages/1_Export.py").run()
-    (toggle,) = app.toggle
-    assert toggle.value
-    app.button(key="prepare").click().run()
-    assert until(app, lambda: given)
-    assert given[0] is app.session_state["recovery"].job.latest.network
-    toggle.set_value(False).run()
-    app.button(key="prepare").click().run()
-    assert until(app, lambda: len(given) == 2)
-    assert given[1] is None
+    again(app.switch_page("pages/1_Export.py"))
+    assert app.toggle[0].value
+    press(app, "prepare")
+    assert until(app, lambda: exports)
+    plan, result = sitting(app).look.plan, app.session_state["recovery"].job.latest
+    assert exports[0] == (plan, result.network, result.whole)
+    app.toggle[0].set_value(False).run()
+    press(app, "prepare")
+    assert until(app, lambda: len(exports) == 2)
+    assert exports[1] == (plan, None, None)
+
+
+def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app, training, exports):
+    calls, gate = training
+    calls.ends = lambda plan: plan.with_rates({"conv1": 0.0})
+    gate.set()
+    train(app)
+    assert until(app, lambda: table(app) is not None)
+    first = sitting(app).look.plan
+    network = sitting(app).network
+    costs = [f"{network.cost(plan).macs:,}" for plan in (first, calls.ends(first))]
+    assert list(table(app)["MACs"]) == costs
+    assert costs[0] != costs[1]
+    assert any("chose other filters" in caption.value for caption in app.caption)
+    again(app.switch_page("pages/1_Export.py"))
+    press(app, "prepare")
+    assert until(app, lambda: exports)
+    assert exports[0][0] == calls.ends(first)
 
 
 def test_another_plan_is_not_given_this_ones_result(app, training):

@@ -159,3 +159,22 @@ def test_threads_share_a_prunable():
 def test_agreement_of_a_unit_is_the_rank_correlation_of_norm_and_fpgm(resnet20):
     unit = resnet20.unit_of("layer1.2.conv1", "independent")
     assert round(resnet20.agreement(unit), 2) == 0.88
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("criterion", ["fpgm", "fpgm_mix"])
+def test_a_plan_can_be_made_to_hold_any_masks(resnet20, coupling, criterion):
+    plan = resnet20.plan(0.4, criterion=criterion, coupling=coupling, options=Options(round_to=4))
+    other = resnet20.keep_masks(resnet20.plan(0.3, criterion="random", coupling=coupling))
+    held = resnet20.holding(plan, other)
+    found = resnet20.keep_masks(held)
+    assert all(np.array_equal(found[layer], other[layer]) for layer in other)
+    assert (held.criterion, held.coupling, held.fingerprint) == (criterion, coupling, plan.fingerprint)
+    assert resnet20.holding(plan, resnet20.keep_masks(plan)) is plan
+
+
+def test_a_grouped_networks_masks_can_be_held():
+    network = Prunable.load("resnext50_32x4d")
+    masks = network.keep_masks(network.plan(0.3, criterion="random", coupling="coupled"))
+    found = network.keep_masks(network.holding(network.plan(0.6, coupling="coupled"), masks))
+    assert all(np.array_equal(found[layer], masks[layer]) for layer in masks)

@@ -5,10 +5,12 @@ import threading
 import pytest
 import torch
 
-from fpgm_core import FpgmError, Prunable, Settings, evaluate
+from fpgm_core import FpgmError, Plan, Prunable, Settings, evaluate
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import evaluator
-from fpgm_core.training import Recipe, Recovered, Run, recover_steps, recovery, trainer
+from fpgm_core.export import ARTEFACTS, bundle, export_steps
+from fpgm_core.pruning import counted_macs, masked_module
+from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps, recovery, trainer
 
 RECIPE = Recipe(epochs=3, learning_rate=0.02, batch=64)
 
@@ -61,7 +63,8 @@ def test_stopping_keeps_what_was_reached(resnet20):
 
 def test_nothing_to_win_back(resnet20):
     figure = evaluate(resnet20, resnet20.plan(), Settings(images=100, device="cpu"))
-    result = recovery.Recovered(Run(RECIPE), resnet20.module, {"sealed": figure}, {"sealed": figure})
+    plan, both = resnet20.plan(), {"sealed": figure}
+    result = recovery.Recovered(Run(RECIPE), plan, resnet20.compact(plan), None, both, both)
     assert result.won_back("sealed") is None
 
 
@@ -69,3 +72,31 @@ def test_random_weights_are_not_fine_tuned():
     network = Prunable.load("resnet32")
     with pytest.raises(FpgmError, match="nothing to fine-tune"):
         next(recover_steps(network, network.plan(0.3)))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_was_reached_is_exported_with_a_proof_of_its_own_weights(resnet20, schedule, monkeypatch):
+    """Schedules that choose again end with other filters than the plan's: what leaves must be about those."""
+    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "table", "python")})
+    plan = resnet20.plan(0.5, coupling="coupled")
+    stop = threading.Event() if schedule == "rescored" else None  # stopped, it has not reached the plan's rates
+    if stop:
+        stop.set()
+    *_, result = recovered(resnet20, plan, schedule=schedule, stop=stop)
+    *_, made = export_steps(resnet20, result.plan, measured=False, trained=result.network, whole=result.whole)
+    assert made.manifest["rung"] == "trained"
+    assert made.manifest["macs"] == counted_macs(result.network, (3, 32, 32)) == resnet20.cost(result.plan).macs
+    reread = Plan.from_json(made.files["plan.json"].decode())
+    kept = {layer: int(mask.sum()) for layer, mask in resnet20.keep_masks(reread).items()}
+    assert kept == {layer: result.network.get_submodule(layer).out_channels for layer in kept}
+    if result.whole is not None:
+        images = load_images("cifar10", "choose").first(100).normalised(0, 100)
+        masks = resnet20.keep_masks(result.plan)
+        with torch.no_grad():
+            masked = masked_module(result.whole, resnet20.flow, masks)(images)
+            torch.testing.assert_close(result.network(images), masked, rtol=1e-4, atol=1e-4)
+            assert made.proof.logit_scale >= float(result.whole(images[:64]).abs().max()) * 0.999
+    if schedule == "rescored":
+        assert resnet20.cost(result.plan).macs > resnet20.cost(plan).macs
+        with pytest.raises(FpgmError, match="export it with the plan that its training reached"):
+            list(export_steps(resnet20, plan, measured=False, trained=result.network, whole=result.whole))

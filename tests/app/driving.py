@@ -1,0 +1,45 @@
+"""What the page tests share: opening a page headless, pressing a button, waiting for what the background brings."""
+
+import time
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+APP = str(Path(__file__).parents[2] / "app.py")
+
+
+def opened(page=None, **query):
+    """Explore, opened by a link's `query`, or another page reached from it."""
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    sound(app.run())
+    return again(app.switch_page(page)) if page else app
+
+
+def again(app):
+    """Run the page once more."""
+    return sound(app.run())
+
+
+def sound(app):
+    assert not app.exception, app.exception
+    return app
+
+
+def press(app, key):
+    return sound(app.button(key=key).click().run())
+
+
+def sitting(app):
+    return app.session_state["sitting"]
+
+
+def until(app, condition, seconds=30):
+    """Whether the condition comes true while the page is run again and again; afterwards the page is as now."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        again(app)
+    again(app)
+    return condition()
