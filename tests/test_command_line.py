@@ -13,8 +13,8 @@ import torch
 from scipy.stats import spearmanr
 
 from fpgm_core import CRITERIA, Options, Prunable
-from fpgm_core import __main__ as program
 from fpgm_core.__main__ import main
+from fpgm_core.commands import measuring
 from fpgm_core.evaluation import evaluator
 from fpgm_core.pruning import Proof
 
@@ -212,7 +212,7 @@ def test_verify_randomised_sharpens_what_untrained_weights_hide(run):
 def test_verify_ends_with_1_where_the_proof_fails(run, monkeypatch, change):
     good = Proof(1e-6, 20.0, 5.0, True, 10, 8, 100, 100, 50, 50)
     assert good.holds
-    monkeypatch.setattr(program, "verify_steps", lambda *given: iter([0.5, replace(good, **change)]))
+    monkeypatch.setattr(measuring, "verify_steps", lambda *given: iter([0.5, replace(good, **change)]))
     status, out, err = run("verify", "resnet20", "--rate", "0.4", "--images", "2")
     assert (status, err) == (1, "")
     assert out.startswith("UNEQUAL")

@@ -6,6 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 
 from __future__ import annotations
 
+import zipfile
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ from fpgm_core.torchvision_shim import import_torchvision
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
+_ARCHIVE = "train_images, train_labels, test_images, test_labels: uint8, (N, 32, 32, 3) and (N,)"
 
 
 def _bundled() -> Path:
@@ -53,6 +55,8 @@ def _image_set(name: str, pixels: np.ndarray, labels: np.ndarray) -> ImageSet:
 
 
 def _own(root: Path, train: bool, download: bool) -> tuple[np.ndarray, np.ndarray]:
+    if root.suffix == ".npz":
+        return _own_archive(root, "train" if train else "test")
     datasets = import_torchvision("torchvision.datasets")
     try:
         copy = datasets.CIFAR10(str(root), train=train, download=download)
@@ -64,6 +68,20 @@ def _own(root: Path, train: bool, download: bool) -> tuple[np.ndarray, np.ndarra
     return copy.data, np.asarray(copy.targets)
 
 
+def _own_archive(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    size = 50_000 if part == "train" else 10_000
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            pixels, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FpgmError(f"{path} is not CIFAR-10 as an .npz ({error}); it holds {_ARCHIVE}") from error
+    if pixels.shape != (size, 32, 32, 3) or pixels.dtype != np.uint8 or labels.shape != (size,):
+        raise FpgmError(
+            f"{path} is not CIFAR-10: its {part} images are {pixels.dtype} {pixels.shape}; it holds {_ARCHIVE}"
+        )
+    return pixels, labels
+
+
 @cache
 def load_cifar10(split: str, root: Path | None = None, download: bool = False) -> ImageSet:
     """The images of one split.
@@ -71,7 +89,8 @@ def load_cifar10(split: str, root: Path | None = None, download: bool = False) -
     `split`: "choose" and "sealed" are the fixed stratified halves of the 10,000 test images (500 of
     every class each), in a fixed seeded order; "all" is the whole test set in the official order;
     "train" is 5,000 training images (500 a class) in a seeded order, or with `root` all 50,000.
-    `root`: a folder with the user's own copy as torchvision keeps it; None takes the bundled images.
+    `root`: the user's own copy, a folder as torchvision keeps it or an .npz file (train_images, train_labels,
+    test_images, test_labels; uint8, in the official order); None takes the bundled images.
 
     Raises FpgmError for an unknown split and for a copy that is missing or incomplete.
     """

@@ -13,7 +13,8 @@ from fpgm_core.data.cifar10 import load_cifar10
 from fpgm_core.data.images import ImageSet
 from fpgm_core.errors import FpgmError
 
-SPLITS = ("choose", "sealed", "all")
+HALVES = ("choose", "sealed")
+SPLITS = (*HALVES, "all")
 
 
 @dataclass(frozen=True)

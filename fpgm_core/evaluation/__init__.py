@@ -1,7 +1,15 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
 from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choose_precision
-from fpgm_core.evaluation.evaluator import FIRST_FIGURE_IMAGES, Figure, Settings, evaluate, measure, measure_network
+from fpgm_core.evaluation.evaluator import (
+    FIRST_FIGURE_IMAGES,
+    Figure,
+    Settings,
+    correct_steps,
+    evaluate,
+    measure,
+    measure_network,
+)
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, time_pass
 
@@ -15,6 +23,7 @@ __all__ = [
     "Settings",
     "choose_device",
     "choose_precision",
+    "correct_steps",
     "evaluate",
     "latency_steps",
     "measure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fpgm_core.evaluation.device import choose_device, choose_precision
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
+from fpgm_core.ranks import ranks
 from fpgm_core.repair import FIRST_IMAGES, IMAGES, norms_of, recalibrate
 
 # Small enough that activations stay in a CPU's caches (bfloat16's are half as large), large enough to fill a GPU.
@@ -154,6 +155,20 @@ def measure_network(
         yield figure
 
 
+def correct_steps(network: Callable[[Tensor], Tensor], images: ImageSet) -> Iterator[tuple[int, int]]:
+    """Classify `images` in float32 where they are: after each batch, how many were seen and how many were right.
+
+    For any function of normalised images (B, C, H, W); it is given none but these.
+    """
+    size, right = BATCH[images.pixels.device.type, torch.float32], 0
+    for begin in range(0, len(images), size):
+        end = min(begin + size, len(images))
+        with FORWARD, torch.inference_mode():
+            answers = network(images.normalised(begin, end)).argmax(1)
+        right += int((answers == images.labels[begin:end]).sum())
+        yield end, right
+
+
 def evaluate(prunable: Prunable, plan: Plan, settings: Settings = Settings()) -> Figure:
     """The exact figure of a plan, without the provisional one. Raises FpgmError as `measure` does."""
     for figure in measure(prunable, plan, settings, first_figure=False):
@@ -225,7 +240,7 @@ class _Runner:
     @property
     def stride(self) -> int:
         """How many images are classified between two yields: a batch for every core of a CPU."""
-        return BATCH[self.device.type, self.dtype] * workers(self.device)
+        return BATCH[self.device.type, self.dtype] * workers(self.device) * ranks().count
 
     def hits(self, network: nn.Module, images: ImageSet, begin: int, end: int) -> Tensor:
         """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
@@ -237,9 +252,16 @@ class _Runner:
                     return network(batch).argmax(1)
                 return self._low_precision_answers(network, batch)
 
-        pieces = split(begin, end, BATCH[self.device.type, self.dtype], self.device)
-        with FORWARD:
-            return torch.cat(each(answers, pieces, self.device)) == images.labels[begin:end]
+        # Under torchrun each process answers for its own part of them.
+        here, size = ranks(), end - begin
+        low, high = begin + size * here.rank // here.count, begin + size * (here.rank + 1) // here.count
+        right = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        pieces = split(low, high, BATCH[self.device.type, self.dtype], self.device)
+        if pieces:
+            with FORWARD:
+                found = torch.cat(each(answers, pieces, self.device))
+            right[low - begin : high - begin] = found == images.labels[low:high]
+        return here.total(right).bool()
 
     def _low_precision_answers(self, network: nn.Module, batch: Tensor) -> Tensor:
         """The classes (B,) of a batch in bfloat16, those that rounding might have decided in float32."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from fpgm_core.data import DATA, ImageSet, load_images, sample_images
+from fpgm_core.data import DATA, HALVES, ImageSet, load_images, sample_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Latency, latency_steps, time_pass, wilson
+from fpgm_core.evaluation import Latency, correct_steps, latency_steps, time_pass, wilson
 from fpgm_core.export import networks
 from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config, torch_pruning_ratios
 from fpgm_core.forward_lock import FORWARD
@@ -31,7 +31,6 @@ from fpgm_core.repair import IMAGES, recalibrate
 MANIFEST = "manifest.json"
 _TIMED_BATCHES = (1, 64)
 _TIMED_RUNS = 9
-_EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ def _checked(
         )
     facts: dict[str, Any] = {"max_abs_difference": difference, "logit_scale": scale}
     if measured and _can_measure(subject.prunable):
-        for split in ("choose", "sealed"):
+        for split in HALVES:
             chosen = load_images(subject.prunable.loaded.info.dataset, split)
             facts[split] = yield from _accuracy(reloaded, chosen, f"measuring {record.title} on {split}")
     if measured:
@@ -270,11 +269,9 @@ def _checked(
 def _accuracy(network: networks.Reloaded, images: ImageSet, doing: str) -> Generator[Progress, None, dict[str, Any]]:
     """Accuracy with its interval, in float32."""
     correct = 0
-    for begin in range(0, len(images), _EVALUATION_BATCH):
-        end = min(begin + _EVALUATION_BATCH, len(images))
-        answers = _answers(network, images.normalised(begin, end)).argmax(1)
-        correct += int((answers == images.labels[begin:end]).sum())
-        yield Progress(doing, end / len(images))
+    for seen, right in correct_steps(network, images):
+        correct = right
+        yield Progress(doing, seen / len(images))
     interval = wilson(correct, len(images))
     return {
         "correct": correct,

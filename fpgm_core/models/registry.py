@@ -16,6 +16,7 @@ from torch import nn
 from fpgm_core.errors import FpgmError
 from fpgm_core.models import torchvision_models
 from fpgm_core.models.checkpoints import fingerprint, load_state, read_checkpoint
+from fpgm_core.models.cifar_mobilenet import CifarMobileNetV2
 from fpgm_core.models.cifar_resnet import CifarResNet
 from fpgm_core.models.cifar_vgg import CifarVgg16
 from fpgm_core.storage import home
@@ -82,6 +83,13 @@ def _cifar_resnet(depth: int) -> ModelInfo:
 
 _CIFAR_MODELS = (
     *(_cifar_resnet(depth) for depth in (20, 32, 56, 110)),
+    _cifar(
+        "mobilenetv2_cifar",
+        "MobileNetV2 for CIFAR",
+        "mobilenet",
+        "nine inverted residuals around depthwise convolutions, where norm and FPGM part",
+        CifarMobileNetV2,
+    ),
     _cifar("vgg16_bn_cifar", "VGG-16", "vgg", "thirteen convolutions in a row, 64 to 512 filters", CifarVgg16),
 )
 

@@ -43,9 +43,10 @@ DECAYS: Mapping[str, Decay] = {record.name: record for record in _RECORDS}
 class Recipe:
     """A training recipe; defaults are for fine-tuning a pruned network.
 
-    SGD with momentum; `learning_rate` is the peak, `decay` a name of DECAYS, `warm_up` so many epochs at a
-    tenth first. `distillation` is the share 0..1 of the loss that compares with the dense network's answers
-    at `temperature` (Hinton et al., 2015). `augmented` images are cropped (after padding by 4) and flipped.
+    SGD with momentum; without `decay_norms` only weights of convolutions and Linear layers decay;
+    `learning_rate` is the peak, `decay` a name of DECAYS, `warm_up` so many epochs at a tenth first.
+    `distillation` is the share 0..1 of the loss that compares with the dense network's answers at
+    `temperature` (Hinton et al., 2015). `augmented` images are cropped (after padding by 4) and flipped.
     The same seed gives the same run on one device.
     """
 
@@ -56,6 +57,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
+    decay_norms: bool = True
     batch: int = 128
     label_smoothing: float = 0.0
     distillation: float = 0.0
@@ -74,6 +76,22 @@ class Recipe:
             if not isinstance(getattr(self, name), int):
                 raise FpgmError(f"{name} {getattr(self, name)!r} is not a whole number")
 
+    def __str__(self) -> str:
+        """The recipe in words, for records."""
+        parts = [
+            f"{self.epochs} epoch{'s' * (self.epochs > 1)}",
+            f"SGD, {'Nesterov ' if self.nesterov else ''}momentum {self.momentum:g}",
+            f"batch {self.batch}",
+            f"learning rate {self.learning_rate:g}, {self.decay}"
+            + f", {self.warm_up} epochs at a tenth" * bool(self.warm_up),
+            f"weight decay {self.weight_decay:g}" + " on convolutions and Linear only" * (not self.decay_norms),
+            f"label smoothing {self.label_smoothing:g}" * bool(self.label_smoothing),
+            f"distillation {self.distillation:g} at {self.temperature:g}" * bool(self.distillation),
+            "crop (pad 4) and flip" if self.augmented else "no augmentation",
+            f"seed {self.seed}",
+        ]
+        return "; ".join(part for part in parts if part)
+
     def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after `epoch` epochs, a fraction for batches within one."""
         if epoch < self.warm_up:
@@ -88,3 +106,8 @@ _LIMITS = (
 )  # fmt: skip
 
 OFFICIAL = Recipe(epochs=200, learning_rate=0.1, decay="step")
+RECIPES: Mapping[str, Recipe] = {
+    "finetune": Recipe(),
+    "official": OFFICIAL,
+    "quick": Recipe(epochs=30, learning_rate=0.4, decay="one_cycle", batch=250, decay_norms=False),
+}

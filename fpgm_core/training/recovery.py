@@ -10,13 +10,11 @@ from pathlib import Path
 from torch import nn
 from torch.fx import GraphModule
 
-from fpgm_core.data import ImageSet
+from fpgm_core.data import HALVES, ImageSet
 from fpgm_core.evaluation import Figure, Settings, measure, measure_network
 from fpgm_core.pruning import Plan, Prunable
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.trainer import Run, Trainer
-
-HALVES = ("choose", "sealed")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +17,14 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import choose_device, choose_precision
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, overlay
+from fpgm_core.ranks import ranks
 from fpgm_core.repair import IMAGES, recalibrate
 from fpgm_core.storage import write_atomic
 from fpgm_core.training.recipe import Recipe
@@ -79,6 +81,9 @@ class Trainer:
     `start` is the network to begin with: by default the loaded one, with `scratch` one with random weights
     from the recipe's seed. `folder`, where given, gets a checkpoint after every epoch, and a run of the
     same kind found there is gone on with, to the same curve.
+
+    Under torchrun every process takes its part of each batch, gradients are averaged (DistributedDataParallel; norms
+    see their own process's part), and only the first process writes.
     """
 
     def __init__(
@@ -97,6 +102,8 @@ class Trainer:
         info = prunable.loaded.info
         if not scratch and not prunable.loaded.trained:
             raise FpgmError(f"nothing to fine-tune: {prunable.loaded.notice}; train from scratch instead")
+        if recipe.distillation and not prunable.loaded.trained:
+            raise FpgmError(f"nobody to learn from: {prunable.loaded.notice}; leave distillation out")
         self.prunable, self.plan, self.recipe, self.schedule = prunable, plan, recipe, get_schedule(schedule)
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
@@ -106,7 +113,9 @@ class Trainer:
         self._identity = self._describe(scratch)
         self._dense = self._start(scratch)
         self.masks: Masks = self.schedule.choose(prunable, plan, self._dense, None, 0.0)
+        self._ranks = ranks()
         self._module = self._begin(recalibrated=not scratch)
+        self._forward = DistributedDataParallel(self._module) if self._ranks.count > 1 else self._module
         self._momentum: dict[str, Tensor] = {}
         self._teacher = self._teach() if recipe.distillation else None
         self.run = Run(recipe)
@@ -119,9 +128,19 @@ class Trainer:
             "schedule": self.schedule.name,
             "plan": self.plan.to_dict(),
             "scratch": scratch,
-            "images": f"{self._images.name} {len(self._images)}",
+            "images": self.trained_on,
             "precision": str(self.dtype),
         }
+
+    @property
+    def trained_on(self) -> str:
+        """Which images, and how many."""
+        return f"{self._images.name} {len(self._images)}"
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes results."""
+        return self._ranks.first
 
     def _start(self, scratch: bool) -> nn.Module:
         if not scratch:
@@ -161,24 +180,27 @@ class Trainer:
 
     def _epoch(self) -> Iterator[Run]:
         number, start = len(self.run.epochs), time.perf_counter()
-        order, batches = self._order(number), -(-len(self._images) // self.recipe.batch)
+        # A last batch that not every process could have a part of is left out.
+        order = self._order(number)
+        batches = [b for b in order.split(self.recipe.batch) if len(b) >= self._ranks.count]
         generator = self._generator(number, 1)
-        loss = torch.zeros((), device=self.device)
+        loss = torch.zeros((), dtype=torch.float64 if self.device.type == "cpu" else torch.float32, device=self.device)
         right = torch.zeros((), dtype=torch.long, device=self.device)
         holds = self._zeroing(self._module) if self.schedule.held and not self.schedule.compact else []
-        for index in range(batches):
-            rate = self.recipe.learning_rate_at(number + index / batches)
-            chosen = order[index * self.recipe.batch : (index + 1) * self.recipe.batch]
+        for index, chosen in enumerate(batches):
+            rate = self.recipe.learning_rate_at(number + index / len(batches))
             batch_loss, batch_right = self._step(chosen, rate, generator, holds)
-            loss += batch_loss * len(chosen)
+            loss += batch_loss
             right += batch_right
-            if index % _SAID_EVERY == _SAID_EVERY - 1 and index + 1 < batches:
-                yield replace(self.run, share=(index + 1) / batches)
+            if index % _SAID_EVERY == _SAID_EVERY - 1 and index + 1 < len(batches):
+                yield replace(self.run, share=(index + 1) / len(batches))
+        self._ranks.share(self._module.buffers())
+        loss, right = self._ranks.total(loss), self._ranks.total(right)
         if not bool(loss.isfinite()):  # asked once an epoch: asking makes a device wait
             raise FpgmError("the loss is no longer a finite number; lower the learning rate")
         changed = self._reselect((number + 1) / self.recipe.epochs)
         correct = self._judge()
-        n = len(self._images)
+        n = sum(map(len, batches))
         entry = Epoch(
             number + 1, float(loss) / n, int(right) / n, rate, correct, len(self._watched), changed,
             time.perf_counter() - start,
@@ -214,27 +236,32 @@ class Trainer:
     def _step(
         self, chosen: Tensor, rate: float, generator: torch.Generator, holds: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
+        """One batch: the sum of this process's losses, and how many of its images were right."""
         images, labels = self._batch(chosen, generator)
         self._module.train()
         low = self.dtype != torch.float32
         with FORWARD, torch.autocast(self.device.type, self.dtype, enabled=low):
-            logits = self._module(images)
+            logits = self._forward(images)
             guide = None
             if self._teacher is not None:
                 with torch.no_grad():
                     guide = self._teacher(images)
         loss = self._loss(logits.float(), labels, guide)
-        loss.backward()
+        # Gradients are averaged over processes, whose parts of a batch may differ by an image.
+        (loss * (len(labels) * self._ranks.count / len(chosen))).backward()
         self._update(rate)
         with torch.no_grad():
             for tensor, keep in holds:
                 tensor.mul_(keep)
-        return loss.detach(), (logits.argmax(1) == labels).sum()
+        return loss.detach() * len(labels), (logits.argmax(1) == labels).sum()
 
     def _batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        part = replace(self._images, pixels=self._images.pixels[chosen], labels=self._images.labels[chosen])
-        images = part.normalised(0, len(chosen))
-        return (augment(images, generator) if self.recipe.augmented else images), part.labels
+        mine = self._ranks.mine(chosen)
+        part = replace(self._images, pixels=self._images.pixels[mine], labels=self._images.labels[mine])
+        images = part.normalised(0, len(mine))
+        if self.recipe.augmented:  # drawn for the whole batch: the same for an image, whoever has it
+            images = augment(images, [self._ranks.mine(drawn) for drawn in draw_crops(len(chosen), generator)])
+        return images, part.labels
 
     def _loss(self, logits: Tensor, labels: Tensor, guide: Tensor | None) -> Tensor:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
@@ -258,7 +285,8 @@ class Trainer:
         if not self._momentum:
             self._momentum = {name: torch.zeros_like(p) for name, p in zip(names, parameters, strict=True)}
         momenta = [self._momentum[name] for name in names]
-        torch._foreach_add_(grads, parameters, alpha=recipe.weight_decay)
+        decayed = [i for i, p in enumerate(parameters) if recipe.decay_norms or p.ndim > 1]
+        torch._foreach_add_([grads[i] for i in decayed], [parameters[i] for i in decayed], alpha=recipe.weight_decay)
         torch._foreach_mul_(momenta, recipe.momentum)
         torch._foreach_add_(momenta, grads)
         if recipe.nesterov:
@@ -280,11 +308,13 @@ class Trainer:
 
     def _judge(self) -> int:
         self._module.eval()
-        low, correct = self.dtype != torch.float32, 0
-        for images, labels in self._watched.batches(250):
-            with FORWARD, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
-                correct += int((self._module(images).argmax(1) == labels).sum())
-        return correct
+        low = self.dtype != torch.float32
+        correct = torch.zeros((), dtype=torch.long, device=self.device)
+        for index, (images, labels) in enumerate(self._watched.batches(250)):
+            if index % self._ranks.count == self._ranks.rank:
+                with FORWARD, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
+                    correct += (self._module(images).argmax(1) == labels).sum()
+        return int(self._ranks.total(correct))
 
     def compact(self) -> GraphModule:
         """The compact network as trained so far: a copy on the CPU, in eval mode."""
@@ -311,7 +341,7 @@ class Trainer:
 
     def _save(self) -> None:
         path = self._path()
-        if path is None:
+        if path is None or not self._ranks.first:
             return
         tensors = {f"model/{name}": t for name, t in self._module.state_dict().items()}
         tensors |= {f"momentum/{name}": t for name, t in self._momentum.items()}
@@ -346,15 +376,20 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, dict[str, Tensor]]]:
     return about, tensors
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (B, C, H, W) cropped at random after padding by 4 zeros, and flipped half the time.
+def draw_crops(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """For so many images, each (count, 1): the first row and column of a crop, 0..8, and whether it is flipped."""
+    top, left = (torch.randint(0, 9, (count, 1), generator=generator) for _ in range(2))
+    return top, left, torch.rand(count, 1, generator=generator) < 0.5
+
+
+def augment(images: Tensor, crops: Sequence[Tensor]) -> Tensor:
+    """Each image (B, C, H, W) padded by 4 zeros, cropped and flipped as `draw_crops` drew.
 
     Zeros after normalisation are the mean colour. The whole batch at once, on its device.
     """
     count, _, height, width = images.shape
     padded = F.pad(images, (4, 4, 4, 4))
-    top, left = (torch.randint(0, 9, (count, 1), generator=generator).to(images.device) for _ in range(2))
-    flip = torch.rand(count, 1, generator=generator).to(images.device) < 0.5
+    top, left, flip = (drawn.to(images.device) for drawn in crops)
     rows = top + torch.arange(height, device=images.device)
     across = torch.arange(width, device=images.device).expand(count, width)
     columns = left + torch.where(flip, width - 1 - across, across)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from fpgm_core.data import HALVES
 from fpgm_core.export import ARTEFACTS, Bundle, export_steps, zip_bundle
 from fpgm_core.export.bundle import Progress
 from pages.ui.jobs import Job, engine
@@ -110,7 +111,7 @@ def _result(bundle: Bundle, model: str) -> None:
         column_config={
             "bytes": st.column_config.NumberColumn(format="localized"),
             "differs by": st.column_config.NumberColumn(format="scientific"),
-            **dict.fromkeys(("choose", "sealed"), percent),
+            **dict.fromkeys(HALVES, percent),
             **dict.fromkeys(("ms, 1 image", "ms, 64 images"), times),
         },
     )

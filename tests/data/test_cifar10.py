@@ -184,3 +184,47 @@ def test_halves_and_samples_are_stratified_and_disjoint(members):
     assert np.bincount(labels[first]).tolist() == [count // 2 for count in members]
     sample = bundle.stratified_sample(labels, per_class=1, seed=3)
     assert sorted(labels[sample]) == [0, 1, 2]
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """CIFAR-10 as an .npz, zip-compressed: every pixel of image i is i modulo 251."""
+
+    def write(**changed):
+        arrays = {}
+        for part, size in (("train", 50_000), ("test", 10_000)):
+            numbers_of = (np.arange(size) % 251).astype(np.uint8)
+            arrays[f"{part}_images"] = np.broadcast_to(numbers_of[:, None, None, None], (size, 32, 32, 3))
+            arrays[f"{part}_labels"] = (np.arange(size) % 10).astype(np.uint8)
+        np.savez_compressed(tmp_path / "cifar10.npz", **{**arrays, **changed})
+        return tmp_path / "cifar10.npz"
+
+    yield write
+    cifar10.load_cifar10.cache_clear()
+
+
+def test_an_archive_has_the_same_images_in_the_same_order(archive):
+    path = archive()
+    sealed = load_images("cifar10", "sealed", path)
+    assert sealed.pixels[:, 0, 0, 0].tolist() == (indices("sealed") % 251).tolist()
+    assert sealed.labels.tolist() == (indices("sealed") % 10).tolist()
+    train = load_images("cifar10", "train", path)
+    assert len(train) == 50_000
+    assert train.pixels[:5000, 31, 31, 2].tolist() == (indices("train") % 251).tolist()
+
+
+def test_an_archive_of_something_else_is_refused(archive, tmp_path):
+    path = archive(test_images=np.zeros((10, 32, 32, 3), np.uint8))
+    with pytest.raises(FpgmError, match=r"is not CIFAR-10: its test images are uint8 \(10, 32, 32, 3\); it holds"):
+        load_images("cifar10", "choose", path)
+    np.savez(tmp_path / "other.npz", images=np.zeros(3))
+    (tmp_path / "broken.npz").write_bytes(b"PK broken")
+    for name in ("other.npz", "broken.npz", "missing.npz"):
+        with pytest.raises(FpgmError, match=f"{name} is not CIFAR-10 as an"):
+            load_images("cifar10", "train", tmp_path / name)
+
+
+def test_an_archive_is_never_unpickled(archive):
+    path = archive(train_labels=np.array([{"not": "numbers"}] * 3, dtype=object))
+    with pytest.raises(FpgmError, match=r"is not CIFAR-10 as an \.npz"):
+        load_images("cifar10", "train", path)

@@ -15,6 +15,7 @@ SIZES = {
     "resnet56": (853_018, 125_485_056),
     "resnet110": (1_727_962, 252_887_040),
     "vgg16_bn_cifar": (14_724_042, 313_196_544),
+    "mobilenetv2_cifar": (151_130, 12_857_344),  # by `mobilenet_by_hand`
 }
 
 
@@ -32,6 +33,36 @@ def test_a_resnet_has_its_depth_in_weighted_layers_and_no_shortcut_parameters(de
     weighted = [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(weighted) == depth
     assert all(m.kernel_size == (3, 3) and m.bias is None for m in weighted if isinstance(m, nn.Conv2d))
+
+
+def mobilenet_by_hand():
+    """(parameters, convolution MACs), from the blocks line by line: expansion, in, out, input side, stride."""
+    rows = (
+        (1, 16, 16, 32, 1), (4, 16, 24, 32, 2), (4, 24, 24, 16, 1), (4, 24, 40, 16, 2), (4, 40, 40, 8, 1),
+        (4, 40, 40, 8, 1), (4, 40, 64, 8, 1), (4, 64, 64, 8, 1), (4, 64, 64, 8, 1),
+    )  # fmt: skip
+    parameters, macs = 27 * 16 + 2 * 16 + 64 * 160 + 2 * 160 + 161 * 10, 27 * 16 * 32**2 + 64 * 160 * 8**2
+    for expansion, inside, outside, side, stride in rows:
+        hidden, after = expansion * inside, (side // stride) ** 2
+        if expansion > 1:
+            parameters += inside * hidden + 2 * hidden
+            macs += inside * hidden * side**2
+        parameters += 9 * hidden + 2 * hidden + hidden * outside + 2 * outside
+        macs += 9 * hidden * after + hidden * outside * after
+    return parameters, macs
+
+
+def test_mobilenet_is_its_table():
+    assert SIZES["mobilenetv2_cifar"] == mobilenet_by_hand()
+    module = get_model_info("mobilenetv2_cifar").build().eval()
+    depthwise = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert len(depthwise) == 9
+    assert all(m.groups == m.in_channels == m.out_channels for m in depthwise)
+    block = module.layer3[1]
+    x = torch.randn(2, 40, 8, 8)
+    with torch.no_grad():
+        inner = F.relu6(block.bn2(block.depthwise(F.relu6(block.bn1(block.expand(x))))))
+        assert torch.equal(block(x), block.bn3(block.project(inner)) + x)  # the last has no activation
 
 
 def test_vgg16_has_configuration_d():

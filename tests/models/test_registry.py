@@ -43,7 +43,7 @@ def test_a_record_is_complete_and_found_by_its_name(info):
 def test_names_are_unique_and_the_cifar_networks_come_first():
     names = [info.name for info in MODELS]
     assert len(set(names)) == len(names)
-    assert names[:5] == ["resnet20", "resnet32", "resnet56", "resnet110", "vgg16_bn_cifar"]
+    assert names[:6] == ["resnet20", "resnet32", "resnet56", "resnet110", "mobilenetv2_cifar", "vgg16_bn_cifar"]
 
 
 def test_every_classification_network_of_torchvision_has_a_record():

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fpgm_core import FpgmError
-from fpgm_core.training import DECAYS, OFFICIAL, Recipe
+from fpgm_core.training import DECAYS, OFFICIAL, RECIPES, Recipe
 
 
 def test_the_official_recipe_falls_to_a_fifth_at_60_120_and_160():
@@ -47,3 +47,18 @@ def test_warm_up_starts_at_a_tenth():
 def test_what_cannot_be_is_refused(wrong, word):
     with pytest.raises(FpgmError, match=word):
         Recipe(**wrong)
+
+
+def test_a_recipe_in_words():
+    assert str(OFFICIAL) == (
+        "200 epochs; SGD, Nesterov momentum 0.9; batch 128; learning rate 0.1, step; weight decay 0.0005; "
+        "crop (pad 4) and flip; seed 0"
+    )
+    told = str(Recipe(1, warm_up=2, decay_norms=False, label_smoothing=0.1, distillation=0.5, nesterov=False))
+    for part in (
+        "1 epoch;", "SGD, momentum 0.9", "2 epochs at a tenth", "on convolutions and Linear only",
+        "label smoothing 0.1", "distillation 0.5 at 4",
+    ):  # fmt: skip
+        assert part in told
+    assert "no augmentation" in str(Recipe(augmented=False))
+    assert len({str(recipe) for recipe in RECIPES.values()}) == len(RECIPES)

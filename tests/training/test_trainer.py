@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from fpgm_core import FpgmError
+from fpgm_core import FpgmError, Prunable
 from fpgm_core.data import load_images
 from fpgm_core.pruning import live_sources
-from fpgm_core.training import SCHEDULES, Recipe, Trainer, augment
+from fpgm_core.training import SCHEDULES, Recipe, Trainer, augment, draw_crops
 from fpgm_core.training import trainer as trainer_module
 
 SHORT = Recipe(epochs=2, learning_rate=0.02, batch=32)
@@ -158,6 +158,27 @@ def test_distillation_by_hand(train):
     assert float(trainer._loss(logits, labels, guide)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_without_decay_norms_and_biases_feel_no_decay(train):
+    """Against the same run without any decay, one step at a rate of which only the decay matters."""
+    recipe = replace(SHORT, epochs=1, learning_rate=0.1, decay="step", momentum=0.0, nesterov=False, batch=96)
+    ends = []
+    for changed in ({"weight_decay": 0.0}, {"weight_decay": 0.5, "decay_norms": False}, {"weight_decay": 0.5}):
+        trainer = train(recipe=replace(recipe, **changed))
+        finished(trainer)
+        ends.append(dict(trainer._module.named_parameters()))
+    plain, weights_only, everything = ends
+    for name, parameter in plain.items():
+        spared = torch.equal(parameter, weights_only[name])
+        assert spared == (parameter.ndim == 1), name
+        assert not torch.equal(parameter, everything[name]) or not parameter.any(), name
+
+
+def test_nobody_is_there_to_learn_from(images):
+    network = Prunable.load("resnet32")
+    with pytest.raises(FpgmError, match="nobody to learn from"):
+        Trainer(network, network.plan(0.3), replace(SHORT, distillation=0.5), "hard", images, scratch=True)
+
+
 def test_a_loss_that_is_no_number_ends_the_run_in_words(train, monkeypatch):
     monkeypatch.setattr(Trainer, "_loss", lambda self, logits, labels, guide: logits.sum() * float("nan"))
     with pytest.raises(FpgmError, match="lower the learning rate"):
@@ -166,7 +187,8 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(train, monkeypatch):
 
 def test_augmented_images_are_crops_and_flips(images):
     batch = images.normalised(0, 16)
-    found = augment(batch, torch.Generator().manual_seed(0))
+    crops_of_16 = draw_crops(16, torch.Generator().manual_seed(0))
+    found = augment(batch, crops_of_16)
     assert found.shape == batch.shape
     moved = 0
     for image, result in zip(batch, found, strict=True):
@@ -176,7 +198,7 @@ def test_augmented_images_are_crops_and_flips(images):
         assert any(matches)
         moved += not torch.equal(result, image)
     assert moved > 8
-    assert torch.equal(found, augment(batch, torch.Generator().manual_seed(0)))
+    assert torch.equal(found[3:5], augment(batch[3:5], [drawn[3:5] for drawn in crops_of_16]))
 
 
 def test_how_far_a_run_is(train):

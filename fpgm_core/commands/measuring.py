@@ -1,0 +1,188 @@
+"""Commands that measure a plan: accuracy, equality, speed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fpgm_core.commands.shared import Command, about, add_model, add_plan, opened, plan_of, progress, show
+from fpgm_core.data import SPLITS, sample_images
+from fpgm_core.evaluation import DEVICES, PRECISIONS, Figure, Latency, Settings, latency_steps, measure
+from fpgm_core.pruning import Cost, Plan, Proof, Prunable, randomised, verify_steps
+from fpgm_core.ranks import ranks
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_plan(parser)
+    parser.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    parser.add_argument("--split", choices=SPLITS, default="choose", help="test images to read (default choose)")
+    parser.add_argument("--images", type=int, help="only the first N of the split")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    prunable = Prunable.load(chosen.model, chosen.weights)
+    plan = plan_of(chosen, prunable)
+    settings = Settings(
+        chosen.split, chosen.images, not chosen.no_recalibrate, chosen.device, chosen.precision, chosen.data
+    )
+    figure = _run(prunable, plan, settings)
+    result = _result(prunable, plan, settings, figure)
+    show(chosen, result, _report(result))
+    return 0
+
+
+def _report(result: dict[str, Any]) -> str:
+    """The result of `evaluate` for people."""
+
+    def cut(name: str) -> str:
+        left, dense = result[name], result[f"dense_{name}"]
+        return f"{left:,} of {dense:,}  ({1 - left / dense:.1%} cut)"
+
+    rung = f"recalibrated on {result['recalibration_images']:,}" if result["recalibrated"] else "as is"
+    return "\n".join(
+        (
+            f"{result['model']}, {result['criterion']}, {result['coupling']}, {rung}",
+            f"accuracy   {result['accuracy']:.2%}  [{result['accuracy_low']:.2%}, {result['accuracy_high']:.2%}]  "
+            f"on {result['images']:,} images of {result['split']}",
+            f"dense      {result['dense_accuracy']:.2%}   change {result['change'] * 100:+.2f} points "
+            f"[{result['change_low'] * 100:+.2f}, {result['change_high'] * 100:+.2f}], paired",
+            f"MACs       {cut('macs')}",
+            f"parameters {cut('params')}",
+            f"measured on {result['device']} in {result['precision']}, {result['seconds']:.1f} s",
+        )
+    )
+
+
+def _run(prunable: Prunable, plan: Plan, settings: Settings) -> Figure:
+    """Measure, with a line of progress on a terminal's stderr."""
+    live = sys.stderr.isatty() and ranks().first
+    last: Figure | None = None
+    for figure in measure(prunable, plan, settings, first_figure=False):
+        last = figure or last
+        if live and figure is not None:
+            print(f"\r{figure.images:,} of {figure.total:,} images", end="", file=sys.stderr, flush=True)
+    if live:
+        print("\r\033[K", end="", file=sys.stderr)
+    assert last is not None
+    return last
+
+
+def _result(prunable: Prunable, plan: Plan, settings: Settings, figure: Figure) -> dict[str, Any]:
+    cost: Cost = prunable.cost(plan)
+    return {
+        **about(prunable.loaded),
+        "criterion": plan.criterion,
+        "coupling": plan.coupling,
+        "options": plan.to_dict()["options"],
+        "recalibrated": figure.recalibration_images > 0,
+        "recalibration_images": figure.recalibration_images,
+        "split": settings.split,
+        "images": figure.images,
+        "correct": figure.correct,
+        "accuracy": figure.accuracy.value,
+        "accuracy_low": figure.accuracy.low,
+        "accuracy_high": figure.accuracy.high,
+        "dense_accuracy": figure.dense_accuracy.value,
+        "change": figure.change.value,
+        "change_low": figure.change.low,
+        "change_high": figure.change.high,
+        "macs": cost.macs,
+        "dense_macs": prunable.dense_cost.macs,
+        "params": cost.params,
+        "dense_params": prunable.dense_cost.params,
+        "device": figure.device,
+        "precision": figure.precision,
+        "seconds": figure.seconds,
+    }
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_plan(parser)
+    parser.add_argument("--randomise", action="store_true", help="draw norms and biases first: a sharper test")
+    parser.add_argument("--images", type=int, help="real images to compare on (default 64)")
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    prunable, plan = opened(chosen)
+    info = prunable.loaded.info
+    module = randomised(prunable.module, info.input_shape) if chosen.randomise else None
+    images = sample_images(info.dataset, info.input_shape, 64 if chosen.images is None else chosen.images)
+    for step in verify_steps(prunable, prunable.keep_masks(plan), images, module):
+        if isinstance(step, float):
+            progress("comparing", step)
+    assert isinstance(step, Proof)
+    progress("", 1)
+    result = {
+        **about(prunable.loaded),
+        "criterion": plan.criterion,
+        "coupling": plan.coupling,
+        "randomised": chosen.randomise,
+        **asdict(step),
+        "holds": step.holds,
+        "tells": step.tells,
+    }
+    text = (
+        f"{'equal' if step.holds else 'UNEQUAL'}: masked and compact differ by at most {step.max_abs_difference:.3g}, "
+        f"where logits reach {step.logit_scale:.3g}, on {step.images} images\n"
+        f"pruning itself moved them by {step.masked_dense_difference:.3g}"
+        f"{'' if step.tells else ': too little to prove anything; try --randomise'}\n"
+        f"MACs {step.macs:,} counted, {step.counted_macs:,} by PyTorch's counter in the compact network\n"
+        f"parameters {step.params:,} counted, {step.counted_params:,} in the compact network"
+    )
+    show(chosen, result, text)
+    return 0 if step.holds else 1
+
+
+def _latency_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_plan(parser)
+    parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
+    parser.add_argument("--runs", type=int, default=15, help="timed passes, of which the median counts (default 15)")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+
+
+def _latency(chosen: argparse.Namespace) -> int:
+    prunable, plan = opened(chosen)
+    results = []
+    for batch in chosen.batch or [1, 64]:
+        for step in latency_steps(prunable, plan, batch, chosen.runs, chosen.device):
+            if isinstance(step, float):
+                progress(f"timing batches of {batch}", step)
+        assert isinstance(step, Latency)
+        results.append(step)
+    progress("", 1)
+    cost = prunable.cost(plan)
+    result = {
+        **about(prunable.loaded),
+        "criterion": plan.criterion,
+        "coupling": plan.coupling,
+        "macs": cost.macs,
+        "dense_macs": prunable.dense_cost.macs,
+        "latency": [{**asdict(one), "speed_up": one.speed_up} for one in results],
+    }
+    text = "\n".join(
+        f"batch {one.batch:4}: dense {one.dense_ms:9.2f} ms, compact {one.compact_ms:9.2f} ms, "
+        f"{one.speed_up:.2f} times as fast; peak memory {one.dense_peak_bytes / 2**20:.1f} and "
+        f"{one.compact_peak_bytes / 2**20:.1f} MiB ({one.device}, {one.threads} threads, median of {one.runs})"
+        for one in results
+    )
+    show(chosen, result, f"{text}\nMACs are {prunable.dense_cost.macs / cost.macs:.2f} times fewer")
+    return 0
+
+
+EVALUATE = Command("evaluate", "measure a plan: accuracy, MACs, parameters", _evaluate_arguments, _evaluate)
+VERIFY = Command(
+    "verify",
+    "prove that masked and compact network compute the same, at the cost that is counted",
+    _verify_arguments,
+    _verify,
+)
+LATENCY = Command("latency", "time the dense and the compact network side by side", _latency_arguments, _latency)

@@ -1,0 +1,102 @@
+"""What commands share: which network, which plan, how to show progress and results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.filters import CRITERIA, Options, check_rate
+from fpgm_core.models import LoadedModel
+from fpgm_core.pruning import COUPLINGS, Plan, Prunable
+from fpgm_core.ranks import ranks
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name, a line of help, its arguments, and what it does; `run` returns the exit status."""
+
+    name: str
+    text: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def rate_of(text: str) -> float:
+    """An argument as a rate."""
+    try:
+        return check_rate(float(text))
+    except ValueError as error:
+        message = str(error) if isinstance(error, FpgmError) else f"rate {text!r} is not a number from 0 to 1"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which network, with which weights."""
+    parser.add_argument("model", help="a name that `models` lists")
+    parser.add_argument("--weights", help="a checkpoint file, a torchvision weights name, or random")
+
+
+def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """The arguments that say what to prune."""
+    what = parser.add_mutually_exclusive_group(required=required)
+    what.add_argument("--rate", type=rate_of, help="prune this fraction of every unit")
+    what.add_argument("--plan", type=Path, help="a plan's JSON file, which also says criterion and coupling")
+    parser.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
+    parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default independent)")
+    parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
+    parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
+    parser.add_argument("--round-to", type=int, help="round the filters kept up to a multiple, 8 say (default 1)")
+
+
+def plan_of(chosen: argparse.Namespace, prunable: Prunable) -> Plan:
+    """The plan that `add_plan`'s arguments say."""
+    given = {name: getattr(chosen, name) for name in ("criterion", "coupling", "seed", "mix_share", "round_to")}
+    if chosen.plan is not None:
+        extra = [name for name, value in given.items() if value is not None]
+        if extra:
+            raise FpgmError(f"the plan says its own {extra[0]}; leave --{extra[0].replace('_', '-')} out")
+        try:
+            plan = Plan.from_json(chosen.plan.read_bytes())
+        except OSError as error:
+            raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
+        prunable.check(plan)
+        return plan
+    options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}
+    names = {name: given[name] for name in ("criterion", "coupling") if given[name] is not None}
+    return prunable.plan(chosen.rate, options=Options(**options), **names)
+
+
+def opened(chosen: argparse.Namespace) -> tuple[Prunable, Plan]:
+    """The network and plan of the arguments; what must be known of the weights goes to stderr."""
+    prunable = Prunable.load(chosen.model, chosen.weights)
+    if prunable.loaded.notice:
+        print(f"note: {prunable.loaded.notice}", file=sys.stderr)
+    return prunable, plan_of(chosen, prunable)
+
+
+def about(loaded: LoadedModel) -> dict[str, Any]:
+    """The network's part of a JSON result."""
+    return {
+        "model": loaded.info.name,
+        "weights": loaded.weights,
+        "trained": loaded.trained,
+        "fingerprint": loaded.fingerprint,
+        "notice": loaded.notice,
+    }
+
+
+def show(chosen: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    """The result: one JSON object where that was asked for, else text."""
+    print(json.dumps(result) if chosen.json else text)
+
+
+def progress(doing: str, share: float) -> None:
+    """A line of progress on a terminal's stderr."""
+    if sys.stderr.isatty() and ranks().first:
+        print(f"\r\033[K{doing} {share:.0%}", end="" if doing else "\r\033[K", file=sys.stderr, flush=True)

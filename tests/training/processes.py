@@ -1,0 +1,70 @@
+"""What each process of test_ranks does, and one alone does to compare: `python processes.py FOLDER`.
+
+A network without norms: their statistics belong to a process's own part of a batch, so only without them
+are two processes' gradients those of one.
+"""
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fpgm_core import Prunable
+from fpgm_core.__main__ import main
+from fpgm_core.data import load_images
+from fpgm_core.models import LoadedModel, get_model_info
+from fpgm_core.ranks import joined
+from fpgm_core.training import Recipe, Trainer, trainer
+
+IMAGES = 95  # two processes' parts are never quite equal
+
+
+class WithoutNorms(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, 2), nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3)))
+
+
+def network():
+    torch.manual_seed(0)
+    module = WithoutNorms().eval().requires_grad_(False)
+    return Prunable(LoadedModel(get_model_info("resnet20"), module, "0" * 64, "made by a test", True))
+
+
+def run(folder):
+    trainer._WATCHED = 300
+    recipe = Recipe(epochs=3, learning_rate=0.05, batch=32, decay="step")
+    prunable, images = network(), load_images("cifar10", "train").first(IMAGES)
+    plan = prunable.plan(0.4)
+    return Trainer(prunable, plan, recipe, "rescored", images, False, "cpu", "float32", folder)
+
+
+def work(folder):
+    rank = int(os.environ.get("RANK", "0"))
+    torch.set_num_threads(1)
+    with joined() as here:
+        training = run(folder)
+        *_, end = training.steps()
+        found = {
+            "count": here.count,
+            "epochs": [[epoch.loss, epoch.training_accuracy, epoch.correct] for epoch in end.epochs],
+            "masks": {layer: mask.tolist() for layer, mask in training.masks.items()},
+            "weights": {name: t.tolist() for name, t in training.whole().state_dict().items()},
+            "writes": training.writes,
+        }
+        with redirect_stdout(StringIO()) as said:
+            main(["evaluate", "resnet20", "--rate", "0.2", "--no-recalibrate", "--images", "301", "--json"])
+        found["said"] = said.getvalue()
+    (folder / f"found-{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))
