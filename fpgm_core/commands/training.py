@@ -92,14 +92,14 @@ def _told(chosen: argparse.Namespace, name: str = "") -> Iterator[Any]:
         nonlocal said
         if not ranks().first:
             return
-        left = run.seconds_left
-        progress(f"{name} epoch {len(run.epochs)} of {run.recipe.epochs}"
-                 + (f", about {left / 60:.0f} min left," if left else ","), run.done)  # fmt: skip
-        for epoch in run.epochs[said:] if said else run.epochs[-1:]:
+        progress("", 1)
+        for epoch in run.epochs[said:] if said else run.epochs[-1:]:  # gone on with, a run says where it is
             print(_line(name, epoch, run.recipe.epochs), file=sys.stderr, flush=True)
             if board is not None:
                 _log(board, epoch)
-        said = len(run.epochs)
+        said, left = len(run.epochs), run.seconds_left
+        time = f", about {left / 60:.0f} min left" if left else ""
+        progress(f"{name} epoch {min(said + 1, run.recipe.epochs)} of {run.recipe.epochs}{time}", run.done)
 
     try:
         yield tell
@@ -110,7 +110,7 @@ def _told(chosen: argparse.Namespace, name: str = "") -> Iterator[Any]:
 
 def _line(name: str, epoch: Epoch, epochs: int) -> str:
     return (
-        f"\r{name + ': ' if name else ''}epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, training accuracy "
+        f"{name + ': ' if name else ''}epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, training accuracy "
         f"{epoch.training_accuracy:.2%}, {epoch.correct} of {epoch.images} of the choose half right, "
         f"{f'{epoch.changed:.1%} of the pruned are new, ' if epoch.changed else ''}{epoch.seconds:.1f} s"
     )
@@ -267,6 +267,8 @@ def _reproduce(chosen: argparse.Namespace) -> int:
             ):
                 if isinstance(step, Run):
                     tell(step)
+                elif isinstance(step, float):
+                    progress("measuring", step)
         assert isinstance(step, dict)
         results.append(step)
         text = table(results)

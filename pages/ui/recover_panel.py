@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -44,22 +46,24 @@ def recover_panel(here: Sitting) -> None:
         st.info("Training starts from trained weights and needs images; open a network that has both.")
         return
     held: _Recovery | None = st.session_state.get(_HELD)
-    recipe, schedule = _choices(running=held is not None and not held.job.done)
+    recipe, schedule, copy = _choices(running=held is not None and not held.job.done)
     if held is None or held.plan != here.look.plan.key:
+        bundled = f"the {len(load_images(info.dataset, 'train')):,} bundled training images"
         st.caption(
-            f"Trains on the {len(load_images(info.dataset, 'train')):,} training images at hand, in the background: "
-            "other pages stay usable. Accuracy is then measured on both halves of the test images."
+            f"Trains on {'your copy' if copy else bundled}, in the background: other pages stay usable. Accuracy is "
+            "then measured on both halves of the test images."
         )
         if held is not None and not held.job.done:
             st.info("Another plan is being trained; starting this one stops it.")
     busy = held is not None and not held.job.done and held.plan == here.look.plan.key
     if st.button("Train", type="primary", key="train", disabled=busy):
-        st.session_state[_HELD] = held = _begin(here, recipe, schedule)
+        st.session_state[_HELD] = held = _begin(here, recipe, schedule, copy)
     if held is not None and held.plan == here.look.plan.key:
         _watch(here, held)
 
 
-def _choices(running: bool) -> tuple[Recipe, str]:
+def _choices(running: bool) -> tuple[Recipe, str, Path | None]:
+    """Recipe, schedule, and where the person's own copy of the data set is."""
     schedule, epochs, rate, distil = st.columns([2.2, 2, 1.2, 1.4], vertical_alignment="bottom")
     name = schedule.selectbox(
         "Schedule",
@@ -78,15 +82,27 @@ def _choices(running: bool) -> tuple[Recipe, str]:
         disabled=running,
         help="Half of the loss compares with the dense network's answers (distillation).",
     )
-    return Recipe(epochs=count, learning_rate=peak, distillation=0.5 if taught else 0.0), name
+    copy = st.text_input(
+        "Your own CIFAR-10",
+        key="own_copy",
+        placeholder="the bundled training images; or a folder as torchvision keeps it, or an .npz, with all 50,000",
+        disabled=running,
+    ).strip()
+    recipe = Recipe(epochs=count, learning_rate=peak, distillation=0.5 if taught else 0.0)
+    return recipe, name, Path(copy) if copy else None
 
 
-def _begin(here: Sitting, recipe: Recipe, schedule: str) -> _Recovery:
+def _begin(here: Sitting, recipe: Recipe, schedule: str, copy: Path | None) -> _Recovery:
     network, plan, stop = here.network, here.look.plan, threading.Event()
+
+    def steps() -> Iterator[Run | Recovered | None]:
+        images = load_images(network.loaded.info.dataset, "train", copy)  # in the background: it may be large
+        yield from recover_steps(network, plan, recipe, schedule, images, stop=stop)
+
     job: Job[Run | Recovered] = engine().run(
         f"{here.session}:recover",
         ("recover", here.session, plan.key, recipe, schedule, id(stop)),
-        lambda: recover_steps(network, plan, recipe, schedule, stop=stop),
+        steps,
         kept=False,
     )
     return _Recovery(plan.key, job, stop)

@@ -2,11 +2,13 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from driving import again, opened, press, sitting, until
 
 from fpgm_core import FpgmError, Prunable
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import Figure
 from fpgm_core.training import Epoch, Recipe, Recovered, Run
 from pages.ui import export_panel, recover_panel
@@ -46,8 +48,8 @@ def training(monkeypatch):
     """
     calls, gate = Calls(), threading.Event()
 
-    def fake(prunable, plan, recipe, schedule, stop=None):
-        calls.append((plan, recipe, schedule, stop))
+    def fake(prunable, plan, recipe, schedule, images, stop=None):
+        calls.append((plan, recipe, schedule, stop, images))
         yield Run(recipe)
         yield Run(recipe, (EPOCH,), 0.5)
         gate.wait(20)
@@ -80,7 +82,8 @@ def test_choices_reach_the_recipe(app, training):
     app.selectbox(key="schedule").set_value("soft").run()
     train(app)
     assert until(app, lambda: calls)
-    plan, recipe, schedule, _ = calls[0]
+    plan, recipe, schedule, _, images = calls[0]
+    assert images is load_images("cifar10", "train")
     assert plan == app.session_state["sitting"].look.plan
     assert recipe == Recipe(epochs=7, learning_rate=0.02, distillation=0.0)
     assert schedule == "soft"
@@ -111,6 +114,26 @@ def test_stop_asks_the_training_to_end(app, training):
     assert "measuring on both halves" in bars(app)
     gate.set()
     assert until(app, lambda: table(app) is not None)
+
+
+def test_the_persons_own_copy_is_trained_on(app, training, monkeypatch):
+    calls, gate = training
+    gate.set()
+    asked = []
+    monkeypatch.setattr(recover_panel, "load_images", lambda *which: asked.append(which) or load_images(*which[:2]))
+    app.text_input(key="own_copy").set_value(" /data/cifar10.npz ").run()
+    assert any("your copy" in caption.value for caption in app.caption)
+    train(app)
+    assert until(app, lambda: calls)
+    assert ("cifar10", "train", Path("/data/cifar10.npz")) in asked
+
+
+def test_a_copy_that_is_not_there_is_told(app):
+    app.text_input(key="own_copy").set_value("/nowhere/cifar10.npz").run()
+    train(app)
+    assert until(app, lambda: app.error)
+    assert "is not CIFAR-10 as an .npz" in app.error[0].value
+    assert not app.button(key="train").disabled
 
 
 def test_an_error_is_told_in_words(app, monkeypatch):
