@@ -1,12 +1,15 @@
 """The command line's commands, a record each; `python -m fpgm_core` runs them."""
 
-from fpgm_core.commands.exporting import EXPORT
-from fpgm_core.commands.looking import LAYERS, MODELS
-from fpgm_core.commands.measuring import EVALUATE, LATENCY, VERIFY
+from fpgm_core.commands import exporting as _exporting
+from fpgm_core.commands import looking as _looking
+from fpgm_core.commands import measuring as _measuring
+from fpgm_core.commands import training as _training
 from fpgm_core.commands.shared import Command
-from fpgm_core.commands.training import RECOVER, REPRODUCE, TRAIN
 
-_RECORDS = (MODELS, LAYERS, EVALUATE, VERIFY, LATENCY, EXPORT, TRAIN, RECOVER, REPRODUCE)
+_RECORDS = (
+    _looking.MODELS, _looking.LAYERS, _measuring.EVALUATE, _measuring.VERIFY, _measuring.LATENCY, _exporting.EXPORT,
+    _training.TRAIN, _training.RECOVER, _training.REPRODUCE,
+)  # fmt: skip
 COMMANDS = {record.name: record for record in _RECORDS}
 
 __all__ = ["COMMANDS", "Command"]
