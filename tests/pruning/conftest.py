@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fpgm_core import Plan, Prunable, load_model
-from fpgm_core.models import LoadedModel, ModelInfo
+from fpgm_core.models import LoadedModel, ModelInfo, cifar_models
 from fpgm_core.torchvision_shim import import_torchvision
 
 
@@ -36,7 +36,7 @@ def _wrap(module: nn.Module, shape: tuple[int, int, int] = (3, 8, 8), seed: int 
 @cache
 def _network(name: str) -> Prunable:
     """A registry network with randomised norms: CIFAR's at 32 x 32, torchvision's at 64 x 64."""
-    if name.startswith(("resnet20", "resnet56", "vgg16_bn_cifar")):
+    if name in {info.name for info in cifar_models()}:
         return _wrap(copy.deepcopy(load_model(name).module), (3, 32, 32))
     models = import_torchvision("torchvision.models")
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # else they warn

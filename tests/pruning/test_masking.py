@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fpgm_core import COUPLINGS, CRITERIA
+from fpgm_core.data import load_images
 from fpgm_core.pruning import live_sources, masked_module, overlay
 from fpgm_core.pruning.flow import ALWAYS
 from fpgm_core.repair import recalibrate
@@ -113,15 +114,8 @@ def test_the_dense_network_is_not_touched(network, criterion):
     assert same(bits(prunable.module), before)
 
 
-class Batches:
-    """Just enough of an image set for recalibration."""
-
-    def batches(self, size):
-        yield torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(5)), torch.zeros(8)
-
-
 def spoil_norms(view):
-    for _ in recalibrate(view, Batches()):
+    for _ in recalibrate(view, load_images("cifar10", "train").first(8)):
         pass
 
 

@@ -97,7 +97,7 @@ def test_trained_networks_name_the_same_class_for_every_image(name, coupling):
 @pytest.mark.parametrize("name", [name for name in FAMILIES if get_model_info(name).dataset != "cifar10"])
 def test_torchvision_networks_name_the_same_class_for_photographs(network, mixed, randomised_network, name):
     prunable, images = network(name), load_images("cifar10", "choose").normalised(0, 64)
-    photographs = F.interpolate(images, size=(64, 64), mode="bilinear")
+    photographs = F.interpolate(images, size=prunable.loaded.info.input_shape[1:], mode="bilinear")
     masks = prunable.keep_masks(mixed(prunable, "coupled"))
     proof = verify(prunable, masks, photographs, randomised_network(name))
     assert (proof.holds, proof.tells, proof.same_top1) == (True, True, True)

@@ -1,6 +1,7 @@
 """Recovery: measured before and after on both halves, stoppable, never without images or weights."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,9 +27,9 @@ def few(monkeypatch, threads):
         monkeypatch.setattr(module, "IMAGES", 128)
 
 
-def recovered(prunable, plan, **options):
-    images = load_images("cifar10", "train").first(512)
-    return list(recover_steps(prunable, plan, RECIPE, images=images, device="cpu", precision="float32", **options))
+def recovered(prunable, plan, recipe=RECIPE, count=512, **options):
+    images = load_images("cifar10", "train").first(count)
+    return list(recover_steps(prunable, plan, recipe, images=images, device="cpu", precision="float32", **options))
 
 
 def test_both_halves_are_measured_before_and_after(resnet20):
@@ -83,7 +84,8 @@ def test_what_was_reached_is_exported_with_a_proof_of_its_own_weights(resnet20, 
     stop = threading.Event() if schedule == "rescored" else None  # stopped, it has not reached the plan's rates
     if stop:
         stop.set()
-    *_, result = recovered(resnet20, plan, schedule=schedule, stop=stop)
+    recipe = replace(RECIPE, epochs=6 if stop else 2)
+    *_, result = recovered(resnet20, plan, recipe, 192, schedule=schedule, stop=stop)
     *_, made = export_steps(resnet20, result.plan, measured=False, trained=result.network, whole=result.whole)
     assert made.manifest["rung"] == "trained"
     assert made.manifest["macs"] == counted_macs(result.network, (3, 32, 32)) == resnet20.cost(result.plan).macs
