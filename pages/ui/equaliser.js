@@ -7,8 +7,10 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!root || !data) return;
   let me = held.get(parentElement);
   if (!me) {
-    me = { seq: Date.now(), rev: null, rates: {}, signature: null, waiting: 0, pending: null, drag: null, hover: null };
+    me = { seq: Date.now(), rev: null, rates: {}, signature: null, waiting: 0, pending: null, drag: null, hover: null, leaving: 0 };
     held.set(parentElement, me);
+    me.leave = (event) => leave(me, event);
+    document.addEventListener("click", me.leave, true);
   }
   me.data = data;
   me.send = (message) => setStateValue("move", message);
@@ -27,11 +29,20 @@ export default function ({ data, parentElement, setStateValue }) {
     flush(me);
   }
   clearInterval(me.tick); // not a timeout: equal data does not run this again
-  if (data.poll) me.tick = setInterval(() => setStateValue("tick", Date.now()), data.poll);
+  if (data.poll) me.tick = setInterval(() => Date.now() > me.leaving && setStateValue("tick", Date.now()), data.poll);
   return () => {
     clearInterval(me.tick);
+    document.removeEventListener("click", me.leave, true);
     held.delete(parentElement);
   };
+}
+
+// A question that reaches the server before it has begun the page of a clicked link names the old page, and
+// Streamlit goes by the newest message: the click would be lost. So none is asked once a link was followed;
+// ten seconds later the bars ask again, in case they are still here.
+function leave(me, event) {
+  const link = event.target instanceof Element && event.target.closest("a[href]");
+  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) me.leaving = Date.now() + 10_000;
 }
 
 // At most one message under way: the next one leaves when the server has answered, with the newest rates.
