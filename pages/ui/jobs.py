@@ -36,21 +36,36 @@ class Job(Generic[T]):
     def __init__(self, steps: Iterator[T | None], kept: bool) -> None:
         self.latest: T | None = None
         self.error: str | None = None
-        self.done = False
         self.kept = kept
         self._steps = steps
+        self._begun, self._ended = threading.Event(), threading.Event()
+
+    @property
+    def done(self) -> bool:
+        """Whether it came to its end, or failed."""
+        return self._ended.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the first result, or where there is one for the end, at most so long."""
+        (self._ended if self._begun.is_set() else self._begun).wait(seconds)
 
     def step(self) -> None:
         """Do one batch of work. Errors end the job and are kept, in words, for the page."""
         try:
             self.latest = next(self._steps) or self.latest
         except StopIteration:
-            self.done = True
+            self._ended.set()
         except FpgmError as error:
-            self.error, self.done = str(error), True
+            self._fail(str(error))
         except Exception as error:  # whatever torch raises must end this job, not the worker
             log.exception("measurement failed")
-            self.error, self.done = f"it failed ({type(error).__name__}: {error})", True
+            self._fail(f"it failed ({type(error).__name__}: {error})")
+        if self.latest is not None or self.done:
+            self._begun.set()
+
+    def _fail(self, words: str) -> None:
+        self.error = words
+        self._ended.set()
 
     def close(self) -> None:
         """Stop for good; what was measured stays readable."""

@@ -16,7 +16,9 @@ from pages.ui.sitting import Sitting, callback, mirror, share, sitting
 from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
-POLL_FIRST, POLL_RUNNING = 150, 700  # milliseconds
+# An asking costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.
+POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
+PATIENCE = 0.25  # seconds
 ALL = "all units"
 _NO_PRESET = "—"
 MULTIPLES = (1, 4, 8, 16, 32)
@@ -38,6 +40,13 @@ def take_move(here: Sitting) -> bool:
     chosen = look.chosen if layer == look.layer else None
     here.go(replace(look, plan=look.plan.with_rates(move.rates), layer=layer, chosen=chosen), by_equaliser=True)
     return True
+
+
+def asked_again(here: Sitting) -> bool:
+    """Whether this run is the bars asking for the measurement, not a person's doing."""
+    tick = (st.session_state.get(KEY) or {}).get("tick")
+    new, here.tick = tick != here.tick, tick
+    return new
 
 
 def _drag(here: Sitting, rates: object) -> None:
@@ -62,9 +71,9 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     here = sitting()
     here.redraw = take_move(here) or here.redraw
     job = here.job
+    if asked_again(here) and job is not None:
+        job.wait(PATIENCE)
     waiting = job is not None and not job.done and job.latest is None
-    if here.has_news() or (here.redraw and not waiting):
-        st.rerun()
     share(here.look)
     network, plan = here.network, here.plan
     cost = network.cost(plan)
@@ -75,6 +84,8 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     unit = network.unit_of(here.look.layer, plan.coupling)
     poll = 0 if job is None or job.done else POLL_FIRST if waiting else POLL_RUNNING
     equaliser(bars(here), unit.name if unit else None, here.revision, here.echo, poll, KEY)
+    if here.has_news() or (here.redraw and not waiting):
+        st.rerun()
 
 
 def unmeasured(here: Sitting) -> str | None:

@@ -53,6 +53,7 @@ class Sitting:
         self.history = History((look,))
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
         self.echo = 0
+        self.tick: object = None  # the bars' last asking for the measurement
         self.refusals = 0
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
