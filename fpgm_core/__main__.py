@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from fpgm_core.commands import COMMANDS
 from fpgm_core.errors import FpgmError
+from fpgm_core.heap import keep_freed_memory
 from fpgm_core.ranks import joined
 
 
@@ -48,4 +49,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -16,6 +16,7 @@ from fpgm_core import FpgmError, Plan, Prunable, Settings, measure
 from fpgm_core.evaluation import Figure
 from fpgm_core.filters.layouts import compute_layout
 from fpgm_core.filters.projections import Projection
+from fpgm_core.heap import keep_freed_memory
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -151,6 +152,7 @@ class Engine:
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """The process's one engine, shared by every session."""
+    keep_freed_memory()
     return Engine()
 
 
