@@ -22,4 +22,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc; TypeError is Windows' way
         return False
-    return all([mallopt(setting, value) for setting, value in _SETTINGS.items()])
+    taken = [
+        mallopt(setting, value) for setting, value in _SETTINGS.items()
+    ]  # each is asked for, whatever came of others
+    return all(taken)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 from fpgm_core import Prunable
+from fpgm_core.repair import memory
 
 settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=200, deadline=None)
@@ -19,6 +20,12 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("FPGM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """What a network is asked is computed, whatever an earlier test asked."""
+    memory(torch.device("cpu")).clear()
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from fpgm_core.cores import each, split, workers
 from fpgm_core.data import SPLITS, ImageSet, load_images
@@ -20,7 +22,7 @@ from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
 from fpgm_core.ranks import ranks
-from fpgm_core.repair import FIRST_IMAGES, IMAGES, norms_of, recalibrate
+from fpgm_core.repair import FIRST_IMAGES, IMAGES, Batch, Chain, norms_of, recalibrate
 
 # Small enough that activations stay in a CPU's caches (bfloat16's are half as large), large enough to fill a GPU.
 BATCH = {
@@ -32,6 +34,7 @@ BATCH = {
     ("mps", torch.bfloat16): 500,
 }
 FIRST_FIGURE_IMAGES = 250
+_Module = TypeVar("_Module", bound=nn.Module)
 # bfloat16 moves a logit by about half of this times the logits' size (bundled networks, 5,000 images, dense
 # and pruned: the rightful winner never trailed by more than 0.19, where this is 0.25 and more).
 _DOUBT = 8 * torch.finfo(torch.bfloat16).eps
@@ -126,7 +129,7 @@ def _measure(
     if runner.prunable.prunes_nothing(plan):
         yield from runner.stream(None, images, 0, "measuring")
         return
-    network = runner.compact(plan)
+    network = Chain.cut(runner.compact(plan), "training")
     seen, first_due = 0, first_figure and len(images) > FIRST_FIGURE_IMAGES
     if training is not None and norms_of(network):
         for seen in recalibrate(network, runner.resident(training.first(min(IMAGES, len(training))))):
@@ -150,7 +153,8 @@ def measure_network(
     images = load_images(prunable.loaded.info.dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
     runner = _Runner.create(prunable, settings)
-    for figure in runner.stream(runner.place(overlay(network, {})), images, recalibrated_on, "measuring"):
+    chain = Chain([runner.place(overlay(network, {}))])
+    for figure in runner.stream(chain, images, recalibrated_on, "measuring"):
         assert figure is not None
         yield figure
 
@@ -191,26 +195,30 @@ class _Runner:
         device = choose_device(settings.device)
         return cls(prunable, device, choose_precision(settings.precision, device), time.perf_counter())
 
-    def compact(self, plan: Plan) -> nn.Module:
+    def compact(self, plan: Plan) -> GraphModule:
         """The compact network on the device, convolutions in channels_last."""
         # Streams whose writers all kept something else are quicker to sum at full width.
         return self.place(self.prunable.compact(plan, aligned=plan.coupling == "independent"))
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: _Module) -> _Module:
         """A module's tensors moved to the device, convolutions in channels_last; the module is changed in place."""
         return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def folded(self, chain: Chain) -> Chain:
+        """The same network with its norms folded, remembering what its parts make of images to classify."""
+        return Chain.remembering([folded_module(part, self.prunable.flow) for part in chain.parts], str(self.dtype))
 
     def resident(self, images: ImageSet) -> ImageSet:
         return _RESIDENT.get(images, self.device)
 
     def stream(
-        self, network: nn.Module | None, images: ImageSet, recalibrated_on: int, state: str
+        self, network: Chain | None, images: ImageSet, recalibrated_on: int, state: str
     ) -> Iterator[Figure | None]:
         """Classify `images` batch by batch; a running figure after each, marked `state`, the last one "exact".
 
         Without a network it is the dense one. A provisional stream gives one figure, at its end.
         """
-        network = network and folded_module(network, self.prunable.flow)
+        network = network and self.folded(network)
         resident, size = self.resident(images), self.stride
         hits = _dense_hits(self.prunable.loaded.fingerprint, resident, self)
         counts = torch.zeros(3, dtype=torch.long, device=self.device)  # no synchronisation until they are read
@@ -242,14 +250,14 @@ class _Runner:
         """How many images are classified between two yields: a batch for every core of a CPU."""
         return BATCH[self.device.type, self.dtype] * workers(self.device) * ranks().count
 
-    def hits(self, network: nn.Module, images: ImageSet, begin: int, end: int) -> Tensor:
+    def hits(self, network: Chain, images: ImageSet, begin: int, end: int) -> Tensor:
         """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
 
         def answers(piece: tuple[int, int]) -> Tensor:
-            batch = images.normalised(*piece)
+            batch = Batch(images, *piece)
             with torch.inference_mode():
                 if self.dtype == torch.float32:
-                    return network(batch).argmax(1)
+                    return network.run(batch)[0].argmax(1)
                 return self._low_precision_answers(network, batch)
 
         # Under torchrun each process answers for its own part of them.
@@ -263,15 +271,15 @@ class _Runner:
             right[low - begin : high - begin] = found == images.labels[low:high]
         return here.total(right).bool()
 
-    def _low_precision_answers(self, network: nn.Module, batch: Tensor) -> Tensor:
+    def _low_precision_answers(self, network: Chain, batch: Batch) -> Tensor:
         """The classes (B,) of a batch in bfloat16, those that rounding might have decided in float32."""
         with torch.autocast(self.device.type, self.dtype):
-            logits = network(batch).float()
+            logits = network.run(batch)[0].float()
         best, classes = logits.topk(2, dim=1)
         close = best[:, 0] - best[:, 1] < _DOUBT * logits.square().mean().sqrt()
         answers = classes[:, 0].clone()
         if close.any():
-            answers[close] = network(batch[close]).argmax(1)
+            answers[close] = network(batch.normalised()[close]).argmax(1)
         return answers
 
 
@@ -281,7 +289,7 @@ class _DenseHits:
     def __init__(self, images: ImageSet, runner: _Runner) -> None:
         self._images = images
         self._runner = runner
-        self._network = folded_module(runner.compact(runner.prunable.plan()), runner.prunable.flow)
+        self._network = Chain([folded_module(runner.compact(runner.prunable.plan()), runner.prunable.flow)])
         self._known = torch.zeros(0, dtype=torch.bool, device=runner.device)
         self._lock = threading.Lock()
 

@@ -7,6 +7,7 @@ from fpgm_core.pruning.masking import keep_tensors, masked_module, masked_tensor
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
+from fpgm_core.pruning.segments import segments
 from fpgm_core.pruning.tracing import trace_flow
 from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
 from fpgm_core.pruning.verification import Proof, counted_macs, randomised, verify, verify_steps
@@ -39,6 +40,7 @@ __all__ = [
     "overlay",
     "randomised",
     "refusals",
+    "segments",
     "stage_of",
     "stages",
     "trace_flow",

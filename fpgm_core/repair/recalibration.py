@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fpgm_core.cores import each, workers
 from fpgm_core.data import ImageSet
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.repair.chain import Batch, Chain
 
 BATCH = 128
 FIRST_IMAGES = 256
@@ -26,7 +27,8 @@ def recalibrate(module: nn.Module, images: ImageSet) -> Iterator[int]:
     """Re-estimate every norm's running mean and variance, in place, from `images`; yields the count seen so far.
 
     Statistics are reset, then averaged over batches of 128 with equal weight, without gradients. Between
-    two yields the module may be measured; stop iterating to stop early.
+    two yields the module may be measured; stop iterating to stop early. A Chain that remembers does not compute
+    again what it remembers.
     """
     norms = norms_of(module)
     if not norms:
@@ -35,31 +37,37 @@ def recalibrate(module: nn.Module, images: ImageSet) -> Iterator[int]:
         norm.reset_running_stats()
     device = images.pixels.device
     # A batch is normalised by its own statistics, so batches do not depend on each other.
-    twins = [_twin(module) for _ in range(workers(device))]
+    chain = module if isinstance(module, Chain) else Chain([module])
+    twins = [_twin(chain) for _ in range(workers(device))]
     starts = range(0, len(images), BATCH)
     for first in range(0, len(starts), len(twins)):
         group = starts[first : first + len(twins)]
         with FORWARD:
-            found = each(lambda piece: _statistics(*piece, images), list(zip(twins, group, strict=False)), device)
+            batches = [Batch(images, begin, min(begin + BATCH, len(images))) for begin in group]
+            found = each(lambda piece: _statistics(*piece), list(zip(twins, batches, strict=False)), device)
         for statistics in found:
             _take_in(norms, statistics)
         yield min(group[-1] + BATCH, len(images))
 
 
-def _twin(module: nn.Module) -> nn.Module:
+def _twin(chain: Chain) -> Chain:
     """A copy with the same parameters and statistics of its own, set to those of each batch it sees."""
-    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+    twin = copy.deepcopy(chain, {id(parameter): parameter for parameter in chain.parameters()})
     for norm in norms_of(twin):
         norm.train()
         norm.momentum = 1.0
     return twin
 
 
-def _statistics(twin: nn.Module, begin: int, images: ImageSet) -> list[tuple[Tensor, Tensor]]:
+def _statistics(twin: Chain, batch: Batch) -> list[tuple[Tensor, Tensor]]:
     """Every norm's mean and unbiased variance (C,) of one batch."""
+
+    def read(part: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        return [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms_of(part)]  # type: ignore[union-attr]
+
     with torch.inference_mode():
-        twin(images.normalised(begin, min(begin + BATCH, len(images))))
-        return [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms_of(twin)]  # type: ignore[union-attr]
+        _, notes = twin.run(batch, read)
+    return [statistics for note in notes for statistics in note]
 
 
 def _take_in(norms: list[nn.BatchNorm2d], statistics: list[tuple[Tensor, Tensor]]) -> None:

@@ -13,7 +13,7 @@ from fpgm_core.data import SPLITS, load_images
 from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, evaluator, paired_change, wilson
 from fpgm_core.models import LoadedModel
 from fpgm_core.pruning import trace_flow
-from fpgm_core.repair import FIRST_IMAGES, recalibrate
+from fpgm_core.repair import FIRST_IMAGES, Chain, memory, recalibrate
 
 AS_IS = Settings(images=200, recalibrated=False, device="cpu", precision="float32")
 
@@ -260,10 +260,11 @@ class MixesUp(nn.Module):
 def test_close_answers_are_asked_again(net, monkeypatch, one_core):
     plan, images = net.plan(0.4), load_images("cifar10", "choose").first(250)
     network = MixesUp(net.compact(plan))
+    chain = Chain([network])
     truth = right(net.masked(plan), images)
 
     def hits():
-        return evaluator._Runner.create(net, Settings(device="cpu", precision="bfloat16")).hits(network, images, 0, 250)
+        return evaluator._Runner.create(net, Settings(device="cpu", precision="bfloat16")).hits(chain, images, 0, 250)
 
     assert torch.equal(hits(), truth)
     (asked, first), (again, second) = network.asked
@@ -322,3 +323,36 @@ def test_a_network_can_be_opened_while_another_is_measured(resnet20):
         tracer.join()
     assert not problems
     assert figure.state == "exact"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_what_is_remembered_of_earlier_plans_changes_no_figure(net, few, coupling, precision):
+    settings = Settings(images=300, device="cpu", precision=precision)
+    plan = net.plan(0.4, coupling=coupling)
+    units = [unit.name for unit in net.units(coupling)]
+    told = []
+    for unit, rate in ((units[-1], 0.6), (units[-1], 0.2), (units[-4], 0.3), (units[-4], 0.5), (units[0], 0.2)):
+        plan = plan.with_rates({unit: rate})
+        told.append((plan, [facts(figure) for figure in measure(net, plan, settings)]))
+    for asked, figures in told:
+        memory(torch.device("cpu")).clear()
+        assert [facts(figure) for figure in measure(net, asked, settings)] == figures
+
+
+def facts(figure):
+    return figure and dataclasses.replace(figure, seconds=0)
+
+
+def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, monkeypatch):
+    seen, honest = set(), nn.Conv2d.forward
+    plan, settings = net.plan(0.4, coupling="inner"), dataclasses.replace(AS_IS, recalibrated=True)
+    evaluate(net, plan, settings)
+
+    def noted(conv, x):
+        seen.add((conv.in_channels, x.shape[-1]))
+        return honest(conv, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", noted)
+    evaluate(net, plan.with_rates({"layer3.2.conv1": 0.7}), settings)
+    assert seen == {(64, 8), (20, 8)}  # the last block alone
