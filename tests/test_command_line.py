@@ -244,6 +244,23 @@ def test_latency_of_several_batches(result):
     assert [(row["batch"], row["device"]) for row in rows] == [(1, "cpu"), (3, "cpu")]
 
 
+def test_sensitivity(run, result, net):
+    words = ["sensitivity", "resnet20", "--rate", "0.9", "--rate", "0.5", "--images", "50", "--no-recalibrate"]
+    found = result(*words)
+    units = [unit.name for unit in net.units("inner")]
+    assert (found["coupling"], found["criterion"], found["recalibrated"]) == ("inner", "fpgm", False)
+    assert [(point["unit"], point["rate"]) for point in found["points"]] == [(u, r) for u in units for r in (0.5, 0.9)]
+    for point in found["points"]:
+        assert point["change"] == pytest.approx((point["correct"] - point["dense_correct"]) / 50)
+        assert point["change_low"] <= point["change"] <= point["change_high"]
+    status, out, _ = run(*words)
+    assert status == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["50%", "90%"]
+    assert rows[1] == [units[0], *(f"{point['change'] * 100:.1f}" for point in found["points"][:2])]
+    assert len(rows) == len(units) + 2
+
+
 @pytest.fixture
 def few(monkeypatch):
     """Export only a plan and a rebuilt network, timed once and measured on 100 images."""
@@ -345,6 +362,9 @@ def complains(outcome, *words):
         (["latency", "resnet20", "--rate", "0.4", "--batch", "0"], "at least 1"),
         (["latency", "resnet20", "--rate", "0.4", "--runs", "0"], "at least 1"),
         (["latency", "resnet21", "--rate", "0.4"], "did you mean resnet"),
+        (["sensitivity", "resnet20", "--rate", "1.2"], "1.2"),
+        (["sensitivity", "resnet20", "--images", "0"], "ask for 1 to 5000"),
+        (["sensitivity", "resnet110"], "resnet110 has no trained weights"),
         (["export", "resnet20", "--rate", "0.4"], "--out"),
         (["export", "resnet20", "--rate", "0.4", "--criterion", "l3", "--out", "nowhere"], "l1_norm, l2_norm, fpgm"),
         (["prune"], "invalid choice: 'prune'"),

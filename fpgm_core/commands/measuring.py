@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fpgm_core.commands.shared import Command, about, add_model, add_plan, opened, plan_of, progress, show
+from fpgm_core.commands.shared import (
+    Command,
+    about,
+    add_choices,
+    add_model,
+    add_plan,
+    opened,
+    plan_of,
+    progress,
+    rate_of,
+    show,
+)
 from fpgm_core.data import SPLITS, sample_images
-from fpgm_core.evaluation import DEVICES, PRECISIONS, Figure, Latency, Settings, latency_steps, measure
+from fpgm_core.evaluation import (
+    DEVICES,
+    PRECISIONS,
+    RATES,
+    SWEPT,
+    Figure,
+    Latency,
+    Settings,
+    Sweep,
+    latency_steps,
+    measure,
+    sweep_steps,
+)
 from fpgm_core.pruning import Cost, Plan, Proof, Prunable, randomised, verify_steps
 from fpgm_core.ranks import ranks
+
+_SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,6 +205,61 @@ def _latency(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_choices(parser, _SWEEP_COUPLING)
+    parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
+    parser.add_argument("--images", type=int, default=SWEPT.images, help="of the choose half (default 2000)")
+    parser.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+
+
+def _sensitivity(chosen: argparse.Namespace) -> int:
+    rates = chosen.rate or RATES
+    chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
+    prunable, like = opened(chosen)
+    settings = replace(
+        SWEPT,
+        images=chosen.images,
+        recalibrated=not chosen.no_recalibrate,
+        device=chosen.device,
+        precision=chosen.precision,
+    )
+    start = time.perf_counter()
+    for sweep in sweep_steps(prunable, like, settings, rates):
+        progress("sweeping", len(sweep.points) / sweep.total)
+    progress("", 1)
+    points = [
+        {**asdict(p), "change": p.change.value, "change_low": p.change.low, "change_high": p.change.high}
+        for p in sweep.points
+    ]
+    result = {
+        **about(prunable.loaded),
+        "criterion": like.criterion,
+        "coupling": like.coupling,
+        "options": like.to_dict()["options"],
+        "recalibrated": settings.recalibrated,
+        "split": settings.split,
+        "dense_macs": prunable.dense_cost.macs,
+        "points": points,
+        "seconds": time.perf_counter() - start,
+    }
+    show(chosen, result, _table(sweep, sorted(set(rates))))
+    return 0
+
+
+def _table(sweep: Sweep, rates: Sequence[float]) -> str:
+    """A row a unit, a column a rate: the change of accuracy in points."""
+    width = max(len(point.unit) for point in sweep.points)
+    found = {(point.unit, point.rate): point for point in sweep.points}
+    rows = [f"{'':{width}}" + "".join(f"{rate:8.0%}" for rate in rates)]
+    for unit in dict.fromkeys(point.unit for point in sweep.points):
+        rows.append(f"{unit:{width}}" + "".join(f"{found[unit, rate].change.value * 100:8.1f}" for rate in rates))
+    images = sweep.points[0].images
+    return "\n".join([*rows, f"change of accuracy in points, each unit pruned alone, on {images:,} images of choose"])
+
+
 EVALUATE = Command("evaluate", "measure a plan: accuracy, MACs, parameters", _evaluate_arguments, _evaluate)
 VERIFY = Command(
     "verify",
@@ -186,3 +268,9 @@ VERIFY = Command(
     _verify,
 )
 LATENCY = Command("latency", "time the dense and the compact network side by side", _latency_arguments, _latency)
+SENSITIVITY = Command(
+    "sensitivity",
+    "measure what each unit costs when it alone is pruned, rate by rate; gone on with where it was left",
+    _sensitivity_arguments,
+    _sensitivity,
+)

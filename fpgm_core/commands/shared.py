@@ -47,8 +47,13 @@ def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
     what = parser.add_mutually_exclusive_group(required=required)
     what.add_argument("--rate", type=rate_of, help="prune this fraction of every unit")
     what.add_argument("--plan", type=Path, help="a plan's JSON file, which also says criterion and coupling")
+    add_choices(parser)
+
+
+def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") -> None:
+    """The arguments that say how to choose filters; `coupling` is what none given means."""
     parser.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
-    parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default independent)")
+    parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default {coupling})")
     parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
     parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
     parser.add_argument("--round-to", type=int, help="round the filters kept up to a multiple, 8 say (default 1)")

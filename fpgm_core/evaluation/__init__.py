@@ -12,15 +12,20 @@ from fpgm_core.evaluation.evaluator import (
 )
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, time_pass
+from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, sweep_steps
 
 __all__ = [
     "DEVICES",
     "FIRST_FIGURE_IMAGES",
     "PRECISIONS",
+    "RATES",
+    "SWEPT",
     "Figure",
     "Interval",
     "Latency",
+    "Point",
     "Settings",
+    "Sweep",
     "choose_device",
     "choose_precision",
     "correct_steps",
@@ -30,6 +35,7 @@ __all__ = [
     "measure_latency",
     "measure_network",
     "paired_change",
+    "sweep_steps",
     "time_pass",
     "wilson",
 ]

@@ -1,0 +1,339 @@
+"""The project's speed, each figure beside its baseline from the same run and beside the machine's own limit."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from fpgm_core.data import ImageSet, load_images
+from fpgm_core.evaluation import (
+    RATES,
+    SWEPT,
+    Figure,
+    Settings,
+    choose_device,
+    choose_precision,
+    measure,
+    measure_network,
+    sweep_steps,
+    time_pass,
+)
+from fpgm_core.filters import distance_sums, weights_of
+from fpgm_core.pruning import Plan, Prunable
+from fpgm_core.repair import BATCH, IMAGES, memory, norms_of, recalibrate
+from fpgm_core.torchvision_shim import import_torchvision
+
+_LOOP_BATCH = 128
+_SCORED = ("resnet50", "vgg16")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure: `seconds` for `what`, and `baseline_seconds` for the same done in the way `baseline` names.
+
+    `notes` holds further measured numbers, by name.
+    """
+
+    name: str
+    what: str
+    seconds: float
+    baseline: str
+    baseline_seconds: float
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long the baseline took."""
+        return self.baseline_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured on: a network, where, and how many test images (all 10,000 unless a quick look is wanted)."""
+
+    prunable: Prunable
+    device: torch.device
+    images: int
+
+    @classmethod
+    def create(cls, device: str = "auto", images: int = 10_000) -> Bench:
+        """ResNet-20 on a CPU, ResNet-56 elsewhere. Raises FpgmError for a device that is not there."""
+        place = choose_device(device)
+        return cls(Prunable.load("resnet20" if place.type == "cpu" else "resnet56"), place, images)
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.prunable.loaded.info.name
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What `auto` measures in here."""
+        return choose_precision("auto", self.device)
+
+    def settings(self, **fields: object) -> Settings:
+        """Settings on this device: all the bench's images unless `fields` say otherwise."""
+        given = {"split": "all", "images": self.images, "device": self.device.type, **fields}
+        return Settings(**given)  # type: ignore[arg-type]
+
+    def figure(self, plan: Plan, settings: Settings) -> tuple[float, Figure]:
+        """Seconds to the exact figure of a plan, and the figure."""
+        start = time.perf_counter()
+        *_, figure = measure(self.prunable, plan, settings, first_figure=False)
+        assert figure is not None
+        return time.perf_counter() - start, figure
+
+    def from_nothing(self, plan: Plan, settings: Settings, runs: int = 3) -> tuple[float, Figure]:
+        """The median of several such times, nothing remembered of earlier plans, and the figure."""
+        times = []
+        for _ in range(runs):
+            memory(self.device).clear()
+            seconds, figure = self.figure(plan, settings)
+            times.append(seconds)
+        return statistics.median(times), figure
+
+    def warm(self) -> None:
+        """Have the dense network's answers, which every measurement shares, and all that is loaded once."""
+        self.figure(self.prunable.plan(), self.settings())
+
+
+def evaluation(bench: Bench) -> Result:
+    """A plan's accuracy, as is, against the loop people write."""
+    plan = bench.prunable.plan(0.4, coupling="coupled")
+    bench.warm()
+    seconds, figure = bench.from_nothing(plan, bench.settings(recalibrated=False))
+    masked = bench.prunable.masked(plan).to(bench.device)
+    start = time.perf_counter()
+    right = _count(masked, _subset("all", bench.images), bench.device)
+    return Result(
+        "evaluation",
+        f"{bench.name}, coupled 40%, {bench.images:,} images, {_short(bench.precision)}",
+        seconds,
+        f"DataLoader with ToTensor and Normalize, batch {_LOOP_BATCH}, float32, masked",
+        time.perf_counter() - start,
+        {"correct": figure.correct, "baseline_correct": right},
+    )
+
+
+def limit(bench: Bench) -> Iterator[Result]:
+    """Dense and compact network against what one large matrix product reaches, by MACs a second."""
+    rate = _product_rate(bench.device, bench.precision)
+    for title, plan in (
+        ("dense", bench.prunable.plan()),
+        ("coupled 40%", bench.prunable.plan(0.4, coupling="coupled")),
+    ):
+        network = bench.prunable.compact(plan)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            for _ in measure_network(bench.prunable, network, bench.settings()):
+                pass
+            times.append(time.perf_counter() - start)
+        seconds, macs = statistics.median(times), bench.prunable.cost(plan).macs * bench.images
+        yield Result(
+            f"limit, {title}",
+            f"{bench.name}, {title}, {bench.images:,} images, {_short(bench.precision)}",
+            seconds,
+            "as many MACs in one large matrix product",
+            macs / rate,
+            {"gmacs_per_second": macs / seconds / 1e9, "limit_gmacs_per_second": rate / 1e9},
+        )
+
+
+def changed(bench: Bench) -> Result:
+    """A unit of the last block moved again, against the same plan from nothing."""
+    settings = bench.settings(split="choose", images=min(5000, bench.images))
+    last = bench.prunable.units("inner")[-1].name
+    plan = bench.prunable.plan(0.4, coupling="inner")
+    bench.warm()
+    whole, expected = bench.from_nothing(plan.with_rates({last: 0.7}), settings)
+    times = []
+    for rate in (0.1, 0.2, 0.3, 0.5, 0.7):
+        seconds, figure = bench.figure(plan.with_rates({last: rate}), settings)
+        times.append(seconds)
+    return Result(
+        "changed",
+        f"{bench.name}, {last} moved again, {settings.images:,} images",
+        statistics.median(times[1:]),
+        "the whole network",
+        whole,
+        {"correct": figure.correct, "baseline_correct": expected.correct},
+    )
+
+
+def first_answer(bench: Bench) -> Result:
+    """The provisional figure of a plan never seen, against its exact one."""
+    settings = bench.settings(split="choose", images=min(5000, bench.images))
+    bench.warm()
+    firsts, ends = [], []
+    for rate in (0.2, 0.3, 0.4):
+        memory(bench.device).clear()
+        start = time.perf_counter()
+        told = [
+            (time.perf_counter() - start, figure)
+            for figure in measure(bench.prunable, bench.prunable.plan(rate), settings)
+            if figure is not None
+        ]
+        firsts.append(told[0][0])
+        ends.append(told[-1][0])
+    figure = told[-1][1]
+    alone = (figure.accuracy, figure.dense_accuracy)
+    return Result(
+        "first answer",
+        f"{bench.name}, independent, recalibrated: the provisional figure",
+        statistics.median(firsts),
+        "the exact figure",
+        statistics.median(ends),
+        {
+            "paired_width": figure.change.high - figure.change.low,
+            "unpaired_width": math.hypot(*(one.high - one.low for one in alone)),
+        },
+    )
+
+
+def recalibration(bench: Bench) -> Result:
+    """Recalibration against classifying the test images."""
+    plan = bench.prunable.plan(0.4)
+    bench.warm()
+    network = bench.prunable.compact(plan, aligned=True).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = load_images("cifar10", "train").first(IMAGES).to(bench.device)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        list(recalibrate(network, training))
+        times.append(time.perf_counter() - start)
+    seconds, _ = bench.from_nothing(plan, bench.settings(recalibrated=False))
+    return Result(
+        "recalibration",
+        f"{bench.name}, independent 40%, statistics of {IMAGES:,} images",
+        statistics.median(times),
+        f"classifying {bench.images:,} images",
+        seconds,
+    )
+
+
+def sensitivity(bench: Bench) -> Result:
+    """The sweep of every unit, against each of its points by the loop people write."""
+    settings = replace(SWEPT, device=bench.device.type, images=min(bench.images, SWEPT.images or bench.images))
+    bench.warm()
+    memory(bench.device).clear()
+    start = time.perf_counter()
+    *_, sweep = sweep_steps(bench.prunable, settings=settings, kept=False)
+    seconds = time.perf_counter() - start
+    middle = bench.prunable.units("inner")[len(bench.prunable.units("inner")) // 2].name
+    masked = bench.prunable.masked(bench.prunable.plan({middle: 0.5}, coupling="inner")).to(bench.device)
+    start = time.perf_counter()
+    _recalibrate(masked, _subset("train", IMAGES), bench.device)
+    _count(masked, _subset("choose", settings.images or 0), bench.device)
+    one = time.perf_counter() - start
+    return Result(
+        "sensitivity",
+        f"{bench.name}, {sweep.total} points ({len(RATES)} rates a unit), recalibrated, {settings.images:,} images",
+        seconds,
+        f"DataLoader loops, masked: one point ({middle} at 50%), times {sweep.total}",
+        one * sweep.total,
+    )
+
+
+def scoring(bench: Bench) -> Iterator[Result]:
+    """g of every layer's filters, against scipy's distances, as the paper's code has it."""
+    from scipy.spatial.distance import cdist
+
+    for name in _SCORED:
+        prunable = Prunable.load(name, "random")
+        weights = [weights_of(prunable.module, layer.name) for layer in prunable.layers]
+        start = time.perf_counter()
+        ours = [distance_sums(filters).numpy() for filters in weights]
+        seconds = time.perf_counter() - start
+        flat = [filters.detach().reshape(len(filters), -1).numpy() for filters in weights]
+        start = time.perf_counter()
+        theirs = [cdist(filters, filters).sum(0) for filters in flat]
+        took = time.perf_counter() - start
+        same = sum(np.array_equal(np.argsort(a), np.argsort(b)) for a, b in zip(ours, theirs, strict=True))
+        yield Result(
+            f"scoring, {name}",
+            f"{name}, {len(weights)} layers",
+            seconds,
+            "scipy's cdist, layer by layer",
+            took,
+            {"layers": len(weights), "same_order": int(same)},
+        )
+
+
+BENCHES: Mapping[str, Callable[[Bench], Result | Iterator[Result]]] = {
+    "evaluation": evaluation,
+    "limit": limit,
+    "changed": changed,
+    "first": first_answer,
+    "recalibration": recalibration,
+    "sensitivity": sensitivity,
+    "scoring": scoring,
+}
+
+
+def run_benches(bench: Bench, names: Sequence[str] = tuple(BENCHES)) -> Iterator[Result]:
+    """Each of the named benches, one after another."""
+    for name in names:
+        found = BENCHES[name](bench)
+        yield from [found] if isinstance(found, Result) else found
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """MACs a second of a large square matrix product, the best of several."""
+    size = 4096 if device.type == "cpu" else 8192
+    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return size**3 / min(time_pass(lambda x: x @ other, one) for _ in range(5))
+
+
+class _Pictures(Dataset[tuple[torch.Tensor, int]]):
+    """Images as torchvision's data sets hand them out: an array made a PIL image, then transformed, one at a time."""
+
+    def __init__(self, images: ImageSet) -> None:
+        transforms = import_torchvision("torchvision.transforms")
+        self._pixels, self._labels = images.pixels.numpy(), images.labels.tolist()
+        self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(images.mean, images.std)])
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
+
+
+def _subset(split: str, images: int) -> ImageSet:
+    return load_images("cifar10", split).first(images)
+
+
+@torch.no_grad()
+def _count(network: nn.Module, images: ImageSet, device: torch.device) -> int:
+    """Right answers, by the loop people write."""
+    network.eval()
+    correct = 0
+    for batch, labels in DataLoader(_Pictures(images), _LOOP_BATCH):
+        correct += int((network(batch.to(device)).argmax(1) == labels.to(device)).sum())
+    return correct
+
+
+@torch.no_grad()
+def _recalibrate(network: nn.Module, images: ImageSet, device: torch.device) -> None:
+    """Statistics re-estimated by the loop people write."""
+    for norm in norms_of(network):
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    for batch, _ in DataLoader(_Pictures(images), BATCH):
+        network(batch.to(device))
+    network.eval()

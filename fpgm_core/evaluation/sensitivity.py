@@ -1,0 +1,131 @@
+"""Sensitivity: the accuracy a network loses when one unit alone is pruned, at one rate after another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation.device import choose_device, choose_precision
+from fpgm_core.evaluation.evaluator import Figure, Settings, measure
+from fpgm_core.evaluation.intervals import Interval, paired_change
+from fpgm_core.filters import check_rate
+from fpgm_core.pruning import Plan, Prunable
+from fpgm_core.storage import home, write_atomic
+
+RATES = tuple(tenth / 10 for tenth in range(1, 10))
+SWEPT = Settings(images=2000)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One unit at one rate, all others whole: `macs` left, right answers among the same `images` images.
+
+    `dense_correct` and `both` are as in Figure.
+    """
+
+    unit: str
+    rate: float
+    macs: int
+    correct: int
+    dense_correct: int
+    both: int
+    images: int
+
+    @property
+    def change(self) -> Interval:
+        """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
+        only_new, only_old = self.correct - self.both, self.dense_correct - self.both
+        return paired_change(self.both, only_new, only_old, self.images - self.both - only_new - only_old)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The points measured so far, units in forward order, each unit's rates ascending; `total` were asked for."""
+
+    points: tuple[Point, ...]
+    total: int
+
+
+def sweep_steps(
+    prunable: Prunable,
+    plan: Plan | None = None,
+    settings: Settings = SWEPT,
+    rates: Sequence[float] = RATES,
+    kept: bool = True,
+) -> Iterator[Sweep]:
+    """Measure every unit at every rate; yields what there is, often, and last all of it. Stop iterating to cancel.
+
+    `plan` says criterion, coupling and options (`inner` with fpgm by default); its rates and locks do not count.
+    What an earlier sweep of the same kind measured, finished or not, is read from `FPGM_HOME` and not measured again;
+    unless `kept`, nothing is read or written.
+
+    Raises FpgmError as `measure` does, or where no rate is given.
+    """
+    like = replace(plan or prunable.plan(coupling="inner"), rates={}, locked_in={}, locked_out={})
+    prunable.check(like)
+    wanted = [
+        (unit.name, rate) for unit in prunable.units(like.coupling) for rate in sorted(set(map(check_rate, rates)))
+    ]
+    if not wanted:
+        raise FpgmError("nothing to sweep: name at least one rate, and a coupling that has units")
+    record = _Record(prunable, like, settings)
+    measured = record.read() if kept else {}
+    yield _sweep(measured, wanted)
+    for unit, rate in wanted:
+        if (unit, rate) in measured:
+            continue
+        alone = like.with_rates({unit: rate})
+        exact: Figure | None = None
+        for figure in measure(prunable, alone, settings, first_figure=False):
+            exact = figure or exact
+            yield _sweep(measured, wanted)
+        assert exact is not None
+        measured[unit, rate] = _point(unit, rate, prunable.cost(alone).macs, exact)
+        if kept:
+            record.write(measured)
+        yield _sweep(measured, wanted)
+
+
+def _sweep(measured: Mapping[tuple[str, float], Point], wanted: Sequence[tuple[str, float]]) -> Sweep:
+    return Sweep(tuple(measured[key] for key in wanted if key in measured), len(wanted))
+
+
+def _point(unit: str, rate: float, macs: int, figure: Figure) -> Point:
+    return Point(unit, rate, macs, figure.correct, figure.dense_correct, figure.both, figure.images)
+
+
+class _Record:
+    """The file that keeps a sweep's points."""
+
+    def __init__(self, prunable: Prunable, like: Plan, settings: Settings) -> None:
+        device = choose_device(settings.device)
+        self._identity: dict[str, Any] = {
+            "plan": like.to_dict(),
+            "split": settings.split,
+            "images": settings.images,
+            "recalibrated": settings.recalibrated,
+            "precision": str(choose_precision(settings.precision, device)),
+            "data": str(settings.data_root or "bundled"),
+        }
+        name = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+        self.path: Path = home() / "sensitivity" / f"{name[:32]}.json"
+
+    def read(self) -> dict[tuple[str, float], Point]:
+        """What it holds; nothing where it is absent, damaged, or of something else."""
+        try:
+            held = json.loads(self.path.read_bytes())
+            if held["identity"] != self._identity:
+                return {}
+            return {(point.unit, point.rate): point for point in (Point(**entry) for entry in held["points"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def write(self, measured: Mapping[tuple[str, float], Point]) -> None:
+        """Write all points. Raises FpgmError where that is impossible."""
+        held = {"identity": self._identity, "points": [asdict(point) for point in measured.values()]}
+        write_atomic(self.path, json.dumps(held).encode())
