@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 from fpgm_core import Prunable
+from fpgm_core.__main__ import main
 from fpgm_core.repair import memory
 
 settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
@@ -31,6 +32,21 @@ def nothing_remembered():
 @pytest.fixture(scope="session")
 def resnet20():
     return Prunable.load("resnet20")
+
+
+@pytest.fixture
+def run(capsys):
+    """A function that runs one command line: exit status, stdout, stderr."""
+
+    def call(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:  # argparse's way
+            status = leaving.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import torch
 from scipy.stats import spearmanr
 
 from fpgm_core import CRITERIA, Options, Prunable
-from fpgm_core.__main__ import main
 from fpgm_core.commands import measuring
 from fpgm_core.evaluation import evaluator
 from fpgm_core.pruning import Proof
@@ -37,21 +36,6 @@ LATENCY = {
 }  # fmt: skip
 PRUNED = {"pruned_l2", "pruned_fpgm", "overlap"}
 QUICK = ["--images", "50", "--no-recalibrate", "--device", "cpu", "--precision", "float32"]
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command: (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as leaving:  # argparse's way
-            status = leaving.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from fpgm_core import Prunable
-from fpgm_core.__main__ import main
 from fpgm_core.commands import training
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import evaluator
@@ -28,16 +27,6 @@ def few(monkeypatch):
     monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "python")})
     monkeypatch.setattr(bundle, "_TIMED_RUNS", 1)
     assert recovery.HALVES == ("choose", "sealed")
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
