@@ -87,7 +87,7 @@ _CIFAR_MODELS = (
         "mobilenetv2_cifar",
         "MobileNetV2 for CIFAR",
         "mobilenet",
-        "nine inverted residuals around depthwise convolutions, where norm and FPGM part",
+        "nine inverted residuals: each depthwise convolution moves with its expansion",
         CifarMobileNetV2,
     ),
     _cifar("vgg16_bn_cifar", "VGG-16", "vgg", "thirteen convolutions in a row, 64 to 512 filters", CifarVgg16),

@@ -8,7 +8,9 @@ import pytest
 from driving import opened, sitting, sound
 
 from fpgm_core import CRITERIA, Plan, Prunable
+from fpgm_core.filters import norm_diagnostics, weights_of
 from pages.ui.rates import bars
+from pages.ui.sitting import first_look
 from pages.ui.state import Look, decode, encode
 
 
@@ -43,12 +45,22 @@ def move(app, rates, phase="rest", chosen=None, seq=1):
     sound(app.run())
 
 
-def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(app):
-    assert plan(app).model == "resnet20"
+@pytest.mark.parametrize("model", [None, "resnet56", "mobilenetv2_cifar"])
+def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(model):
+    app = opened(**({"s": encode(first_look(model))} if model else {}))
+    assert plan(app).model == (model or "resnet20")
     assert set(plan(app).rates.values()) == {0.4}
-    assert sitting(app).look.layer == "layer1.2.conv1"
-    assert "19,104,256 of 40,551,040" in cards(app)
+    network = Prunable.load(plan(app).model)
+    found = {layer.name: norm_diagnostics(weights_of(network.module, layer.name)) for layer in network.layers}
+    assert sitting(app).look.layer == min(found, key=lambda name: found[name].spearman)
+    assert f"{network.cost(plan(app)).macs:,} of {network.dense_cost.macs:,}" in cards(app)
     assert not app.error
+
+
+def test_the_mobile_network_opens_on_a_depthwise_layer():
+    look = first_look("mobilenetv2_cifar")
+    layer = Prunable.load(look.plan.model).module.get_submodule(look.layer)
+    assert layer.groups == layer.in_channels > 1
 
 
 def test_a_bar_that_rests_changes_plan_counts_and_chosen_layer(app):

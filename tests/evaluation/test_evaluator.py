@@ -56,7 +56,7 @@ def test_the_recorded_accuracy_is_reproduced(net):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("name", ["resnet20", "resnet56"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet56", "mobilenetv2_cifar"])
 def test_dense_accuracy_is_a_plain_loops_and_fits_the_record(net, name, split):
     prunable = net if name == "resnet20" else Prunable.load(name)
     figure = evaluate(prunable, prunable.plan(), dataclasses.replace(AS_IS, split=split, images=100))
