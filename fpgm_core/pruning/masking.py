@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,8 +26,9 @@ def _overlay(
 ) -> nn.Module:
     if module in seen:  # one module under two names, of which torch.fx uses the first
         return seen[module]
-    view = seen[module] = copy.copy(module)
-    view.__dict__.update({name: hooks.copy() for name, hooks in vars(module).items() if name.endswith("_hooks")})
+    # Not copy.copy: it writes, and compiles, a traced module's code anew.
+    view = seen[module] = object.__new__(type(module))
+    view.__dict__.update({name: v.copy() if name.endswith("_hooks") else v for name, v in vars(module).items()})
     view.__dict__["_parameters"] = {
         # A new Parameter even where the tensor is shared: Module.to() rewrites Parameter.data in place.
         name: None if p is None else nn.Parameter(tensors.get(prefix + name, p.detach()), requires_grad=False)

@@ -19,9 +19,9 @@ from fpgm_core.data import ImageSet
 from fpgm_core.pruning import segments
 
 _PARTS = 10
-_RECENT = 64  # chains that a new one is compared with
+_RECENT = 256  # chains that a new one is compared with
 _LATE = 2  # marks from the end
-_CPU_BYTES = 384 << 20
+_CPU_BYTES = 512 << 20
 _CUDA_SHARE = 1 / 16  # of the device's memory
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from fpgm_core.cores import each, workers
 from fpgm_core.data import ImageSet
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.pruning import overlay
 from fpgm_core.repair.chain import Batch, Chain
 
 BATCH = 128
@@ -52,7 +52,8 @@ def recalibrate(module: nn.Module, images: ImageSet) -> Iterator[int]:
 
 def _twin(chain: Chain) -> Chain:
     """A copy with the same parameters and statistics of its own, set to those of each batch it sees."""
-    twin = copy.deepcopy(chain, {id(parameter): parameter for parameter in chain.parameters()})
+    twin = overlay(chain, {})
+    assert isinstance(twin, Chain)
     for norm in norms_of(twin):
         norm.train()
         norm.momentum = 1.0
