@@ -85,7 +85,7 @@ _CIFAR_MODELS = (
     *(_cifar_resnet(depth) for depth in (20, 32, 56, 110)),
     _cifar(
         "mobilenetv2_cifar",
-        "MobileNetV2 for CIFAR",
+        "MobileNetV2",
         "mobilenet",
         "nine inverted residuals: each depthwise convolution moves with its expansion",
         CifarMobileNetV2,

@@ -139,7 +139,9 @@ function bar(root, me, name) {
 
 function paint(root, me) {
   const known = new Map(me.data.units.map((u) => [u.name, u]));
-  const roomy = root.clientWidth / Math.max(1, me.data.units.length) > 33;
+  const room = root.clientWidth / Math.max(1, me.data.units.length);
+  const roomy = room > 30;
+  const whole = me.data.units.every((u) => `${u.pruned}/${u.size}`.length * 6.5 < room); // else the pruned alone
   const largest = Math.max(...me.data.units.map((u) => u.share), 1e-9);
   for (const node of root.querySelectorAll(".eq-unit")) {
     const unit = known.get(node.dataset.unit);
@@ -152,7 +154,7 @@ function paint(root, me) {
     part(".eq-pct").textContent = roomy ? `${Math.round(rate * 100)}%` : "";
     part(".eq-lock").textContent = unit.locks ? "🔒" : "";
     part(".eq-share i").style.height = `${(unit.share / largest) * 24}px`;
-    part(".eq-count").textContent = roomy ? `${unit.pruned}/${unit.size}` : "";
+    part(".eq-count").textContent = roomy ? (whole ? `${unit.pruned}/${unit.size}` : unit.pruned) : "";
     part(".eq-name").textContent = roomy ? unit.label : "";
     node.setAttribute("aria-label", unit.name);
     node.setAttribute("aria-valuenow", String(Math.round(rate * 100)));

@@ -21,6 +21,7 @@ POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
 PATIENCE = 0.25  # seconds
 ALL = "all units"
 _NO_PRESET = "—"
+_SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "project": "pr"}
 MULTIPLES = (1, 4, 8, 16, 32)
 
 
@@ -116,7 +117,10 @@ def bars(here: Sitting) -> list[Bar]:
 
 def _label(unit: Unit) -> str:
     """A unit's name as short as a bar is wide: "3.2.c1" of "layer3.2.conv1"."""
-    return unit.name.removeprefix("layer").replace("conv", "c").replace("features.", "f")
+    name = unit.name.removeprefix("layer")
+    for word, short in _SHORT.items():
+        name = name.replace(word, short)
+    return name
 
 
 def _agreement(here: Sitting, unit: Unit) -> str:
