@@ -19,7 +19,8 @@ from fpgm_core.pruning import Proof
 
 EVALUATE = {
     "model", "criterion", "coupling", "recalibrated", "split", "images", "correct", "accuracy", "accuracy_low",
-    "accuracy_high", "dense_accuracy", "macs", "dense_macs", "params", "dense_params", "device", "precision", "seconds",
+    "accuracy_high", "dense_accuracy", "macs", "dense_macs", "params", "dense_params", "device", "precision", "batch",
+    "seconds",
 }  # fmt: skip
 LAYER = {
     "name", "filters", "shape", "macs", "l2_min", "l2_max", "l2_mean", "l2_std", "spearman_l2_fpgm", "medoid",

@@ -60,6 +60,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         chosen.split, chosen.images, not chosen.no_recalibrate, chosen.device, chosen.precision, chosen.data
     )
     figure = _run(prunable, plan, settings)
+    if figure.short_of_memory:
+        print(f"note: batches of {figure.batch}: the device's memory holds no more", file=sys.stderr)
     result = _result(prunable, plan, settings, figure)
     show(chosen, result, _report(result))
     return 0
@@ -126,6 +128,7 @@ def _result(prunable: Prunable, plan: Plan, settings: Settings, figure: Figure) 
         "dense_params": prunable.dense_cost.params,
         "device": figure.device,
         "precision": figure.precision,
+        "batch": figure.batch,
         "seconds": figure.seconds,
     }
 

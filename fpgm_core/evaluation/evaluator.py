@@ -22,7 +22,7 @@ from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
 from fpgm_core.ranks import ranks
-from fpgm_core.repair import FIRST_IMAGES, IMAGES, Batch, Chain, norms_of, recalibrate
+from fpgm_core.repair import FIRST_IMAGES, IMAGES, Batch, Chain, memory, norms_of, recalibrate
 
 # Small enough that activations stay in a CPU's caches (bfloat16's are half as large), large enough to fill a GPU.
 BATCH = {
@@ -33,6 +33,7 @@ BATCH = {
     ("mps", torch.float32): 500,
     ("mps", torch.bfloat16): 500,
 }
+_LARGEST = dict(BATCH)  # what the devices' memory has held so far: halved where it did not
 FIRST_FIGURE_IMAGES = 250
 _Module = TypeVar("_Module", bound=nn.Module)
 # bfloat16 moves a logit by about half of this times the logits' size (bundled networks, 5,000 images, dense
@@ -67,7 +68,8 @@ class Figure:
     `state` is "provisional" (recalibrated on 256 images, few images), "measuring" (a running figure) or
     "exact" (all that was asked for). `correct` and `dense_correct` count right answers among the same
     first `images`; `both` those that both give. `total` is how many images were asked for; `seconds`
-    the time since the measurement began.
+    the time since the measurement began. `batch` images were classified at once at most: fewer than usual,
+    and `short_of_memory`, where the device could not hold more.
     """
 
     state: str
@@ -80,6 +82,12 @@ class Figure:
     device: str
     precision: str
     seconds: float
+    batch: int
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether batches had to be made smaller."""
+        return self.batch < BATCH[self.device, getattr(torch, self.precision)]
 
     @property
     def accuracy(self) -> Interval:
@@ -243,6 +251,7 @@ class _Runner:
                 self.device.type,
                 str(self.dtype).removeprefix("torch."),
                 time.perf_counter() - self.start,
+                _LARGEST[self.device.type, self.dtype],
             )
 
     @property
@@ -264,12 +273,29 @@ class _Runner:
         here, size = ranks(), end - begin
         low, high = begin + size * here.rank // here.count, begin + size * (here.rank + 1) // here.count
         right = torch.zeros(size, dtype=torch.uint8, device=self.device)
-        pieces = split(low, high, BATCH[self.device.type, self.dtype], self.device)
-        if pieces:
+        if high > low:
             with FORWARD:
-                found = torch.cat(each(answers, pieces, self.device))
+                found = self._piecewise(answers, low, high)
             right[low - begin : high - begin] = found == images.labels[low:high]
         return here.total(right).bool()
+
+    def _piecewise(self, answers: Callable[[tuple[int, int]], Tensor], begin: int, end: int) -> Tensor:
+        """The answers for images `begin` to `end`, in batches that are halved where memory does not hold them."""
+        kind = self.device.type, self.dtype
+        while True:
+            try:
+                pieces = split(begin, end, _LARGEST[kind], self.device)
+                return torch.cat(each(answers, pieces, self.device))
+            except torch.OutOfMemoryError as error:
+                if _LARGEST[kind] == 1:
+                    raise FpgmError(
+                        f"the {self.device.type} device has no memory for a single image; close what else uses it, "
+                        "or choose another device"
+                    ) from error
+                _LARGEST[kind] //= 2
+            memory(self.device).clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _low_precision_answers(self, network: Chain, batch: Batch) -> Tensor:
         """The classes (B,) of a batch in bfloat16, those that rounding might have decided in float32."""

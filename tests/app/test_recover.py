@@ -18,7 +18,7 @@ EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
 
 
 def figure(correct):
-    return Figure("exact", correct, 4500, min(correct, 4400), 5000, 5000, 0, "cpu", "float32", 1.0)
+    return Figure("exact", correct, 4500, min(correct, 4400), 5000, 5000, 0, "cpu", "float32", 1.0, 100)
 
 
 def reached(recipe, network, plan, whole=None):

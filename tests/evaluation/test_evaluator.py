@@ -356,3 +356,40 @@ def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, mon
     monkeypatch.setattr(nn.Conv2d, "forward", noted)
     evaluate(net, plan.with_rates({"layer3.2.conv1": 0.7}), settings)
     assert seen == {(64, 8), (20, 8)}  # the last block alone
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch):
+    """A device that holds no more than so many images at once."""
+
+    def short(most):
+        honest = nn.Conv2d.forward
+
+        def forward(conv, x):
+            if len(x) > most:
+                raise torch.OutOfMemoryError("out of memory")
+            return honest(conv, x)
+
+        monkeypatch.setattr(nn.Conv2d, "forward", forward)
+
+    monkeypatch.setattr(evaluator, "_LARGEST", dict(evaluator.BATCH))
+    return short
+
+
+def test_batches_are_halved_until_they_fit_and_it_is_said(short_of_memory):
+    net = Prunable.load("resnet20")
+    expected = evaluate(net, net.plan(0.4), AS_IS)
+    evaluator._DENSE.clear()
+    assert (expected.batch, expected.short_of_memory) == (100, False)
+    short_of_memory(30)
+    figure = evaluate(net, net.plan(0.4), AS_IS)
+    assert (figure.batch, figure.short_of_memory) == (25, True)
+    assert (figure.correct, figure.dense_correct, figure.both) == (
+        expected.correct, expected.dense_correct, expected.both,
+    )  # fmt: skip
+
+
+def test_no_memory_at_all_is_said(net, short_of_memory):
+    short_of_memory(0)
+    with pytest.raises(FpgmError, match="no memory for a single image; close what else uses it"):
+        evaluate(net, net.plan(0.4), AS_IS)
