@@ -12,26 +12,22 @@ from fpgm_core import heap
 _FAULTS = """
 import resource, torch
 from fpgm_core.heap import keep_freed_memory
+assert keep_freed_memory()
 def batches():
     for _ in range(10):
-        [torch.ones(2_000_000) for _ in range(3)]
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    batches()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        [torch.ones(6_000_000) for _ in range(3)]
 batches()
-usual = faults()
-assert keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 batches()
-print(usual, faults())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc's heap")
 def test_freed_memory_is_used_again_without_asking_the_kernel():
+    # Left alone, glibc mostly, not always, gives these blocks back: about 117,000 faults.
     run = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True)
-    usual, kept = map(int, run.stdout.split())
-    assert kept < usual / 5
+    assert int(run.stdout) < 1000
 
 
 @pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(mallopt=lambda setting, value: 0)])

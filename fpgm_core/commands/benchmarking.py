@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fpgm_core.commands.shared import Command, progress, show
+from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import DEVICES
 
 
@@ -20,7 +21,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from fpgm_core import FpgmError
     from fpgm_core.bench import BENCHES, Bench, Result, run_benches  # brings torchvision and scipy
 
     names = chosen.only or list(BENCHES)

@@ -221,7 +221,8 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
 def _sensitivity(chosen: argparse.Namespace) -> int:
     rates = chosen.rate or RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
-    prunable, like = opened(chosen)
+    prunable = Prunable.load(chosen.model, chosen.weights)
+    like = plan_of(chosen, prunable)
     settings = replace(
         SWEPT,
         images=chosen.images,
