@@ -209,7 +209,7 @@ def recalibration(bench: Bench) -> Result:
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        list(recalibrate(network, training))
+        list(recalibrate(network, training, bench.precision))
         times.append(time.perf_counter() - start)
     seconds, _ = bench.from_nothing(plan, bench.settings(recalibrated=False))
     return Result(

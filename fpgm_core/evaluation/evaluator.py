@@ -18,6 +18,7 @@ from fpgm_core.cores import each, split, workers
 from fpgm_core.data import SPLITS, ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision
+from fpgm_core.evaluation.fusing import fused
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
@@ -137,10 +138,11 @@ def _measure(
     if runner.prunable.prunes_nothing(plan):
         yield from runner.stream(None, images, 0, "measuring")
         return
-    network = Chain.cut(runner.compact(plan), "training")
+    network = Chain.cut(runner.compact(plan), f"training {runner.dtype}")
     seen, first_due = 0, first_figure and len(images) > FIRST_FIGURE_IMAGES
     if training is not None and norms_of(network):
-        for seen in recalibrate(network, runner.resident(training.first(min(IMAGES, len(training))))):
+        resident = runner.resident(training.first(min(IMAGES, len(training))))
+        for seen in recalibrate(network, resident, runner.dtype):
             if first_due and seen >= FIRST_IMAGES:
                 first_due = False
                 yield from runner.stream(network, images.first(FIRST_FIGURE_IMAGES), seen, "provisional")
@@ -214,7 +216,9 @@ class _Runner:
 
     def folded(self, chain: Chain) -> Chain:
         """The same network with its norms folded, remembering what its parts make of images to classify."""
-        return Chain.remembering([folded_module(part, self.prunable.flow) for part in chain.parts], str(self.dtype))
+        return Chain.remembering(
+            [fused(folded_module(part, self.prunable.flow), self.dtype) for part in chain.parts], str(self.dtype)
+        )
 
     def resident(self, images: ImageSet) -> ImageSet:
         return _RESIDENT.get(images, self.device)
@@ -315,7 +319,8 @@ class _DenseHits:
     def __init__(self, images: ImageSet, runner: _Runner) -> None:
         self._images = images
         self._runner = runner
-        self._network = Chain([folded_module(runner.compact(runner.prunable.plan()), runner.prunable.flow)])
+        dense = folded_module(runner.compact(runner.prunable.plan()), runner.prunable.flow)
+        self._network = Chain([fused(dense, runner.dtype)])
         self._known = torch.zeros(0, dtype=torch.bool, device=runner.device)
         self._lock = threading.Lock()
 

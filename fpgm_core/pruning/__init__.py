@@ -2,7 +2,7 @@
 
 from fpgm_core.pruning.compact import compact_module, folded_module
 from fpgm_core.pruning.cost import Cost, LayerCost, closed_form_cut, count_cost, live_sources
-from fpgm_core.pruning.flow import Flow, Norm, Site
+from fpgm_core.pruning.flow import Flow, Norm, Site, is_in_place
 from fpgm_core.pruning.masking import keep_tensors, masked_module, masked_tensors, overlay
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
@@ -33,6 +33,7 @@ __all__ = [
     "counted_macs",
     "folded_module",
     "get_coupling",
+    "is_in_place",
     "keep_tensors",
     "live_sources",
     "masked_module",

@@ -172,7 +172,7 @@ def _marks(parts: Sequence[nn.Module], kind: str) -> tuple[str, ...]:
     """For each part a digest of everything in it and in those before it: code, names, tensors."""
     sha, marks = hashlib.sha256(kind.encode()), []
     for part in parts:
-        sha.update(str(getattr(part, "code", part)).encode())
+        sha.update(str(part).encode())
         for name, tensor in part.state_dict().items():
             sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -11,6 +11,7 @@ from torch import nn
 from fpgm_core import COUPLINGS, FpgmError, Prunable, Settings, evaluate, measure
 from fpgm_core.data import SPLITS, load_images
 from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, evaluator, paired_change, wilson
+from fpgm_core.evaluation.fusing import FusedConv2d
 from fpgm_core.models import LoadedModel
 from fpgm_core.pruning import trace_flow
 from fpgm_core.repair import FIRST_IMAGES, Chain, memory, recalibrate
@@ -227,6 +228,19 @@ def test_an_unknown_split_is_refused():
         Settings(split="train")
 
 
+@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="5,000 images twice: thorough only")
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("rate", [0.2, 0.4])
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
+def test_recalibrated_in_bfloat16_the_count_is_within_5_in_10_000(name, rate, coupling):
+    net = Prunable.load(name)
+    plan = net.plan(rate, coupling=coupling)
+    low, full = (
+        evaluate(net, plan, Settings(device="cpu", precision=precision)) for precision in ("bfloat16", "float32")
+    )
+    assert abs(low.correct - full.correct) <= 5 * full.images / 10_000
+
+
 @pytest.mark.parametrize(("rate", "coupling"), [(0.0, "inner"), (0.2, "independent"), (0.3, "coupled")])
 def test_bfloat16_counts_what_float32_counts(net, rate, coupling):
     plan, settings = net.plan(rate, coupling=coupling), dataclasses.replace(AS_IS, images=300)
@@ -345,15 +359,19 @@ def facts(figure):
 
 
 def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, monkeypatch):
-    seen, honest = set(), nn.Conv2d.forward
+    seen = set()
     plan, settings = net.plan(0.4, coupling="inner"), dataclasses.replace(AS_IS, recalibrated=True)
     evaluate(net, plan, settings)
 
-    def noted(conv, x):
-        seen.add((conv.in_channels, x.shape[-1]))
-        return honest(conv, x)
+    def noting(honest):
+        def noted(conv, x, *other):
+            seen.add(tuple(x.shape[1::2]))
+            return honest(conv, x, *other)
 
-    monkeypatch.setattr(nn.Conv2d, "forward", noted)
+        return noted
+
+    for kind in (nn.Conv2d, FusedConv2d):  # recalibration runs the one, classification the other
+        monkeypatch.setattr(kind, "forward", noting(kind.forward))
     evaluate(net, plan.with_rates({"layer3.2.conv1": 0.7}), settings)
     assert seen == {(64, 8), (20, 8)}  # the last block alone
 
@@ -363,14 +381,14 @@ def short_of_memory(monkeypatch):
     """A device that holds no more than so many images at once."""
 
     def short(most):
-        honest = nn.Conv2d.forward
+        honest = FusedConv2d.forward
 
-        def forward(conv, x):
+        def forward(conv, x, other=None):
             if len(x) > most:
                 raise torch.OutOfMemoryError("out of memory")
-            return honest(conv, x)
+            return honest(conv, x, other)
 
-        monkeypatch.setattr(nn.Conv2d, "forward", forward)
+        monkeypatch.setattr(FusedConv2d, "forward", forward)
 
     monkeypatch.setattr(evaluator, "_LARGEST", dict(evaluator.BATCH))
     return short

@@ -8,6 +8,7 @@ from torch import nn
 
 from fpgm_core.data import ImageSet
 from fpgm_core.repair import BATCH, norms_of, recalibrate
+from fpgm_core.repair.recalibration import dithered
 
 
 class Net(nn.Module):
@@ -119,3 +120,47 @@ def test_a_failing_pass_leaves_eval_mode(net, images):
     with pytest.raises(RuntimeError, match="no memory"):
         list(recalibrate(net, images))
     assert not any(module.training for module in net.modules())
+
+
+@pytest.mark.parametrize("turns", [1, 2, 8, 64])
+def test_dithering_averages_to_the_number(turns):
+    numbers = torch.cat([torch.randn(999, generator=torch.Generator().manual_seed(2)), torch.tensor([0.0, 1.0, -2.5])])
+    rounded = torch.stack([dithered(numbers, turn) for turn in range(turns)]).double()
+    assert torch.equal(rounded.float(), rounded.bfloat16().float())
+    apart = 2.0 ** (numbers.abs().clamp_min(1e-30).log2().floor() - 7)  # of two bfloat16 numbers around each
+    assert ((rounded - numbers).abs() < apart).all()
+    assert ((rounded.mean(0) - numbers).abs() <= apart / turns).all()
+    assert (rounded[:, -3:] == numbers[-3:]).all()
+
+
+def test_in_bfloat16_the_statistics_are_float32s(images):
+    """Rounded weights alone are more than four times farther from it."""
+    torch.manual_seed(0)
+    nets = [Net().eval().requires_grad_(False)]
+    nets += [copy.deepcopy(nets[0]) for _ in range(2)]
+    for module in nets[2].modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data, module.bias.data = module.weight.bfloat16().float(), module.bias.bfloat16().float()
+    many = ImageSet("many", images.pixels.repeat(7, 1, 1, 1)[: 16 * BATCH], torch.zeros(16 * BATCH, dtype=torch.long),
+                    images.mean, images.std, images.classes)  # fmt: skip
+    for net, dtype in zip(nets, (torch.float32, torch.bfloat16, torch.float32), strict=True):
+        list(recalibrate(net, many, dtype))
+
+    def distance(net):
+        off = [
+            ((norm.running_mean - true.running_mean) / true.running_var.sqrt()).abs().max()
+            for norm, true in zip(norms_of(net), norms_of(nets[0]), strict=True)
+        ]
+        return max(off)
+
+    assert 0 < distance(nets[1]) < 0.0015
+    assert distance(nets[2]) > 4 * distance(nets[1])
+
+
+def test_repeating_it_in_bfloat16_gives_the_same(net, images, threads):
+    other = copy.deepcopy(net)
+    for module, count in ((net, 1), (other, 3)):
+        threads(count)
+        list(recalibrate(module, images, torch.bfloat16))
+    for one, two in zip(net.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
