@@ -1,0 +1,233 @@
+"""Many browsers on one server: `python tests/load.py --browsers 30 --seconds 180`.
+
+Every browser here is what a server sees of one: a websocket, Streamlit's own messages, the widget states that Chromium
+sends. Nothing is drawn, so the server's cores are the server's but for what reading the messages takes. Each opens
+the page and then moves one bar after another: a drag of some steps, each sent when the one before was answered,
+then rest, then a look at the result. Every count of MACs that is shown is compared with the library's own for the
+rates that this browser sent: a result of another session, or of an older move, would be found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import statistics
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.asyncio.client import ClientConnection, connect
+
+from fpgm_core import Prunable
+
+STEPS, LOOK = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
+_CARD = re.compile(r'class="label">([A-Za-z]+)')
+_STATE = re.compile(r'class="state">([^<]*)<')
+_MACS = re.compile(r'class="under">([\d,]+)')
+
+
+@dataclass
+class Told:
+    """What all browsers saw together: seconds of every drag step, to first and exact figures, and what was wrong."""
+
+    opened: list[float] = field(default_factory=list)
+    drags: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+    exacts: list[float] = field(default_factory=list)
+    moves: int = 0
+    wrong: list[str] = field(default_factory=list)
+    figures: dict[str, set[str]] = field(default_factory=dict)  # rates -> every exact card shown for them
+
+    def summary(self) -> dict[str, object]:
+        """Counts, medians and 95th percentiles."""
+        found: dict[str, object] = {"moves": self.moves, "wrong": len(self.wrong)}
+        for name in ("opened", "drags", "firsts", "exacts"):
+            values = sorted(getattr(self, name))
+            if values:
+                found[name] = {
+                    "count": len(values),
+                    "median": round(statistics.median(values), 3),
+                    "p95": round(values[min(len(values) - 1, int(0.95 * len(values)))], 3),
+                }
+        return found
+
+
+class Browser:
+    """One tab: what it was sent, and how it answers."""
+
+    def __init__(self, address: str, network: Prunable, told: Told, seed: int, look: tuple[float, float]) -> None:
+        self._address = address.replace("http", "ws") + "/_stcore/stream"
+        self._network, self._told, self._random, self._look = network, told, random.Random(seed), look
+        self._page = self._fragment = self._widget = ""
+        self._data: dict[str, object] = {}
+        self._state: dict[str, object] = {}
+        self._cards: dict[str, str] = {}
+        self._news = asyncio.Event()
+        self._known: dict[str, ForwardMsg] = {}
+        self._socket: ClientConnection | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def live(self, until: float) -> None:
+        """Open the page and move bars until that time."""
+        start = time.monotonic()
+        async with connect(self._address, subprotocols=["streamlit"], max_size=None) as socket:  # type: ignore[list-item]
+            self._socket = socket
+            reading = asyncio.create_task(self._read())
+            await self._send(None)
+            await self._seen(lambda: bool(self._data) and "MACs" in self._cards, 120)
+            self._told.opened.append(time.monotonic() - start)
+            try:
+                while time.monotonic() < until:
+                    await self._move()
+                    await asyncio.sleep(self._random.uniform(0.5, 1.5))
+            finally:
+                reading.cancel()
+                if self._ticking:
+                    self._ticking.cancel()
+
+    async def _move(self) -> None:
+        units = self._data["units"]
+        assert isinstance(units, list)
+        rates = {unit["name"]: unit["rate"] for unit in units}
+        name, goal = self._random.choice(list(rates)), self._random.randrange(0, 16) / 20
+        before = rates[name]
+        for step in range(1, STEPS + 1):
+            rates = {**rates, name: round(before + (goal - before) * step / STEPS, 2)}
+            start = time.monotonic()
+            await self._say(rates, name, "drag")
+            self._told.drags.append(time.monotonic() - start)
+            self._check(rates)
+            await asyncio.sleep(0.05)
+        start = time.monotonic()
+        await self._say(rates, name, "rest")
+        self._check(rates)
+        self._told.moves += 1
+        if await self._seen(lambda: self._accuracy() == "exact" or "," in self._accuracy(), 60):
+            self._told.firsts.append(time.monotonic() - start)
+        if await self._seen(lambda: self._accuracy() == "exact", self._random.uniform(*self._look)):
+            self._told.exacts.append(time.monotonic() - start)
+            self._told.figures.setdefault(json.dumps(rates), set()).add(self._cards["Accuracy"])
+
+    def _check(self, rates: dict[str, float]) -> None:
+        """What is shown of the plan is what the library counts."""
+        shown = _MACS.search(self._cards["MACs"])
+        true = self._network.cost(self._network.plan(rates)).macs
+        if shown is None or int(shown[1].replace(",", "")) != true:
+            self._told.wrong.append(f"{self._cards['MACs']} where {true:,} are right")
+
+    def _accuracy(self) -> str:
+        """How far the measurement is: with a comma once there is a figure."""
+        state = _STATE.search(self._cards.get("Accuracy", ""))
+        return state[1] if state else ""
+
+    async def _say(self, rates: dict[str, float], name: str, phase: str) -> None:
+        """Send the bars, and wait until the page answers them."""
+        seq = int(time.time() * 1000)
+        self._state["move"] = {"seq": seq, "rev": self._data["rev"], "phase": phase, "chosen": name, "rates": rates}
+        self._cards.pop("MACs")
+        await self._send(self._fragment)
+        if not await self._seen(lambda: self._data["echo"] == seq and "MACs" in self._cards, 60):  # type: ignore[comparison-overlap]
+            raise TimeoutError("a move was not answered within a minute")
+
+    async def _seen(self, condition: object, seconds: float) -> bool:
+        """Whether a condition came true within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not condition():  # type: ignore[operator]
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                return False
+        return True
+
+    async def _send(self, fragment: str | None) -> None:
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        if fragment is not None:
+            message.rerun_script.fragment_id, message.rerun_script.page_script_hash = fragment, self._page
+            state = message.rerun_script.widget_states.widgets.add()
+            state.id, state.json_value = self._widget, json.dumps(self._state)
+        assert self._socket is not None
+        await self._socket.send(message.SerializeToString())
+
+    async def _read(self) -> None:
+        assert self._socket is not None
+        async for data in self._socket:
+            message = ForwardMsg()
+            message.ParseFromString(data)  # type: ignore[arg-type]
+            if message.WhichOneof("type") == "ref_hash":
+                message = self._known[message.ref_hash]
+            elif message.metadata.cacheable:
+                self._known[message.hash] = message
+            self._take(message)
+            self._news.set()
+
+    def _take(self, message: ForwardMsg) -> None:
+        kind = message.WhichOneof("type")
+        if kind == "new_session":
+            self._page = message.new_session.page_script_hash
+        if kind != "delta":
+            return
+        element = message.delta.new_element
+        if element.WhichOneof("type") == "html" and (card := _CARD.search(element.html.body)):
+            self._cards[card[1]] = element.html.body
+        if element.WhichOneof("type") == "bidi_component":
+            self._fragment, self._widget = message.delta.fragment_id, element.bidi_component.id
+            self._data = json.loads(element.bidi_component.json)
+            self._tick(int(self._data["poll"]))  # type: ignore[call-overload]
+
+    def _tick(self, poll: int) -> None:
+        """Ask again every so many milliseconds, as the bars do."""
+        if self._ticking:
+            self._ticking.cancel()
+        self._ticking = asyncio.create_task(self._ask(poll / 1000)) if poll else None
+
+    async def _ask(self, pause: float) -> None:
+        while True:
+            await asyncio.sleep(pause)
+            self._state["tick"] = int(time.time() * 1000)
+            await self._send(self._fragment)
+
+
+async def load(
+    address: str, browsers: int, seconds: float, look: tuple[float, float] = LOOK, model: str = "resnet20"
+) -> Told:
+    """So many browsers at once for so long. Two of each pair move the same bars: equal plans are asked for twice."""
+    told, network = Told(), Prunable.load(model)
+    until = time.monotonic() + seconds
+    ended = await asyncio.gather(
+        *(Browser(address, network, told, seed // 2, look).live(until) for seed in range(browsers)),
+        return_exceptions=True,
+    )
+    told.wrong += [f"a browser gave up: {error!r}" for error in ended if isinstance(error, BaseException)]
+    told.wrong += [f"one plan, several figures: {cards}" for cards in told.figures.values() if len(cards) > 1]
+    return told
+
+
+def main() -> None:
+    """Run it against a server that is up, and print what was seen."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--address", default="http://localhost:8501")
+    parser.add_argument("--browsers", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--pid", type=int, help="the server's process, to read its memory")
+    given = parser.parse_args()
+    urllib.request.urlopen(f"{given.address}/_stcore/health", timeout=5)
+    told = asyncio.run(load(given.address, given.browsers, given.seconds))
+    found = told.summary()
+    if given.pid:
+        status = Path(f"/proc/{given.pid}/status").read_text()
+        found["server_mb"] = {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status)}
+    print(json.dumps(found, indent=1))
+    for line in told.wrong[:10]:
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
