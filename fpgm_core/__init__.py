@@ -4,7 +4,7 @@
 >>> network = Prunable.load("resnet20")
 >>> plan = network.plan(0.4, criterion="fpgm")
 >>> network.cost(plan).macs
-19104256
+19126720
 """
 
 from fpgm_core.errors import FpgmError

@@ -44,11 +44,15 @@ class ImageSet:
         for begin in range(start, len(self), size):
             yield self.normalised(begin, min(begin + size, len(self))), self.labels[begin : begin + size]
 
-    def normalised(self, begin: int, end: int) -> Tensor:
-        """Images `begin` to `end` as float32 (B, C, H, W): pixel / 255, minus mean, over std."""
+    def normalised(self, begin: int, end: int, which: Tensor | None = None) -> Tensor:
+        """Images `begin` to `end` as float32 (B, C, H, W): pixel / 255, minus mean, over std.
+
+        With `which`, bool (end - begin,), only those among them.
+        """
         device = self.pixels.device
         # One multiply-add a pixel: the two divisions are folded into the constants.
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)
-        images = torch.addcmul(shift, self.pixels[begin:end].to(torch.float32), scale)
+        pixels = self.pixels[begin:end] if which is None else self.pixels[begin:end][which]
+        images = torch.addcmul(shift, pixels.to(torch.float32), scale)
         return images.permute(0, 3, 1, 2)

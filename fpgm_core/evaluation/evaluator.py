@@ -207,8 +207,7 @@ class _Runner:
 
     def compact(self, plan: Plan) -> GraphModule:
         """The compact network on the device, convolutions in channels_last."""
-        # Streams whose writers all kept something else are quicker to sum at full width.
-        return self.place(self.prunable.compact(plan, aligned=plan.coupling == "independent"))
+        return self.place(self.prunable.compact(plan, aligned=True))
 
     def place(self, module: _Module) -> _Module:
         """A module's tensors moved to the device, convolutions in channels_last; the module is changed in place."""
@@ -309,7 +308,7 @@ class _Runner:
         close = best[:, 0] - best[:, 1] < _DOUBT * logits.square().mean().sqrt()
         answers = classes[:, 0].clone()
         if close.any():
-            answers[close] = network(batch.normalised()[close]).argmax(1)
+            answers[close] = network(batch.normalised(close)).argmax(1)
         return answers
 
 

@@ -33,9 +33,9 @@ class Batch:
     begin: int
     end: int
 
-    def normalised(self) -> Tensor:
-        """The images as float32 (B, C, H, W)."""
-        return self.images.normalised(self.begin, self.end)
+    def normalised(self, which: Tensor | None = None) -> Tensor:
+        """The images, or those among them that `which` (bool) marks, as float32 (B, C, H, W)."""
+        return self.images.normalised(self.begin, self.end, which)
 
     @property
     def key(self) -> Hashable:

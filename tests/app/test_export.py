@@ -87,7 +87,7 @@ def downloads(app):
 
 def test_it_shows_the_plan_of_explore_what_it_costs_and_what_will_be_in_it(app):
     assert any("ResNet-20" in element.value for element in app.markdown)
-    assert "19,104,256 of 40,551,040" in html(app)
+    assert "19,126,720 of 40,551,040" in html(app)
     assert app.button(key="prepare").label == "Prepare the export"
     (table,) = app.dataframe
     assert list(table.value.iloc[:, 0]) == [artefact.title for artefact in ARTEFACTS.values()]
@@ -227,7 +227,7 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
     prepare(app)
     assert until(app, lambda: app.success or app.error, 120)
     assert not app.error
-    assert "19,104,256 MACs" in app.success[0].value
+    assert "19,126,720 MACs" in app.success[0].value
     files = app.dataframe[1].value.set_index("file")
     assert set(files.index) == {"plan.json", "compact.safetensors", "compact.py"}
     assert (files["bytes"] > 0).all()

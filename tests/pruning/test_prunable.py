@@ -158,7 +158,7 @@ def test_threads_share_a_prunable():
 
 def test_agreement_of_a_unit_is_the_rank_correlation_of_norm_and_fpgm(resnet20):
     unit = resnet20.unit_of("layer1.2.conv1", "independent")
-    assert round(resnet20.agreement(unit), 2) == 0.88
+    assert round(resnet20.agreement(unit), 2) == 0.96
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
