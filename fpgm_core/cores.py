@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
 import torch
@@ -33,7 +33,7 @@ def each(work: Callable[[P], R], pieces: Sequence[P], device: torch.device) -> l
     count = workers(device)
     if count == 1:
         return [work(piece) for piece in pieces]
-    return list(_pool(count).map(work, pieces))
+    return _pool(count).map(work, pieces, chunksize=1)
 
 
 def split(begin: int, end: int, most: int, device: torch.device) -> list[tuple[int, int]]:
@@ -43,8 +43,12 @@ def split(begin: int, end: int, most: int, device: torch.device) -> list[tuple[i
 
 
 @cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    """`count` threads that compute with one thread each; torch's setting for everybody else stays."""
+def _pool(count: int) -> ThreadPool:
+    """`count` threads that compute with one thread each; torch's setting for everybody else stays.
+
+    Not concurrent.futures: its pools refuse work as soon as the interpreter begins to end, while a measurement of
+    another thread may be under way.
+    """
     ready = threading.Barrier(count + 1)
 
     def alone() -> None:
@@ -52,9 +56,7 @@ def _pool(count: int) -> ThreadPoolExecutor:
         torch.get_num_threads()  # a thread takes the setting when it is first asked, and keeps it
         ready.wait()
 
-    pool = ThreadPoolExecutor(count, thread_name_prefix="fpgm-core")
-    for _ in range(count):
-        pool.submit(alone)
+    pool = ThreadPool(count, alone)
     ready.wait()
     torch.set_num_threads(count)  # the workers' setting would else be that of threads yet to come
     return pool

@@ -176,8 +176,10 @@ class FusedConv2d(nn.Module):
         self.weight = _widened(conv.weight, zeros)
         self.bias = None if conv.bias is None else _widened(conv.bias, zeros)
         self.rectifier = rectifier
-        self._geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        self._reach = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+        padding: Any = conv.padding
+        self._sides: tuple[list[int], list[int], list[int]] = (list(padding), list(conv.stride), list(conv.dilation))
+        self._groups = conv.groups
+        self._kernel = conv.kernel_size
         self._low: dict[torch.dtype, tuple[Tensor, Tensor | None]] = {}
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
@@ -186,14 +188,29 @@ class FusedConv2d(nn.Module):
         x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)  # other layouts are not fused
         name, scalars = _NAMES[self.rectifier]
         if other is None:
-            return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self._geometry, name, scalars, "")
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, weight, bias, *self._sides, self._groups, name, scalars, ""
+            )
         shape = self._shape(x)
         if torch.broadcast_shapes(other.shape, shape) != shape:  # the convolution's result is what spreads
-            plain = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self._geometry, "none", [], "") + other
+            plain = (
+                torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self._sides, self._groups, "none", [], "")
+                + other
+            )
             return plain if name == "none" else plain.relu()
         other = other.to(weight.dtype).expand(shape).contiguous(memory_format=torch.channels_last)
         return torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, weight, bias, *self._geometry, "add", 1.0, None if name == "none" else name, scalars, ""
+            x,
+            other,
+            weight,
+            bias,
+            *self._sides,
+            self._groups,
+            "add",
+            1.0,
+            None if name == "none" else name,
+            scalars,
+            "",
         )
 
     def _tensors(self) -> tuple[Tensor, Tensor | None]:
@@ -206,12 +223,12 @@ class FusedConv2d(nn.Module):
         return self._low[dtype]
 
     def _shape(self, x: Tensor) -> torch.Size:
-        size = (
-            (length + 2 * p - reach - 1) // s + 1
-            for length, p, s, reach in zip(x.shape[2:], *self._geometry[:2], self._reach, strict=True)
+        """What the convolution makes of x."""
+        sides = zip(x.shape[2:], *self._sides, self._kernel, strict=True)
+        return torch.Size(
+            (x.shape[0], self.weight.shape[0], *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, s, d, k in sides))
         )
-        return torch.Size((x.shape[0], self.weight.shape[0], *size))
 
     def extra_repr(self) -> str:
         """All that tells two of them apart beside their tensors."""
-        return f"{tuple(self.weight.shape)}, {self._geometry}, {self.rectifier}"
+        return f"{tuple(self.weight.shape)}, {self._sides}, {self._groups}, {self.rectifier}"
