@@ -186,32 +186,16 @@ class FusedConv2d(nn.Module):
         """(B, C_in, H, W) and what is added, of the result's shape or one that spreads to it."""
         weight, bias = self._tensors()
         x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)  # other layouts are not fused
-        name, scalars = _NAMES[self.rectifier]
+        given, kind = (weight, bias, *self._sides, self._groups), _NAMES[self.rectifier]
         if other is None:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, weight, bias, *self._sides, self._groups, name, scalars, ""
-            )
+            return torch.ops.mkldnn._convolution_pointwise(x, *given, *kind, "")
         shape = self._shape(x)
         if torch.broadcast_shapes(other.shape, shape) != shape:  # the convolution's result is what spreads
-            plain = (
-                torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self._sides, self._groups, "none", [], "")
-                + other
-            )
-            return plain if name == "none" else plain.relu()
+            plain = torch.ops.mkldnn._convolution_pointwise(x, *given, "none", [], "") + other
+            return plain if self.rectifier == "none" else plain.relu()
         other = other.to(weight.dtype).expand(shape).contiguous(memory_format=torch.channels_last)
-        return torch.ops.mkldnn._convolution_pointwise.binary(
-            x,
-            other,
-            weight,
-            bias,
-            *self._sides,
-            self._groups,
-            "add",
-            1.0,
-            None if name == "none" else name,
-            scalars,
-            "",
-        )
+        after = (None, []) if self.rectifier == "none" else kind
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, other, *given, "add", 1.0, *after, "")
 
     def _tensors(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias in the precision that a convolution would compute in."""
