@@ -62,6 +62,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     figure = _run(prunable, plan, settings)
     if figure.short_of_memory:
         print(f"note: batches of {figure.batch}: the device's memory holds no more", file=sys.stderr)
+    for device in figure.lost:
+        print(f"note: the {device} device failed: measured on {figure.device}", file=sys.stderr)
     result = _result(prunable, plan, settings, figure)
     show(chosen, result, _report(result))
     return 0

@@ -8,14 +8,37 @@ from fpgm_core.errors import FpgmError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "float32", "bfloat16")
+_LOST: list[str] = []
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error says that a device is gone or broken, not merely out of memory: nothing on it works again."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    accelerators = getattr(torch, "AcceleratorError", ())
+    return isinstance(error, accelerators) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+
+
+def give_up(device: torch.device) -> None:
+    """Use this device no more in this process."""
+    if device.type not in _LOST:
+        _LOST.append(device.type)
+
+
+def lost_devices() -> tuple[str, ...]:
+    """The devices that failed in this process; "auto" passes them over."""
+    return tuple(_LOST)
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device called "cuda", "mps" or "cpu", or for "auto" the first of them that is there.
 
-    Raises FpgmError for a name that is unknown or a device that is not there.
+    Raises FpgmError for a name that is unknown or a device that is not there, or that failed.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name in _LOST:
+        raise FpgmError(f"the {name} device failed; choose auto or cpu, or start this program anew")
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {device: there and device not in _LOST for device, there in found.items()}
     if name == "auto":
         return torch.device(next(device for device, there in available.items() if there))
     if name not in available:

@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from fpgm_core.cores import each, split, workers
 from fpgm_core.data import SPLITS, ImageSet, load_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.device import choose_device, choose_precision
+from fpgm_core.evaluation.device import choose_device, choose_precision, give_up, is_loss, lost_devices
 from fpgm_core.evaluation.fusing import fused
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.forward_lock import FORWARD
@@ -70,7 +70,8 @@ class Figure:
     "exact" (all that was asked for). `correct` and `dense_correct` count right answers among the same
     first `images`; `both` those that both give. `total` is how many images were asked for; `seconds`
     the time since the measurement began. `batch` images were classified at once at most: fewer than usual,
-    and `short_of_memory`, where the device could not hold more.
+    and `short_of_memory`, where the device could not hold more. `lost` names devices that failed in this process,
+    and that `auto` would have measured on.
     """
 
     state: str
@@ -84,6 +85,7 @@ class Figure:
     precision: str
     seconds: float
     batch: int
+    lost: tuple[str, ...] = ()
 
     @property
     def short_of_memory(self) -> bool:
@@ -128,8 +130,31 @@ def measure(
     prunable.cost(plan)  # a plan that leaves nothing is refused here, not in the middle
     needed = settings.recalibrated and not prunable.prunes_nothing(plan)
     training = load_images(info.dataset, "train", settings.data_root) if needed else None
-    runner = _Runner.create(prunable, settings)
-    return _measure(runner, plan, images, training, first_figure)
+    return _somewhere(prunable, settings, lambda runner: _measure(runner, plan, images, training, first_figure))
+
+
+def _somewhere(
+    prunable: Prunable, settings: Settings, begin: Callable[[_Runner], Iterator[Figure | None]]
+) -> Iterator[Figure | None]:
+    """A measurement on the device that is asked for; where that one fails and none was named, again on another."""
+    return _or_elsewhere(_Runner.create(prunable, settings), settings, begin)  # what is wrong is said at once
+
+
+def _or_elsewhere(
+    runner: _Runner, settings: Settings, begin: Callable[[_Runner], Iterator[Figure | None]]
+) -> Iterator[Figure | None]:
+    try:
+        yield from begin(runner)
+    except Exception as error:
+        if runner.device.type == "cpu" or not is_loss(error):
+            raise
+        give_up(runner.device)
+        if settings.device != "auto":
+            said = str(error).partition("\n")[0]
+            raise FpgmError(f"the {runner.device.type} device failed ({said}); choose device auto or cpu") from error
+    else:
+        return
+    yield from _or_elsewhere(_Runner.create(runner.prunable, settings), settings, begin)
 
 
 def _measure(
@@ -162,9 +187,11 @@ def measure_network(
         raise FpgmError(f"cannot evaluate: {prunable.loaded.notice}")
     images = load_images(prunable.loaded.info.dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
-    runner = _Runner.create(prunable, settings)
-    chain = Chain([runner.place(overlay(network, {}))])
-    for figure in runner.stream(chain, images, recalibrated_on, "measuring"):
+
+    def begin(runner: _Runner) -> Iterator[Figure | None]:
+        return runner.stream(Chain([runner.place(overlay(network, {}))]), images, recalibrated_on, "measuring")
+
+    for figure in _somewhere(prunable, settings, begin):
         assert figure is not None
         yield figure
 
@@ -255,6 +282,7 @@ class _Runner:
                 str(self.dtype).removeprefix("torch."),
                 time.perf_counter() - self.start,
                 _LARGEST[self.device.type, self.dtype],
+                lost_devices(),
             )
 
     @property

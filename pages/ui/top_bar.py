@@ -113,8 +113,8 @@ def accuracy_card(figure: Figure | None, error: str | None, moving: bool, unmeas
     under = (
         f"[{accuracy.low:.1%}, {accuracy.high:.1%}] · change {_points(change.value)} "
         f"[{_points(change.low)}, {_points(change.high)}] pt"
-        + " · memory is short: small batches"
-        * figure.short_of_memory
+        + " · memory is short: small batches" * figure.short_of_memory
+        + "".join(f" · the {device} device failed: measured on {figure.device}" for device in figure.lost)
     )
     return card(label, f"{accuracy.value:.2%}|dense {figure.dense_accuracy.value:.2%}", under, state)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fpgm_core import FpgmError
-from fpgm_core.evaluation import DEVICES, PRECISIONS, choose_device, choose_precision
+from fpgm_core.evaluation import DEVICES, PRECISIONS, choose_device, choose_precision, device
+from fpgm_core.evaluation.device import give_up, is_loss, lost_devices
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -46,12 +47,12 @@ def test_an_unknown_device_is_refused(name):
         choose_device(name)
 
 
-@pytest.mark.parametrize("device", [CPU, CUDA])
+@pytest.mark.parametrize("place", [CPU, CUDA])
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_precision_follows_the_hardware(machine, device, native):
+def test_auto_precision_follows_the_hardware(machine, place, native):
     machine(cuda=True, bfloat16=native)
-    assert choose_precision("auto", device) == (torch.bfloat16 if native else torch.float32)
-    assert choose_precision("float32", device) == torch.float32
+    assert choose_precision("auto", place) == (torch.bfloat16 if native else torch.float32)
+    assert choose_precision("float32", place) == torch.float32
 
 
 def test_bfloat16_where_it_is_asked_for(machine):
@@ -70,3 +71,31 @@ def test_auto_is_float32_where_nobody_can_tell(machine):
 def test_an_unknown_precision_is_refused(name):
     with pytest.raises(FpgmError, match=", ".join(PRECISIONS)):
         choose_precision(name, CPU)
+
+
+@pytest.fixture
+def nothing_lost(monkeypatch):
+    monkeypatch.setattr(device, "_LOST", [])
+
+
+def test_a_device_that_failed_is_used_no_more(machine, nothing_lost):
+    machine(cuda=True, mps=True)
+    give_up(CUDA)
+    give_up(CUDA)
+    assert lost_devices() == ("cuda",)
+    assert choose_device("auto") == torch.device("mps")
+    with pytest.raises(FpgmError, match="the cuda device failed; choose auto or cpu"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "loss"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("CUDA error"), False),
+    ],
+)
+def test_what_says_that_a_device_is_gone(error, loss):
+    assert is_loss(error) is loss

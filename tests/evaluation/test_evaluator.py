@@ -10,7 +10,7 @@ from torch import nn
 
 from fpgm_core import COUPLINGS, FpgmError, Prunable, Settings, evaluate, measure
 from fpgm_core.data import SPLITS, load_images
-from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, evaluator, paired_change, wilson
+from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, device, evaluator, paired_change, wilson
 from fpgm_core.evaluation.fusing import FusedConv2d
 from fpgm_core.models import LoadedModel
 from fpgm_core.pruning import trace_flow
@@ -411,3 +411,32 @@ def test_no_memory_at_all_is_said(net, short_of_memory):
     short_of_memory(0)
     with pytest.raises(FpgmError, match="no memory for a single image; close what else uses it"):
         evaluate(net, net.plan(0.4), AS_IS)
+
+
+@pytest.fixture
+def failing_gpu(monkeypatch):
+    """A GPU that fails as soon as it is to hold a network."""
+    honest = evaluator._Runner.place
+
+    def place(runner, module):
+        if runner.device.type == "cuda":
+            raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
+        return honest(runner, module)
+
+    monkeypatch.setattr(evaluator._Runner, "place", place)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    monkeypatch.setattr(device, "_LOST", [])
+
+
+def test_a_gpu_that_fails_is_left_and_it_is_said(failing_gpu, net):
+    settings = dataclasses.replace(AS_IS, device="auto")
+    figure = evaluate(net, net.plan(0.3), settings)
+    expected = evaluate(net, net.plan(0.3), AS_IS)
+    assert (figure.device, figure.lost, figure.correct) == ("cpu", ("cuda",), expected.correct)
+    assert evaluate(net, net.plan(0.2), settings).lost == ("cuda",)  # later ones go to the CPU at once
+
+
+def test_a_gpu_that_was_asked_for_and_fails_is_an_error(failing_gpu, net):
+    with pytest.raises(FpgmError, match=r"the cuda device failed \(CUDA error: unspecified launch failure\); choose"):
+        evaluate(net, net.plan(0.3), dataclasses.replace(AS_IS, device="cuda"))
