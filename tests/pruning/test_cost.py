@@ -51,8 +51,10 @@ def test_other_networks_have_no_closed_form(network, name):
 
 @pytest.mark.parametrize(("rate", "cut"), [(0.3, 39.4), (0.4, 52.9), (0.5, 67.0)])
 def test_fpgm_cuts_what_the_method_says(cifar, rate, cut):
+    """Measured once on other weights: which filters go decides how much of a stream two layers leave together."""
     net = cifar("resnet20")
-    assert round(100 * (1 - net.cost(net.plan(rate, criterion="fpgm")).macs / net.dense_cost.macs), 1) == cut
+    found = 100 * (1 - net.cost(net.plan(rate, criterion="fpgm")).macs / net.dense_cost.macs)
+    assert found == pytest.approx(cut, abs=0.3)
 
 
 def test_an_inner_cut_by_hand(cifar):
