@@ -42,6 +42,13 @@ def split(begin: int, end: int, most: int, device: torch.device) -> list[tuple[i
     return [(at, min(at + size, end)) for at in range(begin, end, size)]
 
 
+class _Threads(ThreadPool):
+    """Threads that end with the process; the library's own way of ending them prints errors when that is late."""
+
+    def __del__(self) -> None:
+        pass
+
+
 @cache
 def _pool(count: int) -> ThreadPool:
     """`count` threads that compute with one thread each; torch's setting for everybody else stays.
@@ -56,7 +63,7 @@ def _pool(count: int) -> ThreadPool:
         torch.get_num_threads()  # a thread takes the setting when it is first asked, and keeps it
         ready.wait()
 
-    pool = ThreadPool(count, alone)
+    pool = _Threads(count, alone)
     ready.wait()
     torch.set_num_threads(count)  # the workers' setting would else be that of threads yet to come
     return pool

@@ -62,7 +62,7 @@ def test_train_goes_on_from_its_folder_and_refuses_another_runs(run, result, tmp
 
 @pytest.mark.parametrize("schedule", ["hard", "rescored", "soft"])
 def test_train_while_pruning_leaves_a_plan_for_its_weights(result, tmp_path, schedule):
-    words = ["--rate", 0.4, "--criterion", "fpgm_mix", "--from-weights", "--schedule", schedule, *SHORT]
+    words = ["--rate", 0.2, "--criterion", "fpgm_mix", "--from-weights", "--schedule", schedule, *SHORT]
     found = result("train", "resnet20", *words, "--out", tmp_path)
     assert found["schedule"] == schedule
     assert "plan.json" in found["files"]
@@ -73,7 +73,7 @@ def test_train_while_pruning_leaves_a_plan_for_its_weights(result, tmp_path, sch
     assert evaluated["correct"] == found["accuracy"]["choose"]["correct"]
     assert evaluated["macs"] == found["macs"] < found["dense_macs"]
     if schedule == "hard":  # the others prune after their one epoch, and nothing mends that
-        assert found["accuracy"]["all"]["accuracy"] > 0.15
+        assert found["accuracy"]["all"]["accuracy"] > 0.4
 
 
 def test_recover_trains_measures_and_exports(result, tmp_path):
