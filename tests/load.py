@@ -25,6 +25,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
 from fpgm_core import Prunable
+from pages.ui.state import Look, encode
 
 STEPS, LOOK = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
 _CARD = re.compile(r'class="label">([A-Za-z]+)')
@@ -62,6 +63,7 @@ class Browser:
     """One tab: what it was sent, and how it answers."""
 
     def __init__(self, address: str, network: Prunable, told: Told, seed: int, look: tuple[float, float]) -> None:
+        self._query = f"s={encode(Look(network.plan(0.4), network.layers[-1].name))}"
         self._address = address.replace("http", "ws") + "/_stcore/stream"
         self._network, self._told, self._random, self._look = network, told, random.Random(seed), look
         self._page = self._fragment = self._widget = ""
@@ -148,7 +150,7 @@ class Browser:
 
     async def _send(self, fragment: str | None) -> None:
         message = BackMsg()
-        message.rerun_script.query_string = ""
+        message.rerun_script.query_string = self._query
         if fragment is not None:
             message.rerun_script.fragment_id, message.rerun_script.page_script_hash = fragment, self._page
             state = message.rerun_script.widget_states.widgets.add()

@@ -17,8 +17,9 @@ from fpgm_core.pruning import PRESETS, Cost
 from pages.ui.jobs import Job, engine
 from pages.ui.state import History, Look, decode, encode
 
-FIRST_MODEL = "resnet20"
-FIRST_PRESET = "uniform_40%"
+FIRST_MODEL = "mobilenetv2_cifar"  # its depthwise layers are where norm and FPGM part
+FIRST_COUPLING = "inner"
+FIRST_PRESET = "uniform_30%"
 _TRACE_LIMIT = 300
 PURPOSES = (":export", ":recover")  # what a session may have under way beside its measurement
 
@@ -152,7 +153,7 @@ def check(look: Look) -> None:
         raise FpgmError(f"{look.layer} has no filter {look.chosen}; its filters are 0 to {layer.filters - 1}")
 
 
-def first_look(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str = "independent") -> Look:
+def first_look(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str = FIRST_COUPLING) -> Look:
     """Where a network is first opened: pruned a little, on the layer where norm and FPGM disagree most."""
     network = prunable(model)
     units = network.units(coupling)

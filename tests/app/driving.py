@@ -3,15 +3,18 @@
 import time
 from pathlib import Path
 
+from looks import resnet20_look
 from streamlit.testing.v1 import AppTest
+
+from pages.ui.state import encode
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
 
 def opened(page=None, **query):
-    """Explore, opened by a link's `query`, or another page reached from it."""
+    """Explore, opened by a link's `query` (without one by the tests' own), or another page reached from it."""
     app = AppTest.from_file(APP, default_timeout=60)
-    for name, value in query.items():
+    for name, value in (query or {"s": encode(resnet20_look())}).items():
         app.query_params[name] = value
     sound(app.run())
     return again(app.switch_page(page)) if page else app

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from driving import opened, press, sitting, until
+from looks import resnet20_look
 
 from fpgm_core import FpgmError, Prunable
 from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
@@ -237,12 +238,6 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
 
 def test_a_network_without_weights_says_so(steps):
     network = Prunable.load("resnet110")
-    look = replace(_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
+    look = replace(resnet20_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
     assert "no trained weights" in app.warning[0].value
-
-
-def _look():
-    from pages.ui.sitting import first_look
-
-    return first_look()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM
+from looks import resnet20_query
 
 ROOT = Path(__file__).parents[2]
 QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -55,7 +56,7 @@ def page(address, browser):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(address)
+    page.goto(f"{address}/?{resnet20_query()}")
     page.locator(".eq-unit").first.wait_for(timeout=90_000)
     page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
     yield page
