@@ -23,6 +23,7 @@ STYLE = """
 [data-testid="stHeader"] button { pointer-events: auto; }
 .st-key-tools button { padding: .2rem .3rem; }
 [data-testid="stStatusWidget"] { display: none; }
+[data-testid="stElementContainer"] { transition: none !important; opacity: 1 !important; }
 .card { line-height: 1.3; }
 .card .label { font-size: .78rem; opacity: .75; white-space: nowrap; }
 .card .value { font-size: 1.55rem; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }
