@@ -6,6 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from functools import cache
 from importlib import resources
@@ -23,6 +24,7 @@ from fpgm_core.torchvision_shim import import_torchvision
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
+_ONE_AT_A_TIME = threading.Lock()
 _ARCHIVE = "train_images, train_labels, test_images, test_labels: uint8, (N, 32, 32, 3) and (N,)"
 
 
@@ -82,7 +84,6 @@ def _own_archive(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-@cache
 def load_cifar10(split: str, root: Path | None = None, download: bool = False) -> ImageSet:
     """The images of one split.
 
@@ -96,6 +97,12 @@ def load_cifar10(split: str, root: Path | None = None, download: bool = False) -
     """
     if split not in ("choose", "sealed", "all", "train"):
         raise FpgmError(f"unknown split {split!r}; choose one of choose, sealed, all, train")
+    with _ONE_AT_A_TIME:  # many sessions that open at once would each decode them
+        return _load(split, root, download)
+
+
+@cache
+def _load(split: str, root: Path | None, download: bool) -> ImageSet:
     if split == "train":
         return _image_set("train", *_training(root, download))
     if root is None:

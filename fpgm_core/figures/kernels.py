@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 
 def tile(filter_weights: np.ndarray) -> np.ndarray:
@@ -34,23 +33,28 @@ def kernels_figure(layer_weights: np.ndarray, chosen: int, twin: int | None) -> 
             (f"nearest: {twin}", layer_weights[twin]),
             ("difference", layer_weights[chosen] - layer_weights[twin]),
         ]
-    figure = make_subplots(cols=len(panels), subplot_titles=[title for title, _ in panels], horizontal_spacing=0.03)
-    for column, (title, weights) in enumerate(panels, 1):
-        figure.add_trace(
+    traces, layout, width = [], {"height": 210, "margin": {"l": 0, "r": 0, "t": 24, "b": 0}}, 1 / len(panels)
+    layout["annotations"] = [
+        {"text": title, "x": (column + 0.5) * width, "y": 1, "xref": "paper", "yref": "paper", "font": {"size": 12},
+         "xanchor": "center", "yanchor": "bottom", "showarrow": False}
+        for column, (title, _) in enumerate(panels)
+    ]  # fmt: skip
+    # Told at once: plotly's subplots change a figure axis by axis, and check it each time.
+    for column, (title, weights) in enumerate(panels):
+        axis = str(column + 1) if column else ""
+        layout[f"xaxis{axis}"] = {"visible": False, "domain": [column * width, (column + 0.92) * width]}
+        layout[f"yaxis{axis}"] = {"visible": False, "scaleanchor": f"x{axis}", "anchor": f"x{axis}"}
+        traces.append(
             go.Heatmap(
                 z=tile(weights)[::-1].astype(np.float32),
                 zmin=-limit,
                 zmax=limit,
+                xaxis=f"x{axis}",
+                yaxis=f"y{axis}",
                 colorscale="RdBu",
-                showscale=column == len(panels),
+                showscale=column == len(panels) - 1,
                 colorbar={"thickness": 8, "len": 0.9},
                 hovertemplate=f"{title}: %{{z:.4f}}<extra></extra>",
-            ),
-            1,
-            column,
+            )
         )
-        figure.update_xaxes(visible=False, row=1, col=column)
-        figure.update_yaxes(visible=False, scaleanchor=f"x{column if column > 1 else ''}", row=1, col=column)
-    figure.update_layout(height=210, margin={"l": 0, "r": 0, "t": 24, "b": 0})
-    figure.update_annotations(font_size=12)
-    return figure
+    return go.Figure(traces, layout)

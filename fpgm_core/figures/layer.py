@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +14,7 @@ from fpgm_core.figures.colours import KEPT, KEPT_SYMBOL, MEDIAN, MEDIAN_SYMBOL, 
 from fpgm_core.filters import NormDiagnostics, Projection
 
 HEIGHT = 440
+_TRUE_SHAPE = {"scaleanchor": "x", "scaleratio": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,18 +25,18 @@ class FilterStates:
     locked: Collection[int] = ()
 
 
-def _layout(figure: go.Figure, x: str, y: str) -> go.Figure:
-    figure.update_layout(
-        height=HEIGHT,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hovermode="closest",
-        dragmode="pan",
-        clickmode="event+select",
-    )
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y)
-    return figure
+def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+    """The layout that the layer's pictures share. Figures are told all at once: plotly checks every change."""
+    return {
+        "height": HEIGHT,
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "hovermode": "closest",
+        "dragmode": "pan",
+        "clickmode": "event+select",
+        "xaxis": {"title": x},
+        "yaxis": {"title": y},
+    } | more
 
 
 def _filter_traces(
@@ -80,36 +82,43 @@ def cut_line(scores: np.ndarray, count: int) -> float | None:
 
 def scores_figure(norms: np.ndarray, sums: np.ndarray, states: FilterStates, count: int) -> go.Figure:
     """L2 norm against g, both (N,) and exact: the norm's cut of `count` filters is vertical, FPGM's horizontal."""
-    figure = go.Figure(_filter_traces(norms, sums, states, "L2 norm %{x:.4f}<br>g %{y:.4f}"))
-    for value, add, text, colour in (
-        (cut_line(norms, count), figure.add_vline, "norm would prune the left", QUIET),
-        (cut_line(sums, count), figure.add_hline, "FPGM would prune below", PRUNED),
+    shapes, notes = [], []
+    for value, axis, text, colour in (
+        (cut_line(norms, count), "x", "norm would prune the left", QUIET),
+        (cut_line(sums, count), "y", "FPGM would prune below", PRUNED),
     ):
         if value is not None:
-            side = "top left" if add == figure.add_vline else "bottom right"
-            add(value, line={"dash": "dash", "color": colour, "width": 1.5}, annotation_text=text,
-                annotation_position=side, annotation_font_size=11)  # fmt: skip
-    return _layout(figure, "L2 norm of the filter", "g: sum of distances to the other filters")
+            along, across = ("x", "y") if axis == "x" else ("y", "x")
+            shapes.append(
+                {"type": "line", f"{along}0": value, f"{along}1": value, f"{across}0": 0, f"{across}1": 1,
+                 f"{across}ref": f"{across} domain", "line": {"dash": "dash", "color": colour, "width": 1.5}}
+            )  # fmt: skip
+            notes.append(
+                {"text": text, along: value, across: 1, f"{across}ref": f"{across} domain", "showarrow": False,
+                 "xanchor": "right", "yanchor": "top", "font": {"size": 11}}
+            )  # fmt: skip
+    return go.Figure(
+        _filter_traces(norms, sums, states, "L2 norm %{x:.4f}<br>g %{y:.4f}"),
+        _layout("L2 norm of the filter", "g: sum of distances to the other filters", shapes=shapes, annotations=notes),
+    )
 
 
 def map_figure(projection: Projection, states: FilterStates) -> go.Figure:
     """A projection of the filters with their geometric median; UMAP's median is tied to its true nearest filters."""
     x, y = projection.points.T
-    figure = go.Figure()
-    if not projection.exact_median:
-        for near in np.argsort(projection.distances, kind="stable")[:3]:
-            figure.add_scatter(
-                x=[projection.median[0], x[near]], y=[projection.median[1], y[near]], mode="lines",
-                line={"color": MEDIAN, "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False,
-            )  # fmt: skip
+    near = () if projection.exact_median else np.argsort(projection.distances, kind="stable")[:3]
+    ties = [
+        go.Scatter(
+            x=[projection.median[0], x[one]], y=[projection.median[1], y[one]], mode="lines",
+            line={"color": MEDIAN, "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False,
+        )
+        for one in near
+    ]  # fmt: skip
     hover = "true distance to the median %{customdata[1]:.4f}"
-    figure.add_traces(_filter_traces(x, y, states, hover, projection.distances))
-    figure.add_trace(_median(projection))
-    names = {"pca": ("first principal component", "second"), "umap": ("UMAP 1", "UMAP 2")}
-    figure = _layout(figure, *names[projection.method])
+    layout = _layout(*{"pca": ("first principal component", "second"), "umap": ("UMAP 1", "UMAP 2")}[projection.method])
     if projection.method == "pca":
-        figure.update_yaxes(scaleanchor="x", scaleratio=1)
-    return figure
+        layout["yaxis"] |= _TRUE_SHAPE
+    return go.Figure([*ties, *_filter_traces(x, y, states, hover, projection.distances), _median(projection)], layout)
 
 
 def _median(projection: Projection) -> go.Scatter:
@@ -127,19 +136,18 @@ def _median(projection: Projection) -> go.Scatter:
 def radial_figure(projection: Projection, states: FilterStates) -> go.Figure:
     """The median in the middle, every filter at its true distance; the angle is PCA's and carries no distance."""
     x, y = projection.points.T
-    figure = go.Figure()
     angle = np.linspace(0, 2 * np.pi, 121)
-    for quantile in (0.25, 0.5, 0.75, 1.0):
-        radius = float(np.quantile(projection.distances, quantile))
-        figure.add_scatter(
+    rings = [
+        go.Scatter(
             x=radius * np.cos(angle), y=radius * np.sin(angle), mode="lines", hoverinfo="skip", showlegend=False,
             line={"color": QUIET, "width": 0.7, "dash": "dot"},
-        )  # fmt: skip
-    figure.add_traces(_filter_traces(x, y, states, "distance to the median %{customdata[1]:.4f}", projection.distances))
-    figure.add_trace(_median(projection))
-    figure = _layout(figure, "distance to the geometric median, true in every direction", "")
-    figure.update_yaxes(scaleanchor="x", scaleratio=1)
-    return figure
+        )
+        for radius in np.quantile(projection.distances, (0.25, 0.5, 0.75, 1.0))
+    ]  # fmt: skip
+    filters = _filter_traces(x, y, states, "distance to the median %{customdata[1]:.4f}", projection.distances)
+    layout = _layout("distance to the geometric median, true in every direction", "")
+    layout["yaxis"] |= _TRUE_SHAPE
+    return go.Figure([*rings, *filters, _median(projection)], layout)
 
 
 def norms_figure(
@@ -178,7 +186,7 @@ def norms_figure(
         ),
         1, 3,
     )  # fmt: skip
-    figure = _layout(figure, "", "")
+    figure.update_layout(_layout("", ""))
     figure.update_layout(margin={"t": 60}, legend={"y": -0.2})
     figure.update_yaxes(title="L2 norm", rangemode="tozero", row=1, col=1)
     figure.update_xaxes(title="filters", row=1, col=2)

@@ -24,14 +24,13 @@ class TracePoint:
 def trace_figure(points: Sequence[TracePoint], dense: TracePoint, current: int | None) -> go.Figure:
     """Accuracy against MACs; `current` is the index of the plan on screen, drawn as a diamond."""
     value = np.array([p.accuracy.value for p in points]) * 100
-    figure = go.Figure()
-    figure.add_hline(dense.accuracy.value * 100, line={"color": QUIET, "dash": "dot", "width": 1})
-    figure.add_scatter(
-        x=[dense.macs / 1e6], y=[dense.accuracy.value * 100], mode="markers", name="dense",
+    level = dense.accuracy.value * 100
+    alone = go.Scatter(
+        x=[dense.macs / 1e6], y=[level], mode="markers", name="dense",
         marker={"color": QUIET, "symbol": "square", "size": 10},
         hovertemplate="dense<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
     )  # fmt: skip
-    figure.add_scatter(
+    tried = go.Scatter(
         x=[p.macs / 1e6 for p in points],
         y=value,
         error_y={
@@ -54,9 +53,14 @@ def trace_figure(points: Sequence[TracePoint], dense: TracePoint, current: int |
             "size": [14 if i == current else 9 for i in range(len(points))],
         },
     )
-    figure.update_layout(
-        height=300, margin={"l": 10, "r": 10, "t": 10, "b": 10}, showlegend=False, clickmode="event+select"
-    )
-    figure.update_xaxes(title="MACs of one image, millions", rangemode="tozero")
-    figure.update_yaxes(title="accuracy on choose, %")
-    return figure
+    line = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": level, "y1": level}
+    layout = {
+        "height": 300,
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "showlegend": False,
+        "clickmode": "event+select",
+        "shapes": [line | {"line": {"color": QUIET, "dash": "dot", "width": 1}}],
+        "xaxis": {"title": "MACs of one image, millions", "rangemode": "tozero"},
+        "yaxis": {"title": "accuracy on choose, %"},
+    }
+    return go.Figure([alone, tried], layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -44,6 +43,7 @@ class Prunable:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self._memory = _Memory(8192)
+        self._costs = _Memory(256)  # large for large networks
 
     @classmethod
     def load(cls, name: str, weights: Any = None) -> Prunable:
@@ -124,8 +124,11 @@ class Prunable:
 
     def overlap(self, plan: Plan, unit: Unit) -> float | None:
         """What the sets that norm and FPGM prune of a unit share at the plan's rate, 0..1; None where it is 0."""
-        sides = [replace(plan, criterion=name, locked_in={}, locked_out={}) for name in ("l2_norm", "fpgm")]
-        return overlap(*(self.keep_mask(side, unit) for side in sides))
+        rate, options = plan.rate(unit.name), plan.options
+        return self._memory(
+            ("overlap", unit, rate, options),
+            lambda: overlap(*(self._selected(unit, name, rate, options) for name in ("l2_norm", "fpgm"))),
+        )
 
     def member_agreement(self, unit: Unit, criterion: str, options: Options = Options()) -> float | None:
         """How far a unit's members agree: the least rank correlation of a member's own scores with the unit's."""
@@ -139,13 +142,23 @@ class Prunable:
 
     def keep_mask(self, plan: Plan, unit: Unit) -> np.ndarray:
         """Which filters of a unit a plan keeps, bool (N,)."""
-        criterion = get_criterion(plan.criterion)
-        rate, options = plan.rate(unit.name), plan.options
         locked_in, locked_out = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
+        return self._selected(unit, plan.criterion, plan.rate(unit.name), plan.options, locked_in, locked_out)
+
+    def _selected(
+        self,
+        unit: Unit,
+        name: str,
+        rate: float,
+        options: Options,
+        locked_in: tuple[int, ...] = (),
+        locked_out: tuple[int, ...] = (),
+    ) -> np.ndarray:
+        criterion = get_criterion(name)
         read = tuple(getattr(options, name) for name in criterion.options)
         counts = criterion.counts(unit.size, rate, options, unit.blocks)
         return self._memory(
-            ("mask", unit, plan.criterion, read, counts, locked_in, locked_out),
+            ("mask", unit, name, read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -153,7 +166,7 @@ class Prunable:
                 options,
                 locked_in,
                 locked_out,
-                self.scores(unit, plan.criterion, options, stage=0),
+                self.scores(unit, name, options, stage=0),
                 unit.blocks,
             ),
         )
@@ -193,7 +206,10 @@ class Prunable:
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        return count_cost(self.flow, self.keep_masks(plan))
+        self.check(
+            plan
+        )  # what is remembered is found by the plan's key, which says nothing of a plan that does not fit
+        return self._costs(plan.key, lambda: count_cost(self.flow, self.keep_masks(plan)))
 
     def masked(self, plan: Plan) -> nn.Module:
         """The masked network: removed channels are exactly zero; the dense one is not touched."""
@@ -205,23 +221,25 @@ class Prunable:
 
 
 class _Memory:
-    """A bounded, thread-safe memory of computed values, least recently used out first."""
+    """A bounded, thread-safe memory of computed values, the oldest out first.
+
+    Reading takes no lock: many sessions' threads would queue for it, each a switch of the interpreter away.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+        self._values: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
 
     def __call__(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
+        value = self._values.get(key, self)
+        if value is not self:
+            return value
         value = compute()  # outside the lock: two threads may both compute it, to the same result
         if isinstance(value, np.ndarray):
             value.setflags(write=False)
         with self._lock:
             self._values[key] = value
             while len(self._values) > self._limit:
-                self._values.popitem(last=False)
+                del self._values[next(iter(self._values))]
         return value

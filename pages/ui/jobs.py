@@ -98,14 +98,21 @@ class Engine:
     def run(self, session: str, key: Hashable, begin: Callable[[], Iterator[T | None]], kept: bool = True) -> Job[T]:
         """The job of that key, found, or begun with the steps that `begin` returns; the session wants no other."""
         with self._wake:
-            job = self._known.get(key)
-            if job is None or job.error:
-                job = self._known[key] = Job(begin(), kept)
+            known = self._known.get(key)
+        found = Job(begin(), kept) if known is None or known.error else known  # not while others wait for the engine
+        with self._wake:
+            known = self._known.get(key)
+            job = self._known[key] = found if known is None or known.error else known  # the first of two askers'
             self._known.move_to_end(key)
             self._wanted[session] = job
             self._forget()
             self._wake.notify()
             return job
+
+    @property
+    def under_way(self) -> int:
+        """How many measurements are wanted and not finished."""
+        return len({id(job) for job in list(self._wanted.values()) if not job.done})
 
     def cancel(self, session: str) -> None:
         """The session wants nothing any more: its job stops unless another session wants it too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +78,12 @@ def stored_layout(fingerprint: str, layer: str, seed: int, _network: Prunable) -
     return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
 
 
+@st.cache_resource(max_entries=256, show_spinner=False)
+def drawn(about: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
+    """A figure, built where one `about` the same was not yet: most of the page stays as it was when a bar moves."""
+    return _build()
+
+
 def layer_panel(here: Sitting) -> None:
     """Header, picture and filter of the chosen layer."""
     network, look = here.network, here.look
@@ -146,19 +153,24 @@ def _choose_view(here: Sitting, view: str) -> None:
 
 def _picture(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
     look = here.look
+    about = (look.view, here.network.loaded.fingerprint, look.layer, states.keep.tobytes(), tuple(states.locked))
     if look.view == "Scores":
-        _chart(scores_figure(known.norms, known.sums, states, int((~states.keep).sum())), "norm against g, exact")
+        count = int((~states.keep).sum())
+        figure = drawn(about, lambda: scores_figure(known.norms, known.sums, states, count))
+        _chart(figure, "norm against g, exact")
         st.caption("Exact. Left of the vertical line a norm prunes; below the horizontal one FPGM does.")
     elif look.view == "Map":
         _map_options(here)
         _map(here, states)
     elif look.view == "Radial":
         projection = exact_projection(here.network.loaded.fingerprint, look.layer, "radial", here.network)
-        _chart(radial_figure(projection, states), "distance of every filter to the geometric median")
+        figure = drawn(about, lambda: radial_figure(projection, states))
+        _chart(figure, "distance of every filter to the geometric median")
         st.caption("Exact: each filter at its true distance from the geometric median. Angles are PCA's.")
     else:
         figures = diagnostics(here.network.loaded.fingerprint, here.network)
-        _chart(norms_figure(known.norms, states, look.layer, figures), "the layer's norms and the two requirements")
+        figure = drawn(about, lambda: norms_figure(known.norms, states, look.layer, figures))
+        _chart(figure, "the layer's norms and the two requirements")
         st.caption("The norm criterion wants a large spread and a floor near 0: the upper left corner on the right.")
     _data_table(known, states)
 
@@ -286,9 +298,11 @@ def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> Non
     if twin is not None:
         notes.append(f"nearest twin {twin}, at {others[twin]:.3f} (mean distance {known.sums[chosen] / (n - 1):.3f})")
     st.markdown(f"Filter **{chosen}**: {', '.join(notes)}")
-    weights = weights_of(network.module, look.layer).numpy()
     st.plotly_chart(
-        kernels_figure(weights, chosen, twin),
+        drawn(
+            ("kernels", network.loaded.fingerprint, look.layer, chosen, twin),
+            lambda: kernels_figure(weights_of(network.module, look.layer).numpy(), chosen, twin),
+        ),
         key="kernels",
         alt=f"kernels of filter {chosen}, of its nearest twin, and their difference",
         config={"displayModeBar": False},

@@ -12,12 +12,14 @@ from streamlit.delta_generator import DeltaGenerator
 from fpgm_core import FpgmError
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
+from pages.ui.jobs import engine
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
 from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
 # An asking costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.
 POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
+POLL_SHARE = 40  # milliseconds for every measurement under way: many sessions together ask no oftener than one
 PATIENCE = 0.25  # seconds
 ALL = "all units"
 _NO_PRESET = "—"
@@ -83,7 +85,8 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     macs.html(macs_card(cost, network.dense_cost))
     params.html(params_card(cost, network.dense_cost))
     unit = network.unit_of(here.look.layer, plan.coupling)
-    poll = 0 if job is None or job.done else POLL_FIRST if waiting else POLL_RUNNING
+    often = POLL_FIRST if waiting else POLL_RUNNING
+    poll = 0 if job is None or job.done else max(often, POLL_SHARE * (engine().under_way - 1))
     equaliser(bars(here), unit.name if unit else None, here.revision, here.echo, poll, KEY)
     if here.has_news() or (here.redraw and not waiting):
         st.rerun()

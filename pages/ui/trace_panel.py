@@ -8,7 +8,7 @@ import streamlit as st
 from fpgm_core import CRITERIA
 from fpgm_core.evaluation import wilson
 from fpgm_core.figures import TracePoint, trace_figure
-from pages.ui.layer_panel import first_number
+from pages.ui.layer_panel import drawn, first_number
 from pages.ui.sitting import Sitting, Tried, callback
 
 
@@ -26,7 +26,7 @@ def trace_panel(here: Sitting) -> None:
     chart, table = st.columns([1.75, 1], gap="medium")
     with chart:
         st.plotly_chart(
-            trace_figure(points, dense, now),
+            drawn(("trace", now, dense, *points), lambda: trace_figure(points, dense, now)),
             key="trace",
             alt="accuracy against MACs of every tried plan",
             on_select=callback(_go_back),

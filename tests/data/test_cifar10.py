@@ -126,7 +126,7 @@ def own_copy(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "test_list", [["test_batch", md5["test_batch"]]])
     monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5["batches.meta"]})
     yield folder.parent
-    cifar10.load_cifar10.cache_clear()
+    cifar10._load.cache_clear()
 
 
 def test_the_users_own_copy_has_the_same_images_in_the_same_order(own_copy):
@@ -156,7 +156,7 @@ def test_the_users_training_images_begin_with_the_bundled_ones(tmp_path, monkeyp
     labels = np.arange(50_000)
     pixels = np.broadcast_to(labels[:, None, None, None], (50_000, 1, 1, 1))
     monkeypatch.setattr(cifar10, "_own", lambda root, train, download: (pixels, labels))
-    order = cifar10.load_cifar10.__wrapped__("train", tmp_path).labels
+    order = cifar10._load.__wrapped__("train", tmp_path, False).labels
     assert order[:5000].tolist() == indices("train").tolist()
     assert sorted(order.tolist()) == list(range(50_000))
     assert order[5000:].tolist() != sorted(order[5000:].tolist())
@@ -200,7 +200,7 @@ def archive(tmp_path, monkeypatch):
         return tmp_path / "cifar10.npz"
 
     yield write
-    cifar10.load_cifar10.cache_clear()
+    cifar10._load.cache_clear()
 
 
 def test_an_archive_has_the_same_images_in_the_same_order(archive):
