@@ -181,11 +181,13 @@ class Browser:
             self._cards[card[1]] = element.html.body
         if element.WhichOneof("type") == "bidi_component":
             self._fragment, self._widget = message.delta.fragment_id, element.bidi_component.id
-            self._data = json.loads(element.bidi_component.json)
-            self._tick(int(self._data["poll"]))  # type: ignore[call-overload]
+            data = json.loads(element.bidi_component.json)
+            if data != self._data:  # equal data is no news to a component
+                self._data = data
+                self._tick(int(data["poll"]))
 
     def _tick(self, poll: int) -> None:
-        """Ask again every so many milliseconds, as the bars do."""
+        """Ask again after so many milliseconds, as the bars do."""
         if self._ticking:
             self._ticking.cancel()
         self._ticking = asyncio.create_task(self._ask(poll / 1000)) if poll else None
@@ -195,6 +197,7 @@ class Browser:
             await asyncio.sleep(pause)
             self._state["tick"] = int(time.time() * 1000)
             await self._send(self._fragment)
+            pause = 5.0  # an answer comes first, unless it was lost
 
 
 async def load(

@@ -28,13 +28,21 @@ export default function ({ data, parentElement, setStateValue }) {
     me.waiting = 0;
     flush(me);
   }
-  clearInterval(me.tick); // not a timeout: equal data does not run this again
-  if (data.poll) me.tick = setInterval(() => Date.now() > me.leaving && setStateValue("tick", Date.now()), data.poll);
+  me.ask = () => setStateValue("tick", Date.now());
+  clearTimeout(me.tick);
+  if (data.poll) me.tick = setTimeout(() => ask(me), data.poll);
   return () => {
-    clearInterval(me.tick);
+    clearTimeout(me.tick);
     document.removeEventListener("click", me.leave, true);
     held.delete(parentElement);
   };
+}
+
+// One question at a time: one that came while the last was being answered would end that answer, and be answered late
+// itself. An answer names its question, so it is always news; one that is lost is asked for again.
+function ask(me) {
+  if (Date.now() > me.leaving) me.ask();
+  me.tick = setTimeout(() => ask(me), 5_000);
 }
 
 // A question that reaches the server before it has begun the page of a clicked link names the old page, and

@@ -64,15 +64,24 @@ def read_move(message: Any, units: Sequence[str]) -> Move | None:
     return Move(int(seq), rates, chosen if chosen in units else None, message.get("phase") != "drag")
 
 
-def equaliser(bars: Sequence[Bar], chosen: str | None, revision: int, echo: int, poll: int, key: str) -> None:
+def equaliser(
+    bars: Sequence[Bar], chosen: str | None, revision: int, echo: int, poll: int, asked: object, key: str
+) -> None:
     """Draw the bars.
 
     The browser adopts their rates only when `revision` changes; `echo` answers its last message; with
-    `poll` it asks again after so many milliseconds.
+    `poll` it asks again after so many milliseconds. `asked` is its last asking, which this answers.
     """
     _component(
         key=key,
-        data={"units": [asdict(bar) for bar in bars], "chosen": chosen, "rev": revision, "echo": echo, "poll": poll},
+        data={
+            "units": [asdict(bar) for bar in bars],
+            "chosen": chosen,
+            "rev": revision,
+            "echo": echo,
+            "poll": poll,
+            "asked": asked,
+        },
         on_move_change=lambda: None,
         on_tick_change=lambda: None,
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import FpgmError
+from fpgm_core import FpgmError, Plan, Prunable
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.jobs import engine
@@ -87,7 +87,7 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     unit = network.unit_of(here.look.layer, plan.coupling)
     often = POLL_FIRST if waiting else POLL_RUNNING
     poll = 0 if job is None or job.done else max(often, POLL_SHARE * (engine().under_way - 1))
-    equaliser(bars(here), unit.name if unit else None, here.revision, here.echo, poll, KEY)
+    equaliser(bars(here), unit.name if unit else None, here.revision, here.echo, poll, here.tick, KEY)
     if here.has_news() or (here.redraw and not waiting):
         st.rerun()
 
@@ -112,7 +112,7 @@ def bars(here: Sitting) -> list[Bar]:
             sum(share[member] for member in unit.members),
             len(unit.members),
             unit.name in plan.locked_in or unit.name in plan.locked_out,
-            _agreement(here, unit),
+            _agreement(network, plan, unit),
         )
         for unit in network.units(plan.coupling)
     ]
@@ -126,9 +126,9 @@ def _label(unit: Unit) -> str:
     return name
 
 
-def _agreement(here: Sitting, unit: Unit) -> str:
+def _agreement(network: Prunable, plan: Plan, unit: Unit) -> str:
     """Norm against FPGM on a unit: rank correlation of the scores, and what the pruned sets share at its rate."""
-    rho, shared = here.network.agreement(unit), here.network.overlap(here.plan, unit)
+    rho, shared = network.agreement(unit), network.overlap(plan, unit)
     told = "norm and FPGM: ρ " + ("–" if rho is None else f"{rho:.2f}")
     return told if shared is None else f"{told}, {shared:.0%} shared"
 
