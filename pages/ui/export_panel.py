@@ -59,7 +59,6 @@ def _begin(here: Sitting, key: tuple[object, ...]) -> None:
         f"{here.session}:export",
         key,
         lambda: export_steps(network, plan, look.recalibrated, trained=weights, whole=whole),
-        kept=False,
     )
     st.session_state[_JOB] = (key, job)
 

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
@@ -29,17 +30,18 @@ def _yield_to_the_page() -> None:
 
 
 class Job(Generic[T]):
-    """One piece of long work: the latest that it brought. Its fields are only written by the worker.
+    """One piece of work in the background: the latest that it brought. Its fields are only written by the worker.
 
-    `kept` tells whether the engine remembers it after it ends, for whoever asks the same again.
+    A measurement takes seconds, and the engine remembers it for whoever asks the same again; `long` work does not.
     """
 
-    def __init__(self, steps: Iterator[T | None], kept: bool) -> None:
+    def __init__(self, steps: Iterator[T | None], long: bool) -> None:
         self.latest: T | None = None
         self.error: str | None = None
-        self.kept = kept
+        self.long = long
+        self.begun = time.monotonic()
         self._steps = steps
-        self._begun, self._ended = threading.Event(), threading.Event()
+        self._told, self._ended = threading.Event(), threading.Event()
 
     @property
     def done(self) -> bool:
@@ -48,7 +50,7 @@ class Job(Generic[T]):
 
     def wait(self, seconds: float) -> None:
         """Wait for the first result, or where there is one for the end, at most so long."""
-        (self._ended if self._begun.is_set() else self._begun).wait(seconds)
+        (self._ended if self._told.is_set() else self._told).wait(seconds)
 
     def step(self) -> None:
         """Do one batch of work. Errors end the job and are kept, in words, for the page."""
@@ -62,7 +64,7 @@ class Job(Generic[T]):
             log.exception("measurement failed")
             self._fail(f"it failed ({type(error).__name__}: {error})")
         if self.latest is not None or self.done:
-            self._begun.set()
+            self._told.set()
 
     def _fail(self, words: str) -> None:
         self.error = words
@@ -76,9 +78,11 @@ class Job(Generic[T]):
 
 
 class Engine:
-    """Runs every session's jobs on one worker thread, a step of each in turn.
+    """Runs every session's jobs on one worker thread.
 
-    A session has one job at a time; asking for another cancels it. Equal requests share one job.
+    A session has one job at a time; asking for another cancels it. Equal requests share one job. Measurements are
+    served in the order they were asked for, every first figure before the rest of any: in turns all would come as
+    late as the last. Long work has every other step, each in turn.
     """
 
     def __init__(self, remembered: int = 256) -> None:
@@ -93,16 +97,23 @@ class Engine:
 
     def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job[Figure]:
         """The job that measures `plan`, begun or found. Raises FpgmError where it cannot be measured."""
-        return self.run(session, (plan.key, settings), lambda: measure(prunable, plan, settings))
+        return self.run(session, (plan.key, settings), lambda: measure(prunable, plan, settings), long=False)
 
-    def run(self, session: str, key: Hashable, begin: Callable[[], Iterator[T | None]], kept: bool = True) -> Job[T]:
+    def run(
+        self,
+        session: str,
+        key: Hashable,
+        begin: Callable[[], Iterator[T | None]],
+        long: bool = True,
+    ) -> Job[T]:
         """The job of that key, found, or begun with the steps that `begin` returns; the session wants no other."""
         with self._wake:
             known = self._known.get(key)
-        found = Job(begin(), kept) if known is None or known.error else known  # not while others wait for the engine
+        # Outside, where nobody waits for it; of two who begin the same at once the first is right.
+        found = Job(begin(), long) if known is None or known.error else known
         with self._wake:
             known = self._known.get(key)
-            job = self._known[key] = found if known is None or known.error else known  # the first of two askers'
+            job = self._known[key] = found if known is None or known.error else known
             self._known.move_to_end(key)
             self._wanted[session] = job
             self._forget()
@@ -132,17 +143,19 @@ class Engine:
         wanted = set(map(id, self._wanted.values()))
         for key, job in list(self._known.items()):
             surplus = len(self._known) > self._remembered
-            if id(job) not in wanted and (not job.done or surplus or not job.kept):
+            if id(job) not in wanted and (not job.done or surplus or job.long):
                 del self._known[key]
 
     def _next(self, turn: int) -> Job[Any] | None:
-        """The job whose turn it is, those without a first figure first. Waits where there is none; None at the end."""
+        """The job whose turn it is. Waits where there is none; None at the end."""
         with self._wake:
             while not self._closed:
                 active = list({id(job): job for job in self._wanted.values() if not job.done}.values())
                 if active:
-                    waiting = [job for job in active if job.latest is None] or active
-                    return waiting[turn % len(waiting)]
+                    brief, long = ([job for job in active if job.long is kind] for kind in (False, True))
+                    if brief and not (long and turn % 2):
+                        return min(brief, key=lambda job: (job.latest is not None, job.begun))
+                    return long[turn // 2 % len(long)]
                 self._wake.wait()
             return None
 

@@ -103,7 +103,6 @@ def _begin(here: Sitting, recipe: Recipe, schedule: str, copy: Path | None) -> _
         f"{here.session}:recover",
         ("recover", here.session, plan.key, recipe, schedule, id(stop)),
         steps,
-        kept=False,
     )
     return _Recovery(plan.key, job, stop)
 
