@@ -110,7 +110,7 @@ def evaluation(bench: Bench) -> Result:
     """A plan's accuracy, as is, against the loop people write."""
     plan = bench.prunable.plan(0.4, coupling="coupled")
     bench.warm()
-    seconds, figure = bench.from_nothing(plan, bench.settings(recalibrated=False))
+    seconds, figure = bench.from_nothing(plan, bench.settings(rung="as_is"))
     masked = bench.prunable.masked(plan).to(bench.device)
     start = time.perf_counter()
     right = _count(masked, _subset("all", bench.images), bench.device)
@@ -211,7 +211,7 @@ def recalibration(bench: Bench) -> Result:
         start = time.perf_counter()
         list(recalibrate(network, training, bench.precision))
         times.append(time.perf_counter() - start)
-    seconds, _ = bench.from_nothing(plan, bench.settings(recalibrated=False))
+    seconds, _ = bench.from_nothing(plan, bench.settings(rung="as_is"))
     return Result(
         "recalibration",
         f"{bench.name}, independent 40%, statistics of {IMAGES:,} images",

@@ -15,6 +15,7 @@ from fpgm_core.filters import CRITERIA, Options, check_rate
 from fpgm_core.models import LoadedModel
 from fpgm_core.pruning import COUPLINGS, Plan, Prunable
 from fpgm_core.ranks import ranks
+from fpgm_core.repair import RUNGS
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,18 @@ def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") 
     parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
     parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
     parser.add_argument("--round-to", type=int, help="round the filters kept up to a multiple, 8 say (default 1)")
+
+
+def add_rung(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say on which rung of the recovery ladder the pruned network stands."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--rung", choices=list(RUNGS), help="what is done after pruning (default recalibrated)")
+    which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
+
+
+def rung_of(chosen: argparse.Namespace) -> str:
+    """The rung that `add_rung`'s arguments say."""
+    return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
 
 
 def plan_of(chosen: argparse.Namespace, prunable: Prunable) -> Plan:

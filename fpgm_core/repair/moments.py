@@ -78,14 +78,16 @@ class Moment:
         return with_ridge(covariance, ridge)
 
 
-def with_ridge(covariance: Tensor, ridge: float) -> Tensor:
+def with_ridge(covariance: Tensor, ridge: float, floor: Tensor | None = None) -> Tensor:
     """(groups, P, P) with `ridge` times the mean of each group's diagonal on its diagonal: positive definite.
 
-    Columns that are always zero do not count in the mean. A group that is all zero gets the unit matrix.
+    Columns that are always zero do not count in the mean. `floor` (groups,) is the least that is added, for the
+    rounding of the covariance itself; a group that is all zero gets the unit matrix.
     """
     diagonal = covariance.diagonal(dim1=1, dim2=2)
     alive = (diagonal > 0).sum(1).clamp_min(1)
     added = ridge * diagonal.clamp_min(0).sum(1) / alive
+    added = added if floor is None else torch.maximum(added, floor)
     added = torch.where(added > 0, added, torch.ones_like(added))
     return covariance + torch.diag_embed(added[:, None].expand_as(diagonal))
 

@@ -115,7 +115,7 @@ class Sitting:
 
     def measure(self) -> None:
         """Ask for the measurement of the look on screen; any other of this session is cancelled."""
-        settings = Settings(recalibrated=self.look.recalibrated)
+        settings = Settings(rung="recalibrated" if self.look.recalibrated else "as_is")
         try:
             self.job = engine().request(self.session, self.network, self.look.plan, settings)
         except FpgmError:
