@@ -12,7 +12,9 @@ from fpgm_core.evaluation.evaluator import (
 )
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, time_pass
+from fpgm_core.evaluation.replaceability import Replaceability, rank_interval, replaceability, verdict
 from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, sweep_steps
+from fpgm_core.evaluation.surface_study import Studied, Study, mixed_plans, study_steps
 
 __all__ = [
     "DEVICES",
@@ -24,7 +26,10 @@ __all__ = [
     "Interval",
     "Latency",
     "Point",
+    "Replaceability",
     "Settings",
+    "Studied",
+    "Study",
     "Sweep",
     "choose_device",
     "choose_precision",
@@ -34,8 +39,13 @@ __all__ = [
     "measure",
     "measure_latency",
     "measure_network",
+    "mixed_plans",
     "paired_change",
+    "rank_interval",
+    "replaceability",
+    "study_steps",
     "sweep_steps",
     "time_pass",
+    "verdict",
     "wilson",
 ]

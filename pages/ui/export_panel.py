@@ -58,7 +58,9 @@ def _begin(here: Sitting, key: tuple[object, ...]) -> None:
     job = engine().run(
         f"{here.session}:export",
         key,
-        lambda: export_steps(network, plan, look.recalibrated, trained=weights, whole=whole),
+        lambda: export_steps(
+            network, plan, "recalibrated" if look.recalibrated else "as_is", trained=weights, whole=whole
+        ),
         kept=False,
     )
     st.session_state[_JOB] = (key, job)

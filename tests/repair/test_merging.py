@@ -84,7 +84,7 @@ def test_writers_of_a_sum_are_left_alone(resnet20):
         "layer1.0.conv1.weight",
         "layer2.1.conv1.weight",
         "layer3.1.conv1.weight",
-    }  # the stem's, and padding's place
+    }
     assert names == alone | {f"layer{s}.{b}.conv2.weight" for s in (1, 2, 3) for b in range(3)}
 
 
