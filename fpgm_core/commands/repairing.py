@@ -149,10 +149,11 @@ def _repair(chosen: argparse.Namespace) -> int:
         "dense_macs": prunable.dense_cost.macs,
         "seconds": seconds,
     }
+    shares = {rung: f"{count / mended.watched:.1%}" for rung, count in right.items()}
     text = (
-        f"{len(mended.tensors)} tensors replaced, from {mended.images:,} images, in {seconds:.1f} s; "
-        f"of {mended.watched:,} held-out training images {right['recalibrated'] / mended.watched:.1%} right recalibrated, "
-        f"{right['repaired'] / mended.watched:.1%} repaired: {mended.rung}"
+        f"{len(mended.tensors)} tensors replaced, from {mended.images:,} images, in {seconds:.1f} s; of "
+        f"{mended.watched:,} held-out training images {shares['recalibrated']} right recalibrated, "
+        f"{shares['repaired']} repaired: {mended.rung}"
     )
     show(chosen, result, text)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,9 +13,21 @@ from torch import Tensor
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Prunable, Site
 from fpgm_core.pruning.flow import ALWAYS
-from fpgm_core.repair.moments import Moments, consumers
+from fpgm_core.repair.moments import Moment, Moments, consumers
 from fpgm_core.repair.patches import as_matrices, groups_of
 from fpgm_core.repair.refit import RIDGE
+
+_REMEMBERED_COLUMNS = 1152
+
+
+def _inverted(ridged: Tensor) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky(ridged))
+
+
+@lru_cache(maxsize=24)
+def _inverse(moment: Moment, ridge: float) -> Tensor:
+    """The inverse of a consumer's ridged moments, (groups, P, P): each of a stream's writers asks for it."""
+    return _inverted(moment.ridged(ridge))
 
 
 class Elimination:
@@ -30,7 +43,16 @@ class Elimination:
 
     def __init__(self, weight: Tensor, ridged: Tensor) -> None:
         self.weight = weight.double().clone()
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged.double()))
+        self.inverse = _inverted(ridged.double())
+
+    @classmethod
+    def of(cls, weight: Tensor, moment: Moment, group: int, ridge: float) -> Elimination:
+        """The problem of one group of a consumer."""
+        found = cls.__new__(cls)
+        found.weight = weight.double().clone()
+        large = moment.columns > _REMEMBERED_COLUMNS
+        found.inverse = _inverted(moment.ridged(ridge)[group]) if large else _inverse(moment, ridge)[group].clone()
+        return found
 
     def costs(self, blocks: Tensor) -> Tensor:
         """What each block alone would cost, (n,), of column numbers `blocks` (n, b)."""
@@ -153,7 +175,7 @@ class UnitLoss:
         for reading in found:
             layer, moment = prunable.module.get_submodule(reading.layer), moments.of(reading.layer)
             weight = as_matrices(layer.get_parameter("weight"), groups_of(layer)).double().cpu()
-            problems.append(Elimination(weight[reading.group], moment.ridged(ridge)[reading.group]))
+            problems.append(Elimination.of(weight[reading.group], moment, reading.group, ridge))
             made = torch.einsum("gnp,gpq,gnq->", weight, moment.covariance.double(), weight) if relative else 1.0
             scale.append(reading.share / max(float(made), 1e-30))
         size = next(site.outputs for site in prunable.flow.convs if site.name == members[0])

@@ -25,7 +25,7 @@ from fpgm_core.repair.recalibration import IMAGES, recalibrate
 from fpgm_core.repair.refit import RIDGE, images_that_fit, refit_steps
 
 WATCHED = 1000
-REPAIR = Calibration(images=1500, positions=24)
+REPAIR = Calibration(images=1200, positions=24)
 _REMEMBERED = 8
 
 
