@@ -19,6 +19,7 @@ from fpgm_core.repair.patches import as_matrices, groups_of, outputs_at, patches
 from fpgm_core.repair.walk import Walk, bytes_an_image
 
 RIDGE = 1e-3  # of the mean diagonal of what a layer reads
+_ENOUGH = 30  # samples a column, below which the ridge rises in proportion
 _ROUNDING = 1e-6  # of a second moment summed in float32
 _MEMORY = 1 << 30  # bytes that the values of all images may take
 
@@ -50,7 +51,8 @@ def refit_steps(
 
         W' = (E[y x^T] + r W) (E[x x^T] + r I)^-1,   r = ridge * mean diagonal of E[x x^T],
 
-    the ridge least squares solution that is pulled towards the old weights W. The means go into the layer's bias, or
+    the ridge least squares solution that is pulled towards the old weights W; where there are under 30 samples a
+    column, r rises in proportion. The means go into the layer's bias, or
     into the running mean of the norm behind it, so that the whole is the fit and nothing else. Depthwise
     convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
 
@@ -213,6 +215,7 @@ class _PairSums:
         if centred:
             xx = xx - x[:, :, None] * x[:, None, :]
             yx = yx - y[:, :, None] * x[:, None, :]
+        ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
         ridged = with_ridge(xx, ridge, floor)
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
         fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)

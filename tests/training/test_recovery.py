@@ -109,8 +109,8 @@ def test_what_was_reached_is_exported_with_a_proof_of_its_own_weights(resnet20, 
 @pytest.mark.parametrize("schedule", ["finetune", "hard"])
 def test_it_begins_with_repaired_weights(resnet20, schedule):
     plan = resnet20.plan(0.5, coupling="inner")
-    training = load_images("cifar10", "train").first(400)
-    mended = repair(resnet20, resnet20.keep_masks(plan), calibration=Calibration(100, 8), images=training)
+    training = load_images("cifar10", "train").first(500)
+    mended = repair(resnet20, resnet20.keep_masks(plan), calibration=Calibration(400, 12), images=training)
     recipe = replace(RECIPE, epochs=1, learning_rate=1e-7)  # so little that what it began with shows
     *_, result = recovered(resnet20, plan, recipe, 128, schedule=schedule, mended=mended)
     alone = evaluate(resnet20, plan, Settings("choose", device="cpu", precision="float32"))
