@@ -7,9 +7,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.ui.layer_panel import layer_panel
 from pages.ui.plan_panel import plan_panel
-from pages.ui.rates import live_panel, rate_controls, rate_table, take_move
+from pages.ui.rates import ladder, live_panel, rate_controls, rate_table, take_move
 from pages.ui.sitting import Sitting, callback, sitting
-from pages.ui.top_bar import STYLE, navigation, pickers
+from pages.ui.top_bar import STYLE, navigation, pickers, scoring
 from pages.ui.trace_panel import trace_panel
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     navigation()
     with st.container(key="topbar"):
         slots = top_bar(here)
+    scoring(here)
     if here.message:
         st.error(here.message)
     if here.network.loaded.notice:
@@ -33,6 +34,7 @@ def main() -> None:
         live_panel(*slots)
     with right:
         rate_table(here)
+    ladder(here)
     rate_controls(here)
     st.divider()
     layer_panel(here)

@@ -89,7 +89,7 @@ class Bench:
         """Seconds to the exact figure of a plan, and the figure."""
         start = time.perf_counter()
         *_, figure = measure(self.prunable, plan, settings, first_figure=False)
-        assert figure is not None
+        assert isinstance(figure, Figure)
         return time.perf_counter() - start, figure
 
     def from_nothing(self, plan: Plan, settings: Settings, runs: int = 3) -> tuple[float, Figure]:
@@ -110,7 +110,7 @@ def evaluation(bench: Bench) -> Result:
     """A plan's accuracy, as is, against the loop people write."""
     plan = bench.prunable.plan(0.4, coupling="coupled")
     bench.warm()
-    seconds, figure = bench.from_nothing(plan, bench.settings(recalibrated=False))
+    seconds, figure = bench.from_nothing(plan, bench.settings(rung="as_is"))
     masked = bench.prunable.masked(plan).to(bench.device)
     start = time.perf_counter()
     right = _count(masked, _subset("all", bench.images), bench.device)
@@ -181,7 +181,7 @@ def first_answer(bench: Bench) -> Result:
         told = [
             (time.perf_counter() - start, figure)
             for figure in measure(bench.prunable, bench.prunable.plan(rate), settings)
-            if figure is not None
+            if isinstance(figure, Figure)
         ]
         firsts.append(told[0][0])
         ends.append(told[-1][0])
@@ -211,7 +211,7 @@ def recalibration(bench: Bench) -> Result:
         start = time.perf_counter()
         list(recalibrate(network, training, bench.precision))
         times.append(time.perf_counter() - start)
-    seconds, _ = bench.from_nothing(plan, bench.settings(recalibrated=False))
+    seconds, _ = bench.from_nothing(plan, bench.settings(rung="as_is"))
     return Result(
         "recalibration",
         f"{bench.name}, independent 40%, statistics of {IMAGES:,} images",

@@ -57,11 +57,20 @@ def test_the_training_example_trains(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fpgm_core.training.trainer.load_images", lambda *which: load_images(*which).first(64))
     monkeypatch.setattr("fpgm_core.training.trainer._WATCHED", 64)
-    example = [block for language, block in BLOCKS if language == "python"][1]
+    example = next(block for language, block in BLOCKS if language == "python" and "Trainer" in block)
     found = {}
     exec(example.replace("epochs=20", "epochs=2"), found)
     assert capsys.readouterr().out.split()[-1] == "100%"
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert sum(p.numel() for p in found["compact"].parameters()) < 200_000
+
+
+def test_the_repair_example_repairs(capsys, monkeypatch):
+    monkeypatch.setattr("fpgm_core.repair.rungs.load_images", lambda *which: load_images(*which).first(400))
+    example = next(block for language, block in BLOCKS if language == "python" and "mended" in block)
+    found = {}
+    exec(example, found)
+    assert capsys.readouterr().out.startswith("repaired {")
     assert sum(p.numel() for p in found["compact"].parameters()) < 200_000
 
 

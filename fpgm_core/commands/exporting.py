@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fpgm_core.commands.shared import Command, add_model, add_plan, opened, progress, show
+from fpgm_core.commands.shared import Command, add_model, add_plan, add_rung, opened, progress, rung_of, show
 from fpgm_core.ranks import ranks
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_plan(parser)
-    parser.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    add_rung(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
 
 
@@ -20,7 +20,7 @@ def _export(chosen: argparse.Namespace) -> int:
     from fpgm_core.export import Bundle, export_steps, write_bundle  # onnx and the like: only who exports waits
 
     prunable, plan = opened(chosen)
-    for step in export_steps(prunable, plan, not chosen.no_recalibrate):
+    for step in export_steps(prunable, plan, rung_of(chosen)):
         if not isinstance(step, Bundle):
             progress(step.doing, step.share)
     assert isinstance(step, Bundle)

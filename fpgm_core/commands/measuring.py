@@ -16,10 +16,12 @@ from fpgm_core.commands.shared import (
     add_choices,
     add_model,
     add_plan,
+    add_rung,
     opened,
     plan_of,
     progress,
     rate_of,
+    rung_of,
     show,
 )
 from fpgm_core.data import SPLITS, sample_images
@@ -38,6 +40,7 @@ from fpgm_core.evaluation import (
 )
 from fpgm_core.pruning import Cost, Plan, Proof, Prunable, randomised, verify_steps
 from fpgm_core.ranks import ranks
+from fpgm_core.repair import get_rung
 
 _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
 
@@ -45,7 +48,7 @@ _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_plan(parser)
-    parser.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    add_rung(parser)
     parser.add_argument("--split", choices=SPLITS, default="choose", help="test images to read (default choose)")
     parser.add_argument("--images", type=int, help="only the first N of the split")
     parser.add_argument("--device", choices=DEVICES, default="auto")
@@ -56,12 +59,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(chosen: argparse.Namespace) -> int:
     prunable = Prunable.load(chosen.model, chosen.weights)
     plan = plan_of(chosen, prunable)
-    settings = Settings(
-        chosen.split, chosen.images, not chosen.no_recalibrate, chosen.device, chosen.precision, chosen.data
-    )
+    settings = Settings(chosen.split, chosen.images, rung_of(chosen), chosen.device, chosen.precision, chosen.data)
     figure = _run(prunable, plan, settings)
     if figure.short_of_memory:
         print(f"note: batches of {figure.batch}: the device's memory holds no more", file=sys.stderr)
+    if settings.rung == "repaired" and figure.rung == "recalibrated":
+        print("note: repair did worse on held-out training images, so recalibrated is kept", file=sys.stderr)
     for device in figure.lost:
         print(f"note: the {device} device failed: measured on {figure.device}", file=sys.stderr)
     result = _result(prunable, plan, settings, figure)
@@ -76,7 +79,8 @@ def _report(result: dict[str, Any]) -> str:
         left, dense = result[name], result[f"dense_{name}"]
         return f"{left:,} of {dense:,}  ({1 - left / dense:.1%} cut)"
 
-    rung = f"recalibrated on {result['recalibration_images']:,}" if result["recalibrated"] else "as is"
+    rung = get_rung(result["rung"]).title.lower()
+    rung += f" on {result['recalibration_images']:,} images" if result["recalibration_images"] else ""
     return "\n".join(
         (
             f"{result['model']}, {result['criterion']}, {result['coupling']}, {rung}",
@@ -95,10 +99,14 @@ def _run(prunable: Prunable, plan: Plan, settings: Settings) -> Figure:
     """Measure, with a line of progress on a terminal's stderr."""
     live = sys.stderr.isatty() and ranks().first
     last: Figure | None = None
-    for figure in measure(prunable, plan, settings, first_figure=False):
-        last = figure or last
-        if live and figure is not None:
-            print(f"\r{figure.images:,} of {figure.total:,} images", end="", file=sys.stderr, flush=True)
+    for step in measure(prunable, plan, settings, first_figure=False):
+        if isinstance(step, Figure):
+            last = step
+            told = f"{step.images:,} of {step.total:,} images"
+        else:
+            told = f"repairing {step.share:.0%}" if step else ""
+        if live and told:
+            print(f"\r\033[K{told}", end="", file=sys.stderr, flush=True)
     if live:
         print("\r\033[K", end="", file=sys.stderr)
     assert last is not None
@@ -112,7 +120,8 @@ def _result(prunable: Prunable, plan: Plan, settings: Settings, figure: Figure) 
         "criterion": plan.criterion,
         "coupling": plan.coupling,
         "options": plan.to_dict()["options"],
-        "recalibrated": figure.recalibration_images > 0,
+        "rung": figure.rung,
+        "recalibrated": figure.rung == "recalibrated",
         "recalibration_images": figure.recalibration_images,
         "split": settings.split,
         "images": figure.images,
@@ -215,7 +224,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     add_choices(parser, _SWEEP_COUPLING)
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
     parser.add_argument("--images", type=int, default=SWEPT.images, help="of the choose half (default 2000)")
-    parser.add_argument("--no-recalibrate", action="store_true", help="keep the dense network's norm statistics")
+    add_rung(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
 
@@ -228,7 +237,7 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
     settings = replace(
         SWEPT,
         images=chosen.images,
-        recalibrated=not chosen.no_recalibrate,
+        rung=rung_of(chosen),
         device=chosen.device,
         precision=chosen.precision,
     )
@@ -245,7 +254,8 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
         "criterion": like.criterion,
         "coupling": like.coupling,
         "options": like.to_dict()["options"],
-        "recalibrated": settings.recalibrated,
+        "rung": settings.rung,
+        "recalibrated": settings.rung == "recalibrated",
         "split": settings.split,
         "dense_macs": prunable.dense_cost.macs,
         "points": points,

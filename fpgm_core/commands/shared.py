@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.filters import CRITERIA, Options, check_rate
+from fpgm_core.evaluation import choose_device
+from fpgm_core.filters import CRITERIA, DATA_CRITERIA, Options, check_rate
 from fpgm_core.models import LoadedModel
 from fpgm_core.pruning import COUPLINGS, Plan, Prunable
 from fpgm_core.ranks import ranks
+from fpgm_core.repair import RUNGS, provide_steps
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,23 @@ def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") -> None:
     """The arguments that say how to choose filters; `coupling` is what none given means."""
-    parser.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
+    parser.add_argument("--criterion", help=f"one of {', '.join((*CRITERIA, *DATA_CRITERIA))} (default fpgm)")
     parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default {coupling})")
     parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
     parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
     parser.add_argument("--round-to", type=int, help="round the filters kept up to a multiple, 8 say (default 1)")
+
+
+def add_rung(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say on which rung of the recovery ladder the pruned network stands."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--rung", choices=list(RUNGS), help="what is done after pruning (default recalibrated)")
+    which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
+
+
+def rung_of(chosen: argparse.Namespace) -> str:
+    """The rung that `add_rung`'s arguments say."""
+    return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
 
 
 def plan_of(chosen: argparse.Namespace, prunable: Prunable) -> Plan:
@@ -71,10 +85,20 @@ def plan_of(chosen: argparse.Namespace, prunable: Prunable) -> Plan:
         except OSError as error:
             raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
         prunable.check(plan)
+        _provide(chosen, prunable, plan)
         return plan
     options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}
     names = {name: given[name] for name in ("criterion", "coupling") if given[name] is not None}
-    return prunable.plan(chosen.rate, options=Options(**options), **names)
+    plan = prunable.plan(chosen.rate, options=Options(**options), **names)
+    _provide(chosen, prunable, plan)
+    return plan
+
+
+def _provide(chosen: argparse.Namespace, prunable: Prunable, plan: Plan) -> None:
+    """Have the scores made that the plan's criterion needs, with progress."""
+    for share in provide_steps(prunable, plan.criterion, device=choose_device(getattr(chosen, "device", "auto"))):
+        progress(f"scoring by {plan.criterion}", share)
+    progress("", 1)
 
 
 def opened(chosen: argparse.Namespace) -> tuple[Prunable, Plan]:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fpgm_core.commands.shared import Command, about, add_model, add_plan, plan_of, progress, rate_of, show
-from fpgm_core.data import load_images
+from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import DEVICES, PRECISIONS
+from fpgm_core.evaluation import DEVICES, PRECISIONS, choose_device
 from fpgm_core.pruning import Plan, Prunable
 from fpgm_core.ranks import ranks
+from fpgm_core.repair import Mended, repair_steps
 from fpgm_core.storage import write_atomic
 from fpgm_core.training import (
     CONTROLS,
@@ -195,6 +196,21 @@ def _recover_arguments(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser, "finetune")
     _add_run(parser)
     parser.add_argument("--schedule", choices=list(SCHEDULES), default="finetune", help="(default finetune)")
+    parser.add_argument("--from-repaired", action="store_true", help="begin with the repaired network's weights")
+
+
+def _mended(chosen: argparse.Namespace, prunable: Prunable, plan: Plan, images: ImageSet) -> Mended | None:
+    """The repaired network of a plan that prunes something."""
+    if prunable.prunes_nothing(plan):
+        return None
+    step: Mended | float = 0.0
+    for step in repair_steps(prunable, prunable.keep_masks(plan), images=images, device=choose_device(chosen.device)):
+        if isinstance(step, float):
+            progress("repairing", step)
+    assert isinstance(step, Mended)
+    if step.notice:
+        print(f"note: {step.notice}", file=sys.stderr)
+    return step
 
 
 def _recover(chosen: argparse.Namespace) -> int:
@@ -203,9 +219,18 @@ def _recover(chosen: argparse.Namespace) -> int:
     prunable = Prunable.load(chosen.model, chosen.weights)
     plan = _plan(chosen, prunable)
     images = _data(chosen, prunable.loaded.info.dataset)
+    mended = _mended(chosen, prunable, plan, images) if chosen.from_repaired else None
     with _told(chosen) as tell:
         for step in recover_steps(
-            prunable, plan, _recipe(chosen), chosen.schedule, images, chosen.device, chosen.precision, chosen.out
+            prunable,
+            plan,
+            _recipe(chosen),
+            chosen.schedule,
+            images,
+            chosen.device,
+            chosen.precision,
+            chosen.out,
+            mended=mended,
         ):
             if isinstance(step, Run):
                 tell(step)
@@ -233,11 +258,11 @@ def _recover(chosen: argparse.Namespace) -> int:
         after, back = step.after[half], step.won_back(half)
         result[half] = {
             "dense": before.dense_accuracy.value,
-            "recalibrated": before.accuracy.value,
+            ("repaired" if chosen.from_repaired else "recalibrated"): before.accuracy.value,
             "trained": after.accuracy.value,
         }
         lines.append(
-            f"{half:7} dense {before.dense_accuracy.value:.2%}, recalibrated {before.accuracy.value:.2%}, trained "
+            f"{half:7} dense {before.dense_accuracy.value:.2%}, before {before.accuracy.value:.2%}, trained "
             f"{after.accuracy.value:.2%}" + (f": {back:.0%} of the loss won back" if back is not None else "")
         )
     show(chosen, result, "\n".join((*lines, f"exported into {chosen.out / 'export'}")))

@@ -4,6 +4,7 @@ from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choo
 from fpgm_core.evaluation.evaluator import (
     FIRST_FIGURE_IMAGES,
     Figure,
+    Repairing,
     Settings,
     correct_steps,
     evaluate,
@@ -12,7 +13,9 @@ from fpgm_core.evaluation.evaluator import (
 )
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, time_pass
+from fpgm_core.evaluation.replaceability import Replaceability, rank_interval, replaceability, verdict
 from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, sweep_steps
+from fpgm_core.evaluation.surface_study import Studied, Study, mixed_plans, study_steps
 
 __all__ = [
     "DEVICES",
@@ -24,7 +27,11 @@ __all__ = [
     "Interval",
     "Latency",
     "Point",
+    "Repairing",
+    "Replaceability",
     "Settings",
+    "Studied",
+    "Study",
     "Sweep",
     "choose_device",
     "choose_precision",
@@ -34,8 +41,13 @@ __all__ = [
     "measure",
     "measure_latency",
     "measure_network",
+    "mixed_plans",
     "paired_change",
+    "rank_interval",
+    "replaceability",
+    "study_steps",
     "sweep_steps",
     "time_pass",
+    "verdict",
     "wilson",
 ]

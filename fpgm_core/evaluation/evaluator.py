@@ -20,10 +20,23 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision, give_up, is_loss, lost_devices
 from fpgm_core.evaluation.fusing import fused
 from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.evaluation.resident import Resident
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
 from fpgm_core.ranks import ranks
-from fpgm_core.repair import FIRST_IMAGES, IMAGES, Batch, Chain, memory, norms_of, recalibrate
+from fpgm_core.repair import (
+    FIRST_IMAGES,
+    IMAGES,
+    Batch,
+    Chain,
+    Mended,
+    get_rung,
+    memory,
+    mended_steps,
+    mends,
+    norms_of,
+    recalibrate,
+)
 
 # Small enough that activations stay in a CPU's caches (bfloat16's are half as large), large enough to fill a GPU.
 BATCH = {
@@ -37,6 +50,7 @@ BATCH = {
 _LARGEST = dict(BATCH)  # what the devices' memory has held so far: halved where it did not
 FIRST_FIGURE_IMAGES = 250
 _Module = TypeVar("_Module", bound=nn.Module)
+_Told = Iterator["Figure | Repairing | None"]
 # bfloat16 moves a logit by about half of this times the logits' size (bundled networks, 5,000 images, dense
 # and pruned: the rightful winner never trailed by more than 0.19, where this is 0.25 and more).
 _DOUBT = 8 * torch.finfo(torch.bfloat16).eps
@@ -44,7 +58,7 @@ _DOUBT = 8 * torch.finfo(torch.bfloat16).eps
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure: on the first `images` of a split (None: all), recalibrated or as is, where.
+    """How to measure: on the first `images` of a split (None: all), on which of the RUNGS, where.
 
     `data_root` is a folder with the user's own copy of the data set; None takes the bundled images.
     In bfloat16 every image whose answer is close is asked again in float32, so that the count is float32's.
@@ -52,7 +66,7 @@ class Settings:
 
     split: str = "choose"
     images: int | None = None
-    recalibrated: bool = True
+    rung: str = "recalibrated"
     device: str = "auto"
     precision: str = "auto"
     data_root: Path | None = None
@@ -60,6 +74,14 @@ class Settings:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise FpgmError(f"unknown split {self.split!r}; choose one of {', '.join(SPLITS)}")
+        get_rung(self.rung)
+
+
+@dataclass(frozen=True)
+class Repairing:
+    """A measurement that repairs the network first: the share of that which is done, 0..1."""
+
+    share: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +93,8 @@ class Figure:
     first `images`; `both` those that both give. `total` is how many images were asked for; `seconds`
     the time since the measurement began. `batch` images were classified at once at most: fewer than usual,
     and `short_of_memory`, where the device could not hold more. `lost` names devices that failed in this process,
-    and that `auto` would have measured on.
+    and that `auto` would have measured on. `rung` is the one the network stands on: "recalibrated" where a repair did
+    worse than that, and was given up; `recalibration_images` counts the training images it took.
     """
 
     state: str
@@ -86,6 +109,7 @@ class Figure:
     seconds: float
     batch: int
     lost: tuple[str, ...] = ()
+    rung: str = "as_is"
 
     @property
     def short_of_memory(self) -> bool:
@@ -111,11 +135,12 @@ class Figure:
 
 def measure(
     prunable: Prunable, plan: Plan, settings: Settings = Settings(), first_figure: bool = True
-) -> Iterator[Figure | None]:
+) -> Iterator[Figure | Repairing | None]:
     """Measure a plan, one batch of work between two yields; stop iterating to cancel.
 
     Yields None while there is nothing new to show, figures otherwise: with `first_figure` a provisional
-    one early, then running ones, and last the exact one. The dense network is never recalibrated, and
+    one early, then running ones, and last the exact one. On a rung that replaces weights it says how far that is
+    before, and has no provisional one. The dense network is never recalibrated, and
     neither is a plan that prunes nothing.
 
     Raises FpgmError for a network without trained weights, a plan that does not fit, a data set that is
@@ -128,21 +153,19 @@ def measure(
     images = load_images(info.dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
     prunable.cost(plan)  # a plan that leaves nothing is refused here, not in the middle
-    needed = settings.recalibrated and not prunable.prunes_nothing(plan)
+    needed = get_rung(settings.rung).needs != "nothing" and not prunable.prunes_nothing(plan)
     training = load_images(info.dataset, "train", settings.data_root) if needed else None
-    return _somewhere(prunable, settings, lambda runner: _measure(runner, plan, images, training, first_figure))
+    return _somewhere(
+        prunable, settings, lambda runner: _measure(runner, plan, settings.rung, images, training, first_figure)
+    )
 
 
-def _somewhere(
-    prunable: Prunable, settings: Settings, begin: Callable[[_Runner], Iterator[Figure | None]]
-) -> Iterator[Figure | None]:
+def _somewhere(prunable: Prunable, settings: Settings, begin: Callable[[_Runner], _Told]) -> _Told:
     """A measurement on the device that is asked for; where that one fails and none was named, again on another."""
     return _or_elsewhere(_Runner.create(prunable, settings), settings, begin)  # what is wrong is said at once
 
 
-def _or_elsewhere(
-    runner: _Runner, settings: Settings, begin: Callable[[_Runner], Iterator[Figure | None]]
-) -> Iterator[Figure | None]:
+def _or_elsewhere(runner: _Runner, settings: Settings, begin: Callable[[_Runner], _Told]) -> _Told:
     try:
         yield from begin(runner)
     except Exception as error:
@@ -158,10 +181,13 @@ def _or_elsewhere(
 
 
 def _measure(
-    runner: _Runner, plan: Plan, images: ImageSet, training: ImageSet | None, first_figure: bool
-) -> Iterator[Figure | None]:
+    runner: _Runner, plan: Plan, rung: str, images: ImageSet, training: ImageSet | None, first_figure: bool
+) -> _Told:
     if runner.prunable.prunes_nothing(plan):
         yield from runner.stream(None, images, 0, "measuring")
+        return
+    if mends(rung):
+        yield from _measure_mended(runner, plan, rung, images, training)
         return
     network = Chain.cut(runner.compact(plan), f"training {runner.dtype}")
     seen, first_due = 0, first_figure and len(images) > FIRST_FIGURE_IMAGES
@@ -170,10 +196,22 @@ def _measure(
         for seen in recalibrate(network, resident, runner.dtype):
             if first_due and seen >= FIRST_IMAGES:
                 first_due = False
-                yield from runner.stream(network, images.first(FIRST_FIGURE_IMAGES), seen, "provisional")
+                first = images.first(FIRST_FIGURE_IMAGES)
+                yield from runner.stream(network, first, seen, "provisional", "recalibrated")
             else:
                 yield None
-    yield from runner.stream(network, images, seen, "measuring")
+    yield from runner.stream(network, images, seen, "measuring", "recalibrated" if seen else "as_is")
+
+
+def _measure_mended(runner: _Runner, plan: Plan, rung: str, images: ImageSet, training: ImageSet | None) -> _Told:
+    masks = runner.prunable.keep_masks(plan)
+    mended: Mended | float = 0.0
+    for step in mended_steps(runner.prunable, masks, rung, training, runner.device):
+        mended = step
+        yield Repairing(step) if isinstance(step, float) else None
+    assert isinstance(mended, Mended)
+    network = Chain([runner.place(mended.compact(runner.prunable, aligned=True))])
+    yield from runner.stream(network, images, mended.images, "measuring", mended.rung)
 
 
 def measure_network(
@@ -188,11 +226,11 @@ def measure_network(
     images = load_images(prunable.loaded.info.dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
 
-    def begin(runner: _Runner) -> Iterator[Figure | None]:
+    def begin(runner: _Runner) -> _Told:
         return runner.stream(Chain([runner.place(overlay(network, {}))]), images, recalibrated_on, "measuring")
 
     for figure in _somewhere(prunable, settings, begin):
-        assert figure is not None
+        assert isinstance(figure, Figure)
         yield figure
 
 
@@ -214,7 +252,7 @@ def evaluate(prunable: Prunable, plan: Plan, settings: Settings = Settings()) ->
     """The exact figure of a plan, without the provisional one. Raises FpgmError as `measure` does."""
     for figure in measure(prunable, plan, settings, first_figure=False):
         last = figure
-    assert last is not None
+    assert isinstance(last, Figure)
     return last
 
 
@@ -250,7 +288,7 @@ class _Runner:
         return _RESIDENT.get(images, self.device)
 
     def stream(
-        self, network: Chain | None, images: ImageSet, recalibrated_on: int, state: str
+        self, network: Chain | None, images: ImageSet, recalibrated_on: int, state: str, rung: str = "as_is"
     ) -> Iterator[Figure | None]:
         """Classify `images` batch by batch; a running figure after each, marked `state`, the last one "exact".
 
@@ -283,6 +321,7 @@ class _Runner:
                 time.perf_counter() - self.start,
                 _LARGEST[self.device.type, self.dtype],
                 lost_devices(),
+                rung,
             )
 
     @property
@@ -361,29 +400,7 @@ class _DenseHits:
             return self._known
 
 
-class _Resident:
-    """Image sets on their device, a few at a time, shared by every measurement."""
-
-    def __init__(self, limit: int = 8) -> None:
-        self._limit = limit
-        self._sets: OrderedDict[tuple[int, str], tuple[ImageSet, ImageSet]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, images: ImageSet, device: torch.device) -> ImageSet:
-        """`images` on `device`; a first part of a set shares the storage of the set."""
-        if images.pixels.device == device:
-            return images
-        key = (images.pixels.data_ptr(), str(device))
-        with self._lock:
-            if key not in self._sets or len(self._sets[key][0]) < len(images):
-                self._sets[key] = (images, images.to(device))
-            self._sets.move_to_end(key)
-            while len(self._sets) > self._limit:
-                self._sets.popitem(last=False)
-            return self._sets[key][1].first(len(images))
-
-
-_RESIDENT = _Resident()
+_RESIDENT = Resident()
 _DENSE: OrderedDict[tuple[object, ...], _DenseHits] = OrderedDict()
 _DENSE_LIMIT = 16
 _DENSE_LOCK = threading.Lock()

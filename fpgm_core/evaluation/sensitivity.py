@@ -82,7 +82,7 @@ def sweep_steps(
         alone = like.with_rates({unit: rate})
         exact: Figure | None = None
         for figure in measure(prunable, alone, settings, first_figure=False):
-            exact = figure or exact
+            exact = figure if isinstance(figure, Figure) else exact
             yield _sweep(measured, wanted)
         assert exact is not None
         measured[unit, rate] = _point(unit, rate, prunable.cost(alone).macs, exact)
@@ -99,6 +99,11 @@ def _point(unit: str, rate: float, macs: int, figure: Figure) -> Point:
     return Point(unit, rate, macs, figure.correct, figure.dense_correct, figure.both, figure.images)
 
 
+def _rung(rung: str) -> dict[str, Any]:
+    """How a record names a rung: the two oldest as they were named before there were others."""
+    return {"recalibrated": rung == "recalibrated"} if rung in ("as_is", "recalibrated") else {"rung": rung}
+
+
 class _Record:
     """The file that keeps a sweep's points."""
 
@@ -108,7 +113,7 @@ class _Record:
             "plan": like.to_dict(),
             "split": settings.split,
             "images": settings.images,
-            "recalibrated": settings.recalibrated,
+            **_rung(settings.rung),
             "precision": str(choose_precision(settings.precision, device)),
             "data": str(settings.data_root or "bundled"),
         }

@@ -26,7 +26,7 @@ from fpgm_core.export import networks
 from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config, torch_pruning_ratios
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Proof, Prunable, counted_macs, verify_steps
-from fpgm_core.repair import IMAGES, recalibrate
+from fpgm_core.repair import IMAGES, Mended, mended_steps, mends, recalibrate
 
 MANIFEST = "manifest.json"
 _TIMED_BATCHES = (1, 64)
@@ -110,9 +110,9 @@ class Progress:
     share: float = 0.0
 
 
-def export(prunable: Prunable, plan: Plan, recalibrated: bool = True, measured: bool = True) -> Bundle:
+def export(prunable: Prunable, plan: Plan, rung: str = "recalibrated", measured: bool = True) -> Bundle:
     """All artefacts of a plan. See `export_steps`."""
-    *_, bundle = export_steps(prunable, plan, recalibrated, measured)
+    *_, bundle = export_steps(prunable, plan, rung, measured)
     assert isinstance(bundle, Bundle)
     return bundle
 
@@ -120,33 +120,37 @@ def export(prunable: Prunable, plan: Plan, recalibrated: bool = True, measured: 
 def export_steps(
     prunable: Prunable,
     plan: Plan,
-    recalibrated: bool = True,
+    rung: str = "recalibrated",
     measured: bool = True,
     trained: GraphModule | None = None,
     whole: nn.Module | None = None,
 ) -> Iterator[Progress | Bundle]:
     """Prove the compact network, write every artefact, reload and measure each; yields progress, then the bundle.
 
-    With `recalibrated`, and images to do it with, the exported network's norms are re-estimated on 2,000
-    training images, as when its accuracy is shown. Without `measured` artefacts are reloaded and compared,
-    but accuracies and latencies are left out. `trained` is the plan's compact network after training, whose
-    weights are exported then; the proof is of `whole`, the trained network in dense shapes, where there is
-    one, else of the network that training began with.
+    The exported network stands on `rung`, as when its accuracy is shown: recalibrated on 2,000 training images where
+    there are any, repaired, merged, or as is; the manifest says which. Without `measured` artefacts are reloaded and
+    compared, but accuracies and latencies are left out. `trained` is the plan's compact network after training, whose
+    weights are exported then; the proof is of `whole`, the trained network in dense shapes, where there is one, else
+    of the network that training began with.
 
     Raises FpgmError for a plan that does not fit, where the proof fails, where `trained` is not of the
-    plan's size, or where an artefact, reloaded, answers otherwise than the compact network.
+    plan's size, where there are no images to repair with, or where an artefact, reloaded, answers otherwise than
+    the compact network.
     """
     info = prunable.loaded.info
     images = sample_images(info.dataset, info.input_shape, 64)
-    proof = yield from _proved(prunable, plan, images, whole)
+    mended = None if trained is not None else (yield from _mended(prunable, plan, rung))
+    proof = yield from _proved(prunable, plan, images, mended.whole(prunable) if mended else whole)
     if trained is not None:
         _check_size(trained, proof, info.input_shape)
-        rung, module = "trained", trained
+        reached, module = "trained", trained
+    elif mended is not None:
+        reached, module = mended.rung, mended.compact(prunable)
     else:
-        rung, module = yield from _untrained(prunable, plan, recalibrated)
+        reached, module = yield from _untrained(prunable, plan, rung)
     written = yield from _written(_Subject(prunable, plan, module, images, proof), measured)
     timings = (yield from _timings(prunable, plan)) if measured else []
-    manifest = _manifest(prunable, plan, rung, proof, written, timings)
+    manifest = _manifest(prunable, plan, reached, proof, written, timings)
     yield Bundle({**written.files, MANIFEST: as_json(manifest)}, manifest, proof)
 
 
@@ -194,12 +198,22 @@ def _check_size(trained: GraphModule, proof: Proof, input_shape: tuple[int, int,
         )
 
 
-def _untrained(
-    prunable: Prunable, plan: Plan, recalibrated: bool
-) -> Generator[Progress, None, tuple[str, GraphModule]]:
-    """The rung of the recovery ladder, and the compact network on it."""
+def _mended(prunable: Prunable, plan: Plan, rung: str) -> Generator[Progress, None, Mended | None]:
+    """The tensors of a rung that replaces weights; None on the others, and where nothing is pruned."""
+    if not mends(rung) or prunable.prunes_nothing(plan):
+        return None
+    mended: Mended | float = 0.0
+    for mended in mended_steps(prunable, prunable.keep_masks(plan), rung):
+        if isinstance(mended, float):
+            yield Progress("repairing", mended)
+    assert isinstance(mended, Mended)
+    return mended
+
+
+def _untrained(prunable: Prunable, plan: Plan, rung: str) -> Generator[Progress, None, tuple[str, GraphModule]]:
+    """The rung of the recovery ladder, "as is" or "recalibrated", and the compact network on it."""
     module = prunable.compact(plan)
-    if not recalibrated or not _can_measure(prunable) or prunable.prunes_nothing(plan):
+    if rung == "as_is" or not _can_measure(prunable) or prunable.prunes_nothing(plan):
         return "as is", module
     for seen in recalibrate(module, load_images(prunable.loaded.info.dataset, "train").first(IMAGES)):
         yield Progress("recalibrating", seen / IMAGES)

@@ -1,6 +1,15 @@
 """Looking at filters: layers, criteria, geometry, norm diagnostics, projections."""
 
-from fpgm_core.filters.criteria import CRITERIA, Criterion, Options, get_criterion, select, unit_scores
+from fpgm_core.filters.criteria import (
+    CRITERIA,
+    DATA_CRITERIA,
+    Criterion,
+    Options,
+    combined,
+    get_criterion,
+    select,
+    unit_scores,
+)
 from fpgm_core.filters.diagnostics import NormDiagnostics, norm_diagnostics, overlap, ranks, spearman
 from fpgm_core.filters.geometry import (
     GeometricMedian,
@@ -18,6 +27,7 @@ from fpgm_core.filters.selection import check_rate, num_pruned
 
 __all__ = [
     "CRITERIA",
+    "DATA_CRITERIA",
     "Criterion",
     "Faithfulness",
     "GeometricMedian",
@@ -26,6 +36,7 @@ __all__ = [
     "Options",
     "Projection",
     "check_rate",
+    "combined",
     "cosine_sums",
     "dense_layers",
     "distance_sums",

@@ -50,7 +50,9 @@ class Criterion:
 
     `stages` are score functions with the share of the rate each one prunes; a later stage scores only
     the survivors of the earlier ones. Plain criteria have one stage. `options` names the fields of
-    `Options` it reads.
+    `Options` it reads. `needs` says what scores are made from: a layer's "weights", which is all that the score
+    functions see, or "norms", "moments" or "gradients" of the network, whose scores are made elsewhere (in `repair`)
+    and handed to whoever selects.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Criterion:
     source: str
     stages: tuple[tuple[Score, Callable[[Options], float]], ...]
     options: tuple[str, ...] = ()
+    needs: str = "weights"
 
     def score(self, filters: Tensor, layer: str = "", options: Options = Options()) -> Tensor:
         """Scores (N,) float64 of filters (N, ...), higher = more important; a staged criterion's last stage."""
@@ -192,11 +195,63 @@ _RECORDS = (
 CRITERIA: Mapping[str, Criterion] = {record.name: record for record in _RECORDS}
 
 
+def _handed_in(name: str) -> tuple[tuple[Score, Callable[[Options], float]], ...]:
+    def refuse(filters: Tensor, layer: str, options: Options) -> Tensor:
+        raise FpgmError(
+            f"{name} cannot be read off {layer or 'filters'} alone: its scores are made from the whole network; "
+            f"call fpgm_core.repair.provide first, or choose one of {', '.join(CRITERIA)}"
+        )
+
+    return _plain(refuse)
+
+
+_DATA_RECORDS = (
+    Criterion(
+        "refit_cost",
+        "Refit cost",
+        "Prunes the filters that the others can best stand in for, once those who read them are refitted.",
+        "each filter goes alone, and its consumers are refitted by least squares",
+        "Hassibi and Stork, Optimal Brain Surgeon, NIPS 1992, in blocks: tr(W_i [(G^-1)_ii]^-1 W_i^T)",
+        _handed_in("refit_cost"),
+        needs="moments",
+    ),
+    Criterion(
+        "refit_cost_greedy",
+        "Refit cost, greedy",
+        "Refit cost, one filter after the other: the rest are scored anew as each one goes.",
+        "the cheapest next filter is part of the cheapest set",
+        "Optimal Brain Surgeon in blocks; moments updated by Schur complements",
+        _handed_in("refit_cost_greedy"),
+        needs="moments",
+    ),
+    Criterion(
+        "bn_scale",
+        "Norm's scale",
+        "Prunes the filters whose batch normalisation scales them least.",
+        "a channel that is scaled down says little",
+        "Liu et al., Network Slimming, ICCV 2017",
+        _handed_in("bn_scale"),
+        needs="norms",
+    ),
+    Criterion(
+        "taylor",
+        "Taylor, first order",
+        "Prunes the filters whose removal changes the loss least, to first order.",
+        "the loss is linear in each filter, all the way to zero",
+        "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, Eq. 8",
+        _handed_in("taylor"),
+        needs="gradients",
+    ),
+)
+DATA_CRITERIA: Mapping[str, Criterion] = {record.name: record for record in _DATA_RECORDS}
+
+
 def get_criterion(name: str) -> Criterion:
     """The criterion called `name`. Raises FpgmError, listing the names, where there is none."""
-    if name not in CRITERIA:
-        raise FpgmError(f"unknown criterion {name!r}; choose one of {', '.join(CRITERIA)}")
-    return CRITERIA[name]
+    found = CRITERIA.get(name) or DATA_CRITERIA.get(name)
+    if found is None:
+        raise FpgmError(f"unknown criterion {name!r}; choose one of {', '.join((*CRITERIA, *DATA_CRITERIA))}")
+    return found
 
 
 def unit_scores(score: Score, weights: Mapping[str, Tensor], options: Options) -> np.ndarray:
@@ -205,7 +260,11 @@ def unit_scores(score: Score, weights: Mapping[str, Tensor], options: Options) -
     `weights` maps each member's name to its filters (N, ...). A lone layer's scores are its own; for
     several, each layer's scores are divided by their mean and added.
     """
-    each = [score(filters, name, options).cpu().numpy() for name, filters in weights.items()]
+    return combined([score(filters, name, options).cpu().numpy() for name, filters in weights.items()])
+
+
+def combined(each: Sequence[np.ndarray]) -> np.ndarray:
+    """One score a filter position from those of several layers, (N,) each: a lone layer's are its own."""
     if len(each) == 1:
         return each[0]
     return np.sum([values / (values.mean() or 1.0) for values in each], axis=0)

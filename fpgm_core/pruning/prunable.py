@@ -16,6 +16,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.filters import (
     Layer,
     Options,
+    combined,
     dense_layers,
     get_criterion,
     overlap,
@@ -44,6 +45,7 @@ class Prunable:
         self.loaded = loaded
         self._memory = _Memory(8192)
         self._costs = _Memory(256)  # large for large networks
+        self._handed: dict[str, Mapping[str, np.ndarray]] = {}
 
     @classmethod
     def load(cls, name: str, weights: Any = None) -> Prunable:
@@ -106,14 +108,37 @@ class Prunable:
         plan.check_units(unit.name for unit in self.units(plan.coupling))
 
     def scores(self, unit: Unit, criterion: str, options: Options = Options(), stage: int = -1) -> np.ndarray:
-        """One score a filter of a unit, float64 (N,), higher = more important: of the criterion's last stage."""
+        """One score a filter of a unit, float64 (N,), higher = more important: of the criterion's last stage.
+
+        Raises FpgmError for a criterion that needs more than weights before its scores were handed in.
+        """
         record = get_criterion(criterion)
+        if record.needs != "weights":
+            return combined([self._handed_in(criterion, member) for member in unit.members])
         score = record.stages[stage][0]
         read = tuple(getattr(options, name) for name in record.options)
         return self._memory(
             ("scores", unit.name, unit.members, criterion, read, stage),
             lambda: unit_scores(score, self._weights(unit), options),
         )
+
+    def hand_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> None:
+        """Keep scores, float64 (N,) by layer, of a criterion that needs more than weights: the first that come stay."""
+        self._handed.setdefault(criterion, dict(scores))
+
+    def has_scores(self, criterion: str) -> bool:
+        """Whether plans with this criterion can be made: always, where it needs weights alone."""
+        return get_criterion(criterion).needs == "weights" or criterion in self._handed
+
+    def _handed_in(self, criterion: str, layer: str) -> np.ndarray:
+        if criterion not in self._handed:
+            raise FpgmError(
+                f"{criterion} scores filters by the network's {get_criterion(criterion).needs}, which have not been "
+                "looked at yet; call fpgm_core.repair.provide first"
+            )
+        if layer not in self._handed[criterion]:
+            raise FpgmError(f"{criterion} has no scores for {layer}; choose another criterion for this network")
+        return self._handed[criterion][layer]
 
     def agreement(self, unit: Unit) -> float | None:
         """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""

@@ -11,8 +11,9 @@ from torch import nn
 from torch.fx import GraphModule
 
 from fpgm_core.data import HALVES, ImageSet
-from fpgm_core.evaluation import Figure, Settings, measure, measure_network
+from fpgm_core.evaluation import Figure, Repairing, Settings, measure, measure_network
 from fpgm_core.pruning import Plan, Prunable
+from fpgm_core.repair import Mended
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.trainer import Run, Trainer
 
@@ -22,8 +23,9 @@ class Recovered:
     """What training reached: the run, the compact network, and accuracy by half of the test images.
 
     `plan` prunes what the run pruned in the end: schedules that choose again may leave the plan they began
-    with. `whole` is the trained network in dense shapes, None where the compact one itself was trained.
-    `before` is the first plan recalibrated, `after` the trained network; both beside the dense one.
+    with. `whole` is the trained network in dense shapes, None where the compact one itself was trained. `before` is
+    the first plan recalibrated, or repaired where training began with that; `after` the trained network; both beside
+    the dense one.
     """
 
     run: Run
@@ -50,15 +52,18 @@ def recover_steps(
     precision: str = "auto",
     folder: Path | None = None,
     stop: threading.Event | None = None,
+    mended: Mended | None = None,
 ) -> Iterator[Run | Recovered | None]:
     """Train a plan from the loaded weights; yields how far it is, and last what was reached.
 
     `images` are the training images (None: those of the data set at hand), `folder` gets checkpoints and
-    is gone on from. Setting `stop` ends training after the batches it is at; what was reached is measured.
+    is gone on from. `mended` tensors, a repair's say, are what training begins with, in place of the loaded weights
+    and of recalibration; `before` is then measured on them. Setting `stop` ends training after the batches it is at;
+    what was reached is measured.
 
     Raises FpgmError as `Trainer` does.
     """
-    trainer = Trainer(prunable, plan, recipe, schedule, images, False, device, precision, folder)
+    trainer = Trainer(prunable, plan, recipe, schedule, images, False, device, precision, folder, mended)
     yield trainer.run
     for run in trainer.steps():
         yield run
@@ -69,8 +74,12 @@ def recover_steps(
     after: dict[str, Figure] = {}
     for half in HALVES:
         settings = Settings(half, device=device, precision=precision)
-        for figure in measure(prunable, plan, settings, first_figure=False):
-            before[half] = figure or before.get(half)  # type: ignore[assignment]
+        began: Iterator[Figure | Repairing | None] = measure(prunable, plan, settings, first_figure=False)
+        if mended is not None:
+            began = measure_network(prunable, mended.compact(prunable, aligned=True), settings, mended.images)
+        for figure in began:
+            if isinstance(figure, Figure):
+                before[half] = figure
             yield None
         for after[half] in measure_network(prunable, network, settings):
             yield None

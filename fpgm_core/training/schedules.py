@@ -39,6 +39,10 @@ def masks_of(prunable: Prunable, plan: Plan, module: nn.Module, share: float = 1
 
     `gone` are masks whose pruned filters stay pruned: only the survivors are scored, among themselves.
     """
+    if get_criterion(plan.criterion).needs != "weights":
+        if gone is not None:
+            raise FpgmError(f"{plan.criterion} cannot be scored again while training; choose another schedule")
+        return prunable.keep_masks(plan)  # the selection made before training
     masks: Masks = {}
     for unit in prunable.units(plan.coupling):
         before = gone[unit.name] if gone is not None else np.ones(unit.size, dtype=bool)

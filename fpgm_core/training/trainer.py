@@ -23,9 +23,10 @@ from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import choose_device, choose_precision
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.models import fingerprint
 from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, overlay
 from fpgm_core.ranks import ranks
-from fpgm_core.repair import IMAGES, recalibrate
+from fpgm_core.repair import IMAGES, Mended, recalibrate
 from fpgm_core.storage import write_atomic
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.schedules import Masks, get_schedule
@@ -78,9 +79,9 @@ class Run:
 class Trainer:
     """Trains one network under one plan, schedule and recipe; `compact()` hands out what was reached so far.
 
-    `start` is the network to begin with: by default the loaded one, with `scratch` one with random weights
-    from the recipe's seed. `folder`, where given, gets a checkpoint after every epoch, and a run of the
-    same kind found there is gone on with, to the same curve.
+    It begins with the loaded network, with `mended` tensors in place of its own (the filters kept are then those that
+    they were made for), or with `scratch` with random weights from the recipe's seed. `folder`, where given, gets a
+    checkpoint after every epoch, and a run of the same kind found there is gone on with, to the same curve.
 
     Under torchrun every process takes its part of each batch, gradients are averaged (DistributedDataParallel; norms
     see their own process's part), and only the first process writes.
@@ -97,6 +98,7 @@ class Trainer:
         device: str = "auto",
         precision: str = "auto",
         folder: Path | None = None,
+        mended: Mended | None = None,
     ) -> None:
         prunable.check(plan)
         info = prunable.loaded.info
@@ -109,10 +111,10 @@ class Trainer:
         self.dtype = choose_precision(precision, self.device)
         self._images = (images or load_images(info.dataset, "train")).to(self.device)
         self._watched = load_images(info.dataset, "choose").first(_WATCHED).to(self.device)
-        self._folder = folder
+        self._folder, self._mended = folder, mended
         self._identity = self._describe(scratch)
         self._dense = self._start(scratch)
-        self.masks: Masks = self.schedule.choose(prunable, plan, self._dense, None, 0.0)
+        self.masks: Masks = dict(mended.keep_masks) if mended else self._chosen()
         self._ranks = ranks()
         self._module = self._begin(recalibrated=not scratch)
         self._forward = DistributedDataParallel(self._module) if self._ranks.count > 1 else self._module
@@ -120,6 +122,9 @@ class Trainer:
         self._teacher = self._teach() if recipe.distillation else None
         self.run = Run(recipe)
         self._resume()
+
+    def _chosen(self) -> Masks:
+        return self.schedule.choose(self.prunable, self.plan, self._dense, None, 0.0)
 
     def _describe(self, scratch: bool) -> dict[str, Any]:
         """What a checkpoint must have been made with for this run to go on from it."""
@@ -130,6 +135,7 @@ class Trainer:
             "scratch": scratch,
             "images": self.trained_on,
             "precision": str(self.dtype),
+            **({"mended": fingerprint(self._mended.tensors)} if self._mended else {}),
         }
 
     @property
@@ -144,7 +150,7 @@ class Trainer:
 
     def _start(self, scratch: bool) -> nn.Module:
         if not scratch:
-            return overlay(self.prunable.module, {})
+            return self._mended.whole(self.prunable) if self._mended else overlay(self.prunable.module, {})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             return self.prunable.loaded.info.build().eval()
@@ -156,7 +162,7 @@ class Trainer:
         else:
             module = copy.deepcopy(self._dense)
             self._zero(module)
-        if self.schedule.compact and recalibrated:
+        if self.schedule.compact and recalibrated and self._mended is None:
             calibration = self._images.first(min(IMAGES, len(self._images)))
             module = module.to(self.device)
             for _ in recalibrate(module, calibration):

@@ -24,7 +24,7 @@ def export_panel(here: Sitting) -> None:
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
     trained = recovered(here)
     with_training = trained is not None and st.toggle("Export the trained weights from Recover", value=True)
-    key = ("export", here.look.plan.key, here.look.recalibrated, id(trained) if with_training else None)
+    key = ("export", here.look.plan.key, here.look.rung, id(trained) if with_training else None)
     held = st.session_state.get(_JOB)
     job: Job[Progress | Bundle] | None = held[1] if held and held[0] == key else None
     st.button(
@@ -58,7 +58,7 @@ def _begin(here: Sitting, key: tuple[object, ...]) -> None:
     job = engine().run(
         f"{here.session}:export",
         key,
-        lambda: export_steps(network, plan, look.recalibrated, trained=weights, whole=whole),
+        lambda: export_steps(network, plan, look.rung, trained=weights, whole=whole),
     )
     st.session_state[_JOB] = (key, job)
 

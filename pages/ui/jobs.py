@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import streamlit as st
 
 from fpgm_core import FpgmError, Plan, Prunable, Settings, measure
-from fpgm_core.evaluation import Figure
+from fpgm_core.evaluation import Figure, Repairing
 from fpgm_core.filters.layouts import compute_layout
 from fpgm_core.filters.projections import Projection
 from fpgm_core.heap import keep_freed_memory
@@ -95,7 +95,7 @@ class Engine:
         self._worker.start()
         atexit.register(self.close)  # an interpreter that ends while torch computes aborts
 
-    def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job[Figure]:
+    def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job[Figure | Repairing]:
         """The job that measures `plan`, begun or found. Raises FpgmError where it cannot be measured."""
         return self.run(session, (plan.key, settings), lambda: measure(prunable, plan, settings), long=False)
 

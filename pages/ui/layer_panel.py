@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import CRITERIA, Options, Prunable
+from fpgm_core import CRITERIA, FpgmError, Options, Prunable
 from fpgm_core.figures import (
     FilterStates,
     kernels_figure,
@@ -22,8 +22,10 @@ from fpgm_core.figures import (
     scores_figure,
 )
 from fpgm_core.filters import (
+    DATA_CRITERIA,
     Projection,
     geometric_median,
+    get_criterion,
     medoid,
     pairwise_distances,
     pca,
@@ -32,6 +34,7 @@ from fpgm_core.filters import (
 )
 from fpgm_core.filters.layouts import known_layout
 from fpgm_core.filters.projections import UMAP_MINIMUM
+from fpgm_core.pruning import Unit
 from pages.ui.jobs import layout_jobs
 from pages.ui.sitting import Sitting, callback, diagnostics, mirror, sitting
 from pages.ui.state import MAPS, VIEWS
@@ -351,11 +354,13 @@ def _lock(here: Sitting, chosen: int, wanted: str) -> None:
 
 def _ranks(here: Sitting, chosen: int) -> pd.DataFrame:
     """The filter's rank under each criterion: 1 is pruned first."""
-    ranks = _all_ranks(here.network.loaded.fingerprint, here.look.layer, here.look.plan.options.seed, here.network)
+    network = here.network
+    names = (*CRITERIA, *(name for name in DATA_CRITERIA if network.has_scores(name)))
+    ranks = _all_ranks(network.loaded.fingerprint, here.look.layer, here.look.plan.options.seed, names, network)
     n = len(next(iter(ranks.values())))
     return pd.DataFrame(
         {
-            "criterion": [CRITERIA[name].title for name in ranks],
+            "criterion": [get_criterion(name).title for name in ranks],
             "rank": [int(rank[chosen]) for rank in ranks.values()],
             "of all": [rank[chosen] / n for rank in ranks.values()],
         }
@@ -363,12 +368,16 @@ def _ranks(here: Sitting, chosen: int) -> pd.DataFrame:
 
 
 @st.cache_resource(max_entries=512, show_spinner=False)
-def _all_ranks(fingerprint: str, layer: str, seed: int, _network: Prunable) -> dict[str, np.ndarray]:
-    weights = weights_of(_network.module, layer)
-    ranks = {}
-    for name, criterion in CRITERIA.items():
-        if len(criterion.stages) > 1:
+def _all_ranks(
+    fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Prunable
+) -> dict[str, np.ndarray]:
+    alone, ranks = Unit(layer, (layer,), len(weights_of(_network.module, layer))), {}
+    for name in names:
+        if len(get_criterion(name).stages) > 1:
             continue  # what a staged selector prunes first depends on the rate
-        scores = criterion.score(weights, layer, Options(seed=seed)).numpy()
+        try:
+            scores = _network.scores(alone, name, Options(seed=seed))
+        except FpgmError:
+            continue  # a criterion that has none for this layer
         ranks[name] = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1
     return ranks

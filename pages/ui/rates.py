@@ -10,7 +10,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError, Plan, Prunable
+from fpgm_core.evaluation import Repairing
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
+from fpgm_core.repair import RUNGS
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.jobs import engine
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
@@ -77,11 +79,12 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     if asked_again(here) and job is not None:
         job.wait(PATIENCE)
     waiting = job is not None and not job.done and job.latest is None
+    repairing = job.latest if job and isinstance(job.latest, Repairing) else None
     share(here.look)
     network, plan = here.network, here.plan
     cost = network.cost(plan)
-    figure, error = (job.latest, job.error) if job else (None, None)
-    accuracy.html(accuracy_card(figure, error, here.draft is not None, unmeasured(here)))
+    error = job.error if job else None
+    accuracy.html(accuracy_card(here.figure, repairing, error, here.draft is not None, unmeasured(here)))
     macs.html(macs_card(cost, network.dense_cost))
     params.html(params_card(cost, network.dense_cost))
     unit = network.unit_of(here.look.layer, plan.coupling)
@@ -172,7 +175,7 @@ def _edited(here: Sitting, key: str, units: list[str]) -> None:
 def rate_controls(here: Sitting) -> None:
     """Presets, and the master control for all units or one stage."""
     units = here.network.units(here.look.plan.coupling)
-    preset, group, master, multiple, rung, moves = st.columns([1.5, 1, 1.8, 0.8, 1.1, 1.4], vertical_alignment="bottom")
+    preset, group, master, multiple, moves = st.columns([1.5, 1, 1.9, 0.8, 1.5], vertical_alignment="bottom")
     preset.selectbox(
         "Preset",
         [_NO_PRESET, *PRESETS],
@@ -191,11 +194,6 @@ def rate_controls(here: Sitting) -> None:
         100,
         **mirror("master", round(mean * 100), lambda now, rate: _apply_master(now, chosen, rate), str(here.revision)),
     )
-    rung.toggle(
-        "Recalibrated",
-        help="Re-estimate the norms' statistics on 2,000 training images before measuring. Off: as is.",
-        **mirror("rung", here.look.recalibrated, lambda now, wanted: now.change(recalibrated=wanted)),
-    )
     multiple.selectbox(
         "Keep ×",
         MULTIPLES,
@@ -204,6 +202,26 @@ def rate_controls(here: Sitting) -> None:
     )
     with moves:
         _moves(here, units)
+
+
+def ladder(here: Sitting) -> None:
+    """What is done after pruning and before measuring, each rung with its figure for this plan where it has one."""
+    known = {rung: here.measured(rung) for rung in RUNGS}
+    rungs, told = st.columns([1.5, 1], vertical_alignment="center")
+
+    def title(rung: str) -> str:
+        figure = known[rung]
+        return f"{RUNGS[rung].title} · {figure.accuracy.value:.2%}" if figure else RUNGS[rung].title
+
+    rungs.segmented_control(
+        "Ladder",
+        list(RUNGS),
+        required=True,
+        format_func=title,
+        label_visibility="collapsed",
+        **mirror("rung", here.look.rung, lambda now, wanted: now.change(rung=wanted)),
+    )
+    told.caption(f"Measured after pruning, {RUNGS[here.look.rung].title.lower()}: {RUNGS[here.look.rung].summary}")
 
 
 def _set_multiple(here: Sitting, multiple: int) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Plan, Prunable, Settings
-from fpgm_core.evaluation import Figure
+from fpgm_core.evaluation import Figure, Repairing, choose_device
 from fpgm_core.filters import norm_diagnostics, weights_of
 from fpgm_core.filters.diagnostics import NormDiagnostics
 from fpgm_core.pruning import PRESETS, Cost
+from fpgm_core.repair import provide_steps
 from pages.ui.jobs import Job, engine
 from pages.ui.state import History, Look, decode, encode
 
@@ -21,7 +23,7 @@ FIRST_MODEL = "mobilenetv2_cifar"  # its depthwise layers are where norm and FPG
 FIRST_COUPLING = "inner"
 FIRST_PRESET = "uniform_30%"
 _TRACE_LIMIT = 300
-PURPOSES = (":export", ":recover")  # what a session may have under way beside its measurement
+PURPOSES = (":export", ":recover", ":scores")  # what a session may have under way beside its measurement
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
@@ -47,6 +49,14 @@ class Tried:
     figure: Figure
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A look that waits for scores which need more than weights, and the work that makes them: the share done."""
+
+    look: Look
+    job: Job[float]
+
+
 class Sitting:
     """What one browser session holds. Kept in session state; every change goes through `go`."""
 
@@ -59,7 +69,8 @@ class Sitting:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
-        self.job: Job[Figure] | None = None
+        self.job: Job[Figure | Repairing] | None = None
+        self.pending: Pending | None = None
         self.trace: list[Tried] = []
         context = get_script_run_ctx()
         self.session = context.session_id if context else "headless"
@@ -80,9 +91,14 @@ class Sitting:
         return self.draft or self.look.plan
 
     def go(self, look: Look, by_equaliser: bool = False) -> None:
-        """Move to a look; one that cannot be is refused with a message, and what was there stays."""
+        """Move to a look; one that cannot be is refused with a message, and what was there stays.
+
+        One whose criterion has no scores yet is moved to when they are made, in the background.
+        """
         self.draft = None
         try:
+            if self._prepare(look):
+                return
             check(look)
         except FpgmError as error:
             self.refuse(error)
@@ -92,6 +108,34 @@ class Sitting:
         self.message = None
         self.history = self.history.push(look)
         self.measure()
+
+    def _prepare(self, look: Look) -> bool:
+        """Whether the look has to wait for its criterion's scores, which are begun then."""
+        self._stop_scoring()
+        network, criterion = prunable(look.plan.model), look.plan.criterion
+        if network.has_scores(criterion):
+            return False
+        key = ("scores", network.loaded.fingerprint, criterion)
+        steps = partial(provide_steps, network, criterion, device=choose_device("auto"))
+        self.pending = Pending(look, engine().run(f"{self.session}:scores", key, steps))
+        return True
+
+    def _stop_scoring(self) -> None:
+        self.pending = None
+        engine().cancel(f"{self.session}:scores")
+
+    def arrive(self) -> None:
+        """Move to the look that waited for scores, or say why there are none."""
+        pending, self.pending = self.pending, None
+        if pending and pending.job.error:
+            self.refuse(FpgmError(pending.job.error))
+        elif pending:
+            self.go(pending.look)
+
+    def give_up(self) -> None:
+        """Stay where the page is: the look that waited for scores is not wanted any more."""
+        self._stop_scoring()
+        self.refusals += 1  # the criterion's menu goes back to what is true
 
     def change(self, **fields: object) -> None:
         """Move to the look on screen with some fields replaced."""
@@ -109,6 +153,7 @@ class Sitting:
     def step(self, by: int) -> None:
         """Undo (-1) or redo (+1)."""
         self.draft = None
+        self._stop_scoring()
         self.history = self.history.move(by)
         self.revision += 1
         self.message = None
@@ -116,7 +161,7 @@ class Sitting:
 
     def measure(self) -> None:
         """Ask for the measurement of the look on screen; any other of this session is cancelled."""
-        settings = Settings(recalibrated=self.look.recalibrated)
+        settings = Settings(rung=self.look.rung)
         try:
             self.job = engine().request(self.session, self.network, self.look.plan, settings)
         except FpgmError:
@@ -127,18 +172,27 @@ class Sitting:
         engine().cancel(self.session)
         self.job = None
 
+    @property
+    def figure(self) -> Figure | None:
+        """What the measurement has brought so far."""
+        return self.job.latest if self.job and isinstance(self.job.latest, Figure) else None
+
+    def measured(self, rung: str) -> Figure | None:
+        """The exact figure of the plan on screen on a rung, where it was measured in this sitting."""
+        same = (one.figure for one in self.trace if (one.look.plan, one.look.rung) == (self.look.plan, rung))
+        return next(same, None)
+
     def has_news(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
         job = self.job
-        if self.draft is not None or job is None or not job.done or job.latest is None or job.error:
+        if self.draft is not None or job is None or not job.done or self.figure is None or job.error:
             return False
-        here = (self.look.plan, self.look.recalibrated)
-        return all((one.look.plan, one.look.recalibrated) != here for one in self.trace)
+        return self.measured(self.look.rung) is None
 
     def remember(self) -> None:
         """Put the finished measurement into the trace, once."""
-        if self.has_news() and self.job is not None and self.job.latest is not None:
-            tried = Tried(self.look, self.network.cost(self.look.plan), self.job.latest)
+        if self.has_news() and self.figure is not None:
+            tried = Tried(self.look, self.network.cost(self.look.plan), self.figure)
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
 
 
@@ -170,23 +224,28 @@ def _most_disputed(network: Prunable) -> str:
 def sitting() -> Sitting:
     """This session's sitting; begun from the link where it carries a look, else from the first one."""
     if "sitting" not in st.session_state:
-        begun, problem = _from_link(st.query_params.get("s"))
+        begun, wanted, problem = _from_link(st.query_params.get("s"))
         st.session_state.sitting = Sitting(begun)
         st.session_state.sitting.message = problem
         st.session_state.sitting.measure()
+        if wanted:
+            st.session_state.sitting.go(wanted)
         close_with_session(st.session_state.sitting.session)
     return st.session_state.sitting
 
 
-def _from_link(text: str | None) -> tuple[Look, str | None]:
+def _from_link(text: str | None) -> tuple[Look, Look | None, str | None]:
+    """What to show, what to go on to once it is ready, and what is wrong with the link."""
     if text:
         try:
             look = decode(text)
+            if not prunable(look.plan.model).has_scores(look.plan.criterion):
+                return first_look(look.plan.model, coupling=look.plan.coupling), look, None
             check(look)
-            return look, None
+            return look, None, None
         except FpgmError as error:
-            return first_look(), str(error)
-    return first_look(), None
+            return first_look(), None, str(error)
+    return first_look(), None, None
 
 
 def share(look: Look) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fpgm_core import FpgmError, Plan
+from fpgm_core.repair import get_rung
 
 VIEWS = ("Scores", "Map", "Radial", "Norms")
 MAPS = ("UMAP", "PCA")
@@ -21,7 +22,7 @@ class Look:
     """Everything the page shows that is not measured: the plan, and what is looked at.
 
     `layer` is the chosen convolution, `chosen` a filter of it or None; `view` one of VIEWS, `mapping` one
-    of MAPS, `seed` the map's; `recalibrated` whether accuracy is measured after recalibration.
+    of MAPS, `seed` the map's; `rung` the one of the recovery ladder's RUNGS that accuracy is measured on.
     """
 
     plan: Plan
@@ -30,7 +31,7 @@ class Look:
     view: str = "Scores"
     mapping: str = "UMAP"
     seed: int = 0
-    recalibrated: bool = True
+    rung: str = "recalibrated"
 
     def __post_init__(self) -> None:
         for name, allowed in (("view", VIEWS), ("mapping", MAPS)):
@@ -40,14 +41,15 @@ class Look:
             raise FpgmError(f"filter {self.chosen!r} is not a number")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise FpgmError(f"map seed {self.seed!r} is not a whole number from 0 to 2147483647")
-        if not isinstance(self.layer, str) or not isinstance(self.recalibrated, bool):
-            raise FpgmError("layer or recalibrated is not what it should be")
+        if not isinstance(self.layer, str):
+            raise FpgmError(f"layer {self.layer!r} is not a name")
+        get_rung(self.rung)
 
 
 def encode(look: Look) -> str:
     """A look as the text of a link: compressed JSON in URL-safe base64."""
     data: dict[str, Any] = {"plan": look.plan.to_dict()}
-    data |= {name: getattr(look, name) for name in ("layer", "chosen", "view", "mapping", "seed", "recalibrated")}
+    data |= {name: getattr(look, name) for name in ("layer", "chosen", "view", "mapping", "seed", "rung")}
     packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -64,7 +66,7 @@ def decode(text: str) -> Look:
         plan = data.pop("plan")
     except (ValueError, binascii.Error, zlib.error, KeyError, AttributeError, RecursionError) as error:
         raise FpgmError("the link is damaged, so it could not be opened; copy it again, whole") from error
-    fields = {"layer", "chosen", "view", "mapping", "seed", "recalibrated"}
+    fields = {"layer", "chosen", "view", "mapping", "seed", "rung"}
     if set(data) != fields:
         raise FpgmError("the link was made by another version of this page; share it again from there")
     return Look(Plan.from_dict(plan), **data)
@@ -84,7 +86,7 @@ class History:
 
     def push(self, look: Look, limit: int = 500) -> History:
         """The history after a move: a new step where the plan or the rung changed, else the same step seen anew."""
-        same = (look.plan, look.recalibrated) == (self.now.plan, self.now.recalibrated)
+        same = (look.plan, look.rung) == (self.now.plan, self.now.rung)
         if same:
             return replace(self, looks=(*self.looks[: self.position], look, *self.looks[self.position + 1 :]))
         looks = (*self.looks[: self.position + 1], look)[-limit:]

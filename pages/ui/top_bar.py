@@ -8,11 +8,13 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
-from fpgm_core.evaluation import Figure
+from fpgm_core.evaluation import Figure, Repairing
+from fpgm_core.filters import DATA_CRITERIA, get_criterion
 from fpgm_core.models import cifar_models, list_models
 from fpgm_core.pruning import Cost
-from pages.ui.sitting import Sitting, first_look, mirror
+from pages.ui.sitting import Sitting, callback, first_look, mirror
 
+_ALL_CRITERIA = {**CRITERIA, **DATA_CRITERIA}
 STYLE = """
 [data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
   background: light-dark(#ffffff, #16181b); border-bottom: 1px solid rgba(128,128,128,.3);
@@ -51,7 +53,7 @@ def plan_heading(here: Sitting, title: str) -> None:
     name, macs, params = st.columns([3, 1.4, 1.4], vertical_alignment="center")
     name.subheader(title, anchor=False)
     name.markdown(
-        f"**{network.loaded.info.title}** · {CRITERIA[plan.criterion].title} · {COUPLINGS[plan.coupling].title}: "
+        f"**{network.loaded.info.title}** · {get_criterion(plan.criterion).title} · {COUPLINGS[plan.coupling].title}: "
         "the plan on Explore"
     )
     macs.html(macs_card(cost, network.dense_cost))
@@ -96,7 +98,9 @@ def _points(fraction: float) -> str:
     return f"{fraction * 100:+.2f}".replace("-", "−")
 
 
-def accuracy_card(figure: Figure | None, error: str | None, moving: bool, unmeasured: str | None) -> str:
+def accuracy_card(
+    figure: Figure | None, repairing: Repairing | None, error: str | None, moving: bool, unmeasured: str | None
+) -> str:
     """Accuracy with its interval and the paired change, and how far the measurement is."""
     label = "Accuracy on choose"
     if unmeasured:
@@ -105,6 +109,8 @@ def accuracy_card(figure: Figure | None, error: str | None, moving: bool, unmeas
         return card(label, "—", error, "failed")
     if moving:
         return card(label, "…", "measured when the bar rests", "moving")
+    if repairing:
+        return card(label, "…", "layers are refitted, then measured", f"repairing, {repairing.share:.0%}")
     if figure is None:
         return card(label, "…", "first figure on its way", "measuring")
     accuracy, change = figure.accuracy, figure.change
@@ -131,6 +137,28 @@ def _titles() -> dict[str, str]:
     }
 
 
+def scoring(here: Sitting) -> None:
+    """How far the scores are that the criterion chosen needs, where it waits for them."""
+    if here.pending is None:
+        return
+    title = get_criterion(here.pending.look.plan.criterion).title
+    bar, cancel = st.columns([5, 1], vertical_alignment="center")
+
+    @st.fragment(run_every=0.5)
+    def watch() -> None:
+        if here.pending is None or here.pending.job.done:
+            here.arrive()
+            st.rerun()
+        else:
+            text = f"{title} looks at the whole network first, on training images: {{:.0%}}"
+            share = here.pending.job.latest or 0.0
+            st.progress(min(1.0, share), text=text.format(share))
+
+    with bar:
+        watch()
+    cancel.button("Cancel", key="cancel_scores", width="stretch", on_click=callback(lambda now: now.give_up()))
+
+
 def pickers(here: Sitting) -> None:
     """Model, criterion and coupling."""
     plan = here.look.plan
@@ -139,9 +167,9 @@ def pickers(here: Sitting) -> None:
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",
-        list(CRITERIA),
-        format_func=lambda name: CRITERIA[name].title,
-        help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
+        list(_ALL_CRITERIA),
+        format_func=lambda name: _ALL_CRITERIA[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in _ALL_CRITERIA.values()),
         **mirror("criterion", plan.criterion, _set_criterion),
     )
     coupling.selectbox(

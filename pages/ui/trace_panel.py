@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import CRITERIA
 from fpgm_core.evaluation import wilson
 from fpgm_core.figures import TracePoint, trace_figure
+from fpgm_core.filters import get_criterion
+from fpgm_core.repair import RUNGS
 from pages.ui.layer_panel import drawn, first_number
 from pages.ui.sitting import Sitting, Tried, callback
 
@@ -58,15 +59,15 @@ def _of_this_network(here: Sitting) -> list[Tried]:
 
 
 def _shown(here: Sitting, one: Tried) -> bool:
-    return (one.look.plan, one.look.recalibrated) == (here.look.plan, here.look.recalibrated)
+    return (one.look.plan, one.look.rung) == (here.look.plan, here.look.rung)
 
 
 def _label(one: Tried) -> str:
     plan = one.look.plan
     rates = sorted(set(plan.rates.values()))
     spread = "nothing" if not rates else f"{rates[0]:.0%}" if len(rates) == 1 else f"{rates[0]:.0%} to {rates[-1]:.0%}"
-    rung = "" if one.look.recalibrated else ", as is"
-    return f"{CRITERIA[plan.criterion].title}, {plan.coupling}, {spread}{rung}"
+    rung = "" if one.look.rung == "recalibrated" else f", {RUNGS[one.look.rung].title.lower()}"
+    return f"{get_criterion(plan.criterion).title}, {plan.coupling}, {spread}{rung}"
 
 
 def _go_back(here: Sitting) -> None:

@@ -4,8 +4,9 @@ import json
 import time
 from dataclasses import replace
 
+import pandas as pd
 import pytest
-from driving import opened, sitting, sound
+from driving import opened, press, sitting, sound, until
 
 from fpgm_core import CRITERIA, Plan, Prunable
 from fpgm_core.filters import norm_diagnostics, weights_of
@@ -123,6 +124,24 @@ def test_every_criterion_can_be_chosen(app, criterion):
     widget(app.selectbox, "Criterion").set_value(criterion).run()
     assert not app.exception
     assert plan(app).criterion == criterion
+
+
+def test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made(app):
+    network, before = sitting(app).network, plan(app)
+    network._handed.pop("taylor", None)
+    widget(app.selectbox, "Criterion").set_value("taylor").run()
+    assert plan(app) == before
+    assert sitting(app).pending.look.plan.criterion == "taylor"
+    assert until(app, lambda: plan(app).criterion == "taylor", 120)
+    assert sitting(app).pending is None
+    assert any("Taylor, first order" in frame.value.get("criterion", pd.Series()).tolist() for frame in app.dataframe)
+    network._handed.pop("taylor")
+    other = opened(s=encode(sitting(app).look))
+    assert plan(other).criterion == "fpgm"
+    press(other, "cancel_scores")
+    assert sitting(other).pending is None
+    assert plan(other).criterion == "fpgm"
+    assert widget(other.selectbox, "Criterion").value == "fpgm"
 
 
 def test_another_criterion_prunes_other_filters(app):
@@ -247,9 +266,15 @@ def test_undo_and_redo_walk_the_history(app):
     assert app.button(key="redo").disabled
 
 
-def test_as_is_is_measured_without_recalibration(app):
-    widget(app.toggle, "Recalibrated").set_value(False).run()
-    assert sitting(app).look.recalibrated is False
+@pytest.mark.parametrize("rung", ["as_is", "merged", "repaired"])
+def test_every_rung_of_the_ladder_is_measured_as_such(app, rung):
+    widget(app.get("button_group"), "Ladder").set_value(rung).run()
+    assert sitting(app).look.rung == rung
+    assert until(app, lambda: sitting(app).trace, 120)
+    (tried,) = sitting(app).trace
+    assert (tried.look.rung, tried.figure.rung) == (rung, rung)
+    shown = widget(app.get("button_group"), "Ladder").options
+    assert any(f"{tried.figure.accuracy.value:.2%}" in str(option) for option in shown)
 
 
 def test_the_link_carries_everything_into_another_browser(app):
@@ -309,6 +334,12 @@ def test_the_exact_figure_arrives_and_enters_the_trace(app):
 
 def test_looks_round_trip_through_links():
     look = Look(
-        Plan("resnet20", "f" * 64, rates={"conv1": 0.25}, locked_in={"conv1": (3,)}), "conv1", 4, "Map", "PCA", 2, False
+        Plan("resnet20", "f" * 64, rates={"conv1": 0.25}, locked_in={"conv1": (3,)}),
+        "conv1",
+        4,
+        "Map",
+        "PCA",
+        2,
+        "as_is",
     )
     assert decode(encode(look)) == look

@@ -115,7 +115,7 @@ def test_preparing_shows_progress_and_then_the_result(app, steps):
     gate.set()
     assert until(app, lambda: app.success)
     look = sitting(app).look
-    assert [call[1:] for call in calls] == [(look.plan, look.recalibrated)]
+    assert [call[1:] for call in calls] == [(look.plan, look.rung)]
     assert calls[0][0] is sitting(app).network
     for words in ("differ by at most 2.5e-06", "17.2", "72 images", "11,465,204 MACs", "82,054 parameters"):
         assert words in app.success[0].value

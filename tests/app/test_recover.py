@@ -153,7 +153,7 @@ def exports(monkeypatch):
     """What the export is called with, in place of exporting."""
     given = []
 
-    def fake(prunable, plan, recalibrated, trained=None, whole=None):
+    def fake(prunable, plan, rung, trained=None, whole=None):
         given.append((plan, trained, whole))
         return iter(())
 

@@ -16,7 +16,7 @@ from fpgm_core.models import LoadedModel
 from fpgm_core.pruning import trace_flow
 from fpgm_core.repair import FIRST_IMAGES, Chain, memory, recalibrate
 
-AS_IS = Settings(images=200, recalibrated=False, device="cpu", precision="float32")
+AS_IS = Settings(images=200, rung="as_is", device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_running_counts_equal_a_plain_loop(net, criterion, coupling, threads, co
 
 def test_recalibrated_counts_equal_a_plain_loop(net, few):
     plan = net.plan(0.4, coupling="inner")
-    figure = evaluate(net, plan, dataclasses.replace(AS_IS, recalibrated=True))
+    figure = evaluate(net, plan, dataclasses.replace(AS_IS, rung="recalibrated"))
     masked, images = net.masked(plan), load_images("cifar10", "choose").first(200)
     list(recalibrate(masked, load_images("cifar10", "train").first(384)))
     assert figure.recalibration_images == 384
@@ -102,7 +102,7 @@ def test_recalibrated_counts_equal_a_plain_loop(net, few):
 
 
 def test_the_order_of_figures(net, few, one_core):
-    settings = dataclasses.replace(AS_IS, images=350, recalibrated=True)
+    settings = dataclasses.replace(AS_IS, images=350, rung="recalibrated")
     figures = list(measure(net, net.plan(0.4), settings))
     states = [figure.state if figure else None for figure in figures]
     first, running, last = states.index("provisional"), states.index("measuring"), len(states) - 1
@@ -119,7 +119,7 @@ def test_the_order_of_figures(net, few, one_core):
 
 def test_the_provisional_figure_is_of_the_network_so_far(net, few):
     plan = net.plan(0.4, coupling="inner")
-    settings = dataclasses.replace(AS_IS, images=350, recalibrated=True)
+    settings = dataclasses.replace(AS_IS, images=350, rung="recalibrated")
     provisional = next(figure for figure in measure(net, plan, settings) if figure)
     masked = net.masked(plan)
     list(recalibrate(masked, load_images("cifar10", "train").first(FIRST_IMAGES)))
@@ -130,7 +130,7 @@ def test_the_provisional_figure_is_of_the_network_so_far(net, few):
     ("images", "recalibrated", "first_figure"), [(200, True, True), (350, False, True), (350, True, False)]
 )
 def test_no_provisional_figure_where_it_would_not_help(net, few, one_core, images, recalibrated, first_figure):
-    settings = dataclasses.replace(AS_IS, images=images, recalibrated=recalibrated)
+    settings = dataclasses.replace(AS_IS, images=images, rung="recalibrated" if recalibrated else "as_is")
     figures = [figure for figure in measure(net, net.plan(0.4), settings, first_figure) if figure]
     assert {figure.state for figure in figures} == {"measuring", "exact"}
 
@@ -138,7 +138,7 @@ def test_no_provisional_figure_where_it_would_not_help(net, few, one_core, image
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_the_dense_plan_is_never_recalibrated_and_changes_nothing(net, coupling):
     plan = net.plan(coupling=coupling)
-    for figure in measure(net, plan, dataclasses.replace(AS_IS, recalibrated=True)):
+    for figure in measure(net, plan, dataclasses.replace(AS_IS, rung="recalibrated")):
         assert figure is not None
         assert figure.recalibration_images == 0
         assert figure.correct == figure.dense_correct == figure.both
@@ -147,7 +147,7 @@ def test_the_dense_plan_is_never_recalibrated_and_changes_nothing(net, coupling)
 
 
 def test_a_rate_too_small_to_prune_anything_is_dense(net):
-    figure = evaluate(net, net.plan(0.01), dataclasses.replace(AS_IS, images=100, recalibrated=True))
+    figure = evaluate(net, net.plan(0.01), dataclasses.replace(AS_IS, images=100, rung="recalibrated"))
     assert (figure.recalibration_images, figure.change.value) == (0, 0)
 
 
@@ -163,7 +163,7 @@ def test_intervals_and_the_paired_change(net):
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_stopping_early_leaves_nothing_changed(net, few, steps):
     before, plan = bits(net.module), net.plan(0.4)
-    settings = dataclasses.replace(AS_IS, images=300, recalibrated=True)
+    settings = dataclasses.replace(AS_IS, images=300, rung="recalibrated")
     running = measure(net, plan, settings)
     for _ in range(steps):
         next(running)
@@ -186,7 +186,7 @@ def test_work_is_done_batch_by_batch(net, few, monkeypatch, one_core):
         return honest(conv, x)
 
     monkeypatch.setattr(nn.Conv2d, "forward", noted)
-    running = measure(net, net.plan(0.4), dataclasses.replace(AS_IS, recalibrated=True))
+    running = measure(net, net.plan(0.4), dataclasses.replace(AS_IS, rung="recalibrated"))
     assert sizes == []
     for expected in ([128], [128, 128]):
         assert next(running) is None  # recalibration: nothing to show yet
@@ -302,7 +302,7 @@ def test_a_network_without_norms_skips_recalibration(net, one_core):
     torch.manual_seed(0)
     module = WithoutNorms().eval().requires_grad_(False)
     prunable = Prunable(LoadedModel(net.loaded.info, module, "without norms", "made by a test", True))
-    figures = list(measure(prunable, prunable.plan(0.5), dataclasses.replace(AS_IS, recalibrated=True)))
+    figures = list(measure(prunable, prunable.plan(0.5), dataclasses.replace(AS_IS, rung="recalibrated")))
     assert [figure.recalibration_images for figure in figures] == [0, 0]
 
 
@@ -331,7 +331,7 @@ def test_a_network_can_be_opened_while_another_is_measured(resnet20):
     tracer = threading.Thread(target=trace)
     tracer.start()
     try:
-        figure = evaluate(resnet20, resnet20.plan(0.2), Settings(images=300, recalibrated=False))
+        figure = evaluate(resnet20, resnet20.plan(0.2), Settings(images=300, rung="as_is"))
     finally:
         stop.set()
         tracer.join()
@@ -360,7 +360,7 @@ def facts(figure):
 
 def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, monkeypatch):
     seen = set()
-    plan, settings = net.plan(0.4, coupling="inner"), dataclasses.replace(AS_IS, recalibrated=True)
+    plan, settings = net.plan(0.4, coupling="inner"), dataclasses.replace(AS_IS, rung="recalibrated")
     evaluate(net, plan, settings)
 
     def noting(honest):

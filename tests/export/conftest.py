@@ -51,4 +51,4 @@ def half(resnet20):
 @pytest.fixture(scope="session")
 def bundle(resnet20, half):
     """The export of that plan, as is, not measured."""
-    return export(resnet20, half, recalibrated=False, measured=False)
+    return export(resnet20, half, rung="as_is", measured=False)

@@ -99,14 +99,14 @@ def test_the_plan_comes_back_equal(half, bundle):
 
 
 def test_the_same_plan_and_weights_give_the_same_bytes(resnet20, half, bundle):
-    again = export(resnet20, half, recalibrated=False, measured=False)
+    again = export(resnet20, half, rung="as_is", measured=False)
     assert {name for name in FILES if again.files[name] != bundle.files[name]} == set()
     assert zip_bundle(again) == zip_bundle(bundle)
 
 
 def test_progress_is_told_in_words_and_shares(resnet20, half, only):
     only("plan", "python")
-    *steps, last = export_steps(resnet20, half, recalibrated=False, measured=False)
+    *steps, last = export_steps(resnet20, half, rung="as_is", measured=False)
     assert isinstance(last, Bundle)
     assert all(isinstance(step, Progress) and step.doing and 0 <= step.share <= 1 for step in steps)
     doing = list(dict.fromkeys(step.doing for step in steps))
@@ -120,7 +120,7 @@ def test_progress_is_told_in_words_and_shares(resnet20, half, only):
 
 def test_an_independent_plan_is_exported_without_what_cannot_follow_it(resnet20, only):
     only("torch_pruning", "torch_ao")
-    found = export(resnet20, resnet20.plan(0.4), recalibrated=False, measured=False)
+    found = export(resnet20, resnet20.plan(0.4), rung="as_is", measured=False)
     assert set(found.files) == {"torch_ao.json", MANIFEST}
     (left,) = manifest_of(found)["skipped"]
     assert left["name"] == "torch_pruning"
@@ -145,7 +145,7 @@ def test_a_layer_that_cannot_be_written_down_is_left_out_with_the_reason(resnet2
         return module
 
     monkeypatch.setattr(Prunable, "compact", compact)
-    found = export(resnet20, half, recalibrated=False, measured=False)
+    found = export(resnet20, half, rung="as_is", measured=False)
     assert set(found.files) == {"plan.json", MANIFEST}
     (left,) = manifest_of(found)["skipped"]
     assert left["name"] == "python"
@@ -190,7 +190,7 @@ def test_a_file_that_answers_otherwise_stops_everything(resnet20, half, only, mo
     only("python")
     wrong = replace(ARTEFACTS["python"], reload=lambda files: lambda images: off(networks.reload_python(files)(images)))
     monkeypatch.setattr(room, "ARTEFACTS", {"python": wrong})
-    seen, told = drained(export_steps(resnet20, half, recalibrated=False, measured=False))
+    seen, told = drained(export_steps(resnet20, half, rung="as_is", measured=False))
     assert not any(isinstance(step, Bundle) for step in seen)
     assert "reloaded, differs by" in told
     assert "nothing is exported" in told
@@ -206,7 +206,7 @@ def test_a_recalibrated_export_carries_reestimated_norms_and_the_same_filters(
 ):
     only("python")
     monkeypatch.setattr(room, "IMAGES", 256)
-    found = export(resnet20, half, recalibrated=True, measured=False)
+    found = export(resnet20, half, rung="recalibrated", measured=False)
     assert manifest_of(found)["recalibrated"] is True
     fresh, as_is = (load(files[networks.WEIGHTS]) for files in (found.files, bundle.files))
     changed = {name.rpartition(".")[2] for name in fresh if not torch.equal(fresh[name], as_is[name])}
@@ -216,7 +216,7 @@ def test_a_recalibrated_export_carries_reestimated_norms_and_the_same_filters(
 
 def test_nothing_is_recalibrated_where_nothing_is_pruned(resnet20, only):
     only("python")
-    found = export(resnet20, resnet20.plan(coupling="coupled"), recalibrated=True, measured=False)
+    found = export(resnet20, resnet20.plan(coupling="coupled"), rung="recalibrated", measured=False)
     assert manifest_of(found)["recalibrated"] is False
     state = load(found.files[networks.WEIGHTS])
     assert torch.equal(state["bn1.running_var"], resnet20.module.state_dict()["bn1.running_var"])
@@ -226,7 +226,7 @@ def test_random_weights_are_not_recalibrated_and_not_scored(only, monkeypatch):
     only("python")
     monkeypatch.setattr(room, "_TIMED_RUNS", 1)
     prunable = Prunable.load("resnet32")
-    found = export(prunable, prunable.plan(0.5, coupling="coupled"), recalibrated=True, measured=True)
+    found = export(prunable, prunable.plan(0.5, coupling="coupled"), rung="recalibrated", measured=True)
     assert (manifest_of(found)["recalibrated"], manifest_of(found)["trained"]) == (False, False)
     measured = entries(found)["python"]["measured"]
     assert not {"choose", "sealed"} & set(measured)

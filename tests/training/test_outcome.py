@@ -46,7 +46,7 @@ def test_what_is_written_evaluates_to_what_the_record_says(resnet20, tmp_path, s
     assert all(np.array_equal(masks[layer], training.masks[layer]) for layer in masks)
     assert again.cost(reread).macs == record["macs"]
     for half in ("choose", "sealed"):
-        settings = Settings(half, 120, recalibrated=False, device="cpu", precision="float32")
+        settings = Settings(half, 120, rung="as_is", device="cpu", precision="float32")
         assert evaluate(again, reread, settings).correct == record["accuracy"][half]["correct"]
     both = record["accuracy"]["choose"]["correct"] + record["accuracy"]["sealed"]["correct"]
     assert record["accuracy"]["all"] == {"correct": both, "images": 240, "accuracy": both / 240}

@@ -11,6 +11,7 @@ from fpgm_core.data import load_images
 from fpgm_core.evaluation import evaluator
 from fpgm_core.export import ARTEFACTS, bundle, export_steps
 from fpgm_core.pruning import counted_macs, masked_module
+from fpgm_core.repair import Calibration, repair
 from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps, recovery, trainer
 
 RECIPE = Recipe(epochs=3, learning_rate=0.02, batch=64)
@@ -103,3 +104,18 @@ def test_what_was_reached_is_exported_with_a_proof_of_its_own_weights(resnet20, 
         assert resnet20.cost(result.plan).macs > resnet20.cost(plan).macs
         with pytest.raises(FpgmError, match="export it with the plan that its training reached"):
             list(export_steps(resnet20, plan, measured=False, trained=result.network, whole=result.whole))
+
+
+@pytest.mark.parametrize("schedule", ["finetune", "hard"])
+def test_it_begins_with_repaired_weights(resnet20, schedule):
+    plan = resnet20.plan(0.5, coupling="inner")
+    training = load_images("cifar10", "train").first(500)
+    mended = repair(resnet20, resnet20.keep_masks(plan), calibration=Calibration(400, 12), images=training)
+    recipe = replace(RECIPE, epochs=1, learning_rate=1e-7)  # so little that what it began with shows
+    *_, result = recovered(resnet20, plan, recipe, 128, schedule=schedule, mended=mended)
+    alone = evaluate(resnet20, plan, Settings("choose", device="cpu", precision="float32"))
+    assert result.before["choose"].correct > alone.correct + 10
+    weight = result.network.get_submodule("layer1.0.conv2").weight
+    expected = mended.compact(resnet20).get_submodule("layer1.0.conv2").weight
+    torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-4)
+    assert counted_macs(result.network, (3, 32, 32)) == resnet20.cost(plan).macs

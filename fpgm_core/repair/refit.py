@@ -1,0 +1,222 @@
+"""Repair in closed form: each consumer refitted by ridge least squares to what the dense network's own makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from fpgm_core.cores import each, workers
+from fpgm_core.data import ImageSet
+from fpgm_core.forward_lock import FORWARD
+from fpgm_core.pruning import Prunable, Site, live_sources, masked_module, overlay
+from fpgm_core.repair.moments import Calibration, batch_size, with_ridge
+from fpgm_core.repair.patches import as_matrices, groups_of, outputs_at, patches, positions
+from fpgm_core.repair.walk import Walk, bytes_an_image
+
+RIDGE = 1e-3  # of the mean diagonal of what a layer reads
+_ENOUGH = 30  # samples a column, below which the ridge rises in proportion
+_ROUNDING = 1e-6  # of a second moment summed in float32
+_MEMORY = 1 << 30  # bytes that the values of all images may take
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One layer to be refitted: its node's number, the channels it still reads, the filters it still has."""
+
+    place: int
+    node: Node
+    site: Site
+    channels: Tensor
+    rows: Tensor
+    centred: bool
+
+
+def refit_steps(
+    prunable: Prunable,
+    keep_masks: Mapping[str, np.ndarray],
+    images: ImageSet,
+    calibration: Calibration = Calibration(),
+    ridge: float = RIDGE,
+) -> Iterator[float | dict[str, Tensor]]:
+    """Refit a pruned network, front to back; yields the share that is done, 0..1, and last the replaced tensors.
+
+    For every convolution and Linear layer behind the first removed filter, with x the columns it reads in the
+    network repaired so far (centred; only channels that are left), and y what the dense network's own layer makes at
+    the same positions (only filters that are left), the weights become
+
+        W' = (E[y x^T] + r W) (E[x x^T] + r I)^-1,   r = ridge * mean diagonal of E[x x^T],
+
+    the ridge least squares solution that is pulled towards the old weights W; where there are under 30 samples a
+    column, r rises in proportion. The means go into the layer's bias, or
+    into the running mean of the norm behind it, so that the whole is the fit and nothing else. Depthwise
+    convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
+
+    `images` lie on the device that is used. So many are read that their values fit into 1 GiB. Tensors come in the
+    dense network's shapes, on the CPU, by name.
+    """
+    repairer = _Repairer(prunable, keep_masks, images, calibration, ridge)
+    for number, task in enumerate(repairer.tasks):
+        with FORWARD:
+            repairer.refit(task)
+        yield (number + 1) / len(repairer.tasks)
+    yield {name: tensor.cpu() for name, tensor in repairer.replaced.items()}
+
+
+def images_that_fit(prunable: Prunable, wanted: int) -> int:
+    """How many images a refit reads where `wanted` are asked for: both networks' values have to fit into memory."""
+    return max(1, min(wanted, _MEMORY // (2 * bytes_an_image(prunable.flow))))
+
+
+class _Repairer:
+    """The dense network and the pruned one, walked side by side."""
+
+    def __init__(
+        self,
+        prunable: Prunable,
+        keep_masks: Mapping[str, np.ndarray],
+        images: ImageSet,
+        calibration: Calibration,
+        ridge: float,
+    ) -> None:
+        flow, self._device = prunable.flow, images.pixels.device
+        self._images = images.first(images_that_fit(prunable, min(calibration.images, len(images))))
+        self._calibration, self._ridge = calibration, ridge
+        size = batch_size(images)
+        self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
+        dense = _placed(overlay(prunable.module, {}), self._device)
+        self._pruned = _placed(masked_module(prunable.module, flow, keep_masks), self._device)
+        self._walks = [Walk(m, flow, self._device, len(self._batches)) for m in (dense, self._pruned)]
+        self._live = live_sources(flow, keep_masks)
+        self._norms = {norm.after: norm.name for norm in flow.norms if norm.after is not None}
+        self.tasks = self._tasks(prunable)
+        self.replaced: dict[str, Tensor] = {}
+
+    def _tasks(self, prunable: Prunable) -> list[_Task]:
+        sites = {site.name: site for site in prunable.flow.sites if site.name not in prunable.flow.repeated}
+        tasks, drifted = list[_Task](), False
+        for place, node in enumerate(prunable.flow.graph.graph.nodes):
+            site = sites.get(str(node.target)) if node.op == "call_module" else None
+            if site is None:
+                continue
+            channels = self._live[site.reads].any(0)
+            drifted |= not channels.all()
+            rows = np.ones(site.outputs, dtype=bool)
+            if site.first >= 0:
+                rows = self._live[site.first : site.first + site.outputs]
+            refittable = site.groups == 1 or site.groups < len(channels)
+            if drifted and refittable and rows.any() and channels.any():
+                tasks.append(self._task(place, node, site, channels, rows))
+        return tasks
+
+    def _task(self, place: int, node: Node, site: Site, channels: np.ndarray, rows: np.ndarray) -> _Task:
+        if site.groups > 1:  # groups are fitted whole: what is gone is zero, and stays
+            channels, rows = np.ones_like(channels), np.ones_like(rows)
+        which = [torch.from_numpy(np.flatnonzero(flags)).to(self._device) for flags in (channels, rows)]
+        return _Task(place, node, site, which[0], which[1], site.has_bias or site.name in self._norms)
+
+    def refit(self, task: _Task) -> None:
+        """Fit one layer, in both walks' present place, and put what came of it into the pruned network."""
+        layer = self._pruned.get_submodule(task.site.name)
+        at = positions(task.site, len(self._images), self._calibration.positions, self._calibration.seed)
+        sums = _PairSums()
+        for first in range(0, len(self._batches), workers(self._device)):
+            numbers = range(len(self._batches))[first : first + workers(self._device)]
+            for found in each(lambda number: self._pairs(task, layer, at, number), numbers, self._device):
+                sums.add(*found)
+        self._replace(task, layer, sums)
+
+    def _pairs(self, task: _Task, layer: nn.Module, at: Tensor, number: int) -> tuple[Tensor, ...]:
+        begin, end = self._batches[number]
+        here = at[begin:end].to(self._device)
+        with torch.inference_mode():
+            for walk in self._walks:
+                if not walk.begun(number):
+                    walk.begin(number, self._images.normalised(begin, end))
+            wanted = self._walks[0].upto(number, task.place + 1)[task.node]
+            y = outputs_at(layer, wanted, here)[:, task.rows]
+            x = patches(
+                layer, self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]], here, self._taken(task)
+            )
+            groups = x.shape[1]
+            return _PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
+
+    def _taken(self, task: _Task) -> Tensor | None:
+        return None if task.site.groups > 1 else task.channels
+
+    def _replace(self, task: _Task, layer: nn.Module, sums: _PairSums) -> None:
+        name, weight = task.site.name, layer.get_parameter("weight")
+        old = weight[task.rows][:, task.channels] if task.site.groups == 1 else weight
+        fitted, offset = sums.solve(as_matrices(old, groups_of(layer)).double(), self._ridge, task.centred)
+        new = weight.detach().clone()
+        if task.site.groups == 1:
+            new[task.rows[:, None], task.channels] = fitted.reshape(old.shape).to(new.dtype)
+        else:
+            new = fitted.reshape(new.shape).to(new.dtype) * (weight != 0)
+        self._put(layer, name, "weight", new)
+        if not task.centred:
+            return
+        whole = torch.zeros(len(weight), dtype=torch.float64, device=self._device)
+        whole[task.rows] = offset
+        if task.site.has_bias:
+            bias = layer.get_parameter("bias")
+            live = torch.zeros(len(weight), dtype=torch.bool, device=self._device)
+            live[task.rows] = True
+            self._put(
+                layer, name, "bias", torch.where(live & (weight != 0).flatten(1).any(1), whole.to(bias.dtype), bias)
+            )
+        else:
+            norm = self._pruned.get_submodule(self._norms[name])
+            mean = norm.get_buffer("running_mean") - whole.float()
+            self._put(norm, self._norms[name], "running_mean", mean)
+
+    def _put(self, module: nn.Module, name: str, kind: str, tensor: Tensor) -> None:
+        if kind in module._buffers:
+            module._buffers[kind] = tensor
+        else:
+            module._parameters[kind] = nn.Parameter(tensor, requires_grad=False)
+        self.replaced[f"{name}.{kind}"] = tensor
+
+
+def _placed(module: nn.Module, device: torch.device) -> nn.Module:
+    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class _PairSums:
+    """Sums over samples of x x^T, y x^T, x and y, by group, in float64."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+        self._count = 0
+
+    @staticmethod
+    def of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """The sums of some samples: x is (groups, samples, P), y (groups, samples, N)."""
+        return (x.transpose(1, 2) @ x, y.transpose(1, 2) @ x, x.sum(1), y.sum(1), torch.tensor(x.shape[1]))
+
+    def add(self, *found: Tensor) -> None:
+        """Sums of more samples."""
+        *sums, count = found
+        self._count += int(count)
+        if not self._sums:
+            self._sums = [one.double() for one in sums]
+        else:
+            for total, one in zip(self._sums, sums, strict=True):
+                total += one
+
+    def solve(self, old: Tensor, ridge: float, centred: bool) -> tuple[Tensor, Tensor]:
+        """Weights (groups, N, P) and what is to be added behind them, (groups * N,)."""
+        xx, yx, x, y = (one / self._count for one in self._sums)
+        floor = _ROUNDING * xx.diagonal(dim1=1, dim2=2).mean(1)
+        if centred:
+            xx = xx - x[:, :, None] * x[:, None, :]
+            yx = yx - y[:, :, None] * x[:, None, :]
+        ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
+        ridged = with_ridge(xx, ridge, floor)
+        pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
+        fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
+        return fitted, (y - (fitted @ x[:, :, None])[:, :, 0]).flatten()
