@@ -9,13 +9,17 @@ from fpgm_core.figures.layer import (
     radial_figure,
     scores_figure,
 )
+from fpgm_core.figures.replaceability import agreement_figure, cost_figure, heat_strips
 from fpgm_core.figures.trace import TracePoint, trace_figure
 from fpgm_core.figures.training import training_figure
 
 __all__ = [
     "FilterStates",
     "TracePoint",
+    "agreement_figure",
+    "cost_figure",
     "cut_line",
+    "heat_strips",
     "kernels_figure",
     "map_figure",
     "norms_figure",

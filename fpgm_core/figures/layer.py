@@ -25,7 +25,7 @@ class FilterStates:
     locked: Collection[int] = ()
 
 
-def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+def layout(x: str, y: str, **more: Any) -> dict[str, Any]:
     """The layout that the layer's pictures share. Figures are told all at once: plotly checks every change."""
     return {
         "height": HEIGHT,
@@ -39,7 +39,7 @@ def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def _filter_traces(
+def filter_traces(
     x: np.ndarray, y: np.ndarray, states: FilterStates, hover: str, extra: np.ndarray | None = None
 ) -> list[go.Scatter]:
     """Kept and pruned filters as two traces; locked ones are outlined; `customdata` is the filter's index."""
@@ -98,8 +98,8 @@ def scores_figure(norms: np.ndarray, sums: np.ndarray, states: FilterStates, cou
                  "xanchor": "right", "yanchor": "top", "font": {"size": 11}}
             )  # fmt: skip
     return go.Figure(
-        _filter_traces(norms, sums, states, "L2 norm %{x:.4f}<br>g %{y:.4f}"),
-        _layout("L2 norm of the filter", "g: sum of distances to the other filters", shapes=shapes, annotations=notes),
+        filter_traces(norms, sums, states, "L2 norm %{x:.4f}<br>g %{y:.4f}"),
+        layout("L2 norm of the filter", "g: sum of distances to the other filters", shapes=shapes, annotations=notes),
     )
 
 
@@ -115,10 +115,10 @@ def map_figure(projection: Projection, states: FilterStates) -> go.Figure:
         for one in near
     ]  # fmt: skip
     hover = "true distance to the median %{customdata[1]:.4f}"
-    layout = _layout(*{"pca": ("first principal component", "second"), "umap": ("UMAP 1", "UMAP 2")}[projection.method])
+    drawn = layout(*{"pca": ("first principal component", "second"), "umap": ("UMAP 1", "UMAP 2")}[projection.method])
     if projection.method == "pca":
-        layout["yaxis"] |= _TRUE_SHAPE
-    return go.Figure([*ties, *_filter_traces(x, y, states, hover, projection.distances), _median(projection)], layout)
+        drawn["yaxis"] |= _TRUE_SHAPE
+    return go.Figure([*ties, *filter_traces(x, y, states, hover, projection.distances), _median(projection)], drawn)
 
 
 def _median(projection: Projection) -> go.Scatter:
@@ -144,10 +144,10 @@ def radial_figure(projection: Projection, states: FilterStates) -> go.Figure:
         )
         for radius in np.quantile(projection.distances, (0.25, 0.5, 0.75, 1.0))
     ]  # fmt: skip
-    filters = _filter_traces(x, y, states, "distance to the median %{customdata[1]:.4f}", projection.distances)
-    layout = _layout("distance to the geometric median, true in every direction", "")
-    layout["yaxis"] |= _TRUE_SHAPE
-    return go.Figure([*rings, *filters, _median(projection)], layout)
+    filters = filter_traces(x, y, states, "distance to the median %{customdata[1]:.4f}", projection.distances)
+    drawn = layout("distance to the geometric median, true in every direction", "")
+    drawn["yaxis"] |= _TRUE_SHAPE
+    return go.Figure([*rings, *filters, _median(projection)], drawn)
 
 
 def norms_figure(
@@ -161,7 +161,7 @@ def norms_figure(
     order = np.argsort(norms, kind="stable")
     rank = np.empty(len(norms))
     rank[order] = np.arange(1, len(norms) + 1)
-    for trace in _filter_traces(rank, norms, states, "L2 norm %{y:.4f}"):
+    for trace in filter_traces(rank, norms, states, "L2 norm %{y:.4f}"):
         figure.add_trace(trace, 1, 1)
     figure.add_hline(float(norms.mean()), line={"color": QUIET, "dash": "dot"}, row=1, col=1,
                      annotation_text="mean", annotation_font_size=11)  # fmt: skip
@@ -186,7 +186,7 @@ def norms_figure(
         ),
         1, 3,
     )  # fmt: skip
-    figure.update_layout(_layout("", ""))
+    figure.update_layout(layout("", ""))
     figure.update_layout(margin={"t": 60}, legend={"y": -0.2})
     figure.update_yaxes(title="L2 norm", rangemode="tozero", row=1, col=1)
     figure.update_xaxes(title="filters", row=1, col=2)

@@ -32,7 +32,7 @@ def twins(filters: Tensor, biases: Tensor, keep_mask: np.ndarray) -> Twins:
 
     If F_j = s F_i and b_j = s b_i with s > 0, channel j is s times channel i behind a ReLU, and nothing is lost.
     The twin minimises 0.85 (1 - cos(F_j, F_i)) + 0.15 |b_j - s b_i| / max |b_j - s b|, s = ||F_j|| / ||F_i||, among
-    kept filters of positive cosine (Kim et al., Neuron Merging: Compensating for Pruned Neurons, Eq. 10 to 12).
+    kept filters of positive cosine (Kim et al., Neuron Merging: Compensating for Pruned Neurons, NeurIPS 2020).
     """
     flat, bias = filters.detach().double().flatten(1).cpu(), biases.detach().double().cpu()
     norms = flat.norm(dim=1)

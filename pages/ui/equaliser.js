@@ -98,6 +98,7 @@ function bar(root, me, name) {
   unit.setAttribute("aria-valuemax", "100");
   const track = element("div", "eq-track", unit);
   element("div", "eq-pruned", track);
+  const heat = element("div", "eq-heat", track);
   element("div", "eq-pct", track);
   element("div", "eq-lock", track);
   element("i", "", element("div", "eq-share", unit));
@@ -111,7 +112,8 @@ function bar(root, me, name) {
   unit.onpointerdown = (event) => {
     unit.setPointerCapture(event.pointerId);
     unit.focus({ preventScroll: true });
-    me.drag = { name, from: event.clientY, moved: false };
+    me.drag = { name, from: event.clientY, moved: event.target === heat };
+    if (me.drag.moved) unit.onpointermove(event); // a place on the strip is a rate
   };
   unit.onpointermove = (event) => {
     if (!me.drag || me.drag.name !== name) return;
@@ -160,6 +162,9 @@ function paint(root, me) {
     part(".eq-pruned").style.height = `${rate * 100}%`;
     part(".eq-pruned").classList.toggle("zero", rate === 0);
     part(".eq-pct").textContent = roomy ? `${Math.round(rate * 100)}%` : "";
+    part(".eq-heat").style.background = unit.heat;
+    part(".eq-heat").hidden = !unit.heat;
+    part(".eq-pct").style.right = unit.heat ? "34%" : "0";
     part(".eq-lock").textContent = unit.locks ? "🔒" : "";
     part(".eq-share i").style.height = `${(unit.share / largest) * 24}px`;
     part(".eq-count").textContent = roomy ? (whole ? `${unit.pruned}/${unit.size}` : unit.pruned) : "";
@@ -181,5 +186,5 @@ function line(root, me) {
   element("b", "", told).textContent = unit.name;
   told.append(`  prunes ${unit.pruned} of ${unit.size} filters, ${(unit.share * 100).toFixed(1)}% of the dense MACs`);
   if (unit.members > 1) told.append(`, moves ${unit.members} layers`);
-  told.append(` · ${unit.agreement}`);
+  told.append(` · ${unit.damage || unit.agreement}`);
 }

@@ -23,7 +23,8 @@ _component = st.components.v2.component(
 class Bar:
     """One unit as the equaliser shows it: `share` of the dense MACs, `pruned` of `size` filters.
 
-    `agreement` says in words how far norm and FPGM agree on it.
+    `agreement` says in words how far norm and FPGM agree on it; `damage` what its rate is predicted to cost, and
+    `heat` what every rate is, as a CSS gradient (both empty where that is not shown).
     """
 
     name: str
@@ -36,6 +37,8 @@ class Bar:
     members: int
     locks: bool
     agreement: str
+    damage: str = ""
+    heat: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +34,8 @@ from fpgm_core.filters.layouts import known_layout
 from fpgm_core.filters.projections import UMAP_MINIMUM
 from fpgm_core.pruning import Unit
 from pages.ui.jobs import layout_jobs
+from pages.ui.pictures import drawn, filter_states, first_number
+from pages.ui.replaceable import cost_view, refit_costs
 from pages.ui.sitting import Sitting, callback, diagnostics, mirror, sitting
 from pages.ui.state import MAPS, VIEWS
 
@@ -81,12 +81,6 @@ def stored_layout(fingerprint: str, layer: str, seed: int, _network: Prunable) -
     return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
-def drawn(about: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
-    """A figure, built where one `about` the same was not yet: most of the page stays as it was when a bar moves."""
-    return _build()
-
-
 def layer_panel(here: Sitting) -> None:
     """Header, picture and filter of the chosen layer."""
     network, look = here.network, here.look
@@ -100,20 +94,9 @@ def layer_panel(here: Sitting) -> None:
         _filter_panel(here, known, states)
 
 
-def filter_states(here: Sitting) -> FilterStates:
-    """What the plan on screen does with the chosen layer's filters."""
-    plan, network = here.look.plan, here.network
-    unit = network.unit_of(here.look.layer, plan.coupling)
-    if unit is None:
-        size = next(layer.filters for layer in network.layers if layer.name == here.look.layer)
-        return FilterStates(np.ones(size, dtype=bool))
-    locked = (*plan.locked_in.get(unit.name, ()), *plan.locked_out.get(unit.name, ()))
-    return FilterStates(network.keep_mask(plan, unit), locked)
-
-
 def _header(here: Sitting) -> None:
     network, look = here.network, here.look
-    left, views, told = st.columns([1.3, 1.4, 2.3], vertical_alignment="bottom")
+    left, views, told = st.columns([1.15, 1.85, 2], vertical_alignment="bottom")
     names = [layer.name for layer in network.layers]
     left.selectbox("Layer", names, **mirror("layer", look.layer, _choose_layer))
     views.segmented_control(
@@ -170,12 +153,25 @@ def _picture(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
         figure = drawn(about, lambda: radial_figure(projection, states))
         _chart(figure, "distance of every filter to the geometric median")
         st.caption("Exact: each filter at its true distance from the geometric median. Angles are PCA's.")
+    elif look.view == "Refit cost":
+        _costs(here, states)
     else:
         figures = diagnostics(here.network.loaded.fingerprint, here.network)
         figure = drawn(about, lambda: norms_figure(known.norms, states, look.layer, figures))
         _chart(figure, "the layer's norms and the two requirements")
         st.caption("The norm criterion wants a large spread and a floor near 0: the upper left corner on the right.")
     _data_table(known, states)
+
+
+def _costs(here: Sitting, states: FilterStates) -> None:
+    found = refit_costs(here)
+    one = next((one for one in found or () if one.layer == here.look.layer), None)
+    if one is not None:
+        cost_view(here, one, states)
+    elif found is not None:
+        st.info(
+            "Nobody that could be refitted reads this layer under this coupling, so its filters have no refit cost."
+        )
 
 
 def _chart(figure: go.Figure, alt: str) -> None:
@@ -195,13 +191,6 @@ def _choose_filter(here: Sitting) -> None:
     data = points[0].get("customdata") if points else None
     if data is not None:
         here.change(chosen=first_number(data))
-
-
-def first_number(customdata: Any) -> int:
-    """The first number of a clicked point's customdata: browsers send a list, or a mapping of places."""
-    if isinstance(customdata, dict):
-        customdata = [customdata[key] for key in sorted(customdata, key=int)]
-    return int(customdata[0] if isinstance(customdata, (list, tuple)) else customdata)
 
 
 def _map_options(here: Sitting) -> None:

@@ -15,6 +15,7 @@ from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from fpgm_core.repair import RUNGS
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.jobs import engine
+from pages.ui.replaceable import damage, damage_progress, strips
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
 from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
@@ -104,6 +105,8 @@ def bars(here: Sitting) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
     network, plan = here.network, here.plan
     share = {layer.name: layer.share for layer in network.layers}
+    surface = damage(here)
+    heat = {} if surface is None else strips((plan.fingerprint, plan.criterion, plan.coupling, plan.options), surface)
     return [
         Bar(
             unit.name,
@@ -116,6 +119,10 @@ def bars(here: Sitting) -> list[Bar]:
             len(unit.members),
             unit.name in plan.locked_in or unit.name in plan.locked_out,
             _agreement(network, plan, unit),
+            f"predicted loss {surface.at(unit.name, plan.rate(unit.name)):.1%}"
+            if surface and unit.name in heat
+            else "",
+            heat.get(unit.name, ""),
         )
         for unit in network.units(plan.coupling)
     ]
@@ -207,7 +214,7 @@ def rate_controls(here: Sitting) -> None:
 def ladder(here: Sitting) -> None:
     """What is done after pruning and before measuring, each rung with its figure for this plan where it has one."""
     known = {rung: here.measured(rung) for rung in RUNGS}
-    rungs, told = st.columns([1.5, 1], vertical_alignment="center")
+    rungs, told, heat = st.columns([2.2, 1.5, 0.75], vertical_alignment="center")
 
     def title(rung: str) -> str:
         figure = known[rung]
@@ -221,7 +228,14 @@ def ladder(here: Sitting) -> None:
         label_visibility="collapsed",
         **mirror("rung", here.look.rung, lambda now, wanted: now.change(rung=wanted)),
     )
+    heat.toggle(
+        "Damage",
+        help="Beside each bar, what its readers lose at every rate, each unit pruned alone and the rest refitted: "
+        "predicted from one pass over training images. Dark is little; click a place to go to that rate.",
+        **mirror("heat", here.look.heat, lambda now, wanted: now.change(heat=wanted)),
+    )
     told.caption(f"Measured after pruning, {RUNGS[here.look.rung].title.lower()}: {RUNGS[here.look.rung].summary}")
+    damage_progress(here)
 
 
 def _set_multiple(here: Sitting, multiple: int) -> None:

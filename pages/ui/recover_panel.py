@@ -13,7 +13,9 @@ import streamlit as st
 
 from fpgm_core import Plan, Prunable
 from fpgm_core.data import DATA, load_images
+from fpgm_core.evaluation import choose_device
 from fpgm_core.figures import training_figure
+from fpgm_core.repair import RUNGS, Mended, repair_steps
 from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps
 from pages.ui.jobs import Job, engine
 from pages.ui.sitting import Sitting
@@ -23,11 +25,12 @@ _HELD = "recovery"
 
 @dataclass(eq=False)
 class _Recovery:
-    """A training under way or ended, of one plan, with the switch that stops it."""
+    """A training under way or ended, of one plan, with the switch that stops it and the rung that it began on."""
 
     plan: str
     job: Job[Run | Recovered]
     stop: threading.Event
+    began: str = "recalibrated"
     run: Run | None = None  # the latest, which measuring does not overwrite
 
 
@@ -46,7 +49,7 @@ def recover_panel(here: Sitting) -> None:
         st.info("Training starts from trained weights and needs images; open a network that has both.")
         return
     held: _Recovery | None = st.session_state.get(_HELD)
-    recipe, schedule, copy = _choices(running=held is not None and not held.job.done)
+    recipe, schedule, copy, repaired = _choices(here, running=held is not None and not held.job.done)
     if held is None or held.plan != here.look.plan.key:
         bundled = f"the {len(load_images(info.dataset, 'train')):,} bundled training images"
         st.caption(
@@ -57,13 +60,13 @@ def recover_panel(here: Sitting) -> None:
             st.info("Another plan is being trained; starting this one stops it.")
     busy = held is not None and not held.job.done and held.plan == here.look.plan.key
     if st.button("Train", type="primary", key="train", disabled=busy):
-        st.session_state[_HELD] = held = _begin(here, recipe, schedule, copy)
+        st.session_state[_HELD] = held = _begin(here, recipe, schedule, copy, repaired)
     if held is not None and held.plan == here.look.plan.key:
         _watch(here, held)
 
 
-def _choices(running: bool) -> tuple[Recipe, str, Path | None]:
-    """Recipe, schedule, and where the person's own copy of the data set is."""
+def _choices(here: Sitting, running: bool) -> tuple[Recipe, str, Path | None, bool]:
+    """Recipe, schedule, where the person's own copy of the data set is, and whether to repair before training."""
     schedule, epochs, rate, distil = st.columns([2.2, 2, 1.2, 1.4], vertical_alignment="bottom")
     name = schedule.selectbox(
         "Schedule",
@@ -82,29 +85,42 @@ def _choices(running: bool) -> tuple[Recipe, str, Path | None]:
         disabled=running,
         help="Half of the loss compares with the dense network's answers (distillation).",
     )
-    copy = st.text_input(
+    own, first = st.columns([4.9, 1.4], vertical_alignment="bottom")
+    repaired = first.toggle(
+        "Repair first",
+        value=here.look.rung == "repaired",
+        key="repair_first",
+        disabled=running,
+        help=f"Training begins with the repaired network. {RUNGS['repaired'].summary}",
+    )
+    copy = own.text_input(
         "Your own CIFAR-10",
         key="own_copy",
         placeholder="the bundled training images; or a folder as torchvision keeps it, or an .npz, with all 50,000",
         disabled=running,
     ).strip()
     recipe = Recipe(epochs=count, learning_rate=peak, distillation=0.5 if taught else 0.0)
-    return recipe, name, Path(copy) if copy else None
+    return recipe, name, Path(copy) if copy else None, repaired
 
 
-def _begin(here: Sitting, recipe: Recipe, schedule: str, copy: Path | None) -> _Recovery:
+def _begin(here: Sitting, recipe: Recipe, schedule: str, copy: Path | None, repaired: bool) -> _Recovery:
     network, plan, stop = here.network, here.look.plan, threading.Event()
 
     def steps() -> Iterator[Run | Recovered | None]:
         images = load_images(network.loaded.info.dataset, "train", copy)  # in the background: it may be large
-        yield from recover_steps(network, plan, recipe, schedule, images, stop=stop)
+        mended: Mended | None = None
+        if repaired and not network.prunes_nothing(plan):
+            for step in repair_steps(network, network.keep_masks(plan), images=images, device=choose_device("auto")):
+                mended = step if isinstance(step, Mended) else None
+                yield None
+        yield from recover_steps(network, plan, recipe, schedule, images, stop=stop, mended=mended)
 
     job: Job[Run | Recovered] = engine().run(
         f"{here.session}:recover",
-        ("recover", here.session, plan.key, recipe, schedule, id(stop)),
+        ("recover", here.session, plan.key, recipe, schedule, repaired, id(stop)),
         steps,
     )
-    return _Recovery(plan.key, job, stop)
+    return _Recovery(plan.key, job, stop, "repaired" if repaired else "recalibrated")
 
 
 def _watch(here: Sitting, held: _Recovery) -> None:
@@ -150,21 +166,21 @@ def _ended(held: _Recovery, network: Prunable, first: Plan) -> None:
     result = held.job.latest
     assert isinstance(result, Recovered)
     macs = [network.cost(plan).macs for plan in (first, result.plan)]
-    st.dataframe(_table(result, macs), hide_index=True, key="recovered")
+    st.dataframe(_table(result, held.began, macs), hide_index=True, key="recovered")
     if result.plan != first:
         st.caption("The schedule chose other filters than the plan; Export writes the ones that it ended with.")
     back = result.won_back("sealed")
     if back is not None:
-        st.metric("Won back of what was lost after recalibration, sealed half", f"{back:.0%}")
+        st.metric(f"Won back of what was lost when {held.began}, sealed half", f"{back:.0%}")
     st.caption(f"After {len(result.run.epochs)} epochs; the last epoch, not the best. Intervals are 95%, paired for "
                "the change against dense. Export can carry these weights.")  # fmt: skip
     if result.run.epochs:
         st.plotly_chart(training_figure(result.run), key="curves", config={"displayModeBar": False})
 
 
-def _table(result: Recovered, macs: list[int]) -> pd.DataFrame:
+def _table(result: Recovered, began: str, macs: list[int]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for title, figures, count in zip(("recalibrated", "trained"), (result.before, result.after), macs, strict=True):
+    for title, figures, count in zip((began, "trained"), (result.before, result.after), macs, strict=True):
         row: dict[str, Any] = {"": title, "MACs": f"{count:,}"}
         for half, figure in figures.items():
             accuracy, change = figure.accuracy, figure.change

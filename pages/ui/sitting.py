@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,13 @@ FIRST_MODEL = "mobilenetv2_cifar"  # its depthwise layers are where norm and FPG
 FIRST_COUPLING = "inner"
 FIRST_PRESET = "uniform_30%"
 _TRACE_LIMIT = 300
-PURPOSES = (":export", ":recover", ":scores")  # what a session may have under way beside its measurement
+PURPOSES = (
+    ":export",
+    ":recover",
+    ":scores",
+    ":replaceability",
+    ":surface",
+)  # what a session may have under way beside its measurement
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
@@ -71,6 +77,7 @@ class Sitting:
         self.message: str | None = None
         self.job: Job[Figure | Repairing] | None = None
         self.pending: Pending | None = None
+        self.works: dict[str, tuple[Hashable, Job[Any] | None]] = {}  # by purpose: what it is about, None if stopped
         self.trace: list[Tried] = []
         context = get_script_run_ctx()
         self.session = context.session_id if context else "headless"
@@ -136,6 +143,16 @@ class Sitting:
         """Stay where the page is: the look that waited for scores is not wanted any more."""
         self._stop_scoring()
         self.refusals += 1  # the criterion's menu goes back to what is true
+
+    def halt(self, purpose: str) -> None:
+        """Stop the background work of a purpose until it is asked for again."""
+        engine().cancel(self.session + purpose)
+        if purpose in self.works:
+            self.works[purpose] = (self.works[purpose][0], None)
+
+    def resume(self, purpose: str) -> None:
+        """Begin the work of a purpose again when it is next looked for."""
+        self.works.pop(purpose, None)
 
     def change(self, **fields: object) -> None:
         """Move to the look on screen with some fields replaced."""

@@ -12,9 +12,10 @@ from typing import Any
 from fpgm_core import FpgmError, Plan
 from fpgm_core.repair import get_rung
 
-VIEWS = ("Scores", "Map", "Radial", "Norms")
+VIEWS = ("Scores", "Map", "Radial", "Norms", "Refit cost")
 MAPS = ("UMAP", "PCA")
 _LIMIT = 200_000
+_SHOWN = ("layer", "chosen", "view", "mapping", "seed", "rung", "heat")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Look:
     """Everything the page shows that is not measured: the plan, and what is looked at.
 
     `layer` is the chosen convolution, `chosen` a filter of it or None; `view` one of VIEWS, `mapping` one
-    of MAPS, `seed` the map's; `rung` the one of the recovery ladder's RUNGS that accuracy is measured on.
+    of MAPS, `seed` the map's; `rung` the one of the recovery ladder's RUNGS that accuracy is measured on;
+    `heat` whether the predicted damage is drawn beside the bars.
     """
 
     plan: Plan
@@ -32,6 +34,7 @@ class Look:
     mapping: str = "UMAP"
     seed: int = 0
     rung: str = "recalibrated"
+    heat: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("view", VIEWS), ("mapping", MAPS)):
@@ -41,15 +44,15 @@ class Look:
             raise FpgmError(f"filter {self.chosen!r} is not a number")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise FpgmError(f"map seed {self.seed!r} is not a whole number from 0 to 2147483647")
-        if not isinstance(self.layer, str):
-            raise FpgmError(f"layer {self.layer!r} is not a name")
+        if not isinstance(self.layer, str) or not isinstance(self.heat, bool):
+            raise FpgmError("layer or heat is not what it should be")
         get_rung(self.rung)
 
 
 def encode(look: Look) -> str:
     """A look as the text of a link: compressed JSON in URL-safe base64."""
     data: dict[str, Any] = {"plan": look.plan.to_dict()}
-    data |= {name: getattr(look, name) for name in ("layer", "chosen", "view", "mapping", "seed", "rung")}
+    data |= {name: getattr(look, name) for name in _SHOWN}
     packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -66,8 +69,7 @@ def decode(text: str) -> Look:
         plan = data.pop("plan")
     except (ValueError, binascii.Error, zlib.error, KeyError, AttributeError, RecursionError) as error:
         raise FpgmError("the link is damaged, so it could not be opened; copy it again, whole") from error
-    fields = {"layer", "chosen", "view", "mapping", "seed", "rung"}
-    if set(data) != fields:
+    if set(data) != set(_SHOWN):
         raise FpgmError("the link was made by another version of this page; share it again from there")
     return Look(Plan.from_dict(plan), **data)
 

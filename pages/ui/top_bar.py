@@ -40,6 +40,7 @@ def navigation() -> None:
     """The pages, one link each."""
     with st.container(key="navigation", horizontal=True, gap="small"):
         st.page_link("app.py", label="Explore")
+        st.page_link("pages/3_Replaceability.py", label="Replaceability")
         st.page_link("pages/2_Recover.py", label="Recover")
         st.page_link("pages/1_Export.py", label="Export")
 

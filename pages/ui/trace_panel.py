@@ -9,7 +9,7 @@ from fpgm_core.evaluation import wilson
 from fpgm_core.figures import TracePoint, trace_figure
 from fpgm_core.filters import get_criterion
 from fpgm_core.repair import RUNGS
-from pages.ui.layer_panel import drawn, first_number
+from pages.ui.pictures import drawn, first_number
 from pages.ui.sitting import Sitting, Tried, callback
 
 

@@ -10,6 +10,7 @@ from driving import again, opened, press, sitting, until
 from fpgm_core import FpgmError, Prunable
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import Figure
+from fpgm_core.repair import Mended
 from fpgm_core.training import Epoch, Recipe, Recovered, Run
 from pages.ui import export_panel, recover_panel
 from pages.ui.jobs import engine
@@ -48,8 +49,9 @@ def training(monkeypatch):
     """
     calls, gate = Calls(), threading.Event()
 
-    def fake(prunable, plan, recipe, schedule, images, stop=None):
+    def fake(prunable, plan, recipe, schedule, images, stop=None, mended=None):
         calls.append((plan, recipe, schedule, stop, images))
+        calls.mended = mended
         yield Run(recipe)
         yield Run(recipe, (EPOCH,), 0.5)
         gate.wait(20)
@@ -103,6 +105,18 @@ def test_progress_curves_and_the_result(app, training):
     (metric,) = app.metric
     assert metric.value == "80%"  # 60 to 84 of the 90 that the dense network has
     assert not app.button(key="train").disabled
+
+
+def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, training, monkeypatch):
+    calls, gate = training
+    gate.set()
+    mended = Mended("repaired", {}, {})
+    monkeypatch.setattr(recover_panel, "repair_steps", lambda *_, **__: iter([0.5, mended]))
+    app.toggle(key="repair_first").set_value(True).run()
+    train(app)
+    assert until(app, lambda: table(app) is not None)
+    assert calls.mended is mended
+    assert list(table(app)[""]) == ["repaired", "trained"]
 
 
 def test_stop_asks_the_training_to_end(app, training):

@@ -86,6 +86,16 @@ def test_a_filter_is_locked_by_a_click(page):
     assert until(lambda: look_of(page).plan.locked_out.get(layer) is not None)
 
 
+def test_a_place_on_a_damage_strip_is_a_rate(page, address):
+    network = Prunable.load("resnet20")
+    page.goto(f"{address}/?s={encode(Look(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', heat=True))}")
+    strip = page.locator('.eq-unit[data-unit="layer2.1.conv1"] .eq-heat')
+    assert until(lambda: strip.count() and "gradient" in strip.evaluate("it => it.style.background"), 120)
+    box = strip.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.25)
+    assert until(lambda: look_of(page).plan.rate("layer2.1.conv1") == pytest.approx(0.75, abs=0.02))
+
+
 def test_a_link_restores_the_page_with_109_bars_and_nothing_is_fetched_from_elsewhere(page, address):
     network = Prunable.load("resnet110")
     look = Look(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")

@@ -1,0 +1,96 @@
+"""Pictures of what is replaceable: each filter's measured refit cost, each layer's agreement with it, the damage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+from fpgm_core.evaluation import Interval, Replaceability
+from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
+from fpgm_core.figures.layer import FilterStates, filter_traces, layout
+
+_ROW = 24  # pixels of a layer
+
+
+def cost_figure(one: Replaceability, states: FilterStates, by_norm: bool = False) -> go.Figure:
+    """A layer's filters: g, or the L2 norm, against measured refit cost, both exact, the costs by their log."""
+    x = one.norms if by_norm else one.distance_sums
+    name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
+    traces = filter_traces(x, one.costs, states, f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}")
+    drawn = layout(name, "refit cost: what its readers lose, the others refitted")
+    if (one.costs > 0).all():
+        drawn["yaxis"] |= {"type": "log", "dtick": 1}
+    return go.Figure(traces, drawn)
+
+
+def agreement_figure(found: Sequence[Replaceability], layer: str | None) -> go.Figure:
+    """Every layer's rank correlation with refit cost, of g and of the norm, with 95% intervals; `layer` stands out."""
+    names = [one.layer for one in found]
+    traces = [
+        _intervals(names, [getattr(one, f"by_{which}") for one in found], label, colour, symbol, shift)
+        for which, label, colour, symbol, shift in (
+            ("distance", "g", KEPT, "circle", -0.14),
+            ("norm", "L2 norm", QUIET, "diamond", 0.14),
+        )
+    ]
+    shapes = [{"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "y domain", "line": {"color": QUIET}}]
+    if layer in names:
+        at = names.index(layer)
+        band = {"x0": 0, "x1": 1, "xref": "x domain", "y0": at - 0.5, "y1": at + 0.5, "layer": "below"}
+        shapes.append({"type": "rect", **band, "fillcolor": MEDIAN, "opacity": 0.15, "line": {"width": 0}})
+    return go.Figure(
+        traces,
+        {
+            "height": 90 + _ROW * max(4, len(names)),
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+            "clickmode": "event+select",
+            "hovermode": "closest",
+            "shapes": shapes,
+            "xaxis": {"title": "rank correlation with measured refit cost", "range": [-1.02, 1.02], "zeroline": False},
+            "yaxis": {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]},
+        },
+    )
+
+
+def _intervals(
+    names: Sequence[str], intervals: Sequence[Interval | None], label: str, colour: str, symbol: str, shift: float
+) -> go.Scatter:
+    known = [(at, name, one) for at, (name, one) in enumerate(zip(names, intervals, strict=True)) if one is not None]
+    return go.Scatter(
+        x=[one.value for _, _, one in known],
+        y=[at + shift for at, _, _ in known],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [one.high - one.value for _, _, one in known],
+            "arrayminus": [one.value - one.low for _, _, one in known],
+            "thickness": 1.5,
+            "width": 3,
+        },
+        mode="markers",
+        name=label,
+        text=[f"{name}: {one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for _, name, one in known],
+        customdata=[at for at, _, _ in known],
+        hovertemplate=f"{label} and refit cost<br>%{{text}}<extra></extra>",
+        marker={"color": colour, "symbol": symbol, "size": 9},
+    )
+
+
+def heat_strips(rates: Sequence[float], loss: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Each unit's predicted losses (R,) at ascending `rates` as a CSS gradient, bottom to top, on one scale for all.
+
+    The scale is the square root's: what is lost at low rates is small, and is what one chooses among.
+    """
+    most = max((float(row.max()) for row in loss.values() if len(row)), default=0.0) or 1.0
+    stops = [0.0, *rates]
+
+    def strip(row: np.ndarray) -> str:
+        colours = sample_colorscale("Cividis", np.sqrt(np.clip([0.0, *row], 0, most) / most).tolist())
+        pairs = (f"{colour} {100 * rate:.0f}%" for colour, rate in zip(colours, stops, strict=True))
+        return f"linear-gradient(to top, {', '.join(pairs)})"
+
+    return {unit: strip(row) for unit, row in loss.items()}

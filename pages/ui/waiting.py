@@ -1,0 +1,63 @@
+"""Work that a page waits for: begun in the background, its progress drawn, stopped and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import TypeVar
+
+import streamlit as st
+
+from pages.ui.jobs import Job, engine
+from pages.ui.sitting import Sitting, callback
+
+T = TypeVar("T")
+
+
+def background(
+    here: Sitting, purpose: str, key: Hashable, steps: Callable[[], Iterator[float | T]]
+) -> Job[float | T] | None:
+    """The session's work of that key for a purpose, one of PURPOSES, begun where it is not; None where it is stopped.
+
+    `steps` returns an iterator of shares done, 0..1, that ends with the result.
+    """
+    held = here.works.get(purpose)
+    if held is None or held[0] != key:
+        held = here.works[purpose] = (key, engine().run(here.session + purpose, key, steps))
+    return held[1]
+
+
+def result(job: Job[float | T] | None) -> T | None:
+    """What the work came to; None before that, and where it failed."""
+    return None if job is None or not job.done or job.error or isinstance(job.latest, float) else job.latest
+
+
+def awaited(
+    here: Sitting, purpose: str, key: Hashable, steps: Callable[[], Iterator[float | T]], doing: str
+) -> T | None:
+    """The result of background work; while there is none, its progress or what went wrong is drawn, and None comes."""
+    job = background(here, purpose, key, steps)
+    found = result(job)
+    if found is not None:
+        return found
+    if job is None:
+        st.button(f"{doing}: go on", key=f"go_on{purpose}", on_click=callback(lambda now: now.resume(purpose)))
+    elif job.error:
+        st.error(job.error)
+    else:
+        _progress(job, purpose, doing)
+    return None
+
+
+def _progress(job: Job[float | T], purpose: str, doing: str) -> None:
+    bar, stop = st.columns([5, 1], vertical_alignment="center")
+
+    @st.fragment(run_every=0.5)
+    def watch() -> None:
+        if job.done:
+            st.rerun()
+        share = job.latest if isinstance(job.latest, float) else 0.0
+        st.progress(min(1.0, share), text=f"{doing}: {share:.0%}")
+
+    with bar:
+        watch()
+    stop.button("Stop", key=f"stop{purpose}", width="stretch", on_click=callback(lambda now: now.halt(purpose)))

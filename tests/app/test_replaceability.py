@@ -1,0 +1,99 @@
+"""The Replaceability page and its companions on Explore, driven headless: refit costs, damage, stopping."""
+
+import json
+
+import numpy as np
+import pytest
+from driving import again, opened, press, sitting, until
+from looks import resnet20_look
+
+from fpgm_core import Prunable
+from fpgm_core.evaluation import replaceability
+from fpgm_core.repair import Calibration, calibrate, surface
+from pages.ui import replaceable
+from pages.ui.rates import bars
+from pages.ui.state import Look, encode
+
+FEW = Calibration(images=150, positions=8)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(replaceable, "Calibration", lambda: FEW)
+
+
+@pytest.fixture(scope="module")
+def moments(resnet20):
+    return calibrate(resnet20, FEW)
+
+
+def figure(app, key):
+    specs = {element.proto.id.rsplit("-", 1)[-1]: element.proto.spec for element in app.get("plotly_chart")}
+    return json.loads(specs[key]) if key in specs else None
+
+
+def widget(elements, label):
+    return next(element for element in elements if element.label == label)
+
+
+def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, moments):
+    app = opened("pages/3_Replaceability.py")
+    assert until(app, lambda: figure(app, "agreement"), 90)
+    found = replaceability(resnet20, moments, "independent")
+    by_g = next(trace for trace in figure(app, "agreement")["data"] if trace["name"] == "g")
+    assert by_g["x"] == pytest.approx([one.by_distance.value for one in found], abs=1e-6)
+    holds = sum(one.verdict.startswith("holds") for one in found)
+    assert any(f"holds in {holds}" in heading.value and f"of {len(found)} layers" in heading.value
+               for heading in app.subheader)  # fmt: skip
+    one = next(one for one in found if one.layer == resnet20_look().layer)
+    names = [trace["name"] for trace in figure(app, "costs")["data"]]
+    pruned = int((~resnet20.keep_mask(sitting(app).look.plan, resnet20.unit_of(one.layer, "independent"))).sum())
+    assert names == [f"kept ({len(one.costs) - pruned})", f"pruned ({pruned})"]
+    before = figure(app, "costs")
+    widget(app.get("button_group"), "Against").set_value("L2 norm").run()
+    assert figure(app, "costs")["layout"]["xaxis"] != before["layout"]["xaxis"]
+
+
+def test_the_refit_cost_view_says_where_a_layer_has_none(resnet20):
+    app = opened()
+    widget(app.get("button_group"), "View").set_value("Refit cost").run()
+    assert until(app, lambda: figure(app, "costs"), 90)
+    widget(app.selectbox, "Coupling").set_value("inner").run()
+    widget(app.selectbox, "Layer").set_value("layer1.0.conv2").run()
+    assert until(app, lambda: any("no refit cost" in info.value for info in app.info), 90)
+
+
+def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
+    app = opened()
+    widget(app.selectbox, "Coupling").set_value("inner").run()
+    assert not any(bar.heat for bar in bars(sitting(app)))
+    widget(app.toggle, "Damage").set_value(True).run()
+    assert until(app, lambda: all(bar.heat for bar in bars(sitting(app))), 90)
+    expected = surface(resnet20, moments, sitting(app).look.plan)
+    for bar in bars(sitting(app)):
+        assert bar.damage == f"predicted loss {expected.at(bar.name, bar.rate):.1%}"
+        assert bar.heat.count("rgb") == 1 + len(expected.rates)
+    assert np.unique([bar.heat for bar in bars(sitting(app))]).size == len(expected.units)
+
+
+def test_a_network_without_weights_says_why_there_is_nothing():
+    look = Look(Prunable.load("resnet110").plan(0.2), "conv1")
+    app = opened("pages/3_Replaceability.py", s=encode(look))
+    assert until(app, lambda: any("random weights" in error.value for error in app.error), 60)
+
+
+def test_work_that_is_stopped_waits_until_it_is_wanted_again(monkeypatch):
+    def slow(network, coupling):
+        while True:
+            yield 0.25
+
+    monkeypatch.setattr(replaceable, "_costs", slow)
+    app = opened("pages/3_Replaceability.py")
+    press(app, "stop:replaceability")
+    here = sitting(app)
+    assert here.works[":replaceability"][1] is None
+    again(app)
+    assert here.works[":replaceability"][1] is None, "looking at the page does not begin it again"
+    press(app, "go_on:replaceability")
+    assert here.works[":replaceability"][1] is not None
+    press(app, "stop:replaceability")
