@@ -20,7 +20,7 @@ from fpgm_core.repair.walk import Walk, bytes_an_image
 
 RIDGE = 1e-3  # of the mean diagonal of what a layer reads
 _ENOUGH = 30  # samples a column, below which the ridge rises in proportion
-_ROUNDING = 1e-6  # of a second moment summed in float32
+_ROUNDING = 1e-12  # of a mean square: the variance that rounding gives a constant in float32
 _MEMORY = 1 << 30  # bytes that the values of all images may take
 
 
@@ -187,36 +187,46 @@ def _placed(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class _PairSums:
-    """Sums over samples of x x^T, y x^T, x and y, by group, in float64."""
+    """Centred second moments of x with itself and with y, and their means, by group, in float64.
+
+    Every part is centred by its own mean and parts are joined by Chan, Golub and LeVeque's formula (1983): means that
+    are large beside the spread cost no digits.
+    """
 
     def __init__(self) -> None:
-        self._sums: list[Tensor] = []
+        self._sums: list[Tensor] = []  # of (x - mean)(x - mean)^T and (y - mean)(x - mean)^T
+        self._means: list[Tensor] = []  # of x and y
         self._count = 0
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """The sums of some samples: x is (groups, samples, P), y (groups, samples, N)."""
-        return (x.transpose(1, 2) @ x, y.transpose(1, 2) @ x, x.sum(1), y.sum(1), torch.tensor(x.shape[1]))
+        """The moments of some samples: x is (groups, samples, P), y (groups, samples, N)."""
+        means = x.mean(1), y.mean(1)
+        x, y = x - means[0][:, None], y - means[1][:, None]
+        return (x.transpose(1, 2) @ x, y.transpose(1, 2) @ x, *means, torch.tensor(x.shape[1]))
 
-    def add(self, *found: Tensor) -> None:
-        """Sums of more samples."""
-        *sums, count = found
-        self._count += int(count)
-        if not self._sums:
-            self._sums = [one.double() for one in sums]
-        else:
-            for total, one in zip(self._sums, sums, strict=True):
-                total += one
+    def add(self, xx: Tensor, yx: Tensor, x: Tensor, y: Tensor, count: Tensor) -> None:
+        """Moments of more samples."""
+        n, found, means = int(count), [xx.double(), yx.double()], [x.double(), y.double()]
+        if not self._count:
+            self._sums, self._means, self._count = found, means, n
+            return
+        whole = self._count + n
+        apart = [new - old for new, old in zip(means, self._means, strict=True)]
+        for total, one, left in zip(self._sums, found, apart, strict=True):
+            total += one + left[:, :, None] * apart[0][:, None, :] * (self._count * n / whole)
+        for mean, step in zip(self._means, apart, strict=True):
+            mean += step * (n / whole)
+        self._count = whole
 
     def solve(self, old: Tensor, ridge: float, centred: bool) -> tuple[Tensor, Tensor]:
         """Weights (groups, N, P) and what is to be added behind them, (groups * N,)."""
-        xx, yx, x, y = (one / self._count for one in self._sums)
-        floor = _ROUNDING * xx.diagonal(dim1=1, dim2=2).mean(1)
-        if centred:
-            xx = xx - x[:, :, None] * x[:, None, :]
-            yx = yx - y[:, :, None] * x[:, None, :]
+        (xx, yx), (x, y) = (one / self._count for one in self._sums), self._means
+        squares = xx.diagonal(dim1=1, dim2=2) + x.square()
+        if not centred:
+            xx, yx = xx + x[:, :, None] * x[:, None, :], yx + y[:, :, None] * x[:, None, :]
         ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
-        ridged = with_ridge(xx, ridge, floor)
+        ridged = with_ridge(xx, ridge, _ROUNDING * squares.mean(1))
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
         fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
         return fitted, (y - (fitted @ x[:, :, None])[:, :, 0]).flatten()

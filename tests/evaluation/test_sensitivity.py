@@ -88,7 +88,7 @@ def test_a_sweep_is_gone_on_with(resnet20, quick, measured, own_home):
 
 @pytest.mark.parametrize(
     "other",
-    [{"images": 50}, {"recalibrated": False}, {"split": "sealed"}, {"precision": "bfloat16"}],
+    [{"images": 50}, {"rung": "as_is"}, {"split": "sealed"}, {"precision": "bfloat16"}],
 )
 def test_other_settings_are_another_sweep(resnet20, quick, measured, other):
     one = (0.5,)

@@ -210,6 +210,29 @@ def test_sums_do_not_depend_on_how_samples_arrive():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [0.0, 3e3])
+def test_large_means_change_no_weight(shift):
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(1, 400, 6, generator=generator), torch.randn(1, 400, 2, generator=generator)
+    parts = _PairSums()
+    for at in range(0, 400, 50):
+        parts.add(*_PairSums.of(x[:, at : at + 50] + shift, y[:, at : at + 50]))
+    fitted, _ = parts.solve(torch.zeros(1, 2, 6, dtype=torch.float64), 0.0, True)
+    centred = (x - x.mean(1, keepdim=True)).double()[0], (y - y.mean(1, keepdim=True)).double()[0]
+    expected = np.linalg.lstsq(*(one.numpy() for one in centred), rcond=None)[0].T
+    np.testing.assert_allclose(fitted[0].numpy(), expected, atol=1e-3)
+
+
+def test_an_input_that_never_changes_leaves_the_weights_and_moves_the_offset():
+    x, y = torch.full((1, 8, 5), 0.37), torch.full((1, 8, 2), 1.5)
+    sums, old = _PairSums(), torch.ones(1, 2, 5, dtype=torch.float64)
+    for _ in range(3):
+        sums.add(*_PairSums.of(x, y))
+    fitted, offset = sums.solve(old, 1e-3, True)
+    torch.testing.assert_close(fitted, old, rtol=0, atol=0.05)
+    torch.testing.assert_close(fitted @ x[0, 0].double() + offset.view(1, 2), y[:, 0].double())
+
+
 QUICK = Calibration(images=200, positions=12)
 
 
