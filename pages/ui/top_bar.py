@@ -164,7 +164,7 @@ def pickers(here: Sitting) -> None:
     """Model, criterion and coupling."""
     plan = here.look.plan
     titles = _titles()
-    model, criterion, coupling = st.columns([1.2, 1.1, 1.35], gap="small")
+    model, criterion, coupling = st.columns([1.55, 1.05, 1.15], gap="small")
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",
