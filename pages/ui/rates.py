@@ -235,6 +235,9 @@ def ladder(here: Sitting) -> None:
         **mirror("heat", here.look.heat, lambda now, wanted: now.change(heat=wanted)),
     )
     told.caption(f"Measured after pruning, {RUNGS[here.look.rung].title.lower()}: {RUNGS[here.look.rung].summary}")
+    figure = known[here.look.rung]
+    if figure and here.look.rung == "repaired" and figure.rung == "recalibrated":
+        st.info("Repaired, it is right about fewer held-out training images than recalibrated: this is recalibrated.")
     damage_progress(here)
 
 

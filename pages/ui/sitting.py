@@ -15,7 +15,7 @@ from fpgm_core.evaluation import Figure, Repairing, choose_device
 from fpgm_core.filters import norm_diagnostics, weights_of
 from fpgm_core.filters.diagnostics import NormDiagnostics
 from fpgm_core.pruning import PRESETS, Cost
-from fpgm_core.repair import provide_steps
+from fpgm_core.repair import provide, provide_steps
 from pages.ui.jobs import Job, engine
 from pages.ui.state import History, Look, decode, encode
 
@@ -248,7 +248,9 @@ def sitting() -> Sitting:
         if wanted:
             st.session_state.sitting.go(wanted)
         close_with_session(st.session_state.sitting.session)
-    return st.session_state.sitting
+    here: Sitting = st.session_state.sitting
+    provide(here.network, here.look.plan.criterion)  # nothing to do, but for a network that was opened anew since
+    return here
 
 
 def _from_link(text: str | None) -> tuple[Look, Look | None, str | None]:

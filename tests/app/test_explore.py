@@ -10,8 +10,9 @@ from driving import opened, press, sitting, sound, until
 
 from fpgm_core import CRITERIA, Plan, Prunable
 from fpgm_core.filters import norm_diagnostics, weights_of
+from fpgm_core.repair import provide
 from pages.ui.rates import bars
-from pages.ui.sitting import first_look
+from pages.ui.sitting import Tried, first_look
 from pages.ui.state import Look, decode, encode
 
 
@@ -253,6 +254,27 @@ def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
     assert "raise the rate" in app.error[0].value
     assert plan(app) == kept
     assert widget(app.get("button_group"), "Lock").value == "free"
+
+
+def test_a_repair_that_was_given_up_is_told(app):
+    here = sitting(app)
+    assert until(app, lambda: here.measured("recalibrated"), 60)
+    kept = here.measured("recalibrated")
+    assert not app.info
+    here.trace = [*here.trace, Tried(replace(here.look, rung="repaired"), here.network.cost(plan(app)), kept)]
+    widget(app.get("button_group"), "Ladder").set_value("repaired").run()
+    assert any("this is recalibrated" in info.value for info in app.info)
+
+
+def test_a_network_that_was_opened_anew_gets_its_scores_again(app):
+    network = sitting(app).network
+    provide(network, "bn_scale")
+    widget(app.selectbox, "Criterion").set_value("bn_scale").run()
+    assert plan(app).criterion == "bn_scale"
+    network._handed.clear()
+    network._memory._values.clear()
+    sound(app.run())
+    assert plan(app).criterion == "bn_scale"
 
 
 def test_undo_and_redo_walk_the_history(app):
