@@ -28,6 +28,7 @@ from fpgm_core.evaluation import (
     time_pass,
 )
 from fpgm_core.filters import distance_sums, weights_of
+from fpgm_core.placing import placed
 from fpgm_core.pruning import Plan, Prunable
 from fpgm_core.repair import BATCH, IMAGES, memory, norms_of, recalibrate
 from fpgm_core.torchvision_shim import import_torchvision
@@ -204,7 +205,7 @@ def recalibration(bench: Bench) -> Result:
     """Recalibration against classifying the test images."""
     plan = bench.prunable.plan(0.4)
     bench.warm()
-    network = bench.prunable.compact(plan, aligned=True).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = placed(bench.prunable.compact(plan, aligned=True), bench.device)
     training = load_images("cifar10", "train").first(IMAGES).to(bench.device)
     times = []
     for _ in range(3):

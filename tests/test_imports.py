@@ -17,6 +17,7 @@ HEAVY = (
 # models, data -> filters -> pruning -> repair -> evaluation -> training -> export; figures read all of them.
 RANK = {
     "errors": -1, "storage": 0, "torchvision_shim": 0, "forward_lock": 0, "cores": 0, "ranks": 0, "heap": 0,
+    "placing": 0, "steps": 0,
     "models": 1, "data": 1, "filters": 2, "pruning": 3, "repair": 4,
     "evaluation": 5, "training": 6, "export": 7, "bench": 7, "figures": 8, "commands": 9, "": 9, "__main__": 10,
 }  # fmt: skip

@@ -16,7 +16,7 @@ _ROW = 24  # pixels of a layer
 
 
 def cost_figure(one: Replaceability, states: FilterStates, by_norm: bool = False) -> go.Figure:
-    """A layer's filters: g, or the L2 norm, against measured refit cost, both exact, the costs by their log."""
+    """A layer's filters: g, or the L2 norm, against refit cost, both exact; costs by their log where none is 0."""
     x = one.norms if by_norm else one.distance_sums
     name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
     traces = filter_traces(x, one.costs, states, f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}")

@@ -173,17 +173,17 @@ class Prunable:
     def _selected(
         self,
         unit: Unit,
-        name: str,
+        criterion_name: str,
         rate: float,
         options: Options,
         locked_in: tuple[int, ...] = (),
         locked_out: tuple[int, ...] = (),
     ) -> np.ndarray:
-        criterion = get_criterion(name)
+        criterion = get_criterion(criterion_name)
         read = tuple(getattr(options, name) for name in criterion.options)
         counts = criterion.counts(unit.size, rate, options, unit.blocks)
         return self._memory(
-            ("mask", unit, name, read, counts, locked_in, locked_out),
+            ("mask", unit, criterion_name, read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -191,7 +191,7 @@ class Prunable:
                 options,
                 locked_in,
                 locked_out,
-                self.scores(unit, name, options, stage=0),
+                self.scores(unit, criterion_name, options, stage=0),
                 unit.blocks,
             ),
         )
@@ -231,9 +231,6 @@ class Prunable:
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        self.check(
-            plan
-        )  # what is remembered is found by the plan's key, which says nothing of a plan that does not fit
         return self._costs(plan.key, lambda: count_cost(self.flow, self.keep_masks(plan)))
 
     def masked(self, plan: Plan) -> nn.Module:

@@ -23,9 +23,11 @@ from fpgm_core.cores import each, workers
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.placing import placed
 from fpgm_core.pruning import COUPLINGS, Prunable, Site, overlay
 from fpgm_core.repair.chain import Batch
 from fpgm_core.repair.patches import groups_of, patches, positions
+from fpgm_core.steps import finished
 from fpgm_core.storage import home, write_atomic
 
 MOST_COLUMNS = 8192  # of one group of a consumer: 256 MiB of second moments
@@ -74,8 +76,7 @@ class Moment:
 
     def ridged(self, ridge: float) -> Tensor:
         """The covariance in float64, with `ridge` times each group's mean diagonal added to the diagonal."""
-        covariance = self.covariance.double()
-        return with_ridge(covariance, ridge)
+        return with_ridge(self.covariance.double(), ridge)
 
 
 def with_ridge(covariance: Tensor, ridge: float, floor: Tensor | None = None) -> Tensor:
@@ -113,10 +114,14 @@ class Moments:
         return self.layers[layer]
 
 
+def prunable_layers(prunable: Prunable) -> set[str]:
+    """The layers that some coupling may prune."""
+    return {member for name in COUPLINGS for unit in prunable.units(name) for member in unit.members}
+
+
 def consumers(prunable: Prunable) -> tuple[Site, ...]:
     """The convolutions and Linear layers that read a channel which some coupling may prune, in forward order."""
-    flow = prunable.flow
-    members = {member for name in COUPLINGS for unit in prunable.units(name) for member in unit.members}
+    flow, members = prunable.flow, prunable_layers(prunable)
     own = [np.arange(s.first, s.first + s.outputs) for s in flow.sites if s.name in members and s.first >= 0]
     written = np.concatenate(own) if own else np.zeros(0, dtype=int)
     return tuple(s for s in flow.sites if s.name not in flow.repeated and np.isin(s.reads, written).any())
@@ -151,11 +156,7 @@ def calibrate_steps(
     record = _Record(prunable, calibration, images)
     found = record.read() if kept else None
     if found is None:
-        for step in _passed(prunable, calibration, images, device, batch or batch_size(images)):
-            if isinstance(step, float):
-                yield step
-        assert isinstance(step, Moments)
-        found = step
+        found = yield from finished(_passed(prunable, calibration, images, device, batch or batch_size(images)))
         if kept:
             record.write(found)
     yield found
@@ -171,7 +172,7 @@ def calibrate(prunable: Prunable, calibration: Calibration = Calibration(), **mo
 def _passed(
     prunable: Prunable, calibration: Calibration, images: ImageSet, device: torch.device, batch: int
 ) -> Iterator[float | Moments]:
-    dense = overlay(prunable.module, {}).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dense = placed(overlay(prunable.module, {}), device)
     sums, skipped = _sums(prunable, calibration, len(images), device)
     if not sums:
         raise FpgmError(f"nothing to calibrate: {next(iter(skipped.values()), 'no layer reads prunable channels')}")

@@ -13,6 +13,7 @@ from torch.fx import Node
 from fpgm_core.cores import each, workers
 from fpgm_core.data import ImageSet
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.placing import placed
 from fpgm_core.pruning import Prunable, Site, live_sources, masked_module, overlay
 from fpgm_core.repair.moments import Calibration, batch_size, with_ridge
 from fpgm_core.repair.patches import as_matrices, groups_of, outputs_at, patches, positions
@@ -52,8 +53,8 @@ def refit_steps(
         W' = (E[y x^T] + r W) (E[x x^T] + r I)^-1,   r = ridge * mean diagonal of E[x x^T],
 
     the ridge least squares solution that is pulled towards the old weights W; where there are under 30 samples a
-    column, r rises in proportion. The means go into the layer's bias, or
-    into the running mean of the norm behind it, so that the whole is the fit and nothing else. Depthwise
+    column, r rises in proportion. The means go into the layer's bias, or into the running mean of the norm behind it,
+    so that the whole is the fit and nothing else; a layer that has neither is fitted without centring. Depthwise
     convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
 
     `images` lie on the device that is used. So many are read that their values fit into 1 GiB. Tensors come in the
@@ -88,8 +89,8 @@ class _Repairer:
         self._calibration, self._ridge = calibration, ridge
         size = batch_size(images)
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
-        dense = _placed(overlay(prunable.module, {}), self._device)
-        self._pruned = _placed(masked_module(prunable.module, flow, keep_masks), self._device)
+        dense = placed(overlay(prunable.module, {}), self._device)
+        self._pruned = placed(masked_module(prunable.module, flow, keep_masks), self._device)
         self._walks = [Walk(m, flow, self._device, len(self._batches)) for m in (dense, self._pruned)]
         self._live = live_sources(flow, keep_masks)
         self._norms = {norm.after: norm.name for norm in flow.norms if norm.after is not None}
@@ -182,12 +183,8 @@ class _Repairer:
         self.replaced[f"{name}.{kind}"] = tensor
 
 
-def _placed(module: nn.Module, device: torch.device) -> nn.Module:
-    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 class _PairSums:
-    """Centred second moments of x with itself and with y, and their means, by group, in float64.
+    """Centred second moments of x with itself and with y, and their means, by group, added up in float64.
 
     Every part is centred by its own mean and parts are joined by Chan, Golub and LeVeque's formula (1983): means that
     are large beside the spread cost no digits.

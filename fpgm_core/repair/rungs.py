@@ -18,11 +18,13 @@ from fpgm_core.cores import each, split
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.placing import placed
 from fpgm_core.pruning import Prunable, compact_module, masked_module, overlay
 from fpgm_core.repair.merging import merged_tensors
 from fpgm_core.repair.moments import Calibration, batch_size
 from fpgm_core.repair.recalibration import IMAGES, recalibrate
 from fpgm_core.repair.refit import RIDGE, images_that_fit, refit_steps
+from fpgm_core.steps import finished
 
 WATCHED = 1000
 REPAIR = Calibration(images=1200, positions=24)
@@ -134,11 +136,7 @@ def repair_steps(
            images.pixels.data_ptr(), len(images), images.mean, images.std, str(device), ridge)  # fmt: skip
     found = _recall(key)
     if found is None:
-        for step in _repaired(prunable, keep_masks, calibration, images, device, ridge):
-            if isinstance(step, float):
-                yield step
-        assert isinstance(step, Mended)
-        found = step
+        found = yield from finished(_repaired(prunable, keep_masks, calibration, images, device, ridge))
         _remember(key, (found, images))
     yield found
 
@@ -162,41 +160,32 @@ def _repaired(
     watched = replace(images, pixels=images.pixels[-held:], labels=images.labels[-held:]).to(device)
     rest = images.first(len(images) - held)
     fitted = rest.first(images_that_fit(prunable, min(calibration.images, len(rest)))).to(device)
-    tensors: dict[str, Tensor] = {}
-    for step in refit_steps(prunable, keep_masks, fitted, calibration, ridge):
-        if isinstance(step, float):
-            yield 0.7 * step
-        else:
-            tensors = step
+    tensors = yield from finished(refit_steps(prunable, keep_masks, fitted, calibration, ridge), 0, 0.7)
     repaired = Mended("repaired", keep_masks, tensors, len(fitted), held)
     right = {"repaired": _right(repaired.compact(prunable, aligned=True), watched)}
     plain = compact_module(prunable.module, prunable.flow, keep_masks, aligned=True)
     training = images.first(min(IMAGES, len(images))).to(device)
-    for seen in recalibrate(_placed(plain, device), training):
+    for seen in recalibrate(placed(plain, device), training):
         yield 0.8 + 0.2 * seen / len(training) if seen < len(training) else 0.99
     right["recalibrated"] = _right(plain, watched)
     if right["repaired"] >= right["recalibrated"]:
         yield replace(repaired, right=right)
         return
-    masked = _placed(masked_module(prunable.module, prunable.flow, keep_masks), device)
+    masked = placed(masked_module(prunable.module, prunable.flow, keep_masks), device)
     for _ in recalibrate(masked, training):
         yield 0.99
     norms = {name: tensor.cpu() for name, tensor in masked.named_buffers() if ".running_" in f".{name}"}
     yield Mended("recalibrated", keep_masks, norms, len(training), held, right)
 
 
-def _placed(module: nn.Module, device: torch.device) -> nn.Module:
-    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 def _right(module: nn.Module, images: ImageSet) -> int:
     """How many of the images a network classifies rightly, in float32."""
     device = images.pixels.device
-    placed = _placed(module, device)
+    network = placed(module, device)
 
     def count(piece: tuple[int, int]) -> int:
         with torch.inference_mode():
-            answers = placed(images.normalised(*piece)).argmax(1)
+            answers = network(images.normalised(*piece)).argmax(1)
         return int((answers == images.labels[slice(*piece)]).sum())
 
     with FORWARD:

@@ -14,9 +14,10 @@ from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.filters import get_criterion
 from fpgm_core.forward_lock import FORWARD
-from fpgm_core.pruning import COUPLINGS, Prunable, overlay
-from fpgm_core.repair.moments import Calibration, Moments, calibrate_steps
+from fpgm_core.pruning import Prunable, overlay
+from fpgm_core.repair.moments import Calibration, Moments, calibrate_steps, prunable_layers
 from fpgm_core.repair.obs import UnitLoss, greedy_order, readings
+from fpgm_core.steps import finished
 
 Scores = dict[str, np.ndarray]
 TAYLOR_IMAGES = 1024
@@ -38,14 +39,9 @@ def provide_steps(
     """
     if prunable.has_scores(criterion):
         return
-    scores: Scores = {}
     if get_criterion(criterion).needs != "norms" and not prunable.loaded.trained:
         raise FpgmError(f"{criterion} needs a trained network: {prunable.loaded.notice}")
-    for step in _MAKERS[criterion](prunable, images, device):
-        if isinstance(step, float):
-            yield step
-        else:
-            scores = step
+    scores = yield from finished(_MAKERS[criterion](prunable, images, device))
     if not scores:
         raise FpgmError(f"{criterion} finds nothing to score in {prunable.loaded.info.name}; choose another criterion")
     prunable.hand_scores(criterion, scores)
@@ -59,7 +55,7 @@ def provide(prunable: Prunable, criterion: str, **more: Any) -> None:
 
 def _layers(prunable: Prunable) -> list[str]:
     """The convolutions that some coupling may prune, in forward order."""
-    members = {member for name in COUPLINGS for unit in prunable.units(name) for member in unit.members}
+    members = prunable_layers(prunable)
     return [site.name for site in prunable.flow.convs if site.name in members]
 
 
@@ -102,9 +98,9 @@ def taylor_steps(
 def _gates(prunable: Prunable, view: nn.Module, device: torch.device) -> dict[str, Tensor]:
     """Ones that multiply every prunable layer's channels, behind its norm where it has one of its own."""
     behind = {norm.after: norm.name for norm in prunable.flow.norms if norm.after is not None}
-    gates: dict[str, Tensor] = {}
+    gates, layers = dict[str, Tensor](), set(_layers(prunable))
     for site in prunable.flow.convs:
-        if site.name not in set(_layers(prunable)):
+        if site.name not in layers:
             continue
         owner = view.get_submodule(behind.get(site.name, site.name))
         shape = (site.outputs,) if isinstance(owner, nn.Linear) else (site.outputs, 1, 1)
@@ -137,13 +133,8 @@ def refit_cost_steps(prunable: Prunable, moments: Moments, greedy: bool = False)
 def _refit_cost(
     greedy: bool, prunable: Prunable, images: ImageSet | None, device: torch.device
 ) -> Iterator[float | Scores]:
-    moments: Moments | float = 0.0
-    for moments in calibrate_steps(prunable, Calibration(), images, device):
-        if isinstance(moments, float):
-            yield 0.5 * moments
-    assert isinstance(moments, Moments)
-    for step in refit_cost_steps(prunable, moments, greedy):
-        yield 0.5 + 0.5 * step if isinstance(step, float) else step
+    moments = yield from finished(calibrate_steps(prunable, Calibration(), images, device), 0, 0.5)
+    yield (yield from finished(refit_cost_steps(prunable, moments, greedy), 0.5))
 
 
 _Maker = Callable[[Prunable, ImageSet | None, torch.device], Iterator[float | Scores]]

@@ -74,9 +74,11 @@ def recover_steps(
     after: dict[str, Figure] = {}
     for half in HALVES:
         settings = Settings(half, device=device, precision=precision)
-        began: Iterator[Figure | Repairing | None] = measure(prunable, plan, settings, first_figure=False)
-        if mended is not None:
-            began = measure_network(prunable, mended.compact(prunable, aligned=True), settings, mended.images)
+        began: Iterator[Figure | Repairing | None] = (
+            measure(prunable, plan, settings, first_figure=False)
+            if mended is None
+            else measure_network(prunable, mended.compact(prunable, aligned=True), settings, mended.images)
+        )
         for figure in began:
             if isinstance(figure, Figure):
                 before[half] = figure

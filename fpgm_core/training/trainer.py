@@ -24,6 +24,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import choose_device, choose_precision
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.models import fingerprint
+from fpgm_core.placing import placed
 from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, overlay
 from fpgm_core.ranks import ranks
 from fpgm_core.repair import IMAGES, Mended, recalibrate
@@ -169,13 +170,10 @@ class Trainer:
                 pass
         for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.momentum = 0.1  # recalibration averages; training follows
-        return self._placed(module).requires_grad_(True)
-
-    def _placed(self, module: nn.Module) -> nn.Module:
-        return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed(module, self.device).requires_grad_(True)
 
     def _teach(self) -> nn.Module:
-        return self._placed(overlay(self.prunable.module, {})).eval().requires_grad_(False)
+        return placed(overlay(self.prunable.module, {}), self.device).eval().requires_grad_(False)
 
     def steps(self) -> Iterator[Run]:
         """Train to the end of the recipe; yields how far it is, every few batches and after every epoch."""

@@ -1,4 +1,4 @@
-"""Long work in the background: one worker for the device, a fair turn for every session."""
+"""Work in the background, on one worker for the device: measurements in their order, long work in turns."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Engine:
 
     @property
     def under_way(self) -> int:
-        """How many measurements are wanted and not finished."""
+        """How many jobs are wanted and not finished: measurements, and long work beside them."""
         return len({id(job) for job in list(self._wanted.values()) if not job.done})
 
     def cancel(self, session: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from functools import partial
 
 import numpy as np
@@ -13,6 +13,7 @@ from fpgm_core import FpgmError, Plan, Prunable
 from fpgm_core.evaluation import Interval, Replaceability, choose_device, replaceability
 from fpgm_core.figures import FilterStates, agreement_figure, cost_figure, heat_strips
 from fpgm_core.repair import Calibration, Moments, Surface, calibrate_steps, surface_steps
+from fpgm_core.steps import finished
 from pages.ui.pictures import drawn, filter_states, first_number
 from pages.ui.sitting import Sitting, callback
 from pages.ui.waiting import awaited, background, result
@@ -20,30 +21,22 @@ from pages.ui.waiting import awaited, background, result
 _READING = "reading training images once, then asking what each filter's going costs"
 
 
-def _moments(network: Prunable, share: float) -> Iterator[float | Moments]:
+def _moments(network: Prunable, share: float) -> Generator[float, None, Moments]:
     """The calibration pass, as the first `share` of some work."""
     if not network.loaded.trained:
         raise FpgmError(f"random weights have nothing that could be replaced: {network.loaded.notice}")
-    for step in calibrate_steps(network, Calibration(), device=choose_device("auto")):
-        yield share * step if isinstance(step, float) else step
+    return (yield from finished(calibrate_steps(network, Calibration(), device=choose_device("auto")), 0, share))
 
 
 def _costs(network: Prunable, coupling: str) -> Iterator[float | tuple[Replaceability, ...]]:
-    for step in _moments(network, 0.7):
-        if isinstance(step, float):
-            yield step
-        else:
-            yield 0.7
-            yield replaceability(network, step, coupling)
+    moments = yield from _moments(network, 0.7)
+    yield 0.7  # of moments that were kept there was no pass to tell of
+    yield replaceability(network, moments, coupling)
 
 
 def _surface(network: Prunable, like: Plan) -> Iterator[float | Surface]:
-    for step in _moments(network, 0.5):
-        if isinstance(step, float):
-            yield step
-        else:
-            for part in surface_steps(network, step, like):
-                yield 0.5 + 0.5 * part if isinstance(part, float) else part
+    moments = yield from _moments(network, 0.5)
+    yield (yield from finished(surface_steps(network, moments, like), 0.5))
 
 
 def refit_costs(here: Sitting) -> tuple[Replaceability, ...] | None:
@@ -137,20 +130,22 @@ def cost_view(here: Sitting, one: Replaceability, states: FilterStates) -> None:
     by_norm = by == "L2 norm"
     rho = one.by_norm if by_norm else one.by_distance
     about = ("cost", here.look.plan.fingerprint, one.layer, by_norm, bytes(states.keep), tuple(states.locked))
+    figure = drawn(about, lambda: cost_figure(one, states, by_norm))
     st.plotly_chart(
-        drawn(about, lambda: cost_figure(one, states, by_norm)),
+        figure,
         key="costs",
         alt=f"{'norm' if by_norm else 'g'} against measured refit cost",
         config={"displayModeBar": False},
     )
-    st.caption(f"Exact, on a log scale. Rank correlation of {by} with refit cost: {told(rho)}.")
+    scale = ", on a log scale" if figure.layout.yaxis.type == "log" else ""
+    st.caption(f"Exact{scale}. Rank correlation of {by} with refit cost: {told(rho)}.")
 
 
 def told(interval: Interval | None) -> str:
     """A rank correlation with its interval in words."""
-    return "too few filters to tell" if interval is None else (
-        f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
-    )  # fmt: skip
+    if interval is None:
+        return "too few filters to tell"
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def _table(found: tuple[Replaceability, ...]) -> pd.DataFrame:

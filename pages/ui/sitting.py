@@ -23,13 +23,8 @@ FIRST_MODEL = "mobilenetv2_cifar"  # its depthwise layers are where norm and FPG
 FIRST_COUPLING = "inner"
 FIRST_PRESET = "uniform_30%"
 _TRACE_LIMIT = 300
-PURPOSES = (
-    ":export",
-    ":recover",
-    ":scores",
-    ":replaceability",
-    ":surface",
-)  # what a session may have under way beside its measurement
+# What a session may have under way beside its measurement.
+PURPOSES = (":export", ":recover", ":scores", ":replaceability", ":surface")
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")

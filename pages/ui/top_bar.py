@@ -12,7 +12,8 @@ from fpgm_core.evaluation import Figure, Repairing
 from fpgm_core.filters import DATA_CRITERIA, get_criterion
 from fpgm_core.models import cifar_models, list_models
 from fpgm_core.pruning import Cost
-from pages.ui.sitting import Sitting, callback, first_look, mirror
+from pages.ui.sitting import Sitting, first_look, mirror
+from pages.ui.waiting import progress
 
 _ALL_CRITERIA = {**CRITERIA, **DATA_CRITERIA}
 STYLE = """
@@ -140,24 +141,16 @@ def _titles() -> dict[str, str]:
 
 def scoring(here: Sitting) -> None:
     """How far the scores are that the criterion chosen needs, where it waits for them."""
-    if here.pending is None:
+    pending = here.pending
+    if pending is None:
         return
-    title = get_criterion(here.pending.look.plan.criterion).title
-    bar, cancel = st.columns([5, 1], vertical_alignment="center")
-
-    @st.fragment(run_every=0.5)
-    def watch() -> None:
-        if here.pending is None or here.pending.job.done:
-            here.arrive()
-            st.rerun()
-        else:
-            text = f"{title} looks at the whole network first, on training images: {{:.0%}}"
-            share = here.pending.job.latest or 0.0
-            st.progress(min(1.0, share), text=text.format(share))
-
-    with bar:
-        watch()
-    cancel.button("Cancel", key="cancel_scores", width="stretch", on_click=callback(lambda now: now.give_up()))
+    if pending.job.done:
+        here.arrive()
+        st.rerun()
+    title = get_criterion(pending.look.plan.criterion).title
+    doing = f"{title} looks at the whole network first, on training images"
+    # A bar that is moved meanwhile gives it up, and only the bars are drawn then.
+    progress(pending.job, doing, "Cancel", "cancel_scores", lambda now: now.give_up(), lambda: here.pending is pending)
 
 
 def pickers(here: Sitting) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -44,20 +44,28 @@ def awaited(
     elif job.error:
         st.error(job.error)
     else:
-        _progress(job, purpose, doing)
+        progress(job, doing, "Stop", f"stop{purpose}", lambda now: now.halt(purpose))
     return None
 
 
-def _progress(job: Job[float | T], purpose: str, doing: str) -> None:
-    bar, stop = st.columns([5, 1], vertical_alignment="center")
+def progress(
+    job: Job[Any],
+    doing: str,
+    label: str,
+    key: str,
+    stop: Callable[[Sitting], None],
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """How far work is, and a button that stops it; where it has ended, or is not `wanted`, the page is drawn anew."""
+    bar, button = st.columns([5, 1], vertical_alignment="center")
 
     @st.fragment(run_every=0.5)
     def watch() -> None:
-        if job.done:
+        if job.done or not wanted():
             st.rerun()
         share = job.latest if isinstance(job.latest, float) else 0.0
         st.progress(min(1.0, share), text=f"{doing}: {share:.0%}")
 
     with bar:
         watch()
-    stop.button("Stop", key=f"stop{purpose}", width="stretch", on_click=callback(lambda now: now.halt(purpose)))
+    button.button(label, key=key, width="stretch", on_click=callback(stop))

@@ -91,7 +91,9 @@ def test_a_sum_in_place_is_fused_where_it_writes_into_the_convolutions_result(x,
     for node in plain.graph.nodes:
         node.target = operator.iadd if node.target is operator.add else node.target
     plain.recompile()
-    assert sum(isinstance(m, FusedConv2d) for m in fused(plain, torch.float32).modules()) == expected
+    quick = fused(plain, torch.float32)
+    torch.testing.assert_close(quick(x.clone()), plain(x.clone()), rtol=1e-5, atol=1e-6)
+    assert sum(isinstance(m, FusedConv2d) for m in quick.modules()) == expected
 
 
 def test_padding_behind_the_channels_becomes_filters(x):

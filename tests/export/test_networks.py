@@ -215,7 +215,9 @@ def test_every_layer_is_written_with_its_arguments(layer):
 @pytest.mark.parametrize("title", ['a """quoted""" title', "a back\\slash", "ümlaut × 2", "{braces}"])
 def test_any_title_gives_a_file_that_compiles(title):
     module = traced(lambda self, x: self.layer(x), layer=nn.ReLU())
-    compile(python_source(module, title, "w.safetensors", (4, 9, 9)), "compact.py", "exec")
+    code = compile(python_source(module, title, "w.safetensors", (4, 9, 9)), "compact.py", "exec")
+    words = title.replace("\\", "/").replace('"', "'")  # what would end or change a docstring
+    assert code.co_consts[0].splitlines()[0] == words
 
 
 def toy(module, shape, classes):

@@ -274,13 +274,15 @@ def test_too_few_images_are_refused(plain):
 
 def test_progress_rises_and_it_can_be_stopped(resnet20):
     masks = resnet20.keep_masks(resnet20.plan(0.35, coupling="inner"))
-    *shares, last = repair_steps(resnet20, masks, Calibration(20, 2), load_images("cifar10", "train").first(100))
+    few = load_images("cifar10", "train").first(100)
+    *shares, last = repair_steps(resnet20, masks, Calibration(20, 2), few)
     assert isinstance(last, Mended)
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
-    steps = repair_steps(resnet20, masks, Calibration(21, 2), load_images("cifar10", "train").first(100))
+    steps = repair_steps(resnet20, masks, Calibration(21, 2), few)
     next(steps)
     steps.close()
+    assert isinstance(next(repair_steps(resnet20, masks, Calibration(21, 2), few)), float)  # nothing half is remembered
 
 
 @pytest.mark.parametrize("rung", RUNGS)
