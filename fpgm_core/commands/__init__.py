@@ -1,6 +1,7 @@
 """The command line's commands, a record each; `python -m fpgm_core` runs them."""
 
 from fpgm_core.commands import benchmarking as _benchmarking
+from fpgm_core.commands import contesting as _contesting
 from fpgm_core.commands import exporting as _exporting
 from fpgm_core.commands import looking as _looking
 from fpgm_core.commands import measuring as _measuring
@@ -11,8 +12,8 @@ from fpgm_core.commands.shared import Command
 _RECORDS = (
     _looking.MODELS, _looking.LAYERS, _measuring.EVALUATE, _measuring.VERIFY, _measuring.LATENCY,
     _measuring.SENSITIVITY, _repairing.CALIBRATE, _repairing.REPAIR_COMMAND, _repairing.REPLACEABILITY,
-    _repairing.DAMAGE, _exporting.EXPORT, _training.TRAIN, _training.RECOVER, _training.REPRODUCE,
-    _benchmarking.BENCH,
+    _repairing.DAMAGE, _contesting.CONTEST, _exporting.EXPORT, _training.TRAIN, _training.RECOVER,
+    _training.REPRODUCE, _benchmarking.BENCH,
 )  # fmt: skip
 COMMANDS = {record.name: record for record in _RECORDS}
 

@@ -1,5 +1,6 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
+from fpgm_core.evaluation.contest import CONTESTED, Rules, contest, contest_steps, equal_plan, known_contest
 from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choose_precision
 from fpgm_core.evaluation.evaluator import (
     FIRST_FIGURE_IMAGES,
@@ -11,32 +12,44 @@ from fpgm_core.evaluation.evaluator import (
     measure,
     measure_network,
 )
-from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
-from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, time_pass
+from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
+from fpgm_core.evaluation.latency import Latency, Zeros, latency_steps, measure_latency, time_pass, zeros_steps
 from fpgm_core.evaluation.replaceability import Replaceability, rank_interval, replaceability, verdict
 from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, sweep_steps
+from fpgm_core.evaluation.standing import Contest, Entry, Ranking
 from fpgm_core.evaluation.surface_study import Studied, Study, mixed_plans, study_steps
 
 __all__ = [
+    "CONTESTED",
     "DEVICES",
     "FIRST_FIGURE_IMAGES",
     "PRECISIONS",
     "RATES",
     "SWEPT",
+    "Contest",
+    "Entry",
     "Figure",
     "Interval",
     "Latency",
     "Point",
+    "Ranking",
     "Repairing",
     "Replaceability",
+    "Rules",
     "Settings",
     "Studied",
     "Study",
     "Sweep",
+    "Zeros",
+    "change_between",
     "choose_device",
     "choose_precision",
+    "contest",
+    "contest_steps",
     "correct_steps",
+    "equal_plan",
     "evaluate",
+    "known_contest",
     "latency_steps",
     "measure",
     "measure_latency",
@@ -50,4 +63,5 @@ __all__ = [
     "time_pass",
     "verdict",
     "wilson",
+    "zeros_steps",
 ]

@@ -6,10 +6,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -19,7 +20,7 @@ from fpgm_core.data import SPLITS, ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision, give_up, is_loss, lost_devices
 from fpgm_core.evaluation.fusing import fused
-from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.resident import Resident
 from fpgm_core.forward_lock import FORWARD
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
@@ -94,7 +95,8 @@ class Figure:
     the time since the measurement began. `batch` images were classified at once at most: fewer than usual,
     and `short_of_memory`, where the device could not hold more. `lost` names devices that failed in this process,
     and that `auto` would have measured on. `rung` is the one the network stands on: "recalibrated" where a repair did
-    worse than that, and was given up; `recalibration_images` counts the training images it took.
+    worse than that, and was given up; `recalibration_images` counts the training images it took. An exact figure also
+    has `hits`: which of the images were classified rightly, as bits (`np.packbits`); the others have None.
     """
 
     state: str
@@ -110,6 +112,7 @@ class Figure:
     batch: int
     lost: tuple[str, ...] = ()
     rung: str = "as_is"
+    hits: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def short_of_memory(self) -> bool:
@@ -131,6 +134,21 @@ class Figure:
         """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
         only_new, only_old = self.correct - self.both, self.dense_correct - self.both
         return paired_change(self.both, only_new, only_old, self.images - self.both - only_new - only_old)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which images were classified rightly, bool (images,). Raises FpgmError for a figure that is not exact."""
+        if self.hits is None:
+            raise FpgmError(f"a {self.state} figure does not say which images were right; wait for the exact one")
+        return np.unpackbits(np.frombuffer(self.hits, np.uint8), count=self.images).astype(bool)
+
+    def against(self, other: Figure) -> Interval:
+        """This accuracy minus another figure's on the same images, with the paired 95% interval.
+
+        Both must be of one split and data set. Raises FpgmError where either is not exact, or their images differ in
+        number.
+        """
+        return change_between(self.right, other.right)
 
 
 def measure(
@@ -298,13 +316,16 @@ class _Runner:
         resident, size = self.resident(images), self.stride
         hits = _dense_hits(self.prunable.loaded.fingerprint, resident, self)
         counts = torch.zeros(3, dtype=torch.long, device=self.device)  # no synchronisation until they are read
+        found: list[Tensor] = []
         for begin in range(0, len(images), size):
             end = min(begin + size, len(images))
             dense = hits.upto(end)[begin:end]
             right = dense if network is None else self.hits(network, resident, begin, end)
             counts += torch.stack([right.sum(), dense.sum(), (right & dense).sum()])
             last = end == len(images)
-            if state == "provisional" and not last:
+            if state == "measuring":
+                found.append(right)
+            elif not last:
                 yield None
                 continue
             correct, dense_correct, both = counts.tolist()
@@ -322,6 +343,7 @@ class _Runner:
                 _LARGEST[self.device.type, self.dtype],
                 lost_devices(),
                 rung,
+                _bits(found) if last and found else None,
             )
 
     @property
@@ -377,6 +399,11 @@ class _Runner:
         if close.any():
             answers[close] = network(batch.normalised(close)).argmax(1)
         return answers
+
+
+def _bits(hits: list[Tensor]) -> bytes:
+    """Bool tensors, one after the other, as bits."""
+    return np.packbits(torch.cat(hits).cpu().numpy()).tobytes()
 
 
 class _DenseHits:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from fpgm_core.errors import FpgmError
+
 Z95 = 1.959963984540054
 
 
@@ -52,6 +56,17 @@ def paired_change(both: int, only_new: int, only_old: int, neither: int) -> Inte
     low = change - reach(new.value - new.low, old.high - old.value)
     high = change + reach(new.high - new.value, old.value - old.low)
     return Interval(change, max(-1.0, low), min(1.0, high))
+
+
+def change_between(new: np.ndarray, old: np.ndarray) -> Interval:
+    """The change of accuracy from `old` to `new`, which images each classifies rightly, bool (images,); paired.
+
+    Raises FpgmError where the numbers of images differ.
+    """
+    if len(new) != len(old):
+        raise FpgmError(f"{len(new)} and {len(old)} images cannot be paired; measure both on the same images")
+    both, only_new, only_old = (int(np.count_nonzero(which)) for which in (new & old, new & ~old, old & ~new))
+    return paired_change(both, only_new, only_old, len(new) - both - only_new - only_old)
 
 
 def _correlation(both: int, only_new: int, only_old: int, neither: int, n: int) -> float:

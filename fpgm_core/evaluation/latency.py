@@ -1,11 +1,11 @@
-"""Measured speed: how long the dense and the compact network take, side by side, and what memory they need."""
+"""Measured speed: how long the dense and the compact network take, side by side, what memory they need; zeros too."""
 
 from __future__ import annotations
 
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device
 from fpgm_core.forward_lock import FORWARD
-from fpgm_core.pruning import Plan, Prunable
+from fpgm_core.pruning import Plan, Prunable, compact_module, overlay
 
 _WARM_UP = 3
 
@@ -57,23 +57,104 @@ def latency_steps(
     prunable: Prunable, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
 ) -> Iterator[float | Latency]:
     """As `measure_latency`, a pass at a time: yields the share that is done, 0..1, and last the result."""
+    place = _place(batch, runs, device)
+    # Both rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
+    forms = [_placed(prunable.compact(one), place) for one in (_whole(plan), plan)]
+    images = _images(prunable, batch, place)
+    dense_ms, compact_ms = yield from _in_turns(forms, images, runs)
+    dense, compact = (peak_bytes(form, images) for form in forms)
+    yield Latency(batch, runs, place.type, torch.get_num_threads(), dense_ms, compact_ms, dense, compact)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """What zeros are worth in time: as many scattered over the weights, and whole filters of them taken out.
+
+    Milliseconds are medians as in Latency, of three networks in turns: the dense one, one of its shapes with zeros as
+    `scatter_zeros` puts them (`scattered_ms`), and the compact one. `share` is the part of all convolutions' weights,
+    0..1, that is zero in the second and absent from the third. Dense kernels are used for all, as PyTorch does.
+    """
+
+    batch: int
+    runs: int
+    device: str
+    threads: int
+    dense_ms: float
+    scattered_ms: float
+    compact_ms: float
+    share: float
+
+
+def zeros_steps(
+    prunable: Prunable, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
+) -> Iterator[float | Zeros]:
+    """Time scattered zeros beside removed filters: yields the share that is done, 0..1, and last the result.
+
+    Raises FpgmError for a batch or runs under 1, a plan that does not fit, or a device that is not there.
+    """
+    place = _place(batch, runs, device)
+    modules = (prunable.compact(_whole(plan)), scatter_zeros(prunable, plan), prunable.compact(plan))
+    lacking, weights = _lacking(prunable, modules[-1]), sum(w.numel() for w in _conv_weights(prunable).values())
+    forms = [_placed(module, place) for module in modules]
+    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(prunable, batch, place), runs)
+    share = sum(lacking.values()) / weights
+    yield Zeros(batch, runs, place.type, torch.get_num_threads(), dense_ms, scattered_ms, compact_ms, share)
+
+
+def scatter_zeros(prunable: Prunable, plan: Plan) -> nn.Module:
+    """The dense network with as many weights of every convolution at zero as the plan's compact network lacks.
+
+    Those of the smallest magnitude in each, ties going to the earlier one; the dense network is not touched.
+    """
+    dense, thinned = _conv_weights(prunable), {}
+    for name, count in _lacking(prunable, prunable.compact(plan)).items():
+        flat = dense[name].detach().flatten().clone()
+        flat[flat.abs().argsort(stable=True)[:count]] = 0.0
+        thinned[f"{name}.weight"] = flat.reshape(dense[name].shape)
+    view = overlay(prunable.module, thinned)
+    return compact_module(view, prunable.flow, prunable.keep_masks(_whole(plan)))
+
+
+def _conv_weights(prunable: Prunable) -> dict[str, torch.Tensor]:
+    return {layer.name: prunable.module.get_parameter(f"{layer.name}.weight") for layer in prunable.layers}
+
+
+def _lacking(prunable: Prunable, compact: nn.Module) -> dict[str, int]:
+    """How many weights of each convolution a compact network does without: all, where it lacks the layer."""
+    left = {name: parameter.numel() for name, parameter in compact.named_parameters()}
+    dense = _conv_weights(prunable)
+    return {name: weight.numel() - left.get(f"{name}.weight", 0) for name, weight in dense.items()}
+
+
+def _whole(plan: Plan) -> Plan:
+    """The plan of the same network that prunes nothing."""
+    return Plan(plan.model, plan.fingerprint)
+
+
+def _place(batch: int, runs: int, device: str) -> torch.device:
     if batch < 1 or runs < 1:
         raise FpgmError(f"cannot time {runs} runs of {batch} images; give at least 1 of each")
-    place = choose_device(device)
-    # Both rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
-    whole = Plan(plan.model, plan.fingerprint)
-    forms = [_placed(prunable.compact(one), place) for one in (whole, plan)]
+    return choose_device(device)
+
+
+def _images(prunable: Prunable, batch: int, device: torch.device) -> torch.Tensor:
+    """Random images (B, C, H, W), the same every time."""
     shape = prunable.loaded.info.input_shape
     images = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-    images = images.to(place).to(memory_format=torch.channels_last)
+    return images.to(device).to(memory_format=torch.channels_last)
+
+
+def _in_turns(forms: Sequence[nn.Module], images: torch.Tensor, runs: int) -> Generator[float, None, tuple[float, ...]]:
+    """Time networks in turns, so that whatever else the machine does slows all of them.
+
+    Yields the share that is done, 0..1; returns each one's median milliseconds over `runs` passes, after warm-up.
+    """
     times: list[list[float]] = [[] for _ in forms]
     for done in range(_WARM_UP + runs):
         yield done / (_WARM_UP + runs)
         for form, measured in zip(forms, times, strict=True):
             measured.append(time_pass(form, images))
-    dense_ms, compact_ms = (statistics.median(measured[_WARM_UP:]) * 1000 for measured in times)
-    dense, compact = (peak_bytes(form, images) for form in forms)
-    yield Latency(batch, runs, place.type, torch.get_num_threads(), dense_ms, compact_ms, dense, compact)
+    return tuple(statistics.median(measured[_WARM_UP:]) * 1000 for measured in times)
 
 
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:

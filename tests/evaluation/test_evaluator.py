@@ -160,6 +160,35 @@ def test_intervals_and_the_paired_change(net):
     assert figure.change.value == pytest.approx((figure.correct - figure.dense_correct) / 200)
 
 
+def test_the_exact_figure_says_which_images_were_right(net, few, one_core):
+    plan, settings = net.plan(0.3, coupling="inner"), dataclasses.replace(AS_IS, images=303)
+    *running, exact = [figure for figure in measure(net, plan, settings) if figure]
+    hits = torch.from_numpy(exact.right)
+    assert torch.equal(hits, right(net.masked(plan), load_images("cifar10", "choose").first(303)))
+    assert int(hits.sum()) == exact.correct
+    assert len(exact.hits) == 38  # bits
+    assert [figure.hits for figure in running] == [None] * 3
+    recalibrated = dataclasses.replace(settings, rung="recalibrated")
+    provisional = next(figure for figure in measure(net, plan, recalibrated) if figure)
+    assert (provisional.state, provisional.hits) == ("provisional", None)
+    assert "hits" not in repr(exact)
+    assert dataclasses.replace(exact, hits=None) == exact
+    with pytest.raises(FpgmError, match="a measuring figure does not say which images were right"):
+        exact.against(running[0])
+
+
+def test_figures_can_be_compared_with_each_other(net):
+    figure, dense = evaluate(net, net.plan(0.3, coupling="inner"), AS_IS), evaluate(net, net.plan(), AS_IS)
+    assert (int(dense.right.sum()), dense.correct) == (dense.dense_correct, figure.dense_correct)
+    assert figure.against(dense) == figure.change
+    assert figure.against(figure).value == 0
+    other = evaluate(net, net.plan(0.3, coupling="inner", criterion="l2_norm"), AS_IS)
+    assert figure.against(other).value == pytest.approx((figure.correct - other.correct) / 200)
+    assert other.against(figure).value == -figure.against(other).value
+    with pytest.raises(FpgmError, match="200 and 100 images cannot be paired"):
+        figure.against(evaluate(net, net.plan(), dataclasses.replace(AS_IS, images=100)))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_stopping_early_leaves_nothing_changed(net, few, steps):
     before, plan = bits(net.module), net.plan(0.4)

@@ -6,7 +6,15 @@ from torch import nn
 
 from fpgm_core import COUPLINGS, FpgmError, Prunable
 from fpgm_core.evaluation import latency
-from fpgm_core.evaluation.latency import Latency, latency_steps, measure_latency, peak_bytes
+from fpgm_core.evaluation.latency import (
+    Latency,
+    Zeros,
+    latency_steps,
+    measure_latency,
+    peak_bytes,
+    scatter_zeros,
+    zeros_steps,
+)
 from fpgm_core.models import LoadedModel
 
 
@@ -49,6 +57,53 @@ def test_steps_tell_how_far_they_are(resnet20, monkeypatch):
 def test_nothing_to_time_is_refused(resnet20, batch, runs):
     with pytest.raises(FpgmError, match=f"cannot time {runs} runs of {batch} images; give at least 1 of each"):
         measure_latency(resnet20, resnet20.plan(0.4), batch, runs)
+
+
+def conv_weights(module):
+    return {name: m.weight for name, m in module.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_scattered_are_as_many_zeros_as_the_compact_network_lacks(resnet20, coupling):
+    plan = resnet20.plan(0.4, coupling=coupling)
+    dense, compact = conv_weights(resnet20.module), conv_weights(resnet20.compact(plan))
+    scattered = conv_weights(scatter_zeros(resnet20, plan))
+    assert scattered.keys() == dense.keys()
+    for name, weight in scattered.items():
+        assert weight.shape == dense[name].shape
+        gone = weight == 0
+        assert int(gone.sum()) == dense[name].numel() - compact[name].numel()
+        assert torch.equal(weight[~gone], dense[name][~gone])
+        if gone.any():
+            assert dense[name][gone].abs().max() <= dense[name][~gone].abs().min()
+    assert not any((weight == 0).any() for weight in dense.values())
+
+
+def test_zeros_scattered_and_by_filter_are_timed_in_turns(resnet20, monkeypatch):
+    timed = []
+
+    def time(module, images):
+        weight = module.get_parameter("layer1.0.conv1.weight")
+        timed.append((len(weight), bool((weight == 0).any())))
+        return 0.001 * len(timed)
+
+    monkeypatch.setattr(latency, "time_pass", time)
+    plan = resnet20.plan(0.4, coupling="inner")
+    *shares, found = zeros_steps(resnet20, plan, batch=2, runs=3, device="cpu")
+    assert shares == [i / 6 for i in range(6)]
+    assert timed == [(16, False), (16, True), (10, False)] * 6
+    assert (found.dense_ms, found.scattered_ms, found.compact_ms) == pytest.approx((13, 14, 15))
+    assert (found.batch, found.runs, found.device, found.threads) == (2, 3, "cpu", torch.get_num_threads())
+    weights = [sum(w.numel() for w in conv_weights(one).values()) for one in (resnet20.module, resnet20.compact(plan))]
+    assert found.share == (weights[0] - weights[1]) / weights[0]
+
+
+def test_zeros_take_time(resnet20):
+    *_, found = zeros_steps(resnet20, resnet20.plan(0.5, coupling="inner"), runs=1, device="cpu")
+    assert isinstance(found, Zeros)
+    assert min(found.dense_ms, found.scattered_ms, found.compact_ms) > 0
+    with pytest.raises(FpgmError, match="give at least 1 of each"):
+        next(zeros_steps(resnet20, resnet20.plan(0.5), batch=0))
 
 
 def test_measuring_leaves_the_network_as_it_was(resnet20):
