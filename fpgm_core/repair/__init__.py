@@ -3,7 +3,7 @@
 from fpgm_core.repair.chain import Batch, Chain, Memory, memory
 from fpgm_core.repair.merging import Twins, merged_tensors, twins
 from fpgm_core.repair.moments import Calibration, Moment, Moments, calibrate, calibrate_steps, consumers, with_ridge
-from fpgm_core.repair.obs import Elimination, Reading, UnitLoss, greedy_order, readings, refit_cost
+from fpgm_core.repair.obs import Elimination, Reading, UnitLoss, greedy_order, readings, refit_cost, stand_in
 from fpgm_core.repair.recalibration import BATCH, FIRST_IMAGES, IMAGES, norms_of, recalibrate
 from fpgm_core.repair.refit import RIDGE, images_that_fit, refit_steps
 from fpgm_core.repair.rungs import (
@@ -66,6 +66,7 @@ __all__ = [
     "refit_steps",
     "repair",
     "repair_steps",
+    "stand_in",
     "surface",
     "surface_steps",
     "taylor_steps",

@@ -208,6 +208,24 @@ def refit_cost(prunable: Prunable, layer: str, moments: Moments, ridge: float = 
     return UnitLoss.of(prunable, [layer], moments, ridge).costs()
 
 
+def stand_in(prunable: Prunable, layer: str, moments: Moments, ridge: float = RIDGE) -> tuple[np.ndarray, np.ndarray]:
+    """What each filter of a layer costs its readers when it goes, alone and with the others standing in: (N,), (N,).
+
+    Both as shares of the variance of what each reader makes, summed over the readers. The first leaves the readers'
+    weights as they are, tr(W_i G_ii W_i^T), but for their constants; the second refits them, see `refit_cost`, and is
+    never more. Raises FpgmError as `UnitLoss.of` does.
+    """
+    loss = UnitLoss.of(prunable, [layer], moments, ridge, relative=True)
+    total = np.zeros(loss.size)
+    for reading, problem, scale in zip(loss.readings, loss.problems, loss.scale, strict=True):
+        ridged = moments.of(reading.layer).ridged(ridge)[reading.group]
+        inner = ridged[reading.blocks[:, :, None], reading.blocks[:, None, :]]  # (n, b, b)
+        weight = problem.weight[:, reading.blocks]  # (N, n, b)
+        alone = torch.einsum("onb,nbc,onc->n", weight, inner, weight)
+        np.add.at(total, reading.filters, scale * alone.numpy())
+    return total, loss.costs()
+
+
 def greedy_order(loss: UnitLoss) -> np.ndarray:
     """The filters in the order in which they go when always the cheapest goes next, int (N,). Uses up `loss`."""
     left, order = np.ones(loss.size, dtype=bool), list[int]()

@@ -1,5 +1,6 @@
 // One bar a unit. The page owns the plan: bars follow the hand at once, numbers come from the server.
 const held = new WeakMap();
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const clamp = (x) => Math.min(1, Math.max(0, Math.round(x * 100) / 100));
 
 export default function ({ data, parentElement, setStateValue }) {
@@ -171,20 +172,23 @@ function paint(root, me) {
     part(".eq-name").textContent = roomy ? unit.label : "";
     node.setAttribute("aria-label", unit.name);
     node.setAttribute("aria-valuenow", String(Math.round(rate * 100)));
-    node.setAttribute("aria-valuetext", `${Math.round(rate * 100)}%, ${unit.pruned} of ${unit.size} filters pruned`);
-    node.title = `${unit.name}: ${unit.pruned} of ${unit.size} pruned, ${(unit.share * 100).toFixed(1)}% of the dense MACs`;
+    const numbers = { rate: Math.round(rate * 100), k: unit.pruned, n: unit.size, share: (unit.share * 100).toFixed(1) };
+    node.setAttribute("aria-valuetext", fill(me.data.words.rate, numbers));
+    node.title = `${unit.name}: ${fill(me.data.words.prunes, numbers)}`;
   }
   line(root, me);
 }
 
 function line(root, me) {
+  root.querySelector(".eq-hint").textContent = me.data.words.hint;
   const name = me.drag?.name ?? me.hover ?? me.data.chosen;
   const unit = me.data.units.find((u) => u.name === name);
   root.querySelector(".eq-told").innerHTML = "";
   if (!unit) return;
   const told = root.querySelector(".eq-told");
   element("b", "", told).textContent = unit.name;
-  told.append(`  prunes ${unit.pruned} of ${unit.size} filters, ${(unit.share * 100).toFixed(1)}% of the dense MACs`);
-  if (unit.members > 1) told.append(`, moves ${unit.members} layers`);
+  const numbers = { k: unit.pruned, n: unit.size, share: (unit.share * 100).toFixed(1) };
+  told.append(`  ${fill(me.data.words.prunes, numbers)}`);
+  if (unit.members > 1) told.append(`, ${fill(me.data.words.moves, { n: unit.members })}`);
   told.append(` · ${unit.damage || unit.agreement}`);
 }

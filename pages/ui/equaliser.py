@@ -18,6 +18,17 @@ _component = st.components.v2.component(
     js=(_FILES / "equaliser.js").read_text(),
 )
 
+# What the bars say, unless in another language: strings with {braces} that are filled here or in the browser.
+ENGLISH: Mapping[str, str] = {
+    "hint": "drag, or arrow keys; orange is pruned; grey: share of MACs",
+    "prunes": "prunes {k} of {n} filters, {share}% of the dense MACs",
+    "moves": "moves {n} layers",
+    "rate": "{rate}%, {k} of {n} filters pruned",
+    "agreement": "norm and FPGM: ρ {rho}",
+    "shared": "{shared} shared",
+    "damage": "predicted loss {loss}",
+}
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -68,12 +79,20 @@ def read_move(message: Any, units: Sequence[str]) -> Move | None:
 
 
 def equaliser(
-    bars: Sequence[Bar], chosen: str | None, revision: int, echo: int, poll: int, asked: object, key: str
+    bars: Sequence[Bar],
+    chosen: str | None,
+    revision: int,
+    echo: int,
+    poll: int,
+    asked: object,
+    key: str,
+    words: Mapping[str, str] = ENGLISH,
 ) -> None:
     """Draw the bars.
 
     The browser adopts their rates only when `revision` changes; `echo` answers its last message; with
     `poll` it asks again after so many milliseconds. `asked` is its last asking, which this answers.
+    `words` are those of ENGLISH in some language.
     """
     _component(
         key=key,
@@ -84,6 +103,7 @@ def equaliser(
             "echo": echo,
             "poll": poll,
             "asked": asked,
+            "words": dict(words),
         },
         on_move_change=lambda: None,
         on_tick_change=lambda: None,

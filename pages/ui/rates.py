@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -13,17 +13,18 @@ from fpgm_core import FpgmError, Plan, Prunable
 from fpgm_core.evaluation import Repairing
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from fpgm_core.repair import RUNGS
-from pages.ui.equaliser import Bar, equaliser, read_move
+from pages.ui.equaliser import ENGLISH, Bar, equaliser, read_move
 from pages.ui.jobs import engine
 from pages.ui.replaceable import damage, damage_progress, strips
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
-from pages.ui.top_bar import accuracy_card, macs_card, params_card
+from pages.ui.top_bar import CARDS, accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
 # An asking costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.
 POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
 POLL_SHARE = 40  # milliseconds for every measurement under way: many sessions together ask no oftener than one
 PATIENCE = 0.25  # seconds
+LIVE = {**ENGLISH, **CARDS}  # the words of all that moves
 ALL = "all units"
 _NO_PRESET = "—"
 _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "project": "pr"}
@@ -68,7 +69,9 @@ def _drag(here: Sitting, rates: object) -> None:
 
 
 @st.fragment
-def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGenerator) -> None:
+def live_panel(
+    accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGenerator, words: Mapping[str, str] = LIVE
+) -> None:
     """The equaliser and the three figures of the top bar: all that moves while a bar is dragged or measured.
 
     The bars poll for the measurement (they can do so as often as it is worth, a timer of the fragment's
@@ -85,23 +88,20 @@ def live_panel(accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGene
     network, plan = here.network, here.plan
     cost = network.cost(plan)
     error = job.error if job else None
-    accuracy.html(accuracy_card(here.figure, repairing, error, here.draft is not None, unmeasured(here)))
-    macs.html(macs_card(cost, network.dense_cost))
-    params.html(params_card(cost, network.dense_cost))
+    moving, trained = here.draft is not None, network.loaded.trained
+    accuracy.html(accuracy_card(here.figure, repairing, error, moving, trained, words))
+    macs.html(macs_card(cost, network.dense_cost, words))
+    params.html(params_card(cost, network.dense_cost, words))
     unit = network.unit_of(here.look.layer, plan.coupling)
     often = POLL_FIRST if waiting else POLL_RUNNING
     poll = 0 if job is None or job.done else max(often, POLL_SHARE * (engine().under_way - 1))
-    equaliser(bars(here), unit.name if unit else None, here.revision, here.echo, poll, here.tick, KEY)
+    chosen = unit.name if unit else None
+    equaliser(bars(here, words), chosen, here.revision, here.echo, poll, here.tick, KEY, words)
     if here.has_news() or (here.redraw and not waiting):
         st.rerun()
 
 
-def unmeasured(here: Sitting) -> str | None:
-    """Why no accuracy can be shown, or None."""
-    return None if here.network.loaded.trained else "no trained weights: costs are exact, accuracy is not measured"
-
-
-def bars(here: Sitting) -> list[Bar]:
+def bars(here: Sitting, words: Mapping[str, str] = ENGLISH) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
     network, plan = here.network, here.plan
     share = {layer.name: layer.share for layer in network.layers}
@@ -118,8 +118,8 @@ def bars(here: Sitting) -> list[Bar]:
             sum(share[member] for member in unit.members),
             len(unit.members),
             unit.name in plan.locked_in or unit.name in plan.locked_out,
-            _agreement(network, plan, unit),
-            f"predicted loss {surface.at(unit.name, plan.rate(unit.name)):.1%}"
+            _agreement(network, plan, unit, words),
+            words["damage"].format(loss=f"{surface.at(unit.name, plan.rate(unit.name)):.1%}")
             if surface and unit.name in heat
             else "",
             heat.get(unit.name, ""),
@@ -136,11 +136,11 @@ def _label(unit: Unit) -> str:
     return name
 
 
-def _agreement(network: Prunable, plan: Plan, unit: Unit) -> str:
+def _agreement(network: Prunable, plan: Plan, unit: Unit, words: Mapping[str, str]) -> str:
     """Norm against FPGM on a unit: rank correlation of the scores, and what the pruned sets share at its rate."""
     rho, shared = network.agreement(unit), network.overlap(plan, unit)
-    told = "norm and FPGM: ρ " + ("–" if rho is None else f"{rho:.2f}")
-    return told if shared is None else f"{told}, {shared:.0%} shared"
+    told = words["agreement"].format(rho="–" if rho is None else f"{rho:.2f}")
+    return told if shared is None else f"{told}, {words['shared'].format(shared=f'{shared:.0%}')}"
 
 
 def rate_table(here: Sitting) -> None:
@@ -187,7 +187,7 @@ def rate_controls(here: Sitting) -> None:
         "Preset",
         [_NO_PRESET, *PRESETS],
         format_func=lambda name: PRESETS[name].title if name in PRESETS else "choose ...",
-        **mirror("preset", _NO_PRESET, _apply_preset, str(here.revision)),
+        **mirror("preset", _NO_PRESET, set_preset, str(here.revision)),
     )
     groups = [ALL, *stages(units)]
     if st.session_state.get("group") not in groups:
@@ -271,7 +271,8 @@ def _moves(here: Sitting, units: Sequence[Unit]) -> None:
             )
 
 
-def _apply_preset(here: Sitting, preset: str) -> None:
+def set_preset(here: Sitting, preset: str) -> None:
+    """Give every unit the rate of a preset of that name; any other name changes nothing."""
     if preset in PRESETS:
         rates = PRESETS[preset].rates(here.network.units(here.look.plan.coupling))
         here.go(replace(here.look, plan=here.look.plan.with_rates(rates)))

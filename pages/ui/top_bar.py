@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import replace
 
 import streamlit as st
@@ -36,11 +37,36 @@ STYLE = """
   border: 1px solid currentColor; }
 """
 
+# What the figures' cards say, unless in another language.
+CARDS: Mapping[str, str] = {
+    "macs": "MACs",
+    "params": "Parameters",
+    "of": "{now} of {dense}",
+    "accuracy": "Accuracy on choose",
+    "dense": "dense {accuracy:.2%}",
+    "not_measured": "not measured",
+    "untrained": "no trained weights: costs are exact, accuracy is not measured",
+    "failed": "failed",
+    "moving": "moving",
+    "at_rest": "measured when the bar rests",
+    "repairing": "repairing, {share:.0%}",
+    "refitting": "layers are refitted, then measured",
+    "measuring": "measuring",
+    "coming": "first figure on its way",
+    "provisional": "provisional, {images} images",
+    "exact": "exact",
+    "running": "measuring, {images:,} of {total:,}",
+    "change": "change {change} pt",
+    "short": "memory is short: small batches",
+    "lost": "the {lost} device failed: measured on {device}",
+}
+
 
 def navigation() -> None:
     """The pages, one link each."""
     with st.container(key="navigation", horizontal=True, gap="small"):
         st.page_link("app.py", label="Explore")
+        st.page_link("pages/4_Learn.py", label="Learn")
         st.page_link("pages/3_Replaceability.py", label="Replaceability")
         st.page_link("pages/2_Recover.py", label="Recover")
         st.page_link("pages/1_Export.py", label="Export")
@@ -83,16 +109,19 @@ def millions(count: int) -> str:
     return str(count)
 
 
-def macs_card(cost: Cost, dense: Cost) -> str:
+def macs_card(cost: Cost, dense: Cost, words: Mapping[str, str] = CARDS) -> str:
     """MACs and what was cut of them."""
-    return card("MACs", f"{millions(cost.macs)}|−{1 - cost.macs / dense.macs:.1%}",
-                f"{cost.macs:,} of {dense.macs:,}")  # fmt: skip
+    return _cost_card(words["macs"], cost.macs, dense.macs, words)
 
 
-def params_card(cost: Cost, dense: Cost) -> str:
+def params_card(cost: Cost, dense: Cost, words: Mapping[str, str] = CARDS) -> str:
     """Parameters and what was cut of them."""
-    return card("Parameters", f"{millions(cost.params)}|−{1 - cost.params / dense.params:.1%}",
-                f"{cost.params:,} of {dense.params:,}")  # fmt: skip
+    return _cost_card(words["params"], cost.params, dense.params, words)
+
+
+def _cost_card(label: str, now: int, dense: int, words: Mapping[str, str]) -> str:
+    under = words["of"].format(now=f"{now:,}", dense=f"{dense:,}")
+    return card(label, f"{millions(now)}|−{1 - now / dense:.1%}", under)
 
 
 def _points(fraction: float) -> str:
@@ -101,31 +130,35 @@ def _points(fraction: float) -> str:
 
 
 def accuracy_card(
-    figure: Figure | None, repairing: Repairing | None, error: str | None, moving: bool, unmeasured: str | None
+    figure: Figure | None,
+    repairing: Repairing | None,
+    error: str | None,
+    moving: bool,
+    trained: bool,
+    words: Mapping[str, str] = CARDS,
 ) -> str:
     """Accuracy with its interval and the paired change, and how far the measurement is."""
-    label = "Accuracy on choose"
-    if unmeasured:
-        return card(label, "—", unmeasured, "not measured")
+    label = words["accuracy"]
+    if not trained:
+        return card(label, "—", words["untrained"], words["not_measured"])
     if error:
-        return card(label, "—", error, "failed")
+        return card(label, "—", error, words["failed"])
     if moving:
-        return card(label, "…", "measured when the bar rests", "moving")
+        return card(label, "…", words["at_rest"], words["moving"])
     if repairing:
-        return card(label, "…", "layers are refitted, then measured", f"repairing, {repairing.share:.0%}")
+        return card(label, "…", words["refitting"], words["repairing"].format(share=repairing.share))
     if figure is None:
-        return card(label, "…", "first figure on its way", "measuring")
+        return card(label, "…", words["coming"], words["measuring"])
     accuracy, change = figure.accuracy, figure.change
-    state = {"provisional": f"provisional, {figure.images} images", "exact": "exact"}.get(
-        figure.state, f"measuring, {figure.images:,} of {figure.total:,}"
+    state = words["running" if figure.state == "measuring" else figure.state].format(
+        images=figure.images, total=figure.total
     )
-    under = (
-        f"[{accuracy.low:.1%}, {accuracy.high:.1%}] · change {_points(change.value)} "
-        f"[{_points(change.low)}, {_points(change.high)}] pt"
-        + " · memory is short: small batches" * figure.short_of_memory
-        + "".join(f" · the {device} device failed: measured on {figure.device}" for device in figure.lost)
-    )
-    return card(label, f"{accuracy.value:.2%}|dense {figure.dense_accuracy.value:.2%}", under, state)
+    moved = f"{_points(change.value)} [{_points(change.low)}, {_points(change.high)}]"
+    notes = [f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", words["change"].format(change=moved)]
+    notes += [words["short"]] * figure.short_of_memory
+    notes += [words["lost"].format(lost=device, device=figure.device) for device in figure.lost]
+    dense = words["dense"].format(accuracy=figure.dense_accuracy.value)
+    return card(label, f"{accuracy.value:.2%}|{dense}", " · ".join(notes), state)
 
 
 @st.cache_data(show_spinner=False)

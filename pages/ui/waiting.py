@@ -32,19 +32,27 @@ def result(job: Job[float | T] | None) -> T | None:
 
 
 def awaited(
-    here: Sitting, purpose: str, key: Hashable, steps: Callable[[], Iterator[float | T]], doing: str
+    here: Sitting,
+    purpose: str,
+    key: Hashable,
+    steps: Callable[[], Iterator[float | T]],
+    doing: str,
+    labels: tuple[str, str] = ("Stop", "go on"),
 ) -> T | None:
-    """The result of background work; while there is none, its progress or what went wrong is drawn, and None comes."""
+    """The result of background work; while there is none, its progress or what went wrong is drawn, and None comes.
+
+    `labels` are those of the buttons that stop it, and that go on with it.
+    """
     job = background(here, purpose, key, steps)
     found = result(job)
     if found is not None:
         return found
     if job is None:
-        st.button(f"{doing}: go on", key=f"go_on{purpose}", on_click=callback(lambda now: now.resume(purpose)))
+        st.button(f"{doing}: {labels[1]}", key=f"go_on{purpose}", on_click=callback(lambda now: now.resume(purpose)))
     elif job.error:
         st.error(job.error)
     else:
-        progress(job, doing, "Stop", f"stop{purpose}", lambda now: now.halt(purpose))
+        progress(job, doing, labels[0], f"stop{purpose}", lambda now: now.halt(purpose))
     return None
 
 

@@ -1,0 +1,86 @@
+"""The eight steps in their order, and the measurements that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import Contest, Zeros, contest_steps, known_contest, replaceability, zeros_steps
+from fpgm_core.lesson import controls, measuring, seeing
+from fpgm_core.lesson.shown import Found, Step
+from fpgm_core.pruning import Prunable
+from fpgm_core.repair import Calibration, calibrate_steps
+from fpgm_core.steps import finished
+
+_ZEROS_BATCH, _ZEROS_RATE = 32, 0.4
+_RECORDS = (
+    Step("plane", controls.PlaneControls, seeing.show_plane),
+    Step("norms", controls.NormControls, seeing.show_norms, ("quarter", "half", "most")),
+    Step("median", controls.MedianControls, seeing.show_median, ("mean", "median", "alike")),
+    Step("reviewer", controls.FilterControls, seeing.show_reviewer, ("none", "few", "most")),
+    Step("agreement", controls.AgreementControls, seeing.show_agreement, ("more", "less", "same")),
+    Step("replaceable", controls.FilterControls, measuring.show_replaceable, ("quarter", "half", "most"), ("costs",)),
+    Step(
+        "cost",
+        controls.CostControls,
+        measuring.show_cost,
+        ("l2_norm", "fpgm", "fpgm_mix", "refit_cost", "none"),
+        ("contest", "zeros"),
+        4,
+    ),
+    Step("challenge", controls.NoControls, measuring.show_challenge),
+)
+STEPS: Mapping[str, Step] = {record.name: record for record in _RECORDS}
+
+
+def get_step(name: str) -> Step:
+    """The step of that name. Raises FpgmError, listing the names, where there is none."""
+    if name not in STEPS:
+        raise FpgmError(f"unknown step {name!r}; choose one of {', '.join(STEPS)}")
+    return STEPS[name]
+
+
+def _costs(network: Prunable) -> Iterator[float | Found]:
+    moments = yield from finished(calibrate_steps(network, Calibration()))
+    yield Found(moments=moments, replaceability=replaceability(network, moments, measuring.COUPLING))
+
+
+def _contest(network: Prunable) -> Iterator[float | Found]:
+    for step in contest_steps(network):
+        yield Found(contest=step) if isinstance(step, Contest) else step
+
+
+def _zeros(network: Prunable) -> Iterator[float | Found]:
+    plan = network.plan(_ZEROS_RATE, coupling=measuring.COUPLING)
+    for step in zeros_steps(network, plan, batch=_ZEROS_BATCH):
+        yield Found(zeros=step) if isinstance(step, Zeros) else step
+
+
+# What steps need, by name: each yields the share done, 0..1, and last a Found with its part.
+MEASUREMENTS: Mapping[str, Callable[[Prunable], Iterator[float | Found]]] = {
+    "costs": _costs,
+    "contest": _contest,
+    "zeros": _zeros,
+}
+
+
+def at_hand(network: Prunable, name: str) -> Found | None:
+    """A measurement that needs no time, since it was made before; None where there is none."""
+    if name != "contest":
+        return None
+    found = known_contest(network)
+    return None if found is None else Found(contest=found)
+
+
+def can_measure(network: Prunable) -> bool:
+    """Whether the network has trained weights, and images here to measure it on."""
+    return network.loaded.trained and network.loaded.info.dataset == "cifar10"
+
+
+def joined(parts: list[Found]) -> Found:
+    """What several measurements found, together."""
+    together = Found()
+    for part in parts:
+        together = replace(together, **{name: value for name, value in vars(part).items() if value is not None})
+    return together

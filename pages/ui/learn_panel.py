@@ -1,0 +1,350 @@
+"""The lesson on screen: one step at a time, its controls, its question, its pictures, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import pandas as pd
+import streamlit as st
+
+from fpgm_core import FpgmError
+from fpgm_core.lesson import (
+    LANGUAGES,
+    MEASUREMENTS,
+    STEPS,
+    Controls,
+    FilterControls,
+    Found,
+    Picture,
+    PlaneControls,
+    Scene,
+    Shown,
+    Step,
+    Words,
+    at_hand,
+    can_measure,
+    document_steps,
+    get_step,
+    joined,
+    pack,
+    words_of,
+)
+from fpgm_core.models import list_models
+from pages.ui.challenge import challenge
+from pages.ui.course import Course, go, link, now, share_course
+from pages.ui.sitting import Sitting, first_look, mirror
+from pages.ui.top_bar import STYLE, navigation
+from pages.ui.toy_plane import toy_plane
+from pages.ui.turning import read_turn, turning
+from pages.ui.waiting import awaited
+
+_KEYS = "turning"
+_STYLE = """
+.st-key-lesson [data-testid="stMarkdownContainer"] p, .st-key-lesson li { font-size: 1.06rem; line-height: 1.5; }
+.st-key-lesson .formula { font-family: "Cambria Math", "STIX Two Text", serif; font-size: 1.15rem; white-space: pre-wrap;
+  padding: .5rem .9rem; border-radius: .3rem; background: rgba(128,128,128,.12); }
+.st-key-says { border-left: 4px solid #0072B2 !important; }
+"""
+_DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
+
+
+def learn_panel(here: Sitting, held: Course) -> None:
+    """The whole page."""
+    held = _turned(held)
+    words, step = words_of(held.language), get_step(held.step)
+    share_course(held, here.look)
+    st.html(f"<style>{STYLE}{_STYLE}</style>")
+    turning(_KEYS)
+    if not held.bare:
+        navigation()
+    with st.container(key="lesson"):
+        _top(here, held, words)
+        if held.problem or here.message:
+            st.error(held.problem or here.message or "")
+        number = list(STEPS).index(step.name) + 1
+        st.header(f"{number}. {words(f'{step.name}.title')}", anchor=False)
+        _step(here, held, step, words)
+        _turn_buttons(held, words)
+        _more(words)
+
+
+def _turned(held: Course) -> Course:
+    """The course after what the keys said last, if that is news."""
+    turn = read_turn((st.session_state.get(_KEYS) or {}).get("turn"))
+    if turn is None or turn[0] <= st.session_state.get("turned", 0):
+        return held
+    st.session_state.turned = turn[0]
+    go(held.turned(turn[1]))
+    return now()
+
+
+def _change(make: Callable[[Course], Course]) -> Callable[[], None]:
+    """A widget's callback that changes the session's course."""
+    return lambda: go(make(now()))
+
+
+def _mirrored(name: str, value: object, act: Callable[[Course, Any], Course], scope: str = "") -> dict[str, Any]:
+    """As `mirror`, of a value of the course."""
+    return mirror(f"learn-{name}", value, lambda _, wanted: go(act(now(), wanted)), scope)
+
+
+def _top(here: Sitting, held: Course, words: Words) -> None:
+    """Where one is: the steps, the language, the network, what teachers need. A bare page has the steps alone."""
+    names = list(STEPS)
+    if held.bare:
+        step = STEPS[held.step]
+        st.caption(words("page.step", number=names.index(step.name) + 1, count=len(names), minutes=step.minutes))
+        return
+    title, language, network, teacher = st.columns([2.6, 1, 1.5, 1], vertical_alignment="bottom")
+    minutes = sum(step.minutes for step in STEPS.values())
+    title.markdown(
+        f"**{words('page.title')}**  \n"
+        f"{words('page.subtitle', minutes=minutes, network=here.network.loaded.info.title)}"
+    )
+    language.segmented_control(
+        words("page.language"),
+        list(LANGUAGES),
+        required=True,
+        format_func=LANGUAGES.__getitem__,
+        label_visibility="collapsed",
+        **_mirrored("language", held.language, lambda course, wanted: replace(course, language=wanted)),
+    )
+    offered = [info.name for info in list_models() if info.record]
+    offered += [here.look.plan.model] if here.look.plan.model not in offered else []
+    network.selectbox(
+        words("page.network"),
+        offered,
+        label_visibility="collapsed",
+        **mirror("learn-network", here.look.plan.model, _open),
+    )
+    with teacher:
+        _teacher(here, held, words)
+    st.segmented_control(
+        words("page.title"),
+        names,
+        required=True,
+        format_func=lambda name: f"{names.index(name) + 1} {words(f'{name}.short')}",
+        label_visibility="collapsed",
+        **_mirrored("step", held.step, lambda course, wanted: replace(course, step=wanted, problem=None)),
+    )
+
+
+def _open(here: Sitting, model: str) -> None:
+    plan = here.look.plan
+    here.go(first_look(model, plan.criterion, plan.coupling))
+
+
+def _teacher(here: Sitting, held: Course, words: Words) -> None:
+    """Links to every step, and the printable lesson."""
+    with st.popover(words("page.teacher"), width="stretch"):
+        st.caption(words("page.teacher_help"))
+        rows = []
+        for number, name in enumerate(STEPS, 1):
+            full, bare = (urlencode(link(held, here.look, name, bare)) for bare in (False, True))
+            rows.append(
+                f"{number}. {words(f'{name}.title')}: [{words('page.with_controls')}](?{full}) · "
+                f"[{words('page.without_controls')}](?{bare})"
+            )
+        st.markdown("\n".join(rows))
+        st.caption(words("page.keys"))
+        _print(here, held, words)
+
+
+def _print(here: Sitting, held: Course, words: Words) -> None:
+    """The lesson as one file, written in the background once it is asked for."""
+    network = here.network
+    key = ("print", network.loaded.fingerprint, held.language, *(f"{k}{pack(v)}" for k, v in held.controls.items()))
+    st.caption(words("page.print_help"))
+    if st.session_state.get("printing") != key:
+        st.button(words("page.print"), on_click=lambda: st.session_state.update(printing=key))
+        return
+    steps = partial(document_steps, network, held.language, held.controls)
+    written = awaited(here, ":print", key, steps, words("page.printing"), _labels(words))
+    if isinstance(written, str):
+        name = f"lesson-{network.loaded.info.name}-{held.language}.html"
+        st.download_button(words("page.download"), written, name, "text/html", on_click="ignore")
+
+
+def _labels(words: Words) -> tuple[str, str]:
+    return words("page.stop"), words("page.go_on")
+
+
+def _step(here: Sitting, held: Course, step: Step, words: Words) -> None:
+    """The step's words and controls on the left, its pictures on the right, what they say below."""
+    told, seen = st.columns([1, 1.7], gap="large")
+    with seen:
+        if step.name == "challenge":
+            challenge(here, held, words)
+            shown = Shown(())
+        elif isinstance(held.set_here, PlaneControls):
+            toy_plane(held, words)
+            shown = Shown(())
+        else:
+            found = _found(here, step, words)
+            shown = _shown(here, held, step, words, found)
+            _pictures(here, held, shown, words)
+    with told:
+        st.markdown(words(f"{step.name}.lead"))
+        st.html(f'<div class="formula">{words(f"{step.name}.formula")}</div>')
+        st.markdown(f"**{words('page.do_this')}:** {words(f'{step.name}.do')}")
+        if not held.bare:
+            _controls(here, held, step, words)
+        if step.options:
+            _question(held, step, shown, words)
+    if step.options:
+        _conclusion(held, shown, words)
+
+
+def _found(here: Sitting, step: Step, words: Words) -> Found:
+    """What the step needs, as far as it is there; the rest is measured in the background."""
+    network, parts = here.network, list[Found]()
+    if step.needs and not can_measure(network):
+        st.warning(words("page.only_trained"))
+        return Found()
+    for need in step.needs:
+        known = at_hand(network, need)
+        if known is None and need == "contest" and not st.session_state.get("contest"):
+            st.button(words("page.measure_contest"), on_click=lambda: st.session_state.update(contest=True))
+        elif known is None:
+            steps = partial(MEASUREMENTS[need], network)
+            key = (need, network.loaded.fingerprint)
+            known = awaited(here, f":{need}", key, steps, words(f"page.{_DOING[need]}"), _labels(words))
+        if isinstance(known, Found):
+            parts.append(known)
+    return joined(parts)
+
+
+def _shown(here: Sitting, held: Course, step: Step, words: Words, found: Found) -> Shown:
+    """The step as it stands; figures are kept while nothing they depend on changes."""
+    scene = Scene(here.network, words, found, held.revealed)
+    try:
+        return step.show(scene, held.set_here)
+    except FpgmError as error:
+        st.error(words("page.failed", reason=error))
+        return Shown(())
+
+
+def _pictures(here: Sitting, held: Course, shown: Shown, words: Words) -> None:
+    for picture in shown.pictures:
+        _picture(picture, words)
+
+
+def _picture(picture: Picture, words: Words) -> None:
+    st.plotly_chart(picture.figure, key=f"learn-{picture.name}", alt=picture.caption, config={"displayModeBar": False})
+    st.caption(picture.caption)
+    if picture.table:
+        with st.expander(words("page.numbers")):
+            st.dataframe(pd.DataFrame(picture.table), hide_index=True, height=240)
+
+
+def _controls(here: Sitting, held: Course, step: Step, words: Words) -> None:
+    """A slider or a menu for every field of the step's controls."""
+    controls = held.set_here
+    for one in fields(controls):
+        label = words(f"{step.name}.{one.name}") if one.metadata else ""
+        if "range" in one.metadata:
+            low, high, by = one.metadata["range"]
+            form = "percent" if one.name == "rate" else None
+            st.slider(label, low, high, step=by, format=form, **_field(controls, one.name))
+        elif "options" in one.metadata and isinstance(one.default, str):
+            options = one.metadata["options"]
+            st.segmented_control(label, options, required=True, format_func=partial(_named, words, one.name),
+                                 **_field(controls, one.name))  # fmt: skip
+        elif "options" in one.metadata:
+            st.select_slider(label, one.metadata["options"], **_field(controls, one.name))
+    if isinstance(controls, FilterControls):
+        _filter_controls(here, controls, step, words)
+
+
+def _named(words: Words, kind: str, value: str) -> str:
+    return words(f"{kind}.{value}")
+
+
+def _field(controls: Controls, name: str) -> dict[str, Any]:
+    """Key and callback of the widget of one field."""
+
+    def changed(course: Course, wanted: object) -> Course:
+        return course.setting(replace(course.set_here, **{name: wanted}))
+
+    return _mirrored(name, getattr(controls, name), changed, type(controls).__name__)
+
+
+def _filter_controls(here: Sitting, controls: FilterControls, step: Step, words: Words) -> None:
+    sizes = {layer.name: layer.filters for layer in here.network.layers}
+    if step.name == "replaceable":
+        sizes = {name: sizes[name] for unit in here.network.units("inner") for name in unit.members}
+    layer, chosen = st.columns(2)
+
+    def other_layer(course: Course, wanted: str) -> Course:
+        return course.setting(replace(controls, layer=wanted, filter=-1))
+
+    layer.selectbox(
+        words(f"{step.name}.layer"),
+        ["", *sizes],
+        format_func=lambda name: name or "–",
+        **_mirrored("layer", controls.layer if controls.layer in sizes else "", other_layer, step.name),
+    )
+    if controls.layer in sizes:
+        chosen.selectbox(
+            words(f"{step.name}.filter"),
+            range(-1, sizes[controls.layer]),
+            format_func=lambda index: "–" if index < 0 else str(index),
+            **_mirrored("filter", controls.filter, lambda course, wanted: course.setting(
+                replace(controls, filter=int(wanted))), f"{step.name}{controls.layer}"),
+        )  # fmt: skip
+
+
+def _question(held: Course, step: Step, shown: Shown, words: Words) -> None:
+    """Predict first: the answer comes once one of the options was chosen, or the answer asked for."""
+    said = held.said.get(step.name)
+    st.radio(
+        f"**{words('page.predict')}:** {words(f'{step.name}.question')}",
+        step.options,
+        index=step.options.index(said) if said in step.options else None,
+        format_func=lambda option: words(f"{step.name}.{option}"),
+        key=f"learn-say-{step.name}-{held.revision}-{said}",
+        on_change=lambda: go(now().saying(st.session_state[f"learn-say-{step.name}-{held.revision}-{said}"])),
+    )
+    if not held.revealed:
+        st.button(words("page.show_me"), key="learn-show", on_click=_change(lambda course: course.saying("")))
+    elif said and shown.answer:
+        told = words("page.you_said", said=words(f"{step.name}.{said}"), answer=words(f"{step.name}.{shown.answer}"))
+        (st.success if said == shown.answer else st.info)(
+            f"{told} {words('page.right' if said == shown.answer else 'page.wrong')}"
+        )
+
+
+def _conclusion(held: Course, shown: Shown, words: Words) -> None:
+    with st.container(key="says", border=True):
+        st.markdown(f"**{words('page.conclusion')}**")
+        if held.revealed:
+            st.markdown("\n".join(f"- {sentence}" for sentence in shown.conclusion))
+        else:
+            st.caption(words("page.covered"))
+
+
+def _turn_buttons(held: Course, words: Words) -> None:
+    back, again, forward = st.columns([1, 1, 1])
+    for place, name, by in ((back, "back", -1), (forward, "forward", 1)):
+        place.button(
+            words(f"page.{name}"),
+            key=f"learn-{name}",
+            disabled=held.turned(by) is held,
+            width="stretch",
+            on_click=_change(lambda course, by=by: course.turned(by)),  # type: ignore[misc]
+        )
+    again.button(words("page.again"), key="learn-again", width="stretch", on_click=_change(Course.begun_again))
+
+
+def _more(words: Words) -> None:
+    """Four questions with their answers, the glossary, and where it is written."""
+    with st.expander(words("page.check")):
+        for number in range(1, 5):
+            st.markdown(f"**{words(f'check.q{number}')}**  \n{words(f'check.a{number}')}")
+    for kind in ("glossary", "references"):
+        with st.expander(words(f"page.{kind}")):
+            st.markdown("\n".join(f"- {text}" for text in words.under(kind).values()))

@@ -1,0 +1,90 @@
+"""Step 1 of the lesson: the plane whose filters are dragged, marked, added and deleted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from fpgm_core.lesson import PLANES, PlaneControls, Scene, Words, get_step, plane_facts, words_of
+from pages.ui.course import Course, go, now
+from pages.ui.plane import Plane, plane, read_plane
+from pages.ui.sitting import sitting
+
+_KEY = "plane"
+_RINGS = (1.0, 2.0, 3.0, 4.0)
+
+
+def heed_plane() -> None:
+    """Take the plane's newest message into the course, if it is news."""
+    held, move = now(), read_plane((st.session_state.get(_KEY) or {}).get("move"))
+    if move is not None and move.seq > held.echo and held.step == "plane":
+        go(replace(held.setting(PlaneControls(move.points, move.marked)), echo=move.seq))
+
+
+def toy_plane(held: Course, words: Words) -> None:
+    """The plane, and under it what may be done with it and what it says."""
+    live_plane()
+    if held.bare:
+        return
+    arrangement, reveal = st.columns([1.6, 1], vertical_alignment="bottom")
+    points = now().set_here
+    known = next((name for name, one in PLANES.items() if one == getattr(points, "points", None)), "own")
+    arrangement.selectbox(
+        words("plane.arrangement"),
+        [*PLANES, *(["own"] if known == "own" else [])],
+        index=[*PLANES, "own"].index(known),
+        format_func=lambda name: words(f"plane.{name}"),
+        key=f"arrangement-{known}-{held.revision}",
+        on_change=lambda: _arrange(st.session_state[f"arrangement-{known}-{held.revision}"]),
+    )
+    if not held.revealed:
+        reveal.button(words("plane.reveal"), key="plane-reveal", type="primary", width="stretch", on_click=_reveal)
+
+
+def _arrange(name: str) -> None:
+    heed_plane()  # a move still unread would else be made over the arrangement
+    if name in PLANES:
+        held = now()
+        go(replace(held.setting(PlaneControls(PLANES[name])), revision=held.revision + 1))
+
+
+def _reveal() -> None:
+    heed_plane()
+    go(now().saying(""))
+
+
+@st.fragment
+def live_plane() -> None:
+    """The plane and its sentences: all that is drawn anew while a filter is dragged."""
+    heed_plane()
+    held = now()
+    words, controls = words_of(held.language), held.set_here
+    assert isinstance(controls, PlaneControls)
+    facts = plane_facts(controls.points)
+    shown = held.revealed
+    state = Plane(
+        controls.points,
+        controls.marked,
+        facts.median,
+        facts.mean,
+        facts.medoid,
+        facts.nearest,
+        _RINGS,
+        facts.cut if shown else None,
+        facts.by_norm if shown else (),
+        facts.by_distance if shown else (),
+        shown,
+    )
+    names = {name: words(f"plane.{name}") for name in ("label", "point", "yours", "hint")}
+    names |= {name: words(f"figure.{name}") for name in ("median", "mean", "medoid")}
+    names |= {"norm": words("figure.norm_drops"), "fpgm": words("figure.fpgm_drops")}
+    plane(state, names, held.revision, held.echo, _KEY)
+    st.caption(words("plane.controls_caption"))
+    with st.container(key="says", border=True):
+        st.markdown(f"**{words('page.conclusion')}**")
+        if shown:
+            said = get_step("plane").show(Scene(sitting().network, words), controls).conclusion
+            st.markdown("\n".join(f"- {sentence}" for sentence in said))
+        else:
+            st.caption(words("page.covered"))
