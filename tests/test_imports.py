@@ -14,12 +14,14 @@ HEAVY = (
     "streamlit", "plotly", "umap", "numba", "torchvision", "torch_pruning", "scipy", "sklearn", "pandas", "matplotlib",
     "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
-# models, data -> filters -> pruning -> repair -> evaluation -> training -> export; figures read all of them, the lesson figures too.
+# models, data -> filters -> pruning -> repair -> evaluation -> training -> export; figures read all of them, and
+# the lesson figures too.
 RANK = {
     "errors": -1, "storage": 0, "torchvision_shim": 0, "forward_lock": 0, "cores": 0, "ranks": 0, "heap": 0,
     "placing": 0, "steps": 0,
     "models": 1, "data": 1, "filters": 2, "pruning": 3, "repair": 4,
-    "evaluation": 5, "training": 6, "export": 7, "bench": 7, "figures": 8, "lesson": 9, "commands": 10, "": 10, "__main__": 11,
+    "evaluation": 5, "training": 6, "export": 7, "bench": 7, "figures": 8, "lesson": 9,
+    "commands": 10, "": 10, "__main__": 11,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -16,6 +16,7 @@ Words = Callable[..., str]
 HEIGHT = 380
 _STAR = {"symbol": MEDIAN_SYMBOL, "size": 17, "color": MEDIAN, "line": {"color": "white", "width": 1}}
 _SERIES = (KEPT, PRUNED, "#009E73", "#CC79A7", OUTLINE, "#56B4E9")  # Okabe and Ito's
+_PALE = "rgba(213, 94, 0, 0.35)"  # PRUNED, through which a second one is seen
 _SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
@@ -94,8 +95,8 @@ def bells_figure(
         traces.append(_line(norms, density, words(f"figure.{name}"), colour))
         traces[-1].line.dash = dash
         below = norms <= cut
-        traces.append(go.Scatter(x=norms[below], y=density[below], fill="tozeroy", mode="none", fillcolor=PRUNED,
-                                 opacity=0.35, showlegend=name == "toy_layer", name=words("figure.pruned"),
+        traces.append(go.Scatter(x=norms[below], y=density[below], fill="tozeroy", mode="none", fillcolor=_PALE,
+                                 showlegend=name == "toy_layer", name=words("figure.pruned"),
                                  hoverinfo="skip"))  # fmt: skip
     shapes = [_upright(cuts[0], QUIET), _upright(cuts[1], PRUNED, words("figure.threshold"))]
     drawn = _layout(words("figure.norm"), words("figure.density"), shapes=shapes)
@@ -174,7 +175,7 @@ def terms_figure(distances: np.ndarray, chosen: int, words: Words) -> go.Figure:
     others = np.flatnonzero(np.arange(len(distances)) != chosen)
     bars = go.Bar(x=others, y=distances[others], marker={"color": KEPT}, name=words("figure.terms"),
                   hovertemplate="%{x}: %{y:.4f}<extra></extra>")  # fmt: skip
-    own = _dots([chosen], [distances[chosen]], words("figure.own_term"),
+    own = _dots([chosen], [distances[chosen]], words("figure.own_term"), cliponaxis=False,
                 marker={"size": 15, "color": OUTLINE, "symbol": "circle-open", "line": {"width": 4}},
                 hovertemplate="%{x}: %{y:.1f}<extra></extra>")  # fmt: skip
     drawn = _layout(words("figure.filter_number"), words("figure.distance", chosen=chosen))
@@ -186,7 +187,7 @@ def four_points_figure(
     points: np.ndarray, median: tuple[float, float], nearest: int, medoid: int, words: Words
 ) -> go.Figure:
     """The counterexample: the point nearest the median, and another that has the smallest sum."""
-    labels = [f"({x:g}, {y:g})" for x, y in points]
+    labels = [f"{'&nbsp;' * 6}({x:g}, {y:g})" for x, y in points]
     traces = [
         go.Scatter(x=points[:, 0], y=points[:, 1], mode="markers+text", text=labels, textposition="middle right",
                    marker={"size": 13, "color": KEPT}, name=words("figure.filters"), hoverinfo="skip"),
@@ -234,7 +235,7 @@ def dimensions_figure(
         )
     )
     drawn = _layout(words("figure.dimension"), words("figure.rank_correlation"))
-    drawn["xaxis"] |= {"type": "log"}
+    drawn["xaxis"] |= {"type": "log", "tickvals": list(dimensions), "ticktext": list(map(str, dimensions))}
     drawn["yaxis"] |= {"range": [-0.4, 1.05]}
     return go.Figure(traces, drawn)
 
@@ -256,7 +257,7 @@ def layers_figure(groups: Mapping[str, Sequence[tuple[str, int, float, float]]],
             )
         )  # fmt: skip
     drawn = _layout(words("figure.dimension"), words("figure.rank_correlation"))
-    drawn["xaxis"] |= {"type": "log"}
+    drawn["xaxis"] |= {"type": "log", "dtick": "D2"}
     bar = {"title": {"text": words("figure.centre"), "side": "right"}, "thickness": 10}
     return go.Figure(traces, drawn | {"coloraxis": {"colorscale": "Cividis", "colorbar": bar, "cmin": 0}})
 
@@ -277,8 +278,9 @@ def stand_in_figure(
         traces.append(_dots([sums[index]], [costs[index]], words(f"figure.{name}"), hoverinfo="skip",
                             marker={"size": 22, "color": colour, "symbol": symbol, "line": {"width": 3}}))  # fmt: skip
     drawn = _layout(words("figure.g"), words("figure.refit_cost"))
+    drawn["yaxis"] |= {"tickformat": ".2~%"}
     if (costs > 0).all():
-        drawn["yaxis"] |= {"type": "log"}
+        drawn["yaxis"] |= {"type": "log", "dtick": "D2"}
     return go.Figure(traces, drawn)
 
 
@@ -295,7 +297,7 @@ def bars_figure(labels: Sequence[str], values: Sequence[float], axis: str, form:
         hoverinfo="skip",
     )
     drawn = _layout("", axis)
-    drawn["yaxis"] |= {"rangemode": "tozero"}
+    drawn["yaxis"] |= {"rangemode": "tozero", "tickformat": f"{form[:-1]}~{form[-1]}"}
     return go.Figure([bars], drawn | {"margin": {"l": 10, "r": 10, "t": 30, "b": 10}})
 
 
@@ -326,6 +328,7 @@ def contest_figure(
                       "line": {"dash": "dot", "color": QUIET},
                       "label": {"text": words("figure.dense"), "font": {"size": 11}}})  # fmt: skip
     drawn = _layout("", words("figure.accuracy"), shapes=lines)
+    drawn["yaxis"] |= {"range": [0, 100]}
     drawn["xaxis"] |= {"tickvals": places, "ticktext": list(rungs), "range": [-0.5, len(rungs) - 0.5]}
     return go.Figure(traces, drawn)
 

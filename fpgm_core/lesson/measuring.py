@@ -80,7 +80,7 @@ def show_replaceable(scene: Scene, controls: FilterControls) -> Shown:
         *_network_says(found, network, words),
     )  # fmt: skip
     answer = "quarter" if good <= 0.25 else "half" if good < 0.75 else "most"
-    return Shown(tuple(pictures), said, answer)
+    return Shown(tuple(pictures), said, answer, FilterControls(layer, chosen))
 
 
 def _network_says(found: tuple[Replaceability, ...], network: Prunable, words: Words) -> list[str]:

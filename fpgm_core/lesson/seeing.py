@@ -248,7 +248,8 @@ def show_reviewer(scene: Scene, controls: FilterControls) -> Shown:
         words("reviewer.bound", medoid=float(sums[best]), median=middle.value,
               ratio=float(sums[best]) / middle.value if middle.value else 1.0),
     )  # fmt: skip
-    return Shown(pictures, said, "none" if not moved else "few" if moved <= count / 2 else "most")
+    answer = "none" if not moved else "few" if moved <= count / 2 else "most"
+    return Shown(pictures, said, answer, FilterControls(layer, chosen))
 
 
 @lru_cache(maxsize=_NETWORKS)

@@ -25,11 +25,15 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A step as it stands: pictures, the sentences that follow from them, and which of its options they prove right."""
+    """A step as it stands: pictures, the sentences that follow from them, and which of its options they prove right.
+
+    `controls` are those it was shown with, the step's own choices made.
+    """
 
     pictures: tuple[Picture, ...]
     conclusion: tuple[str, ...] = ()
     answer: str | None = None
+    controls: Controls | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,10 @@ from fpgm_core.filters.selection import lowest
 
 Points = tuple[tuple[float, float], ...]
 PLANES: Mapping[str, Points] = {
-    # Three look-alikes far from the origin, and a lonely small one: what norm and FPGM drop have nothing in common.
+    # Three neighbours far from the origin, three lonely small ones: norm and FPGM drop nothing in common.
     "apart": (
-        (1.7, 1.6), (2.05, 1.25), (1.45, 1.1), (0.5, -0.45), (2.9, 2.6), (3.2, -0.3),
-        (0.1, 2.9), (-0.9, 0.6), (0.8, -1.5),
+        (1.95, 1.6), (2.2, 0.95), (1.05, 1.6), (0.8, -0.65), (3.0, 2.5), (2.9, -0.4),
+        (-0.1, 2.4), (-1.0, 1.0), (1.15, -1.45),
     ),
     # The same shape about the origin: the smallest are the most central.
     "around": (

@@ -35,8 +35,8 @@ def challenge(here: Sitting, held: Course, words: Words) -> None:
     if st.session_state.get("handed") == asked and enough:
         _judge(here, words)
     _attempts(words)
-    st.caption(words("challenge.share"))
-    st.code(f"?{'&'.join(f'{name}={value}' for name, value in link(held, here.look).items())}", language=None,
+    with st.expander(words("challenge.share")):
+        st.code(f"?{'&'.join(f'{name}={value}' for name, value in link(held, here.look).items())}", language=None,
             wrap_lines=True)  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
@@ -20,7 +21,6 @@ from fpgm_core.lesson import (
     FilterControls,
     Found,
     Picture,
-    PlaneControls,
     Scene,
     Shown,
     Step,
@@ -38,15 +38,15 @@ from pages.ui.challenge import challenge
 from pages.ui.course import Course, go, link, now, share_course
 from pages.ui.sitting import Sitting, first_look, mirror
 from pages.ui.top_bar import STYLE, navigation
-from pages.ui.toy_plane import toy_plane
+from pages.ui.toy_plane import arrangement, live_plane
 from pages.ui.turning import read_turn, turning
 from pages.ui.waiting import awaited
 
 _KEYS = "turning"
 _STYLE = """
 .st-key-lesson [data-testid="stMarkdownContainer"] p, .st-key-lesson li { font-size: 1.06rem; line-height: 1.5; }
-.st-key-lesson .formula { font-family: "Cambria Math", "STIX Two Text", serif; font-size: 1.15rem; white-space: pre-wrap;
-  padding: .5rem .9rem; border-radius: .3rem; background: rgba(128,128,128,.12); }
+.st-key-lesson .formula { font-family: "Cambria Math", "STIX Two Text", serif; font-size: 1.15rem;
+  white-space: pre-wrap; padding: .5rem .9rem; border-radius: .3rem; background: rgba(128,128,128,.12); }
 .st-key-says { border-left: 4px solid #0072B2 !important; }
 """
 _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
@@ -174,27 +174,30 @@ def _labels(words: Words) -> tuple[str, str]:
 
 
 def _step(here: Sitting, held: Course, step: Step, words: Words) -> None:
-    """The step's words and controls on the left, its pictures on the right, what they say below."""
+    """The step's words and controls on the left, its first picture on the right, the others and what they say below."""
     told, seen = st.columns([1, 1.7], gap="large")
+    shown = Shown(())
     with seen:
         if step.name == "challenge":
             challenge(here, held, words)
-            shown = Shown(())
-        elif isinstance(held.set_here, PlaneControls):
-            toy_plane(held, words)
-            shown = Shown(())
+        elif step.name == "plane":
+            live_plane()
         else:
-            found = _found(here, step, words)
-            shown = _shown(here, held, step, words, found)
-            _pictures(here, held, shown, words)
+            shown = _shown(here, held, step, words, _found(here, step, words))
+            for picture in shown.pictures[:1]:
+                _picture(picture, words)
     with told:
-        st.markdown(words(f"{step.name}.lead"))
-        st.html(f'<div class="formula">{words(f"{step.name}.formula")}</div>')
+        st.markdown(words(f"{step.name}.lead").replace("\n", "\n\n"))
+        st.html(f'<div class="formula">{html.escape(words(f"{step.name}.formula"))}</div>')
         st.markdown(f"**{words('page.do_this')}:** {words(f'{step.name}.do')}")
         if not held.bare:
-            _controls(here, held, step, words)
+            _controls(here, held, step, shown, words)
         if step.options:
             _question(held, step, shown, words)
+    for first in range(1, len(shown.pictures), 2):
+        for place, picture in zip(st.columns(2, gap="large"), shown.pictures[first : first + 2], strict=False):
+            with place:
+                _picture(picture, words)
     if step.options:
         _conclusion(held, shown, words)
 
@@ -228,11 +231,6 @@ def _shown(here: Sitting, held: Course, step: Step, words: Words, found: Found) 
         return Shown(())
 
 
-def _pictures(here: Sitting, held: Course, shown: Shown, words: Words) -> None:
-    for picture in shown.pictures:
-        _picture(picture, words)
-
-
 def _picture(picture: Picture, words: Words) -> None:
     st.plotly_chart(picture.figure, key=f"learn-{picture.name}", alt=picture.caption, config={"displayModeBar": False})
     st.caption(picture.caption)
@@ -241,9 +239,11 @@ def _picture(picture: Picture, words: Words) -> None:
             st.dataframe(pd.DataFrame(picture.table), hide_index=True, height=240)
 
 
-def _controls(here: Sitting, held: Course, step: Step, words: Words) -> None:
-    """A slider or a menu for every field of the step's controls."""
+def _controls(here: Sitting, held: Course, step: Step, shown: Shown, words: Words) -> None:
+    """A slider or a menu for every field of the step's controls, and what some steps have beside."""
     controls = held.set_here
+    if step.name == "plane":
+        arrangement(held, words)
     for one in fields(controls):
         label = words(f"{step.name}.{one.name}") if one.metadata else ""
         if "range" in one.metadata:
@@ -256,8 +256,8 @@ def _controls(here: Sitting, held: Course, step: Step, words: Words) -> None:
                                  **_field(controls, one.name))  # fmt: skip
         elif "options" in one.metadata:
             st.select_slider(label, one.metadata["options"], **_field(controls, one.name))
-    if isinstance(controls, FilterControls):
-        _filter_controls(here, controls, step, words)
+    if isinstance(shown.controls, FilterControls):
+        _filter_controls(here, shown.controls, step, words)
 
 
 def _named(words: Words, kind: str, value: str) -> str:
@@ -280,22 +280,20 @@ def _filter_controls(here: Sitting, controls: FilterControls, step: Step, words:
     layer, chosen = st.columns(2)
 
     def other_layer(course: Course, wanted: str) -> Course:
-        return course.setting(replace(controls, layer=wanted, filter=-1))
+        return course.setting(FilterControls(wanted))
 
     layer.selectbox(
-        words(f"{step.name}.layer"),
-        ["", *sizes],
-        format_func=lambda name: name or "–",
-        **_mirrored("layer", controls.layer if controls.layer in sizes else "", other_layer, step.name),
+        words(f"{step.name}.layer"), list(sizes), **_mirrored("layer", controls.layer, other_layer, step.name)
     )
-    if controls.layer in sizes:
-        chosen.selectbox(
-            words(f"{step.name}.filter"),
-            range(-1, sizes[controls.layer]),
-            format_func=lambda index: "–" if index < 0 else str(index),
-            **_mirrored("filter", controls.filter, lambda course, wanted: course.setting(
-                replace(controls, filter=int(wanted))), f"{step.name}{controls.layer}"),
-        )  # fmt: skip
+    chosen.selectbox(
+        words(f"{step.name}.filter"),
+        range(sizes[controls.layer]),
+        **_mirrored("filter", controls.filter, _other_filter(controls.layer), f"{step.name}{controls.layer}"),
+    )
+
+
+def _other_filter(layer: str) -> Callable[[Course, int], Course]:
+    return lambda course, wanted: course.setting(FilterControls(layer, int(wanted)))
 
 
 def _question(held: Course, step: Step, shown: Shown, words: Words) -> None:

@@ -22,24 +22,22 @@ def heed_plane() -> None:
         go(replace(held.setting(PlaneControls(move.points, move.marked)), echo=move.seq))
 
 
-def toy_plane(held: Course, words: Words) -> None:
-    """The plane, and under it what may be done with it and what it says."""
-    live_plane()
-    if held.bare:
-        return
-    arrangement, reveal = st.columns([1.6, 1], vertical_alignment="bottom")
-    points = now().set_here
-    known = next((name for name, one in PLANES.items() if one == getattr(points, "points", None)), "own")
-    arrangement.selectbox(
+def arrangement(held: Course, words: Words) -> None:
+    """Where the filters lie to begin with, and the button that shows what the criteria drop."""
+    points = getattr(held.set_here, "points", None)
+    known = next((name for name, one in PLANES.items() if one == points), "own")
+    names = [*PLANES, *(["own"] if known == "own" else [])]
+    key = f"arrangement-{known}-{held.revision}"
+    st.selectbox(
         words("plane.arrangement"),
-        [*PLANES, *(["own"] if known == "own" else [])],
-        index=[*PLANES, "own"].index(known),
+        names,
+        index=names.index(known),
         format_func=lambda name: words(f"plane.{name}"),
-        key=f"arrangement-{known}-{held.revision}",
-        on_change=lambda: _arrange(st.session_state[f"arrangement-{known}-{held.revision}"]),
+        key=key,
+        on_change=lambda: _arrange(st.session_state[key]),
     )
     if not held.revealed:
-        reveal.button(words("plane.reveal"), key="plane-reveal", type="primary", width="stretch", on_click=_reveal)
+        st.button(words("plane.reveal"), key="plane-reveal", type="primary", width="stretch", on_click=_reveal)
 
 
 def _arrange(name: str) -> None:
