@@ -33,7 +33,7 @@ from fpgm_core.lesson import (
     pack,
     words_of,
 )
-from fpgm_core.models import list_models
+from fpgm_core.models import get_model_info, list_models
 from pages.ui.challenge import challenge
 from pages.ui.course import Course, go, link, now, share_course
 from pages.ui.sitting import Sitting, first_look, mirror
@@ -118,6 +118,7 @@ def _top(here: Sitting, held: Course, words: Words) -> None:
     network.selectbox(
         words("page.network"),
         offered,
+        format_func=lambda name: get_model_info(name).title,
         label_visibility="collapsed",
         **mirror("learn-network", here.look.plan.model, _open),
     )
