@@ -21,7 +21,11 @@ _SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
-    return layout(x, y, height=HEIGHT, clickmode="event", **more)
+    """The layers' layout, with room for what stands on the axes: the lesson is also drawn outside of the page."""
+    drawn = layout(x, y, height=HEIGHT, clickmode="event", **more)
+    for axis in ("xaxis", "yaxis"):
+        drawn[axis] |= {"automargin": True}
+    return drawn
 
 
 def _dots(x: Any, y: Any, name: str, **more: Any) -> go.Scatter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -110,13 +109,14 @@ class NoControls(Controls):
 
 
 def _check(one: Field[Any], value: Any) -> None:
-    if "options" in one.metadata and value not in one.metadata["options"]:
-        raise FpgmError(f"{one.name} is {value!r}, not one of {', '.join(map(str, one.metadata['options']))}")
+    options = one.metadata.get("options")
+    if options and not any(type(value) is type(option) and value == option for option in options):
+        raise FpgmError(f"{one.name} is {value!r}, not one of {', '.join(map(str, options))}")
     if "range" in one.metadata:
         low, high, step = one.metadata["range"]
         whole = isinstance(step, int)
         fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not fits or not math.isfinite(value) or not low <= value <= high:
+        if not fits or not low <= value <= high:  # NaN is not, either
             raise FpgmError(f"{one.name} is {value!r}, not {'a whole number' if whole else 'a number'} {low} to {high}")
 
 

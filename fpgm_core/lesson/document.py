@@ -49,7 +49,7 @@ def document_steps(
     sections = []
     for number, step in enumerate(STEPS.values(), 1):
         shown = step.show(scene, (controls or {}).get(step.name) or step.controls())
-        sections.append(_section(number, step, shown, words, first=number == 1))
+        sections.append(_section(number, step, shown, words, first=number == 1, complete=bool(needs or not step.needs)))
         yield 0.95 + 0.05 * number / len(STEPS)
     yield _page(network, words, sections)
 
@@ -71,7 +71,8 @@ def _page(network: Prunable, words: Words, sections: Sequence[str]) -> str:
     return f'<!doctype html>\n<html lang="{words.language}"><head>{head}</head><body>{body}</body></html>\n'
 
 
-def _section(number: int, step: Step, shown: Shown, words: Words, first: bool) -> str:
+def _section(number: int, step: Step, shown: Shown, words: Words, first: bool, complete: bool) -> str:
+    """A step; `first` brings plotly along, and what is not `complete` says what it would take."""
     name = step.name
     parts = [f"<h2>{number}. {_text(words(f'{name}.title'))}</h2>", _paragraphs(words(f"{name}.lead"))]
     parts.append(f'<p class="formula">{_text(words(f"{name}.formula"))}</p>')
@@ -82,7 +83,7 @@ def _section(number: int, step: Step, shown: Shown, words: Words, first: bool) -
     if shown.conclusion:
         said = "".join(f"<li>{_text(sentence)}</li>" for sentence in shown.conclusion)
         parts.append(f'<div class="says"><h3>{_text(words("page.conclusion"))}</h3><ul>{said}</ul></div>')
-    elif step.needs:
+    if not complete:
         parts.append(f"<p>{_text(words('page.only_trained'))}</p>")
     return f'<section id="{name}">{"".join(parts)}</section>'
 

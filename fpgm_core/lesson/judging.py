@@ -44,9 +44,15 @@ def reference_plan(network: Prunable, plan: Plan) -> Plan:
     def at(percent: int) -> Plan:
         return network.plan(percent / 100, criterion="fpgm", coupling=plan.coupling)
 
+    def enough(percent: int) -> bool:
+        try:
+            return network.cost(at(percent)).macs <= most
+        except FpgmError:  # nothing is left at all
+            return True
+
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if network.cost(at(middle)).macs <= most else (middle + 1, high)
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     if network.cost(at(high)).macs > most:
         raise FpgmError("FPGM cannot cut as much at one rate for all; prune a little less")
     return at(high)

@@ -28,8 +28,8 @@ _RATES = tuple(round(0.05 * n, 2) for n in range(1, 15))
 
 
 def told(interval: Interval, scale: float = 1.0, digits: int = 2) -> str:
-    """A value with its interval: "+0.42 [-0.31, +1.15]"."""
-    value, low, high = (scale * getattr(interval, part) for part in ("value", "low", "high"))
+    """A value with its interval, the lower end first whatever the sign of `scale`: "+0.42 [-0.31, +1.15]"."""
+    value, (low, high) = scale * interval.value, sorted((scale * interval.low, scale * interval.high))
     return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
 
 

@@ -60,7 +60,7 @@ class Scene:
 class Step:
     """One step: its name in the words, its controls, what it shows, and the options of its question.
 
-    `needs` names the fields of Found that it reads; `minutes` is how long a class takes over it.
+    `needs` names the measurements that it reads; `minutes` is how long a class takes over it.
     """
 
     name: str

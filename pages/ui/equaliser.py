@@ -10,6 +10,8 @@ from typing import Any
 
 import streamlit as st
 
+from pages.ui.live import LIVE
+
 _FILES = Path(__file__).parent
 _component = st.components.v2.component(
     "fpgm_equaliser",
@@ -17,17 +19,6 @@ _component = st.components.v2.component(
     css=(_FILES / "equaliser.css").read_text(),
     js=(_FILES / "equaliser.js").read_text(),
 )
-
-# What the bars say, unless in another language: strings with {braces} that are filled here or in the browser.
-ENGLISH: Mapping[str, str] = {
-    "hint": "drag, or arrow keys; orange is pruned; grey: share of MACs",
-    "prunes": "prunes {k} of {n} filters, {share}% of the dense MACs",
-    "moves": "moves {n} layers",
-    "rate": "{rate}%, {k} of {n} filters pruned",
-    "agreement": "norm and FPGM: ρ {rho}",
-    "shared": "{shared} shared",
-    "damage": "predicted loss {loss}",
-}
 
 
 @dataclass(frozen=True)
@@ -86,13 +77,13 @@ def equaliser(
     poll: int,
     asked: object,
     key: str,
-    words: Mapping[str, str] = ENGLISH,
+    words: Mapping[str, str] = LIVE,
 ) -> None:
     """Draw the bars.
 
     The browser adopts their rates only when `revision` changes; `echo` answers its last message; with
     `poll` it asks again after so many milliseconds. `asked` is its last asking, which this answers.
-    `words` are those of ENGLISH in some language.
+    `words` are LIVE's in some language.
     """
     _component(
         key=key,

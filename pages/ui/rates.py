@@ -13,18 +13,18 @@ from fpgm_core import FpgmError, Plan, Prunable
 from fpgm_core.evaluation import Repairing
 from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
 from fpgm_core.repair import RUNGS
-from pages.ui.equaliser import ENGLISH, Bar, equaliser, read_move
+from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.jobs import engine
+from pages.ui.live import LIVE
 from pages.ui.replaceable import damage, damage_progress, strips
 from pages.ui.sitting import Sitting, callback, mirror, share, sitting
-from pages.ui.top_bar import CARDS, accuracy_card, macs_card, params_card
+from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
 # An asking costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.
 POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
 POLL_SHARE = 40  # milliseconds for every measurement under way: many sessions together ask no oftener than one
 PATIENCE = 0.25  # seconds
-LIVE = {**ENGLISH, **CARDS}  # the words of all that moves
 ALL = "all units"
 _NO_PRESET = "—"
 _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "project": "pr"}
@@ -101,7 +101,7 @@ def live_panel(
         st.rerun()
 
 
-def bars(here: Sitting, words: Mapping[str, str] = ENGLISH) -> list[Bar]:
+def bars(here: Sitting, words: Mapping[str, str] = LIVE) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
     network, plan = here.network, here.plan
     share = {layer.name: layer.share for layer in network.layers}

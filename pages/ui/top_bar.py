@@ -13,6 +13,7 @@ from fpgm_core.evaluation import Figure, Repairing
 from fpgm_core.filters import DATA_CRITERIA, get_criterion
 from fpgm_core.models import cifar_models, list_models
 from fpgm_core.pruning import Cost
+from pages.ui.live import LIVE
 from pages.ui.sitting import Sitting, first_look, mirror
 from pages.ui.waiting import progress
 
@@ -36,30 +37,6 @@ STYLE = """
 .card .state { display: inline-block; font-size: .68rem; padding: 0 .4em; border-radius: .6em; margin-left: .4em;
   border: 1px solid currentColor; }
 """
-
-# What the figures' cards say, unless in another language.
-CARDS: Mapping[str, str] = {
-    "macs": "MACs",
-    "params": "Parameters",
-    "of": "{now} of {dense}",
-    "accuracy": "Accuracy on choose",
-    "dense": "dense {accuracy:.2%}",
-    "not_measured": "not measured",
-    "untrained": "no trained weights: costs are exact, accuracy is not measured",
-    "failed": "failed",
-    "moving": "moving",
-    "at_rest": "measured when the bar rests",
-    "repairing": "repairing, {share:.0%}",
-    "refitting": "layers are refitted, then measured",
-    "measuring": "measuring",
-    "coming": "first figure on its way",
-    "provisional": "provisional, {images} images",
-    "exact": "exact",
-    "running": "measuring, {images:,} of {total:,}",
-    "change": "change {change} pt",
-    "short": "memory is short: small batches",
-    "lost": "the {lost} device failed: measured on {device}",
-}
 
 
 def navigation() -> None:
@@ -109,12 +86,12 @@ def millions(count: int) -> str:
     return str(count)
 
 
-def macs_card(cost: Cost, dense: Cost, words: Mapping[str, str] = CARDS) -> str:
+def macs_card(cost: Cost, dense: Cost, words: Mapping[str, str] = LIVE) -> str:
     """MACs and what was cut of them."""
     return _cost_card(words["macs"], cost.macs, dense.macs, words)
 
 
-def params_card(cost: Cost, dense: Cost, words: Mapping[str, str] = CARDS) -> str:
+def params_card(cost: Cost, dense: Cost, words: Mapping[str, str] = LIVE) -> str:
     """Parameters and what was cut of them."""
     return _cost_card(words["params"], cost.params, dense.params, words)
 
@@ -135,7 +112,7 @@ def accuracy_card(
     error: str | None,
     moving: bool,
     trained: bool,
-    words: Mapping[str, str] = CARDS,
+    words: Mapping[str, str] = LIVE,
 ) -> str:
     """Accuracy with its interval and the paired change, and how far the measurement is."""
     label = words["accuracy"]

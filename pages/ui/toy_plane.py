@@ -7,7 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core.lesson import PLANES, PlaneControls, Scene, Words, get_step, plane_facts, words_of
-from pages.ui.course import Course, go, now
+from pages.ui.course import Course, go, now, share_course
 from pages.ui.plane import Plane, plane, read_plane
 from pages.ui.sitting import sitting
 
@@ -57,6 +57,7 @@ def live_plane() -> None:
     """The plane and its sentences: all that is drawn anew while a filter is dragged."""
     heed_plane()
     held = now()
+    share_course(held, sitting().look)
     words, controls = words_of(held.language), held.set_here
     assert isinstance(controls, PlaneControls)
     facts = plane_facts(controls.points)

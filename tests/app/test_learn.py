@@ -1,0 +1,308 @@
+"""The Learn page, driven headless: steps, predictions, controls, languages, links, plane, challenge, printing."""
+
+import dataclasses
+
+import pytest
+from driving import again, opened, press, sitting, until
+from looks import resnet20_look
+
+from fpgm_core import Plan, Prunable, Settings
+from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, judging, words_of
+from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
+from pages.ui import challenge, learn_panel
+from pages.ui.course import Course, link
+from pages.ui.state import Look, encode
+from pages.ui.turning import read_turn
+
+EN, KO = words_of("en"), words_of("ko")
+PAGE = "pages/4_Learn.py"
+TOYS = ("norms", "median", "reviewer", "agreement")
+
+
+@pytest.fixture(autouse=True)
+def nothing_slow(monkeypatch):
+    """What has to be measured comes at once, and is nothing: the library's own tests measure."""
+    slow = dict.fromkeys(learn_panel.MEASUREMENTS, lambda network: iter([Found()]))
+    monkeypatch.setattr(learn_panel, "MEASUREMENTS", slow)
+
+
+def learn(look=None, **query):
+    """The page, opened by a link's query."""
+    return opened(PAGE, s=encode(look or resnet20_look()), **query)
+
+
+def widget(elements, label):
+    return next(element for element in elements if element.label == label)
+
+
+def texts(app):
+    return "\n".join(element.value for kind in ("markdown", "caption", "header", "info", "success", "warning", "error")
+                     for element in app.get(kind))  # fmt: skip
+
+
+def course(app):
+    return app.session_state["course"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_opens_by_its_link_in_every_language(step, language):
+    words = words_of(language)
+    app = learn(step=step, lang=language)
+    assert words(f"{step}.title") in app.header[0].value
+    assert words(f"{step}.lead").split("\n")[0] in texts(app)
+    assert words(f"{step}.do") in texts(app)
+    other = next(name for name in LANGUAGES if name != language)
+    assert words_of(other)(f"{step}.do") not in texts(app)
+    if get_step(step).options:
+        assert list(app.radio[0].options) == [words(f"{step}.{option}") for option in get_step(step).options]
+
+
+@pytest.mark.parametrize("step", TOYS)
+def test_the_answer_comes_after_the_prediction_and_follows_from_the_figures(step, resnet20):
+    app = learn(step=step)
+    shown = get_step(step).show(Scene(resnet20, EN), get_step(step).controls())
+    assert not any(sentence in texts(app) for sentence in shown.conclusion)
+    assert EN("page.covered") in texts(app)
+    wrong = next(option for option in get_step(step).options if option != shown.answer)
+    app.radio[0].set_value(wrong).run()
+    assert all(sentence in texts(app) for sentence in shown.conclusion)
+    said = EN("page.you_said", said=EN(f"{step}.{wrong}"), answer=EN(f"{step}.{shown.answer}"))
+    assert any(said in info.value and EN("page.wrong") in info.value for info in app.info)
+    app.radio[0].set_value(shown.answer).run()
+    assert any(EN("page.right") in success.value for success in app.success)
+
+
+def test_the_answer_can_just_be_asked_for_and_the_step_begun_again():
+    app = learn(step="median")
+    press(app, "learn-show")
+    assert EN("page.covered") not in texts(app)
+    assert not app.info, "who did not say anything is not told to be wrong"
+    assert not app.success
+    widget(app.slider, EN("median.taken")).set_value(9).run()
+    press(app, "learn-again")
+    assert EN("page.covered") in texts(app)
+    assert course(app).set_here == MedianControls()
+
+
+def test_controls_change_the_sentences_and_the_link(resnet20):
+    app = learn(step="norms")
+    press(app, "learn-show")
+    before = get_step("norms").show(Scene(resnet20, EN), NormControls()).conclusion[0]
+    assert before in texts(app)
+    widget(app.slider, EN("norms.deviation")).set_value(0.3).run()
+    widget(app.slider, EN("norms.smallest")).set_value(0.0).run()
+    wanted = NormControls(deviation=0.3, smallest=0.0)
+    now = get_step("norms").show(Scene(resnet20, EN), wanted)
+    assert now.conclusion[0] in texts(app)
+    assert before not in texts(app)
+    again_ = learn(step="norms", c=app.query_params["c"])
+    assert course(again_).set_here == wanted
+
+
+def test_back_and_forward_and_the_steps_above():
+    app = learn(step="plane")
+    assert app.button(key="learn-back").disabled
+    press(app, "learn-forward")
+    assert course(app).step == "norms"
+    assert app.query_params["step"] == "norms"
+    widget(app.get("button_group"), EN("page.title")).set_value("challenge").run()
+    assert course(app).step == "challenge"
+    assert app.button(key="learn-forward").disabled
+    press(app, "learn-back")
+    assert course(app).step == "cost"
+
+
+def test_keys_turn_the_page_once_a_message():
+    app = learn(step="plane")
+    app.session_state["turning"] = {"turn": {"seq": 5, "by": 1}}
+    again(app)
+    assert course(app).step == "norms"
+    again(app)
+    assert course(app).step == "norms"
+    app.session_state["turning"] = {"turn": {"seq": 6, "by": -1}}
+    again(app)
+    assert course(app).step == "plane"
+
+
+@pytest.mark.parametrize(
+    "message", [None, 3, {}, {"seq": 1}, {"seq": 1, "by": 2}, {"seq": "1", "by": 1}, {"seq": True, "by": 1}]
+)
+def test_other_messages_turn_nothing(message):
+    assert read_turn(message) is None
+
+
+def test_a_bare_link_has_the_question_and_no_controls():
+    app = learn(step="norms", bare="1", c='{"rate":0.5}')
+    assert not app.slider
+    assert not app.selectbox
+    assert app.radio
+    assert course(app).set_here == NormControls(rate=0.5)
+    assert EN("page.step", number=2, count=8, minutes=3) in texts(app)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"step": "nowhere"}, "unknown step 'nowhere'"),
+        ({"step": "norms", "c": '{"rate":1.2}'}, "rate is 1.2"),
+        ({"step": "norms", "c": "{"}, "damaged"),
+        ({"step": "norms", "c": '{"away":2}'}, "another step"),
+        ({"step": "norms", "lang": "xx"}, "not written in 'xx'"),
+    ],
+)
+def test_a_damaged_link_says_so_and_opens_the_lesson(query, said):
+    app = learn(**query)
+    assert any(said in error.value for error in app.error)
+    assert app.header
+
+
+def test_a_filter_that_another_network_has_not_is_as_it_comes():
+    app = learn(step="reviewer", c='{"layer":"layer3.2.conv2","filter":63}')
+    assert widget(app.selectbox, EN("reviewer.layer")).value == "layer3.2.conv2"
+    assert widget(app.selectbox, EN("reviewer.filter")).value == 63
+    app = learn(step="reviewer", c='{"layer":"layer9.conv","filter":3}')
+    assert course(app).controls["reviewer"] == FilterControls("layer9.conv", 3)
+    assert not app.error
+    assert widget(app.selectbox, EN("reviewer.layer")).value != "layer9.conv"
+
+
+def test_another_layer_shows_its_own_filters(resnet20):
+    app = learn(step="reviewer")
+    widget(app.selectbox, EN("reviewer.layer")).set_value("conv1").run()
+    shown = get_step("reviewer").show(Scene(resnet20, EN), FilterControls("conv1"))
+    assert widget(app.selectbox, EN("reviewer.filter")).value == shown.controls.filter
+    other = (shown.controls.filter + 1) % 16
+    widget(app.selectbox, EN("reviewer.filter")).set_value(other).run()
+    assert course(app).set_here == FilterControls("conv1", other)
+    assert EN("reviewer.terms", chosen=other, layer="conv1") in texts(app)
+
+
+def test_the_language_changes_every_word():
+    app = learn(step="median")
+    widget(app.get("button_group"), EN("page.language")).set_value("ko").run()
+    assert KO("median.title") in app.header[0].value
+    assert app.query_params["lang"] == "ko"
+    assert EN("median.do") not in texts(app)
+
+
+def test_another_network_is_opened_and_its_figures_shown():
+    app = learn(step="norms")
+    press(app, "learn-show")
+    widget(app.selectbox, EN("page.network")).set_value("mobilenetv2_cifar").run()
+    assert sitting(app).look.plan.model == "mobilenetv2_cifar"
+    assert any("MobileNetV2" in sentence for sentence in texts(app).split("\n- "))
+
+
+# --- the plane
+
+
+def test_the_plane_shows_what_is_dropped_when_asked():
+    app = learn(step="plane")
+    facts = EN("plane.drops", norm="3, 7, 8", fpgm="2, 1, 0", shared=0, count=3)
+    assert facts not in texts(app)
+    press(app, "plane-reveal")
+    assert facts in texts(app)
+    app.session_state["plane"] = {"move": {"seq": 1, "points": [[x, y] for x, y in PLANES["around"]],
+                                           "marked": [0, 4], "phase": "rest"}}  # fmt: skip
+    again(app)
+    assert course(app).set_here == PlaneControls(PLANES["around"], (0, 4))
+    assert EN("plane.yours_drops", yours="0, 4", with_norm=1, with_fpgm=1) in texts(app)
+    assert EN("plane.agree") in texts(app)
+    assert '"marked":[0,4]' in app.query_params["c"]
+
+
+def test_an_arrangement_is_a_new_plane():
+    app = learn(step="plane")
+    widget(app.selectbox, EN("plane.arrangement")).set_value("groups").run()
+    assert course(app).set_here == PlaneControls(PLANES["groups"])
+    assert course(app).revision == 2
+
+
+# --- steps that measure
+
+
+def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
+    look = resnet20_look()
+    bare = Prunable.load("resnet110")
+    app = learn(Look(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
+    assert any(EN("page.only_trained") in warning.value for warning in app.warning)
+    assert any(chart for chart in app.get("plotly_chart")), "the FLOPs need no weights"
+
+
+def test_a_contest_that_is_not_at_hand_is_measured_when_asked(monkeypatch):
+    asked = []
+
+    def contest(network):
+        asked.append(network)
+        yield Found()
+
+    monkeypatch.setitem(learn_panel.MEASUREMENTS, "contest", contest)
+    monkeypatch.setattr(learn_panel, "at_hand", lambda network, name: None)
+    app = learn(step="cost")
+    button = next(one for one in app.button if one.label == EN("page.measure_contest"))
+    assert not asked
+    button.click().run()
+    assert until(app, lambda: asked)
+
+
+def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
+    app = learn(step="cost")
+    assert until(app, lambda: len(app.get("plotly_chart")) == 2)
+    assert any("ten random draws" in caption.value for caption in app.caption)
+    press(app, "learn-show")
+    assert until(app, lambda: len(app.get("plotly_chart")) == 3)
+    widget(app.get("button_group"), EN("cost.rung")).set_value("repaired").run()
+    assert course(app).set_here == CostControls("repaired")
+    known = at_hand(resnet20, "contest")
+    shown = get_step("cost").show(Scene(resnet20, EN, known), CostControls("repaired"))
+    assert all(sentence in texts(app) for sentence in shown.conclusion)
+
+
+# --- the challenge
+
+
+def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(monkeypatch):
+    few = Settings(images=150)
+    monkeypatch.setattr(challenge, "judge_steps", lambda *which: judging.judge_steps(*which, few))
+    app = learn(step="challenge")
+    plan: Plan = sitting(app).look.plan
+    cut = judging.cut_of(sitting(app).network, plan)
+    assert app.button(key="hand_in").disabled == (cut < judging.TARGET)
+    widget(app.selectbox, EN("challenge.begin")).set_value("uniform_10%").run()
+    assert app.button(key="hand_in").disabled
+    widget(app.selectbox, EN("challenge.begin")).set_value("uniform_50%").run()
+    widget(app.get("button_group"), EN("cost.rung")).set_value("as_is").run()
+    assert not app.button(key="hand_in").disabled
+    press(app, "hand_in")
+    assert until(app, lambda: app.dataframe, 60)
+    table = app.dataframe[0].value
+    held = sitting(app)
+    ((judged, _),) = app.session_state["attempts"].values()
+    assert judged.figure.images == 150
+    assert judged.rung == "as_is"
+    assert table[EN("challenge.sealed")].tolist() == [round(judged.figure.accuracy.value * 100, 2)]
+    assert table[EN("challenge.cut")].tolist() == [round(judging.cut_of(held.network, held.look.plan) * 100, 1)]
+    assert any("Sealed:" in info.value for info in app.info)
+
+
+# --- the course and its links
+
+
+def test_a_link_carries_the_whole_course(resnet20):
+    held = Course(step="reviewer", language="ko", bare=True).setting(FilterControls("conv1", 3))
+    query = link(held, resnet20_look())
+    app = opened(PAGE, **query)
+    assert {field.name: getattr(course(app), field.name) for field in dataclasses.fields(held)} == {
+        field.name: getattr(held, field.name) for field in dataclasses.fields(held)
+    }
+    assert sitting(app).look == resnet20_look()
+    assert "c" not in link(held, resnet20_look(), "cost"), "what is not set is not carried"
+
+
+def test_the_printed_lesson_is_written_in_the_background(monkeypatch):
+    monkeypatch.setattr(learn_panel, "document_steps", lambda network, language, controls: iter([0.5, "<html></html>"]))
+    app = learn(step="plane")
+    next(one for one in app.button if one.label == EN("page.print")).click().run()
+    assert until(app, lambda: app.get("download_button"))
+    assert app.get("download_button")[0].proto.label == EN("page.download")

@@ -1,0 +1,60 @@
+"""The lesson's networks, what was measured of them on few images, and words that remember what was asked of them."""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+
+from fpgm_core import Prunable
+from fpgm_core.lesson import MEASUREMENTS, Found, Words, joined, steps, words_of
+from fpgm_core.repair import Calibration
+
+TRAINED, UNTRAINED = ("resnet20", "mobilenetv2_cifar"), "shufflenet_v2_x0_5"
+
+
+@dataclass(frozen=True, eq=False)
+class Heard(Words):
+    """Words of which every asking is kept: `asked` has (name, figures)."""
+
+    asked: list = field(default_factory=list)
+
+    def __call__(self, name, /, **figures):
+        self.asked.append((name, figures))
+        return super().__call__(name, **figures)
+
+    def figures(self, name):
+        """What a string was filled with, where it was asked for once."""
+        (found,) = (figures for asked, figures in self.asked if asked == name)
+        return found
+
+    @property
+    def names(self):
+        return {name for name, _ in self.asked}
+
+
+@pytest.fixture
+def heard():
+    """A function: the words of a language that remember."""
+    return lambda language="en": Heard(language, words_of(language).strings)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A function: a network by its name, opened once; all but the trained ones have random weights."""
+    return cache(lambda name: Prunable.load(name, None if name in TRAINED else "random"))
+
+
+@pytest.fixture(scope="session")
+def found(network, tmp_path_factory):
+    """A function: refit costs of a trained network, on few images, and the contest that ships with it."""
+
+    @cache
+    def measured(name):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("FPGM_HOME", str(tmp_path_factory.mktemp("home")))
+            patched.setattr(steps, "Calibration", lambda: Calibration(images=150, positions=8))
+            *_, costs = MEASUREMENTS["costs"](network(name))
+            assert isinstance(costs, Found)
+            return joined([costs, steps.at_hand(network(name), "contest")])
+
+    return measured
