@@ -15,11 +15,12 @@ from fpgm_core.figures import lesson as figures
 from fpgm_core.filters import (
     CRITERIA,
     Layer,
+    NormDiagnostics,
     geometric_median,
     medoid,
+    norm_diagnostics,
     num_pruned,
     pairwise_distances,
-    spearman,
     weights_of,
 )
 from fpgm_core.lesson.controls import (
@@ -104,17 +105,17 @@ def show_norms(scene: Scene, controls: NormControls) -> Shown:
         (ideal.cut, toy.cut),
         words,
     )
-    rows = [_NormRow(name, norms, controls.rate) for name, norms in _norms(network).items()]
+    rows = [_NormRow(name, norms, figure, controls.rate) for name, (norms, figure) in _norms(network).items()]
     names = [row.layer for row in rows]
     requirements = figures.requirements_figure(
-        names, [row.floor for row in rows], [row.spread for row in rows], (toy.floor, toy.spread),
+        names, [row.figure.floor for row in rows], [row.figure.spread for row in rows], (toy.floor, toy.spread),
         (ideal.floor, ideal.spread), words,
     )  # fmt: skip
     boxes = figures.layer_norms_figure(names, [row.norms for row in rows], words)
     table: dict[str, Sequence[object]] = {
         words("table.layer"): names,
-        words("table.spread"): [row.spread for row in rows],
-        words("table.floor"): [row.floor for row in rows],
+        words("table.spread"): [row.figure.spread for row in rows],
+        words("table.floor"): [row.figure.floor for row in rows],
         words("table.ratio"): [row.ratio for row in rows],
     }
     pictures = (
@@ -127,17 +128,21 @@ def show_norms(scene: Scene, controls: NormControls) -> Shown:
         words("norms.here", rate=controls.rate, ratio=toy.ratio, ideal=ideal.ratio),
         words("norms.real", network=network.loaded.info.title, low=low.ratio, low_layer=low.layer, high=high.ratio,
               high_layer=high.layer),
-        words("norms.fails", layer=high.layer, floor=high.floor, spread=high.spread),
+        words("norms.fails", layer=high.layer, floor=high.figure.floor, spread=high.figure.spread),
     )  # fmt: skip
     answer = "quarter" if toy.ratio < 0.375 else "half" if toy.ratio < 0.75 else "most"
     return Shown(pictures, said, answer)
 
 
 @lru_cache(maxsize=_NETWORKS)
-def _norms(network: Prunable) -> dict[str, np.ndarray]:
-    """Every layer's L2 norms, (N,) each."""
-    filters = {layer.name: weights_of(network.module, layer.name) for layer in network.layers}
-    return {name: CRITERIA["l2_norm"].score(one).cpu().numpy() for name, one in filters.items()}
+def _norms(network: Prunable) -> dict[str, tuple[np.ndarray, NormDiagnostics]]:
+    """Every layer's L2 norms, (N,) each, and what is said of them."""
+
+    def norms(layer: Layer) -> tuple[np.ndarray, NormDiagnostics]:
+        filters = weights_of(network.module, layer.name)
+        return CRITERIA["l2_norm"].score(filters).cpu().numpy(), norm_diagnostics(filters)
+
+    return dict(zip((layer.name for layer in network.layers), each(norms, network.layers, _CPU), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +151,7 @@ class _NormRow:
 
     layer: str
     norms: np.ndarray
+    figure: NormDiagnostics
     rate: float
 
     @property
@@ -153,14 +159,6 @@ class _NormRow:
         """The mean norm of the filters that are pruned over that of those kept; 0 where none is pruned."""
         ordered, count = np.sort(self.norms), num_pruned(len(self.norms), self.rate)
         return float(ordered[:count].mean() / ordered[count:].mean()) if count else 0.0
-
-    @property
-    def spread(self) -> float:
-        return float(self.norms.std() / self.norms.mean())
-
-    @property
-    def floor(self) -> float:
-        return float(self.norms.min() / self.norms.mean())
 
 
 def show_median(scene: Scene, controls: MedianControls) -> Shown:
@@ -194,7 +192,10 @@ def layer_of(network: Prunable, wanted: str, offered: list[str]) -> str:
     """
     if wanted and wanted not in offered:
         raise FpgmError(f"{network.loaded.info.name} offers no layer {wanted!r} here; choose one of its own")
-    return wanted or min(offered, key=lambda name: _rank_correlation(network, name) or 1.0)
+    if wanted:
+        return wanted
+    known = {name: _norms(network)[name][1].spearman for name in offered}
+    return min(offered, key=lambda name: (known[name] is None, known[name] or 0.0))
 
 
 def filter_of(layer: str, wanted: int, count: int, otherwise: int) -> int:
@@ -202,11 +203,6 @@ def filter_of(layer: str, wanted: int, count: int, otherwise: int) -> int:
     if not -1 <= wanted < count:
         raise FpgmError(f"{layer} has no filter {wanted}; its filters are 0 to {count - 1}")
     return otherwise if wanted == -1 else wanted
-
-
-def _rank_correlation(network: Prunable, layer: str) -> float | None:
-    filters = weights_of(network.module, layer)
-    return spearman(*(CRITERIA[name].score(filters).cpu().numpy() for name in ("l2_norm", "fpgm")))
 
 
 def show_reviewer(scene: Scene, controls: FilterControls) -> Shown:
@@ -290,8 +286,10 @@ class _Place:
 
 @lru_cache(maxsize=_NETWORKS)
 def _places(network: Prunable) -> list[_Place]:
+    known = _norms(network)  # not from within a core's work: that would wait for a core
+
     def place(layer: Layer) -> _Place | None:
-        rho = _rank_correlation(network, layer.name)
+        rho = known[layer.name][1].spearman
         if rho is None or layer.filters < _SEVERAL:
             return None
         filters = weights_of(network.module, layer.name).detach().double().flatten(1)

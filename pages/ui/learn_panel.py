@@ -211,8 +211,9 @@ def _found(here: Sitting, step: Step, words: Words) -> Found:
         return Found()
     for need in step.needs:
         known = at_hand(network, need)
-        if known is None and need == "contest" and not st.session_state.get("contest"):
-            st.button(words("page.measure_contest"), on_click=lambda: st.session_state.update(contest=True))
+        if known is None and need == "contest" and st.session_state.get("contest") != network.loaded.fingerprint:
+            wanted = network.loaded.fingerprint
+            st.button(words("page.measure_contest"), on_click=partial(st.session_state.update, contest=wanted))
         elif known is None:
             steps = partial(MEASUREMENTS[need], network)
             key = (need, network.loaded.fingerprint)
