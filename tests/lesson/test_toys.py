@@ -1,6 +1,7 @@
 """The toys against hand formulas, double loops and scipy."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_weiszfelds_path_never_goes_uphill(points, start):
     assert path.shape == (26, 2)
     assert tuple(path[0]) == start
     values = [f(points, place) for place in path]
-    assert all(after <= before + 1e-9 for before, after in zip(values, values[1:], strict=False))
+    assert all(after <= before + 1e-9 for before, after in pairwise(values))
 
 
 @pytest.mark.parametrize("points", [*PLANES.values(), FOUR_POINTS, toys.with_outlier(5), toys.with_outlier(8)])
@@ -204,6 +205,6 @@ def test_agreement_rises_with_dimension_and_falls_with_the_centre():
     assert means[-1] > means[0] + 0.1
     for dimension in DIMENSIONS:
         fall = [found[dimension, centre].mean for centre in centres]
-        assert all(after < before - 0.05 for before, after in zip(fall, fall[1:], strict=False))
+        assert all(after < before - 0.05 for before, after in pairwise(fall))
         assert fall[0] > 0.95
     assert all(one.low <= one.mean <= one.high for one in found.values())
