@@ -9,7 +9,7 @@ from fpgm_core.evaluation import Contest, Interval, Replaceability, Zeros
 from fpgm_core.figures import lesson as figures
 from fpgm_core.filters import geometric_median, weights_of
 from fpgm_core.lesson.controls import CostControls, FilterControls, NoControls
-from fpgm_core.lesson.seeing import filter_of, layer_of
+from fpgm_core.lesson.seeing import bundled, filter_of, layer_of
 from fpgm_core.lesson.shown import Picture, Scene, Shown
 from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Prunable, closed_form_cut
@@ -77,6 +77,7 @@ def show_replaceable(scene: Scene, controls: FilterControls) -> Shown:
         words("replaceable.ranks", cheapest=int(refitted.argmin()), nearest_rank=int(order[nearest]),
               count=len(order), smallest_rank=int(order[one.norms.argmin()])),
         words(f"replaceable.{standing(rho)}", rho=told(rho)) if rho else words("replaceable.few"),
+        *([words("replaceable.norm", rho=told(one.by_norm))] if one.by_norm else []),
         *_network_says(found, network, words),
     )  # fmt: skip
     answer = "quarter" if good <= 0.25 else "half" if good < 0.75 else "most"
@@ -106,7 +107,7 @@ def show_cost(scene: Scene, controls: CostControls) -> Shown:
     pictures.append(flops)
     said.append(sentence)
     if zeros is not None:
-        pictures.append(_zeros_picture(zeros, words))
+        pictures.append(_zeros_picture(scene.network, zeros, words))
         said.append(_zeros_say(zeros, words))
     return Shown(tuple(pictures), tuple(said), answer)
 
@@ -152,6 +153,7 @@ def _contest_says(contest: Contest, rung: str, words: Words) -> list[str]:
             kind = "tie" if not change.excludes_zero else "ahead" if change.value > 0 else "behind"
             size = told(change, 100 if kind != "behind" else -100)
             said.append(words(f"cost.{kind}", rung=words(f"rung.{rung}"), name=words(f"criterion.{name}"), change=size))
+    said.append(_leader(contest, rung, words))
     control = contest.against_random("fpgm", rung)
     said.append(
         words(
@@ -160,6 +162,7 @@ def _contest_says(contest: Contest, rung: str, words: Words) -> list[str]:
             seeds=len(control),
             above=sum(one.low > 0 for one in control),
             below=sum(one.high < 0 for one in control),
+            rest=sum(not one.excludes_zero for one in control),
         )
     )
     first, last = contest.rungs[0], contest.rungs[-1]
@@ -169,6 +172,15 @@ def _contest_says(contest: Contest, rung: str, words: Words) -> list[str]:
     said.append(words("cost.rungs", first=words(f"rung.{first}"), last=words(f"rung.{last}"),
                       change=f"{climbed * 100:+.1f}".replace("-", "−"), gap=max(gaps) * 100))  # fmt: skip
     return said
+
+
+def _leader(contest: Contest, rung: str, words: Words) -> str:
+    """Which criterion is better than every other on a rung, if one is."""
+    leaders = [words(f"criterion.{name}") for name in contest.ranking(rung).leaders]
+    name = words(f"rung.{rung}")
+    if len(leaders) == 1:
+        return words("cost.leader", rung=name, name=leaders[0])
+    return words("cost.no_leader", rung=name, names=", ".join(leaders))
 
 
 def _cuts(network: Prunable, rate: float) -> tuple[float, float]:
@@ -181,7 +193,7 @@ def _flops(network: Prunable, rate: float, words: Words) -> tuple[Picture, str]:
     try:
         closed_form_cut(network.flow, rate)
     except FpgmError:  # the paper gives no formula for this network
-        network = Prunable.load(_FLOPS_NETWORK)
+        network = bundled(_FLOPS_NETWORK)
     counted, closed = zip(*(_cuts(network, one) for one in _RATES), strict=True)
     paper = PRINTED.get(network.loaded.info.name, {})
     figure = figures.flops_figure(_RATES, counted, closed, paper, words)
@@ -189,14 +201,18 @@ def _flops(network: Prunable, rate: float, words: Words) -> tuple[Picture, str]:
     caption = words("cost.flops", network=network.loaded.info.title)
     table = {words("figure.rate"): list(_RATES), words("figure.closed_form"): list(closed),
              words("figure.counted"): list(counted)}  # fmt: skip
-    return Picture("flops", figure, caption, table), words("cost.closed", rate=rate, closed=formula, counted=here)
+    return Picture("flops", figure, caption, table), words(
+        "cost.closed", network=network.loaded.info.title, rate=rate, closed=formula, counted=here
+    )
 
 
-def _zeros_picture(zeros: Zeros, words: Words) -> Picture:
+def _zeros_picture(network: Prunable, zeros: Zeros, words: Words) -> Picture:
     labels = [words(f"figure.{name}_time") for name in ("dense", "scattered", "compact")]
     values = [zeros.dense_ms, zeros.scattered_ms, zeros.compact_ms]
     figure = figures.bars_figure(labels, values, words("figure.milliseconds"), ".2f")
-    caption = words("cost.zeros", share=zeros.share, batch=zeros.batch, threads=zeros.threads)
+    caption = words(
+        "cost.zeros", network=network.loaded.info.title, share=zeros.share, batch=zeros.batch, threads=zeros.threads
+    )
     return Picture("zeros", figure, caption)
 
 

@@ -59,6 +59,12 @@ _BORROWED = "mobilenetv2_cifar"  # its depthwise layers stand in where a network
 _SEVERAL = 5  # filters: fewer have no rank correlation worth a point
 
 
+@lru_cache(maxsize=2)
+def bundled(name: str) -> Prunable:
+    """A network that stands in where the one at hand has not what a picture needs: opened once, remembered whole."""
+    return Prunable.load(name)
+
+
 def _listed(filters: tuple[int, ...]) -> str:
     return ", ".join(map(str, filters)) or "–"
 
@@ -315,7 +321,7 @@ def show_agreement(scene: Scene, controls: AgreementControls) -> Shown:
     drawn = figures.dimensions_figure(DIMENSIONS, curves, (controls.dimension, controls.centre, here.mean), words)
     places, lent = _places(network), []
     if not any(place.depthwise for place in places) and network.loaded.info.name != _BORROWED:
-        lent = [place for place in _places(Prunable.load(_BORROWED)) if place.depthwise]
+        lent = [place for place in _places(bundled(_BORROWED)) if place.depthwise]
     pictures = (
         Picture("cloud", figures.cloud_figure(norms, sums, words), words("agreement.cloud")),
         Picture("curves", drawn, words("agreement.curves", seeds=here.seeds)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import (
@@ -195,12 +196,21 @@ def _step(here: Sitting, held: Course, step: Step, words: Words) -> None:
             _controls(here, held, step, shown, words)
         if step.options:
             _question(held, step, shown, words)
-    for first in range(1, len(shown.pictures), 2):
-        for place, picture in zip(st.columns(2, gap="large"), shown.pictures[first : first + 2], strict=False):
+    with _beside(shown.pictures[1:], words):
+        if step.options:
+            _conclusion(held, shown, words)
+
+
+def _beside(pictures: Sequence[Picture], words: Words) -> DeltaGenerator:
+    """Draw pictures two by two; the place for what follows: beside the last one where that is alone, else below."""
+    after = st.container()
+    for first in range(0, len(pictures), 2):
+        left, right = st.columns(2, gap="large")
+        for place, picture in zip((left, right), pictures[first : first + 2], strict=False):
             with place:
                 _picture(picture, words)
-    if step.options:
-        _conclusion(held, shown, words)
+        after = right if first + 1 == len(pictures) else st.container()
+    return after
 
 
 def _found(here: Sitting, step: Step, words: Words) -> Found:
