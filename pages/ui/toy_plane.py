@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
+from math import hypot
 
 import streamlit as st
 
+from fpgm_core import FpgmError
 from fpgm_core.lesson import PLANES, PlaneControls, Scene, Words, get_step, plane_facts, words_of
 from pages.ui.course import Course, go, now, share_course
 from pages.ui.plane import Plane, plane, read_plane
@@ -13,6 +18,7 @@ from pages.ui.sitting import sitting
 
 _KEY = "plane"
 _RINGS = (1.0, 2.0, 3.0, 4.0)
+_GRID = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)  # where a button puts a new filter
 
 
 def heed_plane() -> None:
@@ -36,15 +42,36 @@ def arrangement(held: Course, words: Words) -> None:
         key=key,
         on_change=lambda: _arrange(st.session_state[key]),
     )
+    add, remove = st.columns(2)  # for fingers and keys: a mouse double-clicks, or presses Delete
+    add.button(words("plane.add"), key="plane-add", width="stretch", on_click=_replace, args=(_added,))
+    remove.button(words("plane.remove"), key="plane-remove", width="stretch", on_click=_replace, args=(_removed,))
     if not held.revealed:
         st.button(words("plane.reveal"), key="plane-reveal", type="primary", width="stretch", on_click=_reveal)
 
 
 def _arrange(name: str) -> None:
-    heed_plane()  # a move still unread would else be made over the arrangement
     if name in PLANES:
-        held = now()
-        go(replace(held.setting(PlaneControls(PLANES[name])), revision=held.revision + 1))
+        _replace(lambda held: PlaneControls(PLANES[name]))
+
+
+def _replace(make: Callable[[PlaneControls], PlaneControls]) -> None:
+    """Put other filters onto the plane; where there is no room for them, or too few are left, it stays as it is."""
+    heed_plane()  # a move still unread would else be made over them
+    held = now()
+    if isinstance(held.set_here, PlaneControls):
+        with suppress(FpgmError):
+            go(replace(held.setting(make(held.set_here)), revision=held.revision + 1))
+
+
+def _added(held: PlaneControls) -> PlaneControls:
+    """One filter more, in the free place that lies farthest from all others."""
+    free = max(product(_GRID, _GRID), key=lambda place: min(hypot(place[0] - x, place[1] - y) for x, y in held.points))
+    return PlaneControls((*held.points, free), held.marked)
+
+
+def _removed(held: PlaneControls) -> PlaneControls:
+    """Without the filters that are marked."""
+    return PlaneControls(tuple(point for index, point in enumerate(held.points) if index not in held.marked))
 
 
 def _reveal() -> None:

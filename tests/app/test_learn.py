@@ -219,6 +219,21 @@ def test_an_arrangement_is_a_new_plane():
     assert course(app).revision == 2
 
 
+def test_filters_are_added_and_removed_by_buttons_too():
+    app = learn(step="plane", c='{"marked":[0,3]}')
+    press(app, "plane-add")
+    held = course(app).set_here
+    assert held.points[:-1] == PLANES["apart"]
+    assert held.marked == (0, 3)
+    press(app, "plane-remove")
+    assert course(app).set_here == PlaneControls(tuple(p for n, p in enumerate(held.points) if n not in (0, 3)))
+    before = course(app).set_here
+    app = learn(step="plane", c='{"points":[[0,0],[1,1],[2,2],[3,0]],"marked":[1]}')
+    press(app, "plane-remove")
+    assert len(course(app).set_here.points) == 4, "the plane keeps its least"
+    assert len(before.points) == 8
+
+
 # --- steps that measure
 
 
