@@ -23,6 +23,7 @@ from fpgm_core.repair import (
     refit_cost,
     refit_cost_steps,
     scores,
+    stand_in,
     surface,
     surface_steps,
     taylor_steps,
@@ -97,6 +98,75 @@ def test_refit_cost_of_a_layer_by_brute_force(resnet20, moments):
     second = ridged(moments.of("layer1.1.conv2"))
     expected = [brute(weight, second, np.arange(9 * i, 9 * i + 9)) for i in range(16)]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+# How far the others stand in
+
+
+def test_standing_in_by_brute_force(resnet20, moments):
+    """Both losses of a filter: the reader's weights as they are without its columns, and refitted."""
+    alone, refitted = stand_in(resnet20, "layer1.1.conv1", moments)
+    weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
+    moment = moments.of("layer1.1.conv2")
+    second, made = ridged(moment), np.trace(weight @ moment.covariance[0].double().numpy() @ weight.T)
+    blocks = [np.arange(9 * i, 9 * i + 9) for i in range(16)]
+    left_out = [np.trace(weight[:, b] @ second[np.ix_(b, b)] @ weight[:, b].T) for b in blocks]
+    np.testing.assert_allclose(alone, np.array(left_out) / made, rtol=1e-4)
+    np.testing.assert_allclose(refitted, [brute(weight, second, b) / made for b in blocks], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
+def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, moments):
+    net = resnet20 if name == "resnet20" else Prunable.load(name)
+    known = moments if name == "resnet20" else calibrate(net, FEW, kept=False)
+    better = 0
+    for unit in net.units("inner"):
+        for layer in unit.members:
+            alone, refitted = stand_in(net, layer, known)
+            assert (refitted >= 0).all()
+            assert (refitted <= alone * (1 + 1e-9)).all()
+            better += (refitted < 0.9 * alone).sum()
+            assert len(alone) == len(refitted) == net.module.get_submodule(layer).out_channels
+    assert better > 100
+
+
+@pytest.mark.parametrize("layer", ["layer1.0.conv1", "layer2.1.conv1", "layer3.2.conv1"])
+def test_what_is_left_is_the_refit_cost_as_a_share(resnet20, moments, layer):
+    """One layer reads it: the refit cost over the variance of what that layer makes."""
+    _, refitted = stand_in(resnet20, layer, moments)
+    (read,) = readings(resnet20, [layer])
+    reader = resnet20.module.get_submodule(read.layer)
+    weight = reader.weight.flatten(1).double().numpy()
+    made = np.trace(weight @ moments.of(read.layer).covariance[0].double().numpy() @ weight.T)
+    costs = refit_cost(resnet20, layer, moments)
+    np.testing.assert_allclose(refitted * made, costs, rtol=1e-6)
+    assert refitted.argsort().tolist() == costs.argsort().tolist()
+
+
+def test_standing_in_is_summed_over_the_readers_and_shared_by_the_writers(resnet20, moments):
+    """A stream's writer has several readers: of each its own share of that reader's variance."""
+    layer, chosen = "layer3.1.conv2", 7
+    alone, refitted = stand_in(resnet20, layer, moments)
+    expected, read_by = np.zeros(2), {}
+    for read in readings(resnet20, [layer]):
+        weight = resnet20.module.get_submodule(read.layer).weight.flatten(1).double().numpy()
+        moment = moments.of(read.layer)
+        second, made = ridged(moment), np.trace(weight @ moment.covariance[0].double().numpy() @ weight.T)
+        block = read.blocks[read.filters.tolist().index(chosen)].numpy()
+        left_out = np.trace(weight[:, block] @ second[np.ix_(block, block)] @ weight[:, block].T)
+        expected += read.share / made * np.array([left_out, brute(weight, second, block)])
+        read_by[read.layer] = read.share
+    assert set(read_by) == {"layer3.2.conv1", "fc"}
+    assert read_by["layer3.2.conv1"] < 1
+    assert (alone[chosen], refitted[chosen]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_nobody_stands_in_where_nothing_was_read(resnet20, moments):
+    with pytest.raises(FpgmError, match="nobody that can be refitted reads"):
+        stand_in(Prunable.load("squeezenet1_1", "random"), "classifier.1", moments)
+    layers = {name: one for name, one in moments.layers.items() if name != "layer3.1.conv2"}
+    with pytest.raises(FpgmError, match="too many columns"):
+        stand_in(resnet20, "layer3.1.conv1", Moments("", FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"}))
 
 
 def test_greedy_takes_the_cheapest_next_one(resnet20, moments):

@@ -1,0 +1,238 @@
+"""The printable lesson: one whole file, in one language, that loads nothing."""
+
+import html
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from fpgm_core import FpgmError, Prunable
+from fpgm_core.evaluation import Zeros
+from fpgm_core.lesson import (
+    LANGUAGES,
+    MEASUREMENTS,
+    STEPS,
+    FilterControls,
+    Found,
+    Scene,
+    document,
+    document_steps,
+    words_of,
+)
+from fpgm_core.lesson.controls import NormControls
+from fpgm_core.models import LoadedModel
+
+EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source"}
+LOADING = {"src", "href", "data", "srcset", "poster", "action"}
+ZEROS = Zeros(8, 3, "cpu", 2, 10.0, 9.0, 6.5, 0.4)
+
+
+class Page(HTMLParser):
+    """A file read strictly: what is open is closed in its turn. Keeps tags, visible text by section, and scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.scripts, self.styles, self.sections = [], [], [], [], {"": []}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in EMPTY:
+            self.open.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        opened, _ = self.open.pop()
+        assert opened == tag, f"</{tag}> closes <{opened}>"
+
+    def handle_data(self, data):
+        inside = self.open[-1][0] if self.open else ""
+        if inside in ("script", "style"):
+            (self.scripts if inside == "script" else self.styles).append(data)
+        else:
+            section = next((kept["id"] for tag, kept in self.open if tag == "section" and "id" in kept), "")
+            self.sections[section].append(data) if section in self.sections else self.sections.update({section: [data]})
+
+    def count(self, tag):
+        return sum(name == tag for name, _ in self.tags)
+
+    def text(self, section):
+        return "".join(self.sections[section])
+
+
+def plain(text):
+    """A string as it is read: its marks are gone."""
+    return text.replace("*", "")
+
+
+def measured(known):
+    """Measurements that take no time."""
+    return {
+        "costs": lambda network: iter([0.5, Found(known.moments, known.replaceability)]),
+        "contest": lambda network: iter([0.5, Found(contest=known.contest)]),
+        "zeros": lambda network: iter([0.5, Found(zeros=ZEROS)]),
+    }
+
+
+@pytest.fixture(scope="module")
+def written(network, found):
+    """ResNet-20's lesson in every language: shares, the file, and the file read."""
+    files = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(document, "MEASUREMENTS", measured(found("resnet20")))
+        for language in LANGUAGES:
+            *shares, text = document_steps(network("resnet20"), language)
+            files[language] = shares, text, Page(text)
+    return files
+
+
+@pytest.fixture(scope="module")
+def unmeasured(network):
+    """The lesson on a network without weights, read."""
+    *_, text = document_steps(network("shufflenet_v2_x0_5"), "en")
+    return Page(text)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_it_is_one_whole_file_in_its_language(written, language):
+    shares, text, page = written[language]
+    assert text.startswith("<!doctype html>\n")
+    assert page.tags[0] == ("html", {"lang": language})
+    assert [page.count(tag) for tag in ("html", "head", "body", "title", "h1")] == [1] * 5
+    assert ("meta", {"charset": "utf-8"}) in page.tags
+    assert text.encode().decode() == text
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] == 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_it_loads_nothing(written, language):
+    page = written[language][2]
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img"), tag
+        for name in LOADING & set(attributes):
+            assert attributes[name].startswith("#"), (tag, attributes)
+    assert not re.search(r"url\(|@import", "".join(page.styles))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_plotly_is_in_it_once(written, language):
+    page = written[language][2]
+    assert len([script for script in page.scripts if re.search(r"plotly\.js v\d", script)]) == 1
+    assert max(map(len, page.scripts)) > 1_000_000
+    assert sum(len(script) > 1_000_000 for script in page.scripts) == 1
+    drawn = [n for n, script in enumerate(page.scripts) if "Plotly.newPlot" in script and len(script) < 1_000_000]
+    assert drawn[0] > max(range(len(page.scripts)), key=lambda n: len(page.scripts[n]))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_step_is_in_it_with_its_title_and_what_it_says(written, network, found, language):
+    page, words = written[language][2], words_of(language)
+    assert [attributes["id"] for tag, attributes in page.tags if tag == "section" and attributes] == list(STEPS)
+    scene = Scene(network("resnet20"), words, replace(found("resnet20"), zeros=ZEROS))
+    figures = 0
+    for number, step in enumerate(STEPS.values(), 1):
+        text = page.text(step.name)
+        assert text.startswith(f"{number}. {words(f'{step.name}.title')}")
+        for part in ("lead", "formula", *(["question"] if step.options else [])):
+            for line in words(f"{step.name}.{part}").splitlines():
+                assert plain(line) in text
+        shown = step.show(scene, step.controls())
+        figures += len(shown.pictures)
+        assert shown.conclusion
+        for sentence in (*shown.conclusion, *(picture.caption for picture in shown.pictures)):
+            assert plain(sentence) in text
+        for picture in shown.pictures:
+            for title in picture.table or ():
+                assert title in text
+        assert words("page.only_trained") not in text
+    assert page.count("figure") == figures == page.count("figcaption")
+    assert sum("Plotly.newPlot" in script for script in page.scripts if len(script) < 1_000_000) == figures
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_questions_glossary_and_references_close_it(written, network, language):
+    page, words = written[language][2], words_of(language)
+    rest = page.text("")
+    for kind in ("check", "glossary", "references"):
+        for text in words.under(kind).values():
+            assert plain(text) in rest
+    assert network("resnet20").loaded.fingerprint[:12] in rest
+    assert words("page.title") in rest
+    assert "ResNet-20" in rest
+
+
+def test_languages_do_not_mix(written):
+    for language, other in (("en", "ko"), ("ko", "en")):
+        page, words = written[language][2], words_of(other)
+        assert not any(plain(words(f"{name}.title")) in page.text(name) for name in STEPS if name != "reviewer")
+
+
+def test_numbers_of_a_picture_are_in_its_table(written, found):
+    text = written["en"][2].text("cost")
+    contest = found("resnet20").contest
+    for criterion in contest.criteria:
+        assert f"{contest.accuracy(contest.entry(criterion), 'repaired').value:.6g}" in text
+
+
+def test_a_network_without_weights_keeps_what_needs_no_images(unmeasured):
+    said = words_of("en")("page.only_trained")
+    for step in STEPS.values():
+        assert (said in unmeasured.text(step.name)) == bool(step.needs)
+    assert "shufflenet" in unmeasured.text("")
+    assert words_of("en")("page.conclusion") in unmeasured.text("norms")
+    assert words_of("en")("page.conclusion") not in unmeasured.text("replaceable")
+    assert "is ahead of FPGM" not in unmeasured.text("cost")
+
+
+def test_nothing_is_measured_without_weights(network, monkeypatch):
+    def never(network):
+        pytest.fail("measured")
+
+    monkeypatch.setattr(document, "MEASUREMENTS", dict.fromkeys(MEASUREMENTS, never))
+    first = next(document_steps(network("shufflenet_v2_x0_5"), "en"))
+    assert first > 0.95
+
+
+def hostile(net, title):
+    """A network whose title is not to be trusted."""
+    loaded = net.loaded
+    info = replace(loaded.info, title=title)
+    return Prunable(LoadedModel(info, loaded.module, loaded.fingerprint, loaded.weights, False))
+
+
+def test_a_hostile_title_is_text(network):
+    title = "<script>alert('1')</script>&amp;\"<b x='"
+    *_, text = document_steps(hostile(network("resnet20"), title), "en")
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert html.escape(title) in text
+    assert title in page.text("")
+    assert title in page.text("norms")
+    assert page.count("b") == 0
+
+
+def test_marks_become_tags_and_numbers_are_short():
+    assert document._text("a **b** *c* <d>") == "a <strong>b</strong> <em>c</em> &lt;d&gt;"
+    assert document._number(0.123456789) == "0.123457"
+    assert document._number(12_345_678) == "12345678"
+    assert document._number(None) == "None"
+
+
+def test_it_stands_as_it_was_set(network):
+    controls = {"norms": NormControls(deviation=0.2, smallest=0.0, rate=0.1)}
+    net = hostile(network("resnet20"), "untrained")
+    page = Page(list(document_steps(net, "en", controls))[-1])
+    said = STEPS["norms"].show(Scene(net, words_of("en")), controls["norms"]).conclusion
+    assert all(plain(sentence) in page.text("norms") for sentence in said)
+    assert said[0] != STEPS["norms"].show(Scene(net, words_of("en")), NormControls()).conclusion[0]
+
+
+def test_what_cannot_be_is_refused(network):
+    with pytest.raises(FpgmError, match="choose one of en, ko"):
+        next(document_steps(network("resnet20"), "de"))
+    with pytest.raises(FpgmError, match="offers no layer 'nobody'"):
+        list(document_steps(network("shufflenet_v2_x0_5"), "en", {"reviewer": FilterControls("nobody")}))
