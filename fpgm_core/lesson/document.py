@@ -77,7 +77,7 @@ def _section(number: int, step: Step, shown: Shown, words: Words, first: bool, c
     parts = [f"<h2>{number}. {_text(words(f'{name}.title'))}</h2>", _paragraphs(words(f"{name}.lead"))]
     parts.append(f'<p class="formula">{_text(words(f"{name}.formula"))}</p>')
     if step.options:
-        options = " · ".join(_text(words(f"{name}.{option}")) for option in step.options)
+        options = " · ".join(_option(words(f"{name}.{option}"), option == shown.answer) for option in step.options)
         parts.append(f"<h3>{_text(words(f'{name}.question'))}</h3><p>{options}</p>")
     parts += [_picture(one, words, scripts=first and not index) for index, one in enumerate(shown.pictures)]
     if shown.conclusion:
@@ -86,6 +86,11 @@ def _section(number: int, step: Step, shown: Shown, words: Words, first: bool, c
     if not complete:
         parts.append(f"<p>{_text(words('page.only_trained'))}</p>")
     return f'<section id="{name}">{"".join(parts)}</section>'
+
+
+def _option(text: str, right: bool) -> str:
+    """One of a question's options; the right one is ticked."""
+    return f"<strong>{_text(text)} ✓</strong>" if right else _text(text)
 
 
 def _picture(picture: Picture, words: Words, scripts: bool) -> str:

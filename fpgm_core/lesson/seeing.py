@@ -350,7 +350,7 @@ def _grouped(places: list[_Place], lent: list[_Place], words: Words) -> dict[str
         words("figure.first"): [one.row for one in first],
     }
     if lent:
-        groups[words("figure.borrowed", network=_BORROWED)] = [one.row for one in lent]
+        groups[words("figure.borrowed", network=bundled(_BORROWED).loaded.info.title)] = [one.row for one in lent]
     return {name: rows for name, rows in groups.items() if rows}
 
 
@@ -377,5 +377,5 @@ def _places_say(network: Prunable, places: list[_Place], lent: list[_Place], wor
             "others": float(np.mean([one.rho for one in others])),
         }
         name = "borrowed" if lent else "depthwise"
-        said.append(words(f"agreement.{name}", network=title, other=_BORROWED, **means))
+        said.append(words(f"agreement.{name}", network=title, other=bundled(_BORROWED).loaded.info.title, **means))
     return said

@@ -18,6 +18,7 @@ from fpgm_core.lesson import (
     Scene,
     document,
     document_steps,
+    get_step,
     words_of,
 )
 from fpgm_core.lesson.controls import NormControls
@@ -236,3 +237,12 @@ def test_what_cannot_be_is_refused(network):
         next(document_steps(network("resnet20"), "de"))
     with pytest.raises(FpgmError, match="offers no layer 'nobody'"):
         list(document_steps(network("shufflenet_v2_x0_5"), "en", {"reviewer": FilterControls("nobody")}))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_right_option_is_ticked(resnet20, language):
+    words, step = words_of(language), get_step("reviewer")
+    shown = step.show(Scene(resnet20, words), step.controls())
+    section = document._section(4, step, shown, words, first=False, complete=True)
+    ticked = [option for option in step.options if f"<strong>{words(f'reviewer.{option}')} ✓</strong>" in section]
+    assert ticked == [shown.answer]
