@@ -14,7 +14,7 @@ from fpgm_core.evaluation.evaluator import (
 )
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_steps, measure_latency, time_pass, zeros_steps
-from fpgm_core.evaluation.replaceability import Replaceability, rank_interval, replaceability, verdict
+from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
 from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, sweep_steps
 from fpgm_core.evaluation.standing import Contest, Entry, Ranking
 from fpgm_core.evaluation.surface_study import Studied, Study, mixed_plans, study_steps
@@ -56,6 +56,7 @@ __all__ = [
     "measure_network",
     "mixed_plans",
     "paired_change",
+    "premise",
     "rank_interval",
     "replaceability",
     "study_steps",

@@ -48,15 +48,27 @@ class Replaceability:
         return verdict(self.by_distance)
 
 
-def verdict(interval: Interval | None) -> str:
-    """What an interval of a rank correlation with refit cost says: it lies above 0, below it, or around it."""
+_VERDICTS = {
+    "holds": "holds: filters nearer the others are cheaper to replace",
+    "reversed": "reversed: filters nearer the others are dearer to replace",
+    "undecided": "undecided: the interval includes 0",
+    "few": "too few filters to tell",
+}
+
+
+def premise(interval: Interval | None) -> str:
+    """How the paper's premise stands by an interval of a rank correlation with refit cost.
+
+    "holds" where it lies above 0, "reversed" below it, "undecided" around it; "few" where there is none.
+    """
     if interval is None:
-        return "too few filters to tell"
-    if interval.low > 0:
-        return "holds: filters nearer the others are cheaper to replace"
-    if interval.high < 0:
-        return "reversed: filters nearer the others are dearer to replace"
-    return "undecided: the interval includes 0"
+        return "few"
+    return "holds" if interval.low > 0 else "reversed" if interval.high < 0 else "undecided"
+
+
+def verdict(interval: Interval | None) -> str:
+    """What such an interval says, in words."""
+    return _VERDICTS[premise(interval)]
 
 
 def replaceability(prunable: Prunable, moments: Moments, coupling: str = "inner") -> tuple[Replaceability, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Figure, Interval, Repairing, Settings, measure
@@ -68,7 +68,7 @@ def judge_steps(network: Prunable, plan: Plan, rung: str, settings: Settings = S
     if cut < TARGET:
         raise FpgmError(f"the plan cuts {cut:.1%} of the MACs; at least {TARGET:.0%} has to go")
     reference = reference_plan(network, plan)
-    asked = Settings("sealed", settings.images, rung, settings.device, settings.precision, settings.data_root)
+    asked = replace(settings, split="sealed", rung=rung)
     figures: list[Figure] = []
     for one in (plan, reference):
         begun = len(figures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Contest, Interval, Replaceability, Zeros
+from fpgm_core.evaluation import Contest, Interval, Replaceability, Zeros, premise
 from fpgm_core.figures import lesson as figures
 from fpgm_core.filters import geometric_median, weights_of
 from fpgm_core.lesson.controls import CostControls, FilterControls, NoControls
@@ -33,20 +33,14 @@ def told(interval: Interval, scale: float = 1.0, digits: int = 2) -> str:
     return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
 
 
-def standing(interval: Interval | None) -> str:
-    """What the interval of a layer's rank correlation says of the premise: holds, reversed, undecided, or few."""
-    if interval is None:
-        return "few"
-    return "holds" if interval.low > 0 else "reversed" if interval.high < 0 else "undecided"
-
-
 def show_replaceable(scene: Scene, controls: FilterControls) -> Shown:
     """Step 6: g against measured refit cost, and one filter's loss before and after the others stand in."""
     found, moments = scene.found.replaceability, scene.found.moments
     if not found or moments is None:
         return Shown(())
     words, network = scene.words, scene.network
-    layer = layer_of(network, controls.layer, [one.layer for one in found])
+    offered = tuple(one.layer for one in found)
+    layer = layer_of(network, controls.layer, offered)
     one = next(one for one in found if one.layer == layer)
     nearest = geometric_median(weights_of(network.module, layer)).nearest
     chosen = filter_of(layer, controls.filter, len(one.costs), nearest)
@@ -76,19 +70,19 @@ def show_replaceable(scene: Scene, controls: FilterControls) -> Shown:
               refitted=float(refitted[chosen]), made_good=good),
         words("replaceable.ranks", cheapest=int(refitted.argmin()), nearest_rank=int(order[nearest]),
               count=len(order), smallest_rank=int(order[one.norms.argmin()])),
-        words(f"replaceable.{standing(rho)}", rho=told(rho)) if rho else words("replaceable.few"),
+        words(f"replaceable.{premise(rho)}", rho=told(rho)) if rho else words("replaceable.few"),
         *([words("replaceable.norm", rho=told(one.by_norm))] if one.by_norm else []),
         *_network_says(found, network, words),
     )  # fmt: skip
     answer = "quarter" if good <= 0.25 else "half" if good < 0.75 else "most"
-    return Shown(tuple(pictures), said, answer, FilterControls(layer, chosen))
+    return Shown(tuple(pictures), said, answer, FilterControls(layer, chosen), offered)
 
 
 def _network_says(found: tuple[Replaceability, ...], network: Prunable, words: Words) -> list[str]:
     known = [(one.layer, one.by_distance) for one in found if one.by_distance is not None]
     if not known:
         return []
-    counts = {kind: sum(standing(rho) == kind for _, rho in known) for kind in ("holds", "undecided", "reversed")}
+    counts = {kind: sum(premise(rho) == kind for _, rho in known) for kind in ("holds", "undecided", "reversed")}
     weakest, rho = min(known, key=lambda one: one[1].value)
     return [words("replaceable.network", network=network.loaded.info.title, count=len(known), weakest=weakest,
                   rho=told(rho), **counts)]  # fmt: skip

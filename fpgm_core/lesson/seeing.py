@@ -191,7 +191,7 @@ def show_median(scene: Scene, controls: MedianControls) -> Shown:
     return Shown((Picture("contour", figure, words("median.contour"), table),), said, answer)
 
 
-def layer_of(network: Prunable, wanted: str, offered: list[str]) -> str:
+def layer_of(network: Prunable, wanted: str, offered: Sequence[str]) -> str:
     """The layer that is wanted, or where none is the one on which norm and FPGM agree least.
 
     Raises FpgmError for one that is not offered.
@@ -214,7 +214,8 @@ def filter_of(layer: str, wanted: int, count: int, otherwise: int) -> int:
 def show_reviewer(scene: Scene, controls: FilterControls) -> Shown:
     """Step 4: g with and without the filter itself (Eq. 5 to 9), and what that does not prove (Eq. 3 and 4)."""
     words, network = scene.words, scene.network
-    layer = layer_of(network, controls.layer, [one.name for one in network.layers])
+    offered = tuple(one.name for one in network.layers)
+    layer = layer_of(network, controls.layer, offered)
     distances = pairwise_distances(weights_of(network.module, layer)).cpu().numpy()
     count, sums = len(distances), distances.sum(1)
     without = np.array([np.delete(row, index).sum() for index, row in enumerate(distances)])
@@ -251,7 +252,7 @@ def show_reviewer(scene: Scene, controls: FilterControls) -> Shown:
               ratio=float(sums[best]) / middle.value if middle.value else 1.0),
     )  # fmt: skip
     answer = "none" if not moved else "few" if moved <= count / 2 else "most"
-    return Shown(pictures, said, answer, FilterControls(layer, chosen))
+    return Shown(pictures, said, answer, FilterControls(layer, chosen), offered)
 
 
 @lru_cache(maxsize=_NETWORKS)

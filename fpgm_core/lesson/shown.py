@@ -27,13 +27,14 @@ class Picture:
 class Shown:
     """A step as it stands: pictures, the sentences that follow from them, and which of its options they prove right.
 
-    `controls` are those it was shown with, the step's own choices made.
+    `controls` are those it was shown with, the step's own choices made; `offered` the layers that can be chosen.
     """
 
     pictures: tuple[Picture, ...]
     conclusion: tuple[str, ...] = ()
     answer: str | None = None
     controls: Controls | None = None
+    offered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

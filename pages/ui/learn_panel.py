@@ -136,8 +136,7 @@ def _top(here: Sitting, held: Course, words: Words) -> None:
 
 
 def _open(here: Sitting, model: str) -> None:
-    plan = here.look.plan
-    here.go(first_look(model, plan.criterion, plan.coupling))
+    here.go(first_look(model, coupling=here.look.plan.coupling))
 
 
 def _teacher(here: Sitting, held: Course, words: Words) -> None:
@@ -269,7 +268,7 @@ def _controls(here: Sitting, held: Course, step: Step, shown: Shown, words: Word
         elif "options" in one.metadata:
             st.select_slider(label, one.metadata["options"], **_field(controls, one.name))
     if isinstance(shown.controls, FilterControls):
-        _filter_controls(here, shown.controls, step, words)
+        _filter_controls(here, shown.controls, shown.offered, step, words)
 
 
 def _named(words: Words, kind: str, value: str) -> str:
@@ -285,18 +284,14 @@ def _field(controls: Controls, name: str) -> dict[str, Any]:
     return _mirrored(name, getattr(controls, name), changed, type(controls).__name__)
 
 
-def _filter_controls(here: Sitting, controls: FilterControls, step: Step, words: Words) -> None:
+def _filter_controls(here: Sitting, controls: FilterControls, offered: Sequence[str], step: Step, words: Words) -> None:
     sizes = {layer.name: layer.filters for layer in here.network.layers}
-    if step.name == "replaceable":
-        sizes = {name: sizes[name] for unit in here.network.units("inner") for name in unit.members}
     layer, chosen = st.columns(2)
 
     def other_layer(course: Course, wanted: str) -> Course:
         return course.setting(FilterControls(wanted))
 
-    layer.selectbox(
-        words(f"{step.name}.layer"), list(sizes), **_mirrored("layer", controls.layer, other_layer, step.name)
-    )
+    layer.selectbox(words(f"{step.name}.layer"), offered, **_mirrored("layer", controls.layer, other_layer, step.name))
     chosen.selectbox(
         words(f"{step.name}.filter"),
         range(sizes[controls.layer]),

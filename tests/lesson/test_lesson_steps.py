@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
 from fpgm_core import FpgmError
-from fpgm_core.evaluation import Contest, Entry, Interval, Zeros
+from fpgm_core.evaluation import Contest, Entry, Interval, Zeros, premise
 from fpgm_core.filters import geometric_median, medoid, num_pruned, weights_of
 from fpgm_core.lesson import (
     LANGUAGES,
@@ -34,7 +34,7 @@ from fpgm_core.lesson import (
     words_of,
 )
 from fpgm_core.lesson.controls import AgreementControls, CostControls, MedianControls, NormControls
-from fpgm_core.lesson.measuring import PRINTED, standing
+from fpgm_core.lesson.measuring import PRINTED
 from fpgm_core.repair import RUNGS, refit_cost, stand_in
 
 TRAINED, UNTRAINED = ("resnet20", "mobilenetv2_cifar"), "shufflenet_v2_x0_5"
@@ -391,7 +391,7 @@ def test_what_the_others_make_good(show, found, network, name):
     ],
 )
 def test_the_premise_is_judged_by_its_interval_alone(show, found, interval, word):
-    assert standing(interval) == word
+    assert premise(interval) == word
     known = found("resnet20").replaceability
     first = replace(known[0], by_distance=interval)
     shown, words = show("replaceable", controls=FilterControls(first.layer), replaceability=(first, *known[1:]))
