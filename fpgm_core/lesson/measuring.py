@@ -94,7 +94,7 @@ def show_cost(scene: Scene, controls: CostControls) -> Shown:
     pictures, said, answer = [], [], None
     if contest is not None:
         pictures += _contest_pictures(scene, contest, controls.rung)
-        said += _contest_says(contest, controls.rung, words)
+        said += _contest_says(scene.network, contest, controls.rung, words)
         leaders = contest.ranking(controls.rung).leaders
         answer = leaders[0] if len(leaders) == 1 else "none"
     flops, sentence = _flops(scene.network, controls.rate, words)
@@ -136,10 +136,11 @@ def _contest_pictures(scene: Scene, contest: Contest, rung: str) -> list[Picture
     return pictures
 
 
-def _contest_says(contest: Contest, rung: str, words: Words) -> list[str]:
+def _contest_says(network: Prunable, contest: Contest, rung: str, words: Words) -> list[str]:
     macs = {contest.entry(name).macs for name in contest.criteria} | {entry.macs for entry in contest.random}
-    said = [words("cost.equal", macs=min(macs)) if len(macs) == 1
-            else words("cost.nearly", low=min(macs), high=max(macs))]  # fmt: skip
+    dense = network.dense_cost.macs
+    said = [words("cost.equal", macs=min(macs), dense=dense) if len(macs) == 1
+            else words("cost.nearly", low=min(macs), high=max(macs), dense=dense)]  # fmt: skip
     fpgm = contest.entry("fpgm")
     for name in contest.criteria:
         if name != "fpgm":
@@ -149,22 +150,23 @@ def _contest_says(contest: Contest, rung: str, words: Words) -> list[str]:
             said.append(words(f"cost.{kind}", rung=words(f"rung.{rung}"), name=words(f"criterion.{name}"), change=size))
     said.append(_leader(contest, rung, words))
     control = contest.against_random("fpgm", rung)
+    above = sum(one.low > 0 for one in control)
     said.append(
         words(
-            "cost.control",
+            "cost.control" if 2 * above > len(control) else "cost.fails",
             rung=words(f"rung.{rung}"),
             seeds=len(control),
-            above=sum(one.low > 0 for one in control),
+            above=above,
             below=sum(one.high < 0 for one in control),
             rest=sum(not one.excludes_zero for one in control),
         )
     )
     first, last = contest.rungs[0], contest.rungs[-1]
-    climbed = contest.accuracy(fpgm, last).value - contest.accuracy(fpgm, first).value
+    low, high = (contest.accuracy(fpgm, one).value for one in (first, last))
     gaps = [max(a) - min(a) for a in ([contest.accuracy(contest.entry(n), one).value for n in contest.criteria]
                                       for one in contest.rungs)]  # fmt: skip
     said.append(words("cost.rungs", first=words(f"rung.{first}"), last=words(f"rung.{last}"),
-                      change=f"{climbed * 100:+.1f}".replace("-", "−"), gap=max(gaps) * 100))  # fmt: skip
+                      low=low, high=high, gap=max(gaps) * 100))  # fmt: skip
     return said
 
 
