@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from fpgm_core.evaluation.fusing import fused
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.resident import Resident
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.placing import placed
 from fpgm_core.pruning import Plan, Prunable, folded_module, overlay
 from fpgm_core.ranks import ranks
 from fpgm_core.repair import (
@@ -50,7 +50,6 @@ BATCH = {
 }
 _LARGEST = dict(BATCH)  # what the devices' memory has held so far: halved where it did not
 FIRST_FIGURE_IMAGES = 250
-_Module = TypeVar("_Module", bound=nn.Module)
 _Told = Iterator["Figure | Repairing | None"]
 # bfloat16 moves a logit by about half of this times the logits' size (bundled networks, 5,000 images, dense
 # and pruned: the rightful winner never trailed by more than 0.19, where this is 0.25 and more).
@@ -228,7 +227,7 @@ def _measure_mended(runner: _Runner, plan: Plan, rung: str, images: ImageSet, tr
         mended = step
         yield Repairing(step) if isinstance(step, float) else None
     assert isinstance(mended, Mended)
-    network = Chain([runner.place(mended.compact(runner.prunable, aligned=True))])
+    network = Chain([placed(mended.compact(runner.prunable, aligned=True), runner.device)])
     yield from runner.stream(network, images, mended.images, "measuring", mended.rung)
 
 
@@ -245,7 +244,7 @@ def measure_network(
     images = images if settings.images is None else images.first(settings.images)
 
     def begin(runner: _Runner) -> _Told:
-        return runner.stream(Chain([runner.place(overlay(network, {}))]), images, recalibrated_on, "measuring")
+        return runner.stream(Chain([placed(overlay(network, {}), runner.device)]), images, recalibrated_on, "measuring")
 
     for figure in _somewhere(prunable, settings, begin):
         assert isinstance(figure, Figure)
@@ -290,11 +289,7 @@ class _Runner:
 
     def compact(self, plan: Plan) -> GraphModule:
         """The compact network on the device, convolutions in channels_last."""
-        return self.place(self.prunable.compact(plan, aligned=True))
-
-    def place(self, module: _Module) -> _Module:
-        """A module's tensors moved to the device, convolutions in channels_last; the module is changed in place."""
-        return module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed(self.prunable.compact(plan, aligned=True), self.device)
 
     def folded(self, chain: Chain) -> Chain:
         """The same network with its norms folded, remembering what its parts make of images to classify."""

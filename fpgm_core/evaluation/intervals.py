@@ -20,6 +20,11 @@ class Interval:
     low: float
     high: float
 
+    def told(self, scale: float = 1.0) -> str:
+        """The value with its limits, times `scale`, the lower end first whatever its sign: "+0.42 [−0.31, +1.15]"."""
+        value, (low, high) = scale * self.value, sorted((scale * self.low, scale * self.high))
+        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies wholly on one side of 0."""

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device
 from fpgm_core.forward_lock import FORWARD
+from fpgm_core.placing import placed
 from fpgm_core.pruning import Plan, Prunable, compact_module, overlay
 
 _WARM_UP = 3
@@ -59,7 +60,7 @@ def latency_steps(
     """As `measure_latency`, a pass at a time: yields the share that is done, 0..1, and last the result."""
     place = _place(batch, runs, device)
     # Both rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
-    forms = [_placed(prunable.compact(one), place) for one in (_whole(plan), plan)]
+    forms = [placed(prunable.compact(one).eval(), place) for one in (_whole(plan), plan)]
     images = _images(prunable, batch, place)
     dense_ms, compact_ms = yield from _in_turns(forms, images, runs)
     dense, compact = (peak_bytes(form, images) for form in forms)
@@ -95,7 +96,7 @@ def zeros_steps(
     place = _place(batch, runs, device)
     modules = (prunable.compact(_whole(plan)), scatter_zeros(prunable, plan), prunable.compact(plan))
     lacking, weights = _lacking(prunable, modules[-1]), sum(w.numel() for w in _conv_weights(prunable).values())
-    forms = [_placed(module, place) for module in modules]
+    forms = [placed(module.eval(), place) for module in modules]
     dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(prunable, batch, place), runs)
     share = sum(lacking.values()) / weights
     yield Zeros(batch, runs, place.type, torch.get_num_threads(), dense_ms, scattered_ms, compact_ms, share)
@@ -155,10 +156,6 @@ def _in_turns(forms: Sequence[nn.Module], images: torch.Tensor, runs: int) -> Ge
         for form, measured in zip(forms, times, strict=True):
             measured.append(time_pass(form, images))
     return tuple(statistics.median(measured[_WARM_UP:]) * 1000 for measured in times)
-
-
-def _placed(module: nn.Module, device: torch.device) -> nn.Module:
-    return module.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def time_pass(network: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:

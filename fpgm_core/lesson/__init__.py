@@ -3,7 +3,6 @@
 from fpgm_core.lesson.controls import Controls, FilterControls, PlaneControls, pack, unpack
 from fpgm_core.lesson.document import document_steps
 from fpgm_core.lesson.judging import TARGET, Judged, cut_of, judge_steps
-from fpgm_core.lesson.measuring import told
 from fpgm_core.lesson.shown import Found, Picture, Scene, Shown, Step
 from fpgm_core.lesson.steps import MEASUREMENTS, STEPS, at_hand, can_measure, get_step, joined
 from fpgm_core.lesson.toys import PLANES, plane_facts
@@ -34,7 +33,6 @@ __all__ = [
     "judge_steps",
     "pack",
     "plane_facts",
-    "told",
     "unpack",
     "words_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Contest, Interval, Replaceability, Zeros, premise
+from fpgm_core.evaluation import Contest, Replaceability, Zeros, premise
 from fpgm_core.figures import lesson as figures
 from fpgm_core.filters import geometric_median, weights_of
 from fpgm_core.lesson.controls import CostControls, FilterControls, NoControls
@@ -25,12 +25,6 @@ PRINTED = {
 }
 _FLOPS_NETWORK = "resnet20"  # stands in where the closed form does not hold
 _RATES = tuple(round(0.05 * n, 2) for n in range(1, 15))
-
-
-def told(interval: Interval, scale: float = 1.0, digits: int = 2) -> str:
-    """A value with its interval, the lower end first whatever the sign of `scale`: "+0.42 [-0.31, +1.15]"."""
-    value, (low, high) = scale * interval.value, sorted((scale * interval.low, scale * interval.high))
-    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
 
 
 def show_replaceable(scene: Scene, controls: FilterControls) -> Shown:
@@ -70,8 +64,8 @@ def show_replaceable(scene: Scene, controls: FilterControls) -> Shown:
               refitted=float(refitted[chosen]), made_good=good),
         words("replaceable.ranks", cheapest=int(refitted.argmin()), nearest_rank=int(order[nearest]),
               count=len(order), smallest_rank=int(order[one.norms.argmin()])),
-        words(f"replaceable.{premise(rho)}", rho=told(rho)) if rho else words("replaceable.few"),
-        *([words("replaceable.norm", rho=told(one.by_norm))] if one.by_norm else []),
+        words(f"replaceable.{premise(rho)}", rho=rho.told()) if rho else words("replaceable.few"),
+        *([words("replaceable.norm", rho=one.by_norm.told())] if one.by_norm else []),
         *_network_says(found, network, words),
     )  # fmt: skip
     answer = "quarter" if good <= 0.25 else "half" if good < 0.75 else "most"
@@ -85,7 +79,7 @@ def _network_says(found: tuple[Replaceability, ...], network: Prunable, words: W
     counts = {kind: sum(premise(rho) == kind for _, rho in known) for kind in ("holds", "undecided", "reversed")}
     weakest, rho = min(known, key=lambda one: one[1].value)
     return [words("replaceable.network", network=network.loaded.info.title, count=len(known), weakest=weakest,
-                  rho=told(rho), **counts)]  # fmt: skip
+                  rho=rho.told(), **counts)]  # fmt: skip
 
 
 def show_cost(scene: Scene, controls: CostControls) -> Shown:
@@ -146,7 +140,7 @@ def _contest_says(network: Prunable, contest: Contest, rung: str, words: Words) 
         if name != "fpgm":
             change = contest.change(contest.entry(name), fpgm, rung)
             kind = "tie" if not change.excludes_zero else "ahead" if change.value > 0 else "behind"
-            size = told(change, 100 if kind != "behind" else -100)
+            size = change.told(100 if kind != "behind" else -100)
             said.append(words(f"cost.{kind}", rung=words(f"rung.{rung}"), name=words(f"criterion.{name}"), change=size))
     said.append(_leader(contest, rung, words))
     control = contest.against_random("fpgm", rung)

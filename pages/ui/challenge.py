@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from fpgm_core.lesson import TARGET, Judged, Words, cut_of, judge_steps, told
+from fpgm_core.lesson import TARGET, Judged, Words, cut_of, judge_steps
 from fpgm_core.pruning import PRESETS
 from fpgm_core.repair import RUNGS
 from pages.ui.course import Course, link
@@ -77,7 +77,7 @@ def _judge(here: Sitting, words: Words) -> None:
             f"challenge.verdict_{kind}",
             accuracy=judged.figure.accuracy.value,
             reference=judged.reference.accuracy.value,
-            change=told(change, -100 if kind == "behind" else 100),
+            change=change.told(-100 if kind == "behind" else 100),
         )
     )
     if chosen:
@@ -98,6 +98,6 @@ def _attempts(words: Words) -> None:
         words("challenge.cut"): [round(judged.cut * 100, 1) for judged, _ in rows],
         words("challenge.choose"): [None if chosen is None else round(chosen * 100, 2) for _, chosen in rows],
         words("challenge.sealed"): [round(judged.figure.accuracy.value * 100, 2) for judged, _ in rows],
-        words("challenge.against"): [told(judged.change, 100) for judged, _ in rows],
+        words("challenge.against"): [judged.change.told(100) for judged, _ in rows],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True)

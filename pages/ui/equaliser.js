@@ -15,6 +15,7 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   me.data = data;
   me.send = (message) => setStateValue("move", message);
+  me.message = ({ phase, name }) => ({ rev: me.rev, phase, chosen: name, rates: { ...me.rates } });
   if (me.rev !== data.rev && !me.drag) {
     me.rev = data.rev;
     for (const unit of data.units) me.rates[unit.name] = unit.rate;
@@ -25,10 +26,7 @@ export default function ({ data, parentElement, setStateValue }) {
     build(root, me);
   }
   paint(root, me);
-  if (me.waiting && data.echo >= me.waiting) {
-    me.waiting = 0;
-    flush(me);
-  }
+  answered(me, data.echo);
   me.ask = () => setStateValue("tick", Date.now());
   clearTimeout(me.tick);
   if (data.poll) me.tick = setTimeout(() => ask(me), data.poll);
@@ -52,23 +50,6 @@ function ask(me) {
 function leave(me, event) {
   const link = event.target instanceof Element && event.target.closest("a[href]");
   if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) me.leaving = Date.now() + 10_000;
-}
-
-// At most one message under way: the next one leaves when the server has answered, with the newest rates.
-function post(me, phase, name) {
-  me.pending = { phase, name };
-  if (phase === "rest") me.waiting = 0;
-  flush(me);
-}
-
-function flush(me) {
-  if (!me.pending || (me.waiting && Date.now() - me.waitedSince < 600)) return;
-  me.seq += 1;
-  me.waiting = me.seq;
-  me.waitedSince = Date.now();
-  const { phase, name } = me.pending;
-  me.pending = null;
-  me.send({ seq: me.seq, rev: me.rev, phase, chosen: name, rates: { ...me.rates } });
 }
 
 function build(root, me) {
@@ -140,9 +121,7 @@ function bar(root, me, name) {
       event.preventDefault();
       me.rates[name] = clamp((me.rates[name] ?? 0) + steps[event.key]);
       paint(root, me);
-      post(me, "drag", name);
-      clearTimeout(me.settle);
-      me.settle = setTimeout(() => post(me, "rest", name), 250);
+      settle(me, name);
     }
   };
   return unit;

@@ -5,20 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
+from pages.ui.element import element
 from pages.ui.live import LIVE
 
-_FILES = Path(__file__).parent
-_component = st.components.v2.component(
-    "fpgm_equaliser",
-    html=(_FILES / "equaliser.html").read_text(),
-    css=(_FILES / "equaliser.css").read_text(),
-    js=(_FILES / "equaliser.js").read_text(),
-)
+_component = element("equaliser")
 
 
 @dataclass(frozen=True)

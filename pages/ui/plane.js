@@ -26,6 +26,7 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   me.data = data;
   me.send = (message) => setStateValue("move", message);
+  me.message = ({ phase }) => ({ points: me.points.map((point) => [...point]), marked: [...me.marked], phase });
   if (me.rev !== data.rev && !me.drag) {
     me.rev = data.rev;
     me.points = data.points.map((point) => [...point]);
@@ -42,32 +43,11 @@ export default function ({ data, parentElement, setStateValue }) {
   ground(root, me);
   legend(root, me);
   paint(root, me);
-  if (me.waiting && data.echo >= me.waiting) {
-    me.waiting = 0;
-    flush(me);
-  }
+  answered(me, data.echo);
   return () => {
     clearTimeout(me.settle);
     held.delete(parentElement);
   };
-}
-
-// At most one message under way: the next one leaves when the server has answered, with the newest points.
-function post(me, phase) {
-  me.pending = phase;
-  clearTimeout(me.settle);
-  if (phase === "rest") me.waiting = 0;
-  flush(me);
-}
-
-function flush(me) {
-  if (!me.pending || (me.waiting && Date.now() - me.waitedSince < 600)) return;
-  me.seq += 1;
-  me.waiting = me.seq;
-  me.waitedSince = Date.now();
-  const phase = me.pending;
-  me.pending = null;
-  me.send({ seq: me.seq, points: me.points.map((point) => [...point]), marked: [...me.marked], phase });
 }
 
 function draw(parent, tag, attributes) {
@@ -175,8 +155,7 @@ function key(root, me, index, event) {
     const far = event.shiftKey ? 5 : 1;
     me.points[index] = me.points[index].map((x, axis) => clamp(me, x + far * STEPS[event.key][axis]));
     paint(root, me);
-    post(me, "drag");
-    me.settle = setTimeout(() => post(me, "rest"), 250);
+    settle(me);
   } else if (!event.repeat) {
     if (marks) toggle(root, me, index);
     else remove(root, me, index);

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeGuard
 
-import streamlit as st
-
 from fpgm_core.lesson.controls import EXTENT, LEAST, MARKS, MOST
+from pages.ui.element import element
 
-_FILES = Path(__file__).parent
-_component = st.components.v2.component(
-    "fpgm_plane",
-    html=(_FILES / "plane.html").read_text(),
-    css=(_FILES / "plane.css").read_text(),
-    js=(_FILES / "plane.js").read_text(),
-)
+_component = element("plane")
 
 
 @dataclass(frozen=True)

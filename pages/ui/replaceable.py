@@ -143,9 +143,7 @@ def cost_view(here: Sitting, one: Replaceability, states: FilterStates) -> None:
 
 def told(interval: Interval | None) -> str:
     """A rank correlation with its interval in words."""
-    if interval is None:
-        return "too few filters to tell"
-    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+    return "too few filters to tell" if interval is None else interval.told()
 
 
 def _table(found: tuple[Replaceability, ...]) -> pd.DataFrame:

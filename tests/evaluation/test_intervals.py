@@ -114,3 +114,15 @@ def test_excludes_zero(low, high, expected):
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (-0.1, 0.0)])
 def test_touching_zero_is_not_excluding_it(low, high):
     assert not Interval(low, low, high).excludes_zero
+
+
+@pytest.mark.parametrize(
+    ("interval", "scale", "text"),
+    [
+        (Interval(0.42, -0.31, 1.15), 1, "+0.42 [−0.31, +1.15]"),
+        (Interval(-0.02, -0.03, -0.01), 100, "−2.00 [−3.00, −1.00]"),
+        (Interval(-0.02, -0.03, -0.01), -100, "+2.00 [+1.00, +3.00]"),  # the lower end stays the lower
+    ],
+)
+def test_an_interval_is_told_with_its_lower_end_first(interval, scale, text):
+    assert interval.told(scale) == text

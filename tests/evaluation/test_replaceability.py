@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 
-from fpgm_core.evaluation import Interval, Settings, mixed_plans, rank_interval, replaceability, study_steps, verdict
+from fpgm_core.evaluation import (
+    Interval,
+    Settings,
+    mixed_plans,
+    premise,
+    rank_interval,
+    replaceability,
+    study_steps,
+    verdict,
+)
 from fpgm_core.repair import Calibration, calibrate
 
 
@@ -48,11 +57,13 @@ def test_no_interval_of_too_few_or_of_constants():
         (Interval(-0.4, -0.6, -0.1), "reversed"),
         (Interval(0.3, -0.1, 0.6), "undecided"),
         (Interval(0.3, 0.0, 0.6), "undecided"),
-        (None, "too few"),
+        (Interval(-0.3, -0.6, 0.0), "undecided"),
+        (None, "few"),
     ],
 )
-def test_a_verdict_follows_from_the_interval(interval, word):
-    assert verdict(interval).startswith(word)
+def test_the_premise_and_its_verdict_follow_from_the_interval(interval, word):
+    assert premise(interval) == word
+    assert verdict(interval).startswith({"few": "too few"}.get(word, word))
 
 
 def test_layers_of_resnet20(resnet20):

@@ -1,15 +1,14 @@
 """The lesson's networks, what was measured of them on few images, and words that remember what was asked of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
+from staging import TRAINED, ZEROS
 
 from fpgm_core import Prunable
-from fpgm_core.lesson import MEASUREMENTS, Found, Words, joined, steps, words_of
+from fpgm_core.lesson import MEASUREMENTS, STEPS, Found, Scene, Words, joined, steps, words_of
 from fpgm_core.repair import Calibration
-
-TRAINED, UNTRAINED = ("resnet20", "mobilenetv2_cifar"), "shufflenet_v2_x0_5"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,3 +57,16 @@ def found(network, tmp_path_factory):
             return joined([costs, steps.at_hand(network(name), "contest")])
 
     return measured
+
+
+@pytest.fixture
+def show(network, found, heard):
+    """A function: a step on a network with controls, what was measured with it; the Shown and the words."""
+
+    def call(step, name="resnet20", controls=None, language="en", revealed=True, **measured):
+        words = heard(language)
+        known = replace(found(name), zeros=ZEROS) if name in TRAINED else Found()
+        scene = Scene(network(name), words, replace(known, **measured), revealed)
+        return STEPS[step].show(scene, controls or STEPS[step].controls()), words
+
+    return call

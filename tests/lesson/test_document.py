@@ -6,9 +6,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from staging import ZEROS
 
 from fpgm_core import FpgmError, Prunable
-from fpgm_core.evaluation import Zeros
 from fpgm_core.lesson import (
     LANGUAGES,
     MEASUREMENTS,
@@ -26,7 +26,6 @@ from fpgm_core.models import LoadedModel
 
 EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source"}
 LOADING = {"src", "href", "data", "srcset", "poster", "action"}
-ZEROS = Zeros(8, 3, "cpu", 2, 10.0, 9.0, 6.5, 0.4)
 
 
 class Page(HTMLParser):
