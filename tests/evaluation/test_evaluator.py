@@ -445,14 +445,14 @@ def test_no_memory_at_all_is_said(net, short_of_memory):
 @pytest.fixture
 def failing_gpu(monkeypatch):
     """A GPU that fails as soon as it is to hold a network."""
-    honest = evaluator._Runner.place
+    honest = evaluator.placed
 
-    def place(runner, module):
-        if runner.device.type == "cuda":
+    def placed(module, device):
+        if device.type == "cuda":
             raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
-        return honest(runner, module)
+        return honest(module, device)
 
-    monkeypatch.setattr(evaluator._Runner, "place", place)
+    monkeypatch.setattr(evaluator, "placed", placed)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     monkeypatch.setattr(device, "_LOST", [])
