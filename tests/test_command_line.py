@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from fpgm_core import CRITERIA, Options, Prunable
+from fpgm_core import CRITERIA, Options, Plan, Prunable
 from fpgm_core.commands import measuring
 from fpgm_core.evaluation import evaluator
 from fpgm_core.pruning import Proof
@@ -246,6 +246,19 @@ def test_sensitivity(run, result, net):
     assert len(rows) == len(units) + 2
 
 
+def test_a_plan_of_what_units_bear_alone(run, result, net, tmp_path):
+    words = ["sensitivity", "resnet20", "--rate", "0.9", "--rate", "0.5", "--images", "50", "--no-recalibrate"]
+    found = result(*words, "--within", "10", "--out", tmp_path / "plan.json")
+    plan = Plan.from_json((tmp_path / "plan.json").read_text())
+    assert (plan, found["macs"]) == (Plan.from_json(json.dumps(found["plan"])), net.cost(plan).macs)
+    lost = {(point["unit"], point["rate"]): -point["change"] for point in found["points"]}
+    for unit in net.units("inner"):
+        half, most = (lost[unit.name, rate] <= 0.1 for rate in (0.5, 0.9))
+        assert plan.rate(unit.name) == (0.9 if half and most else 0.5 if half else 0.0)
+    _, out, _ = run(*words, "--within", "10")
+    assert f"together they cut {1 - found['macs'] / net.dense_cost.macs:.1%} of the MACs" in out
+
+
 @pytest.fixture
 def few(monkeypatch):
     """Export only a plan and a rebuilt network, timed once and measured on 100 images."""
@@ -348,6 +361,9 @@ def complains(outcome, *words):
         (["latency", "resnet20", "--rate", "0.4", "--runs", "0"], "at least 1"),
         (["latency", "resnet21", "--rate", "0.4"], "did you mean resnet"),
         (["sensitivity", "resnet20", "--rate", "1.2"], "1.2"),
+        (["sensitivity", "resnet20", "--within", "101"], "number of points from 0 to 100"),
+        (["sensitivity", "resnet20", "--within", "much"], "number of points from 0 to 100"),
+        (["sensitivity", "resnet20", "--out", "plan.json"], "--out is for the plan that --within makes"),
         (["sensitivity", "resnet20", "--images", "0"], "ask for 1 to 5000"),
         (["sensitivity", "resnet110"], "resnet110 has no trained weights"),
         (["export", "resnet20", "--rate", "0.4"], "--out"),

@@ -25,6 +25,7 @@ from fpgm_core.commands.shared import (
     show,
 )
 from fpgm_core.data import SPLITS, sample_images
+from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
     DEVICES,
     PRECISIONS,
@@ -34,6 +35,7 @@ from fpgm_core.evaluation import (
     Latency,
     Settings,
     Sweep,
+    check_loss,
     latency_steps,
     measure,
     sweep_steps,
@@ -41,6 +43,7 @@ from fpgm_core.evaluation import (
 from fpgm_core.pruning import Cost, Plan, Proof, Prunable, randomised, verify_steps
 from fpgm_core.ranks import ranks
 from fpgm_core.repair import get_rung
+from fpgm_core.storage import write_atomic
 
 _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
 
@@ -224,12 +227,29 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     add_choices(parser, _SWEEP_COUPLING)
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
     parser.add_argument("--images", type=int, default=SWEPT.images, help="of the choose half (default 2000)")
+    parser.add_argument(
+        "--within",
+        type=_points,
+        metavar="POINTS",
+        help="make a plan of every unit's highest rate up to which it loses no more, alone",
+    )
+    parser.add_argument("--out", type=Path, help="with --within: the file to write that plan to")
     add_rung(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
 
 
+def _points(text: str) -> float:
+    """An argument in points of accuracy as a fraction."""
+    try:
+        return check_loss(float(text) / 100)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100") from error
+
+
 def _sensitivity(chosen: argparse.Namespace) -> int:
+    if chosen.out and chosen.within is None:
+        raise FpgmError("--out is for the plan that --within makes; say how many points a unit may lose")
     rates = chosen.rate or RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
     prunable = Prunable.load(chosen.model, chosen.weights)
@@ -261,7 +281,19 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
         "points": points,
         "seconds": time.perf_counter() - start,
     }
-    show(chosen, result, _table(sweep, sorted(set(rates))))
+    text = _table(sweep, sorted(set(rates)))
+    if chosen.within is not None:
+        plan = like.with_rates(sweep.rates_within(chosen.within))
+        macs = prunable.cost(plan).macs
+        result |= {"within": chosen.within, "plan": plan.to_dict(), "macs": macs}
+        rates_told = ", ".join(f"{unit} {rate:.0%}" for unit, rate in plan.rates.items()) or "none"
+        text += (
+            f"\nrates up to which a unit alone loses at most {chosen.within * 100:g} points: {rates_told}\n"
+            f"together they cut {1 - macs / prunable.dense_cost.macs:.1%} of the MACs and may lose more: evaluate them"
+        )
+        if chosen.out:
+            write_atomic(chosen.out, plan.to_json(indent=2).encode())
+    show(chosen, result, text)
     return 0
 
 

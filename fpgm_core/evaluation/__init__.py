@@ -15,7 +15,7 @@ from fpgm_core.evaluation.evaluator import (
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_steps, measure_latency, time_pass, zeros_steps
 from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
-from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, sweep_steps
+from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, check_loss, sweep_steps
 from fpgm_core.evaluation.standing import Contest, Entry, Ranking
 from fpgm_core.evaluation.surface_study import Studied, Study, mixed_plans, study_steps
 
@@ -42,6 +42,7 @@ __all__ = [
     "Sweep",
     "Zeros",
     "change_between",
+    "check_loss",
     "choose_device",
     "choose_precision",
     "contest",

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,42 @@ class Point:
         return paired_change(self.both, only_new, only_old, self.images - self.both - only_new - only_old)
 
 
+def check_loss(loss: float) -> float:
+    """`loss` itself, accuracy that may go, a fraction in 0..1. Raises FpgmError for anything else."""
+    if not 0 <= loss <= 1:
+        raise FpgmError(f"a loss of {loss} is no fraction of the images; give 0 to 1, 0.01 for one point")
+    return loss
+
+
 @dataclass(frozen=True)
 class Sweep:
     """The points measured so far, units in forward order, each unit's rates ascending; `total` were asked for."""
 
     points: tuple[Point, ...]
     total: int
+
+    @property
+    def units(self) -> dict[str, tuple[Point, ...]]:
+        """The points of every unit that has any, by its name."""
+        found: dict[str, list[Point]] = {}
+        for point in self.points:
+            found.setdefault(point.unit, []).append(point)
+        return {unit: tuple(points) for unit, points in found.items()}
+
+    def rates_within(self, loss: float) -> dict[str, float]:
+        """Every unit's highest rate up to which it loses, alone, at most `loss`: an accuracy, a fraction in 0..1.
+
+        How Li et al. (ICLR 2017, section 3.2) read sensitivity: what a unit bears alone says how far to prune it. 0.0
+        where the lowest rate measured loses more. What counts is the measured change, not its interval's end, and
+        units pruned together lose more than each alone: measure the plan. Raises FpgmError for another `loss`.
+        """
+        most = check_loss(loss) + 1e-9  # 20 of 2,000 images are one point, however it is rounded
+
+        def borne(point: Point) -> bool:
+            return point.dense_correct - point.correct <= most * point.images
+
+        rates = {unit: [point.rate for point in takewhile(borne, points)] for unit, points in self.units.items()}
+        return {unit: max(within, default=0.0) for unit, within in rates.items()}
 
 
 def sweep_steps(

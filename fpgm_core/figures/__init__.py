@@ -10,6 +10,7 @@ from fpgm_core.figures.layer import (
     scores_figure,
 )
 from fpgm_core.figures.replaceability import agreement_figure, cost_figure, heat_strips
+from fpgm_core.figures.sensitivity import sensitivity_curves, sweep_figure
 from fpgm_core.figures.trace import TracePoint, trace_figure
 from fpgm_core.figures.training import training_figure
 
@@ -25,6 +26,8 @@ __all__ = [
     "norms_figure",
     "radial_figure",
     "scores_figure",
+    "sensitivity_curves",
+    "sweep_figure",
     "tile",
     "trace_figure",
     "training_figure",

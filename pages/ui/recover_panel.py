@@ -19,6 +19,7 @@ from fpgm_core.repair import RUNGS, Mended, repair_steps
 from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps
 from pages.ui.jobs import Job, engine
 from pages.ui.sitting import Sitting
+from pages.ui.top_bar import time_left
 
 _HELD = "recovery"
 
@@ -153,9 +154,7 @@ def _note(held: _Recovery) -> None:
 def _told(run: Run, stopping: bool) -> str:
     if stopping or run.done >= 1:
         return "measuring on both halves ..."
-    left = run.seconds_left
-    time = "" if left is None else f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
-    return f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}{time}"
+    return f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}{time_left(run.seconds_left)}"
 
 
 def _ended(held: _Recovery, network: Prunable, first: Plan) -> None:

@@ -24,7 +24,7 @@ FIRST_COUPLING = "inner"
 FIRST_PRESET = "uniform_30%"
 _TRACE_LIMIT = 300
 # What a session may have under way beside its measurement.
-PURPOSES = (":export", ":recover", ":scores", ":replaceability", ":surface")
+PURPOSES = (":export", ":recover", ":scores", ":replaceability", ":surface", ":sensitivity")
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")

@@ -45,6 +45,7 @@ def navigation() -> None:
         st.page_link("app.py", label="Explore")
         st.page_link("pages/4_Learn.py", label="Learn")
         st.page_link("pages/3_Replaceability.py", label="Replaceability")
+        st.page_link("pages/5_Sensitivity.py", label="Sensitivity")
         st.page_link("pages/2_Recover.py", label="Recover")
         st.page_link("pages/1_Export.py", label="Export")
 
@@ -136,6 +137,13 @@ def accuracy_card(
     notes += [words["lost"].format(lost=device, device=figure.device) for device in figure.lost]
     dense = words["dense"].format(accuracy=figure.dense_accuracy.value)
     return card(label, f"{accuracy.value:.2%}|{dense}", " · ".join(notes), state)
+
+
+def time_left(seconds: float | None) -> str:
+    """How much longer something takes, to go on a sentence with; nothing where one cannot tell."""
+    if seconds is None:
+        return ""
+    return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
 
 
 @st.cache_data(show_spinner=False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fpgm_core import FpgmError, Settings, evaluate
-from fpgm_core.evaluation import Point, evaluator, paired_change, sensitivity, sweep_steps
+from fpgm_core.evaluation import Point, Sweep, evaluator, paired_change, sensitivity, sweep_steps
 
 FEW = Settings(images=100, precision="float32")
 RATES = (0.5, 0.9)
@@ -115,3 +115,30 @@ def test_what_cannot_be_swept_is_refused(resnet20):
         next(sweep_steps(resnet20, rates=(1.2,)))
     with pytest.raises(FpgmError, match="ask for 1 to 5000"):
         last(sweep_steps(resnet20, settings=replace(FEW, images=0), rates=(0.5,)))
+
+
+def point(unit, rate, lost):
+    """A point that lost so many of 100 images."""
+    return Point(unit, rate, 1, correct=90 - lost, dense_correct=90, both=90 - max(lost, 0), images=100)
+
+
+def test_rates_within_are_the_highest_up_to_which_no_rate_loses_more():
+    sweep = Sweep(
+        (
+            *(point("gentle", rate, lost) for rate, lost in ((0.1, -1), (0.2, 2), (0.3, 2))),
+            *(point("steep", rate, lost) for rate, lost in ((0.1, 3), (0.2, 1), (0.3, 9))),  # its 20% is luck
+            point("half", 0.1, 0),  # the rest is not measured yet
+        ),
+        12,
+    )
+    assert sweep.rates_within(0.02) == {"gentle": 0.3, "steep": 0.0, "half": 0.1}
+    assert sweep.rates_within(0.03) == {"gentle": 0.3, "steep": 0.2, "half": 0.1}
+    assert sweep.rates_within(0) == {"gentle": 0.1, "steep": 0.0, "half": 0.1}
+    assert sweep.rates_within(1) == {"gentle": 0.3, "steep": 0.3, "half": 0.1}
+    assert [len(points) for points in sweep.units.values()] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("loss", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_loss_that_cannot_be_is_refused(loss):
+    with pytest.raises(FpgmError, match="give 0 to 1"):
+        Sweep((), 1).rates_within(loss)

@@ -1,0 +1,166 @@
+"""Pictures of a sensitivity sweep: what every unit loses when it alone is pruned, rate by rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from fpgm_core.evaluation import Point, Sweep
+from fpgm_core.figures.colours import MEDIAN, OUTLINE, PRUNED, QUIET
+
+_ROW = 26  # pixels of a unit
+_TICKS = np.array([0, 0.5, 2, 5, 10, 20, 40, 80])  # points lost, on the root's scale
+
+
+def told(point: Point) -> str:
+    """A point's change in points of accuracy; in brackets where its interval does not exclude zero."""
+    change = point.change
+    text = f"{change.value * 100:+.1f}".replace("-", "−")
+    return text if change.low > 0 or change.high < 0 else f"({text})"
+
+
+def sweep_figure(
+    sweep: Sweep, units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float], chosen: str | None = None
+) -> go.Figure:
+    """Every unit at every rate: points of accuracy lost as colours, on the square root's scale, and as numbers.
+
+    Rows are `units` in their order, the `chosen` one's name in bold; what is not measured yet is left out. Triangles
+    mark where `plan` has its bars; `customdata` of a cell is its unit's place in `units` and its rate.
+    """
+    found = {(point.unit, point.rate): point for point in sweep.points}
+    cells = [
+        (row, rate, found[unit, rate]) for row, unit in enumerate(units) for rate in rates if (unit, rate) in found
+    ]
+    loss = np.full((len(units), len(rates)), np.nan)
+    text = np.full(loss.shape, "", dtype=object)
+    for row, rate, point in cells:
+        loss[row, rates.index(rate)] = max(0.0, -point.change.value * 100)
+        text[row, rates.index(rate)] = told(point)
+    most = max(1.0, np.nanmax(loss, initial=0.0))
+    percent = [round(rate * 100) for rate in rates]
+    ticks = _TICKS[most >= _TICKS]
+    colours = go.Heatmap(
+        x=percent,
+        y=list(range(len(units))),
+        z=np.sqrt(loss),
+        zmin=0,
+        zmax=float(np.sqrt(most)),
+        colorscale="Cividis",
+        text=text,
+        texttemplate="%{text}",
+        xgap=1,
+        ygap=1,
+        hoverinfo="skip",
+        colorbar={
+            "title": {"text": "points<br>lost"},
+            "tickvals": np.sqrt(ticks),
+            "ticktext": [f"{tick:g}" for tick in ticks],
+            "thickness": 12,
+        },
+    )
+    return go.Figure(
+        [colours, _clickable(units, cells), _bars(units, rates, plan)], _map_layout(units, percent, chosen)
+    )
+
+
+def _clickable(units: Sequence[str], cells: Sequence[tuple[int, float, Point]]) -> go.Scatter:
+    """Unseen squares over the cells: a heat map's own cells cannot be chosen."""
+    return go.Scatter(
+        x=[round(rate * 100) for _, rate, _ in cells],
+        y=[row for row, _, _ in cells],
+        mode="markers",
+        marker={"symbol": "square", "size": _ROW - 4, "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        customdata=[[row, rate] for row, rate, _ in cells],
+        text=[_hover(units[row], point) for row, _, point in cells],
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _hover(unit: str, point: Point) -> str:
+    change = point.change
+    interval = f"{change.value * 100:+.2f} [{change.low * 100:+.2f}, {change.high * 100:+.2f}]".replace("-", "−")
+    return f"{unit} at {point.rate:.0%}: {interval} points"
+
+
+def _bars(units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float]) -> go.Scatter:
+    """Where the plan has its bars, those within the swept rates."""
+    at = [(row, plan[unit] * 100) for row, unit in enumerate(units) if rates[0] <= plan.get(unit, 0) <= rates[-1]]
+    return go.Scatter(
+        x=[rate for _, rate in at],
+        y=[row + 0.36 for row, _ in at],  # below the numbers
+        mode="markers",
+        name="the plan's bars",
+        marker={"symbol": "triangle-up", "size": 10, "color": PRUNED, "line": {"color": "white", "width": 1}},
+        hoverinfo="skip",
+    )
+
+
+def _map_layout(units: Sequence[str], percent: Sequence[int], chosen: str | None) -> dict[str, Any]:
+    return {
+        "height": 110 + _ROW * max(4, len(units)),
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        "showlegend": True,
+        "clickmode": "event+select",
+        "hovermode": "closest",
+        "dragmode": False,
+        "xaxis": {"title": "share of the unit's filters pruned, %", "tickvals": list(percent), "showgrid": False},
+        "yaxis": {
+            "tickvals": list(range(len(units))),
+            "ticktext": [f"<b>{unit}</b>" if unit == chosen else unit for unit in units],
+            "range": [len(units) - 0.5, -0.5],
+            "showgrid": False,
+            "zeroline": False,
+        },
+    }
+
+
+def sensitivity_curves(sweep: Sweep, chosen: str, dense_macs: int, by_macs: bool = False) -> go.Figure:
+    """Change of accuracy in points against the rate, or against the share of the network's MACs that it cuts.
+
+    One line a unit; the `chosen` one stands out, with its paired 95% intervals.
+    """
+
+    def x(points: Sequence[Point]) -> list[float]:
+        return [0.0, *(100 * ((1 - point.macs / dense_macs) if by_macs else point.rate) for point in points)]
+
+    def line(unit: str, points: Sequence[Point], look: dict[str, Any]) -> go.Scatter:
+        y = [0.0, *(point.change.value * 100 for point in points)]
+        text = ["dense", *(_hover(unit, point) for point in points)]
+        return go.Scatter(x=x(points), y=y, text=text, hovertemplate="%{text}<extra></extra>", **look)
+
+    units = sweep.units
+    quiet = {"mode": "lines", "line": {"color": QUIET, "width": 1}, "opacity": 0.5, "showlegend": False}
+    traces = [line(unit, points, quiet) for unit, points in units.items() if unit != chosen]
+    if chosen in units:
+        points = units[chosen]
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": [0, *((point.change.high - point.change.value) * 100 for point in points)],
+            "arrayminus": [0, *((point.change.value - point.change.low) * 100 for point in points)],
+            "thickness": 1.5,
+            "width": 3,
+        }
+        look = {"mode": "lines+markers", "name": chosen, "error_y": bars}
+        traces.append(line(chosen, points, {**look, "line": {"color": MEDIAN, "width": 3}, "marker": {"size": 8}}))
+    zero = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": 0, "y1": 0}
+    return go.Figure(
+        traces,
+        {
+            "height": 380,
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+            "showlegend": True,
+            "hovermode": "closest",
+            "shapes": [zero | {"line": {"color": OUTLINE, "dash": "dot", "width": 1}}],
+            "xaxis": {"title": "the network's MACs cut, %" if by_macs else "share of the unit's filters pruned, %"},
+            "yaxis": {"title": "change of accuracy, points"},
+        },
+    )

@@ -1,0 +1,215 @@
+"""What each unit alone costs, measured rate by rate in the background; rates are chosen from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import streamlit as st
+
+from fpgm_core import FpgmError, Plan, Prunable, Settings
+from fpgm_core.evaluation import RATES, SWEPT, Repairing, Sweep, check_loss, sweep_steps
+from fpgm_core.figures import sensitivity_curves, sweep_figure
+from fpgm_core.repair import get_rung
+from pages.ui.jobs import Job, engine
+from pages.ui.pictures import drawn
+from pages.ui.sitting import Sitting, callback, sitting
+from pages.ui.top_bar import accuracy_card, time_left
+
+_PURPOSE = ":sensitivity"
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A sweep as far as it is, and how long the rest will take, as far as one can tell."""
+
+    sweep: Sweep
+    seconds_left: float | None
+
+
+def _settings(here: Sitting) -> Settings:
+    return replace(SWEPT, rung=here.look.rung)
+
+
+def _steps(network: Prunable, like: Plan, settings: Settings) -> Iterator[_Running]:
+    begun, known = time.monotonic(), None
+    for sweep in sweep_steps(network, like, settings, RATES):
+        known = len(sweep.points) if known is None else known
+        new = len(sweep.points) - known
+        each = (time.monotonic() - begun) / new if new else None
+        yield _Running(sweep, each and each * (sweep.total - len(sweep.points)))
+
+
+def _about(here: Sitting) -> Hashable:
+    plan = here.look.plan
+    return ("sensitivity", plan.fingerprint, plan.criterion, plan.coupling, plan.options, here.look.rung)
+
+
+def sensitivity_panel(here: Sitting) -> None:
+    """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
+    st.markdown(
+        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEPT.images:,} images of the "
+        f"choose half, *{get_rung(here.look.rung).title.lower()}* as on Explore. What it bears alone says how far its "
+        "bar may go."
+    )
+    if not here.network.loaded.trained:
+        st.info("Random weights have no accuracy to lose; open a network with trained ones.")
+        return
+    here.remember()
+    job = _job(here)
+    try:
+        sweep = _known(here, job)
+    except FpgmError as error:
+        st.error(str(error))
+        return
+    _progress(here, job, sweep)
+    if sweep.points:
+        _choosing(here, sweep)
+        _pictures(here, sweep)
+
+
+def _job(here: Sitting) -> Job[_Running] | None:
+    about, job = here.works.get(_PURPOSE, (None, None))
+    return job if about == _about(here) else None
+
+
+def _known(here: Sitting, job: Job[_Running] | None) -> Sweep:
+    """What is measured so far: by the job, or kept from before. Raises FpgmError where nothing can be swept."""
+    if job and job.latest:
+        return job.latest.sweep
+    return next(sweep_steps(here.network, here.look.plan, _settings(here), RATES))
+
+
+def _begin(here: Sitting) -> None:
+    network, plan, settings = here.network, here.look.plan, _settings(here)
+    job: Job[_Running] = engine().run(here.session + _PURPOSE, _about(here), lambda: _steps(network, plan, settings))
+    here.works[_PURPOSE] = (_about(here), job)
+
+
+def _progress(here: Sitting, job: Job[_Running] | None, sweep: Sweep) -> None:
+    """How far the sweep is, and the button that begins it, stops it, or goes on with it."""
+    if job is not None and job.error:
+        st.error(job.error)
+    if job is not None and not job.done:
+        bar, button = st.columns([5, 1], vertical_alignment="center")
+        with bar:
+            _watch(job, len(sweep.units))
+        button.button("Stop", key="stop_sweep", width="stretch", on_click=callback(lambda now: now.halt(_PURPOSE)))
+    elif len(sweep.points) < sweep.total:
+        begun = f"go on, {len(sweep.points)} of {sweep.total} are measured" if sweep.points else f"{sweep.total} points"
+        st.button(f"Measure: {begun}", key="begin_sweep", type="primary", on_click=callback(_begin))
+
+
+@st.fragment(run_every=1.0)
+def _watch(job: Job[_Running], units: int) -> None:
+    """The progress; the page is drawn anew where a unit is complete, or all."""
+    running = job.latest
+    if job.done or (running and len(running.sweep.units) > max(units, 1)):
+        st.rerun()
+    done, total = (len(running.sweep.points), running.sweep.total) if running else (0, 1)
+    left = time_left(running.seconds_left) if running else ""
+    st.progress(done / total, text=f"measured {done} of {total}{left}" if running else "waiting for its turn")
+
+
+def _choosing(here: Sitting, sweep: Sweep) -> None:
+    """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
+    loss, button, _, measured = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
+    points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
+    rates = sweep.rates_within(check_loss(points / 100))
+    plan = here.look.plan.with_rates(rates)
+    cut = 1 - here.network.cost(plan).macs / here.network.dense_cost.macs
+    button.button(
+        f"Set the bars: {cut:.1%} of the MACs cut",
+        key="set_bars",
+        help="Every measured unit at its highest rate up to which it loses no more than that, alone. Together they "
+        "may lose more: what the plan loses is measured then.",
+        disabled=plan == here.look.plan,
+        on_click=callback(lambda now: now.change(plan=now.look.plan.with_rates(rates))),
+    )
+    with measured:
+        _accuracy(0.5 if here.job and not here.job.done else None)
+
+
+def _accuracy(every: float | None) -> None:
+    """The measured accuracy of the plan on screen, as it comes."""
+
+    @st.fragment(run_every=every)
+    def card() -> None:
+        here = sitting()
+        job = here.job
+        if every and (job is None or job.done):
+            st.rerun()
+        repairing = job.latest if job and isinstance(job.latest, Repairing) else None
+        st.html(accuracy_card(here.figure, repairing, job.error if job else None, False, True))
+
+    card()
+
+
+def _pictures(here: Sitting, sweep: Sweep) -> None:
+    network, plan = here.network, here.look.plan
+    names = [unit.name for unit in network.units(plan.coupling)]
+    unit = network.unit_of(here.look.layer, plan.coupling)
+    chosen = unit.name if unit else names[0]
+    # Drawn anew where a unit is complete: with every point the pictures would flicker.
+    seen = (_about(here), len(sweep.units), len(sweep.points) == sweep.total, chosen)
+    left, right = st.columns([1.5, 1], gap="medium")
+    with left:
+        about = ("sweep", *seen, *sorted(plan.rates.items()))
+        st.plotly_chart(
+            drawn(about, lambda: sweep_figure(sweep, names, RATES, plan.rates, chosen)),
+            key="sweep",
+            alt="points of accuracy that every unit loses alone, rate by rate",
+            on_select=callback(lambda now: _clicked(now, names)),
+            selection_mode="points",
+            config={"displayModeBar": False},
+        )
+        st.caption(
+            "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell "
+            "to set that bar; click where a bar stands to set it back to 0."
+            + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
+            * (here.look.rung == "recalibrated")
+        )
+    with right:
+        by = st.segmented_control("Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by",
+                                  label_visibility="collapsed")  # fmt: skip
+        about = ("curves", *seen, by)
+        st.plotly_chart(
+            drawn(about, lambda: sensitivity_curves(sweep, chosen, network.dense_cost.macs, by == "MACs cut")),
+            key="sweep_curves",
+            alt=f"change of accuracy of every unit, {chosen} in colour",
+            config={"displayModeBar": False},
+        )
+        st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
+    with st.expander("The numbers behind the picture"):
+        st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
+
+
+def _clicked(here: Sitting, names: list[str]) -> None:
+    points = st.session_state.sweep.selection.points
+    if points and (data := points[0].get("customdata")) is not None:
+        set_bar(here, names, data)
+
+
+def set_bar(here: Sitting, names: list[str], data: list[float] | dict[str, float]) -> None:
+    """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its place and the rate."""
+    row, rate = data if isinstance(data, list) else (data[key] for key in sorted(data, key=int))
+    name, plan = names[int(row)], here.look.plan
+    unit = next(unit for unit in here.network.units(plan.coupling) if unit.name == name)
+    layer = here.look.layer if here.look.layer in unit.members else name
+    here.change(plan=plan.with_rates({name: 0.0 if plan.rate(name) == rate else rate}), layer=layer, chosen=None)
+
+
+def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "unit": [point.unit for point in sweep.points],
+            "rate": [point.rate for point in sweep.points],
+            "MACs cut %": [100 * (1 - point.macs / dense_macs) for point in sweep.points],
+            "accuracy %": [100 * point.correct / point.images for point in sweep.points],
+            "change, points": [100 * point.change.value for point in sweep.points],
+            "low": [100 * point.change.low for point in sweep.points],
+            "high": [100 * point.change.high for point in sweep.points],
+        }
+    )

@@ -1,0 +1,100 @@
+"""The Sensitivity page, driven headless: begun, stopped, gone on with, bars set from it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from driving import again, opened, press, sitting, until
+from looks import resnet20_look
+
+from fpgm_core import Settings
+from fpgm_core.evaluation import evaluator, sweep_steps
+from fpgm_core.figures.sensitivity import told
+from pages.ui import sensitive
+from pages.ui.sitting import first_look
+from pages.ui.state import encode
+
+FEW = Settings(images=100, precision="float32")
+RATES = (0.5, 0.9)
+PAGE = "pages/5_Sensitivity.py"
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(evaluator, "IMAGES", 128)
+    monkeypatch.setattr(sensitive, "SWEPT", FEW)
+    monkeypatch.setattr(sensitive, "RATES", RATES)
+
+
+def figure(app, key):
+    specs = {element.proto.id.rsplit("-", 1)[-1]: element.proto.spec for element in app.get("plotly_chart")}
+    return json.loads(specs[key]) if key in specs else None
+
+
+def has(app, key):
+    return any(button.key == key for button in app.button)
+
+
+def whole(app):
+    return not has(app, "begin_sweep") and not has(app, "stop_sweep")
+
+
+def look(**fields):
+    return replace(resnet20_look(), **fields)
+
+
+def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
+    app = opened(PAGE, s=encode(look(rung="as_is")))
+    assert figure(app, "sweep") is None  # nothing is begun unasked
+    press(app, "begin_sweep")
+    assert until(app, lambda: whole(app), 120)
+    plan = sitting(app).look.plan
+    *_, sweep = sweep_steps(resnet20, plan, replace(FEW, rung="as_is"), RATES)
+    colours = figure(app, "sweep")["data"][0]
+    assert [text for row in colours["text"] for text in row] == list(map(told, sweep.points))
+    app.number_input(key="tolerated").set_value(20.0).run()
+    expected = plan.with_rates(sweep.rates_within(0.2))
+    cut = 1 - resnet20.cost(expected).macs / resnet20.dense_cost.macs
+    assert app.button(key="set_bars").label == f"Set the bars: {cut:.1%} of the MACs cut"
+    press(app, "set_bars")
+    assert sitting(app).look.plan == expected
+    assert app.button(key="set_bars").disabled
+    assert until(app, lambda: sitting(app).measured("as_is"))  # what they lose together is measured
+    assert any("Accuracy on choose" in html.value and "exact" in html.value for html in app.get("html"))
+
+
+def test_a_sweep_is_stopped_kept_and_gone_on_with(resnet20):
+    app = opened(PAGE, s=encode(look()))
+    press(app, "begin_sweep")
+    assert until(app, lambda: figure(app, "sweep"), 60)
+    press(app, "stop_sweep")
+    known = len(sensitive._known(sitting(app), None).points)
+    total = 2 * len(resnet20.units("independent"))
+    assert 0 < known < total
+    assert app.button(key="begin_sweep").label == f"Measure: go on, {known} of {total} are measured"
+    press(app, "begin_sweep")
+    assert until(app, lambda: whole(app), 120)
+
+
+def test_another_rung_is_another_sweep(resnet20):
+    app = opened(PAGE, s=encode(look(rung="merged")))
+    assert app.button(key="begin_sweep").label == f"Measure: {2 * len(resnet20.units('independent'))} points"
+    assert any("*merged* as on Explore" in text.value for text in app.markdown)
+
+
+def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
+    app = opened(PAGE, s=encode(look()))
+    here, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
+    before = here.look.plan
+    assert before.rate(names[3]) != 0.9
+    sensitive.set_bar(here, names, [3, 0.9])
+    again(app)
+    assert (here.look.plan, here.look.layer) == (before.with_rates({names[3]: 0.9}), names[3])
+    sensitive.set_bar(here, names, {"0": 3, "1": 0.9})  # as some browsers send it
+    assert here.look.plan == before.with_rates({names[3]: 0.0})
+
+
+def test_without_trained_weights_there_is_nothing_to_lose():
+    app = opened(PAGE, s=encode(first_look("resnet110")))
+    assert any("no accuracy to lose" in info.value for info in app.info)
+    assert not has(app, "begin_sweep")
