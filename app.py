@@ -17,7 +17,10 @@ def main() -> None:
     """Draw the page: what is always in sight, the rates, the chosen layer, the trace."""
     st.set_page_config(page_title="FPGM explorer", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
     st.html(f"<style>{STYLE}</style>")
+    known = "sitting" in st.session_state
     here = sitting()
+    if known:
+        here.begin()
     take_move(here)
     here.redraw = False
     here.remember()

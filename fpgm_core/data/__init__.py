@@ -1,6 +1,6 @@
 """Images: the bundled CIFAR-10, its choose and sealed halves, the user's own copy."""
 
 from fpgm_core.data.images import ImageSet
-from fpgm_core.data.registry import DATA, HALVES, SPLITS, DataInfo, load_images, sample_images
+from fpgm_core.data.registry import DATA, HALVES, SPLITS, DataInfo, get_data, load_images, sample_images
 
-__all__ = ["DATA", "HALVES", "SPLITS", "DataInfo", "ImageSet", "load_images", "sample_images"]
+__all__ = ["DATA", "HALVES", "SPLITS", "DataInfo", "ImageSet", "get_data", "load_images", "sample_images"]

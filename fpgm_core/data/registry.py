@@ -29,17 +29,22 @@ class DataInfo:
 DATA = {"cifar10": DataInfo("cifar10", "CIFAR-10", load_cifar10)}
 
 
-def load_images(dataset: str, split: str, root: Path | None = None, download: bool = False) -> ImageSet:
-    """The images of one split ("choose", "sealed", "all" or "train") of a data set.
-
-    Raises FpgmError where the data set has no images here.
-    """
+def get_data(dataset: str) -> DataInfo:
+    """The record of a data set. Raises FpgmError where it has no images here."""
     if dataset not in DATA:
         raise FpgmError(
             f"no images of {dataset} here, so accuracy cannot be measured; networks trained on "
             f"{', '.join(info.title for info in DATA.values())} can be evaluated"
         )
-    return DATA[dataset].load(split, root, download)
+    return DATA[dataset]
+
+
+def load_images(dataset: str, split: str, root: Path | None = None, download: bool = False) -> ImageSet:
+    """The images of one split ("choose", "sealed", "all" or "train") of a data set.
+
+    Raises FpgmError where the data set has no images here.
+    """
+    return get_data(dataset).load(split, root, download)
 
 
 def sample_images(dataset: str, input_shape: tuple[int, int, int], count: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from fpgm_core.cores import each, split, workers
-from fpgm_core.data import SPLITS, ImageSet, load_images
+from fpgm_core.data import SPLITS, ImageSet, get_data, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.device import choose_device, choose_precision, give_up, is_loss, lost_devices
 from fpgm_core.evaluation.fusing import fused
@@ -160,21 +160,15 @@ def measure(
     before, and has no provisional one. The dense network is never recalibrated, and
     neither is a plan that prunes nothing.
 
-    Raises FpgmError for a network without trained weights, a plan that does not fit, a data set that is
-    not here, or a device that is not there; all before the first yield.
+    Raises FpgmError for a network without trained weights, a plan that does not fit, a data set or a device that is
+    not here; and at the first step, which reads the images, where those are incomplete or fewer than asked for.
     """
     if not prunable.loaded.trained:
         raise FpgmError(f"cannot evaluate: {prunable.loaded.notice}")
     prunable.check(plan)
-    info = prunable.loaded.info
-    images = load_images(info.dataset, settings.split, settings.data_root)
-    images = images if settings.images is None else images.first(settings.images)
+    get_data(prunable.loaded.info.dataset)
     prunable.cost(plan)  # a plan that leaves nothing is refused here, not in the middle
-    needed = get_rung(settings.rung).needs != "nothing" and not prunable.prunes_nothing(plan)
-    training = load_images(info.dataset, "train", settings.data_root) if needed else None
-    return _somewhere(
-        prunable, settings, lambda runner: _measure(runner, plan, settings.rung, images, training, first_figure)
-    )
+    return _somewhere(prunable, settings, lambda runner: _measure(runner, plan, settings, first_figure))
 
 
 def _somewhere(prunable: Prunable, settings: Settings, begin: Callable[[_Runner], _Told]) -> _Told:
@@ -197,12 +191,15 @@ def _or_elsewhere(runner: _Runner, settings: Settings, begin: Callable[[_Runner]
     yield from _or_elsewhere(_Runner.create(runner.prunable, settings), settings, begin)
 
 
-def _measure(
-    runner: _Runner, plan: Plan, rung: str, images: ImageSet, training: ImageSet | None, first_figure: bool
-) -> _Told:
+def _measure(runner: _Runner, plan: Plan, settings: Settings, first_figure: bool) -> _Told:
+    dataset, rung = runner.prunable.loaded.info.dataset, settings.rung
+    images = load_images(dataset, settings.split, settings.data_root)
+    images = images if settings.images is None else images.first(settings.images)
     if runner.prunable.prunes_nothing(plan):
         yield from runner.stream(None, images, 0, "measuring")
         return
+    needed = get_rung(rung).needs != "nothing"
+    training = load_images(dataset, "train", settings.data_root) if needed else None
     if mends(rung):
         yield from _measure_mended(runner, plan, rung, images, training)
         return

@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
@@ -190,7 +191,8 @@ class FusedConv2d(nn.Module):
         if other is None:
             return torch.ops.mkldnn._convolution_pointwise(x, *given, *kind, "")
         shape = self._shape(x)
-        if torch.broadcast_shapes(other.shape, shape) != shape:  # the convolution's result is what spreads
+        # The convolution's result may be what spreads. numpy's question: torch's imports sympy to answer it.
+        if np.broadcast_shapes(other.shape, shape) != shape:
             plain = torch.ops.mkldnn._convolution_pointwise(x, *given, "none", [], "") + other
             return plain if self.rectifier == "none" else plain.relu()
         other = other.to(weight.dtype).expand(shape).contiguous(memory_format=torch.channels_last)

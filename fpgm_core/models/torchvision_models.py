@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import re
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.error import URLError
@@ -17,6 +19,7 @@ import torch
 from torch import nn
 
 from fpgm_core.errors import FpgmError
+from fpgm_core.storage import home, write_atomic
 from fpgm_core.torchvision_shim import import_torchvision
 
 
@@ -26,9 +29,20 @@ def _models() -> Any:
 
 @cache
 def names() -> tuple[str, ...]:
-    """The names of every classification network, in torchvision's order."""
+    """The names of every classification network, in torchvision's order.
+
+    Kept on disk by torchvision's version: it takes more than a second to import, only to fill a menu.
+    """
+    kept = home() / "torchvision" / f"{version('torchvision')}.json"
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(kept.read_bytes())
+        if isinstance(known, list) and known and all(isinstance(name, str) for name in known):
+            return tuple(known)
     models = _models()
-    return tuple(models.list_models(module=models))
+    found = tuple(models.list_models(module=models))
+    with contextlib.suppress(FpgmError):  # what cannot be kept is asked for again
+        write_atomic(kept, json.dumps(found).encode())
+    return found
 
 
 def family(name: str) -> str:

@@ -143,7 +143,7 @@ class _Rebuilder:
         where = np.full(max(int(present.max()), int(wanted.max())) + 1, len(present))
         where[present] = np.arange(len(present))
         index = np.where(wanted < 0, len(present), where[wanted])
-        dim, rank = self._flow.values[like.name].dim, len(like.meta["tensor_meta"].shape)
+        dim, rank = self._flow.values[like.name].dim, len(like.meta["shape"])
         before = (0, 0) * (rank - 1 - dim)
         if np.array_equal(index, np.minimum(np.arange(len(index)), len(present))):  # zeros behind what is there
             return self._graph.call_function(F.pad, (made, (*before, 0, len(index) - len(present))))

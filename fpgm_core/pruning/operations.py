@@ -30,7 +30,8 @@ def whole(builder: Builder, node: torch.fx.Node, value: Value) -> Value:
 
 def shape_of(node: torch.fx.Node) -> tuple[int, ...]:
     """The shape of a node's result for one image; () where it is several tensors."""
-    return tuple(getattr(node.meta["tensor_meta"], "shape", ()))
+    shape = node.meta["shape"]
+    return tuple(shape) if isinstance(shape, torch.Size) else ()
 
 
 def _fits(value: Value, shape: tuple[int, ...]) -> bool:
@@ -226,17 +227,11 @@ def _contiguous(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> K
 def _chunk(builder: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
     """Channels dealt out to several tensors: `chunk` into so many, `split` into such sizes."""
     amount, dimension = node.args[1] if len(node.args) > 1 else None, _argument(node, 2, "dim", 0)
-    parts = node.meta["tensor_meta"]
-    if (
-        len(inputs) != 1
-        or dimension != 1
-        or inputs[0].dim != 1
-        or amount is None
-        or not isinstance(parts, (list, tuple))
-    ):
+    parts = node.meta["shape"]
+    if len(inputs) != 1 or dimension != 1 or inputs[0].dim != 1 or amount is None or not isinstance(parts, list):
         return None
     builder.join(inputs[0].sources, f"its channels are split ({node.name})")
-    ends = np.cumsum([part.shape[1] for part in parts])
+    ends = np.cumsum([part[1] for part in parts])
     base, index = node.all_input_nodes[0].name, np.arange(inputs[0].sources.shape[1])
     return tuple(
         Value(part, 1, "gather", base, which)

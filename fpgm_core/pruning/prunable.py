@@ -25,7 +25,7 @@ from fpgm_core.filters import (
     unit_scores,
     weights_of,
 )
-from fpgm_core.models import LoadedModel, load_model
+from fpgm_core.models import LoadedModel, cifar_models, load_model
 from fpgm_core.pruning.compact import compact_module
 from fpgm_core.pruning.cost import Cost, count_cost
 from fpgm_core.pruning.flow import Flow
@@ -60,12 +60,17 @@ class Prunable:
     @cached_property
     def flow(self) -> Flow:
         """The channel-flow graph. Raises FpgmError where the network cannot be traced."""
-        return trace_flow(self.module, self.loaded.info.input_shape)
+        return trace_flow(self.module, self.loaded.info.input_shape, self._shapes_from)
+
+    @property
+    def _shapes_from(self) -> str:
+        """The device of the pass that shapes are taken from: this project's own networks are small, and known."""
+        return "cpu" if self.loaded.info in cifar_models() else "meta"
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Every convolution, in forward order."""
-        return dense_layers(self.module, self.loaded.info.input_shape)
+        return dense_layers(self.module, self.loaded.info.input_shape, self._shapes_from)
 
     @cached_property
     def dense_cost(self) -> Cost:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import operator
+from typing import Any
 
 import numpy as np
 import torch
 import torch.fx
 from torch import nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.forward_lock import FORWARD
@@ -18,13 +18,17 @@ from fpgm_core.pruning.flow import ALWAYS, Flow, Value, is_in_place
 from fpgm_core.pruning.operations import READS_SPREAD, READS_WEIGHTS, opaque, rule_for, shape_of, whole
 
 
-def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
+def trace_flow(module: nn.Module, input_shape: tuple[int, int, int], device: str = "meta") -> Flow:
     """Trace a network in eval mode for images of `input_shape` (channels, height, width).
+
+    `device` is where the pass runs that shapes are taken from. "meta" takes neither time nor memory, and refuses a
+    network whose shapes depend on the data; but its first use in a process imports two seconds' worth of torch. "cpu"
+    is quicker for a small network that is known to be none of those.
 
     Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data), or where it
     does not run on such images.
     """
-    graph, constants = _trace(module, input_shape)
+    graph, constants = _trace(module, input_shape, device)
     builder = Builder(dict(graph.named_modules()))
     for node in graph.graph.nodes:
         builder.values[node.name] = _visit(builder, node)
@@ -34,7 +38,7 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int]) -> Flow:
 
 
 def _trace(
-    module: nn.Module, input_shape: tuple[int, int, int]
+    module: nn.Module, input_shape: tuple[int, int, int], device: str
 ) -> tuple[torch.fx.GraphModule, dict[str, torch.Tensor]]:
     """The traced network on the meta device, and the tensors it reads that are no parameters and no buffers."""
     try:
@@ -48,16 +52,31 @@ def _trace(
     held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
     read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held
     constants = {name: operator.attrgetter(name)(graph) for name in sorted(read)}
-    graph = copy.deepcopy(graph).to("meta").eval()  # shapes are all that is needed: no memory, no time
+    graph = copy.deepcopy(graph).to(device).eval()
     try:
         with FORWARD, torch.no_grad():
-            ShapeProp(graph).propagate(torch.empty(1, *input_shape, device="meta"))
+            _Shapes(graph).run(torch.zeros(1, *input_shape, device=device))
     except Exception as error:
         raise FpgmError(
             f"this network does not run on images of {input_shape} without data ({str(error).splitlines()[0]}); "
             "check the shape, and remove what reads values, such as item(), from its forward"
         ) from error
-    return graph, constants
+    return graph.to("meta"), constants  # its tensors are not needed any more
+
+
+class _Shapes(torch.fx.Interpreter):
+    """Runs a network and notes every result's shape, or the shapes of several, as the node's `meta["shape"]`.
+
+    As torch's ShapeProp does, which imports half a second's worth of torch.
+    """
+
+    def run_node(self, node: torch.fx.Node) -> Any:
+        result = super().run_node(node)
+        if isinstance(result, torch.Tensor):
+            node.meta["shape"] = result.shape
+        elif isinstance(result, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in result):
+            node.meta["shape"] = [getattr(one, "shape", None) for one in result]
+        return result
 
 
 def _visit(builder: Builder, node: torch.fx.Node) -> Known:
@@ -72,7 +91,7 @@ def _visit(builder: Builder, node: torch.fx.Node) -> Known:
         for value in inputs:
             builder.fix(value.sources, "its filters are the network's outputs")
         return None
-    if "tensor_meta" not in node.meta:
+    if "shape" not in node.meta:
         return None  # a size or another number: no channels
     rule = rule_for(builder, node)
     if rule not in READS_WEIGHTS:

@@ -74,8 +74,8 @@ def bytes_an_image(flow: Flow) -> int:
     held = most = 0
     freed: dict[int, int] = {}
     for place, node in enumerate(nodes):
-        meta = node.meta.get("tensor_meta")
-        size = 4 * meta.shape.numel() if hasattr(meta, "shape") else 0
+        shape = node.meta.get("shape")
+        size = 4 * shape.numel() if isinstance(shape, torch.Size) else 0
         held += size
         most = max(most, held)
         freed[ends.get(node, place)] = freed.get(ends.get(node, place), 0) + size

@@ -79,10 +79,14 @@ def live_panel(
     """
     here = sitting()
     here.redraw = take_move(here) or here.redraw
+    asked = asked_again(here)
+    if asked:  # so the bars are on screen
+        here.begin()
     job = here.job
-    if asked_again(here) and job is not None:
+    if asked and job is not None:
         job.wait(PATIENCE)
-    waiting = job is not None and not job.done and job.latest is None
+    coming = here.fresh and here.network.loaded.trained
+    waiting = coming or (job is not None and not job.done and job.latest is None)
     repairing = job.latest if job and isinstance(job.latest, Repairing) else None
     share(here.look)
     network, plan = here.network, here.plan
@@ -93,8 +97,9 @@ def live_panel(
     macs.html(macs_card(cost, network.dense_cost, words))
     params.html(params_card(cost, network.dense_cost, words))
     unit = network.unit_of(here.look.layer, plan.coupling)
-    often = POLL_FIRST if waiting else POLL_RUNNING
-    poll = 0 if job is None or job.done else max(often, POLL_SHARE * (engine().under_way - 1))
+    often = POLL_FIRST if waiting and not coming else POLL_RUNNING  # what is coming lets the pictures go first
+    under_way = coming or (job is not None and not job.done)
+    poll = max(often, POLL_SHARE * (engine().under_way - 1)) if under_way else 0
     chosen = unit.name if unit else None
     equaliser(bars(here, words), chosen, here.revision, here.echo, poll, here.tick, KEY, words)
     if here.has_news() or (here.redraw and not waiting):

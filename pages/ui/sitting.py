@@ -71,6 +71,7 @@ class Sitting:
         self.draft: Plan | None = None
         self.message: str | None = None
         self.job: Job[Figure | Repairing] | None = None
+        self.fresh = True  # nothing was measured yet: see begin
         self.pending: Pending | None = None
         self.works: dict[str, tuple[Hashable, Job[Any] | None]] = {}  # by purpose: what it is about, None if stopped
         self.trace: list[Tried] = []
@@ -171,8 +172,14 @@ class Sitting:
         self.message = None
         self.measure()
 
+    def begin(self) -> None:
+        """Ask for the first measurement, where there was none: when the page is on screen, which it would hold up."""
+        if self.fresh:
+            self.measure()
+
     def measure(self) -> None:
         """Ask for the measurement of the look on screen; any other of this session is cancelled."""
+        self.fresh = False
         settings = Settings(rung=self.look.rung)
         try:
             self.job = engine().request(self.session, self.network, self.look.plan, settings)
@@ -239,7 +246,6 @@ def sitting() -> Sitting:
         begun, wanted, problem = _from_link(st.query_params.get("s"))
         st.session_state.sitting = Sitting(begun)
         st.session_state.sitting.message = problem
-        st.session_state.sitting.measure()
         if wanted:
             st.session_state.sitting.go(wanted)
         close_with_session(st.session_state.sitting.session)

@@ -52,6 +52,7 @@ def navigation() -> None:
 
 def plan_heading(here: Sitting, title: str) -> None:
     """The top of a page about the plan that Explore shows: navigation, what the plan is, what it costs."""
+    here.begin()
     st.html(f"<style>{STYLE}</style>")
     navigation()
     network, plan = here.network, here.look.plan

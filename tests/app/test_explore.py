@@ -365,3 +365,13 @@ def test_looks_round_trip_through_links():
         "as_is",
     )
     assert decode(encode(look)) == look
+
+
+def test_the_first_measurement_waits_until_the_bars_are_on_screen(app):
+    """It would hold up the page that is being drawn: the bars ask for it."""
+    assert sitting(app).job is None
+    assert "measuring" in cards(app)
+    app.session_state["equaliser"] = {"tick": 1}
+    sound(app.run())
+    assert sitting(app).job is not None
+    assert until(app, lambda: sitting(app).figure)

@@ -231,7 +231,7 @@ def test_an_untrained_network_is_refused_at_once(net):
 @pytest.mark.parametrize("images", [0, -1, 5001])
 def test_more_images_than_there_are(net, images):
     with pytest.raises(FpgmError, match="ask for 1 to 5000"):
-        measure(net, net.plan(0.4), dataclasses.replace(AS_IS, images=images))
+        next(measure(net, net.plan(0.4), dataclasses.replace(AS_IS, images=images)))
 
 
 def test_whatever_is_wrong_is_said_before_the_first_figure(net, tmp_path):
@@ -242,7 +242,6 @@ def test_whatever_is_wrong_is_said_before_the_first_figure(net, tmp_path):
     cases = [
         (net, dataclasses.replace(plan, fingerprint="0" * 64), AS_IS, "other weights"),
         (net, dataclasses.replace(plan, locked_out={"conv1": tuple(range(9))}), AS_IS, "raise the rate"),
-        (net, plan, dataclasses.replace(AS_IS, data_root=tmp_path), "no complete CIFAR-10"),
         (net, plan, dataclasses.replace(AS_IS, device="tpu"), "unknown device"),
         (net, plan, dataclasses.replace(AS_IS, precision="float16"), "unknown precision"),
         (imagenet, plan, AS_IS, "no images of imagenet1k"),
@@ -250,6 +249,18 @@ def test_whatever_is_wrong_is_said_before_the_first_figure(net, tmp_path):
     for prunable, asked, settings, message in cases:
         with pytest.raises(FpgmError, match=message):
             measure(prunable, asked, settings)
+    with pytest.raises(FpgmError, match="no complete CIFAR-10"):
+        next(measure(net, plan, dataclasses.replace(AS_IS, data_root=tmp_path)))
+
+
+def test_images_are_read_when_they_are_needed(net, monkeypatch):
+    """Not by whoever asks for a measurement, which may be a page that is being drawn."""
+    read, honest = [], evaluator.load_images
+    monkeypatch.setattr(evaluator, "load_images", lambda *which: read.append(which) or honest(*which))
+    running = measure(net, net.plan(0.4), AS_IS)
+    assert read == []
+    next(running)
+    assert read == [("cifar10", "choose", None)]
 
 
 def test_an_unknown_split_is_refused():

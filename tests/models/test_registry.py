@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.models import cifar_models, fingerprint, get_model_info, list_models, load_model
+from fpgm_core.models import cifar_models, fingerprint, get_model_info, list_models, load_model, torchvision_models
 from fpgm_core.models.registry import torchvision_infos
 from fpgm_core.torchvision_shim import import_torchvision
 
@@ -51,6 +52,33 @@ def test_every_classification_network_of_torchvision_has_a_record():
     names = [info.name for info in torchvision_infos()]
     assert names == models.list_models(module=models)
     assert {"resnet50", "vit_b_16", "efficientnet_b0", "wide_resnet50_2"} <= set(names)
+
+
+@pytest.fixture
+def forgotten():
+    """torchvision's names as they are first asked for in a process."""
+    torchvision_models.names.cache_clear()
+    yield torchvision_models
+    torchvision_models.names.cache_clear()
+
+
+def test_torchvision_is_not_imported_to_name_what_was_named_before(forgotten, own_home, monkeypatch):
+    known = forgotten.names()
+    forgotten.names.cache_clear()
+    with monkeypatch.context() as without:
+        without.setattr(forgotten, "_models", lambda: pytest.fail("imported"))
+        assert forgotten.names() == known
+    (kept,) = (own_home / "torchvision").iterdir()
+    assert kept.stem == version("torchvision")
+    for damaged in (b"", b"[]", b"[1]", b'{"a": 1}', b"\xff"):
+        kept.write_bytes(damaged)
+        forgotten.names.cache_clear()
+        assert forgotten.names() == known
+
+
+def test_names_that_cannot_be_kept_are_named_all_the_same(forgotten, own_home):
+    own_home.write_text("a file where a folder should be")
+    assert "resnet50" in forgotten.names()
 
 
 @pytest.mark.parametrize(("name", "near"), [("resnet21", "resnet20"), ("mobilenetv2", "mobilenet_v2")])

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from toys import Toy, close, conv, head, run_cost, silenced
 
 from fpgm_core import FpgmError
-from fpgm_core.pruning import COUPLINGS, count_cost, folded_module, live_sources
+from fpgm_core.filters import dense_layers
+from fpgm_core.models import cifar_models, get_model_info
+from fpgm_core.pruning import COUPLINGS, count_cost, folded_module, live_sources, trace_flow
 from fpgm_core.pruning.flow import ALWAYS, NEVER
 
 
@@ -381,3 +383,16 @@ def test_control_flow_that_depends_on_data_is_refused(toy, forward):
 def test_images_of_the_wrong_shape_are_refused(wrap):
     with pytest.raises(FpgmError, match="check the shape"):
         _ = wrap(Toy(lambda net, x: net.a(x), a=conv(4, 8)), (3, 8, 8)).flow
+
+
+@pytest.mark.parametrize("name", [info.name for info in cifar_models()])
+def test_shapes_are_the_same_wherever_they_are_taken_from(name):
+    info = get_model_info(name)
+    module = info.build()
+    flows = [trace_flow(module, info.input_shape, device) for device in ("meta", "cpu")]
+    shapes = [{node.name: node.meta.get("shape") for node in flow.graph.graph.nodes} for flow in flows]
+    assert shapes[0] == shapes[1]
+    assert any(shape and shape[0] == 1 for shape in shapes[0].values())
+    assert count_cost(flows[0], {}) == count_cost(flows[1], {})
+    assert {tensor.device.type for tensor in flows[1].graph.parameters()} == {"meta"}  # and nothing is held of it
+    assert dense_layers(module, info.input_shape) == dense_layers(module, info.input_shape, "cpu")
