@@ -57,6 +57,8 @@ def sensitivity_panel(here: Sitting) -> None:
     if not here.network.loaded.trained:
         st.info("Random weights have no accuracy to lose; open a network with trained ones.")
         return
+    if here.message:
+        st.error(here.message)
     here.remember()
     job = _job(here)
     try:

@@ -71,7 +71,7 @@ class Sitting:
         self.draft: Plan | None = None
         self.message: str | None = None
         self.job: Job[Figure | Repairing] | None = None
-        self.fresh = True  # nothing was measured yet: see begin
+        self.fresh = True  # nothing was measured, or moved, yet: see begin
         self.pending: Pending | None = None
         self.works: dict[str, tuple[Hashable, Job[Any] | None]] = {}  # by purpose: what it is about, None if stopped
         self.trace: list[Tried] = []
@@ -179,8 +179,7 @@ class Sitting:
 
     def measure(self) -> None:
         """Ask for the measurement of the look on screen; any other of this session is cancelled."""
-        self.fresh = False
-        settings = Settings(rung=self.look.rung)
+        settings, self.fresh = Settings(rung=self.look.rung), False
         try:
             self.job = engine().request(self.session, self.network, self.look.plan, settings)
         except FpgmError:
@@ -188,6 +187,7 @@ class Sitting:
 
     def stop(self) -> None:
         """Cancel the measurement under way."""
+        self.fresh = False
         engine().cancel(self.session)
         self.job = None
 

@@ -94,6 +94,16 @@ def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
     assert here.look.plan == before.with_rates({names[3]: 0.0})
 
 
+def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
+    locked = resnet20_look().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
+    app = opened(PAGE, s=encode(look(plan=locked)))
+    here, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
+    sensitive.set_bar(here, names, [names.index("layer1.0.conv1"), 0.9])
+    again(app)
+    assert here.look.plan == locked
+    assert any("raise the rate" in error.value for error in app.error)
+
+
 def test_without_trained_weights_there_is_nothing_to_lose():
     app = opened(PAGE, s=encode(first_look("resnet110")))
     assert any("no accuracy to lose" in info.value for info in app.info)
