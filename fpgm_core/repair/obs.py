@@ -94,8 +94,11 @@ def readings(prunable: Prunable, members: Sequence[str]) -> tuple[Reading, ...]:
     """Who reads the filters of `members`, layers that go together.
 
     A depthwise convolution's filters go with what they read, and its own consumers stand in its place.
+    Raises FpgmError for a member that is no convolution.
     """
     sites = {site.name: site for site in prunable.flow.convs}
+    if unknown := [name for name in members if name not in sites]:
+        raise FpgmError(f"{unknown[0]!r} is no convolution of this network; `layers` lists them")
     own = _followed(prunable, [sites[name] for name in members])
     return tuple(reading for site in consumers(prunable) if not _is_depthwise(site) for reading in _reads(site, own))
 

@@ -201,6 +201,13 @@ def test_who_reads_an_inner_layer(resnet20):
     assert torch.equal(one.blocks, torch.arange(288).view(32, 9))
 
 
+@pytest.mark.parametrize("layer", ["fc", "bn1", "layer9", ""])
+def test_nobody_reads_what_is_no_convolution(resnet20, moments, layer):
+    for asked in (lambda: readings(resnet20, ["conv1", layer]), lambda: stand_in(resnet20, layer, moments)):
+        with pytest.raises(FpgmError, match=f"'{layer}' is no convolution of this network"):
+            asked()
+
+
 def test_writers_of_a_stream_share_it(resnet20):
     found = {one.layer: one for one in readings(resnet20, ["conv1"])}
     assert found["layer1.0.conv1"].share == 1
