@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages.ui.export_panel import export_panel
-from pages.ui.sitting import share, sitting
-from pages.ui.top_bar import plan_heading
+from pages.ui.plan_page import plan_page
 
-st.set_page_config(page_title="FPGM explorer: export", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
-here = sitting()
-share(here.look)
-plan_heading(here, "Export")
-export_panel(here)
+plan_page("Export", export_panel)

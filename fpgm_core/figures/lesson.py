@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fpgm_core.evaluation import Interval
+from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, MEDIAN_SYMBOL, OUTLINE, PRUNED, PRUNED_SYMBOL, QUIET
 from fpgm_core.figures.layer import layout
 
@@ -320,10 +321,10 @@ def contest_figure(
                     marker={"size": 6, "color": QUIET, "opacity": 0.8},
                     hovertemplate="%{y:.2f}%<extra></extra>")]  # fmt: skip
     for number, (name, found) in enumerate(criteria.items()):
-        value, low, high = (np.array([getattr(one, part) for one in found]) * 100 for part in ("value", "low", "high"))
+        value = [one.value * 100 for one in found]
         traces.append(_dots(
             places - 0.1 + 0.12 * number, value, name, hovertemplate=f"{name}: %{{y:.2f}}%<extra></extra>",
-            error_y={"type": "data", "array": high - value, "arrayminus": value - low, "width": 3},
+            error_y=error_bars(found, 100),
             marker={"size": 10, "color": _SERIES[number % len(_SERIES)], "symbol": _SHAPES[number % len(_SHAPES)]},
         ))  # fmt: skip
     lines = []
@@ -340,10 +341,10 @@ def contest_figure(
 def changes_figure(rows: Sequence[tuple[str, Interval]], words: Words) -> go.Figure:
     """Paired changes in percentage points with their 95% intervals, a row each; those that hold 0 are hollow."""
     rows = list(reversed(rows))
-    value, low, high = (np.array([getattr(one, part) for _, one in rows]) * 100 for part in ("value", "low", "high"))
+    value = [one.value * 100 for _, one in rows]
     sure = [one.excludes_zero for _, one in rows]
     dots = _dots(value, [name for name, _ in rows], "", showlegend=False,
-                 error_x={"type": "data", "array": high - value, "arrayminus": value - low, "color": QUIET},
+                 error_x=error_bars([one for _, one in rows], 100, color=QUIET),
                  hovertemplate="%{y}: %{x:+.2f}<extra></extra>",
                  marker={"size": 11, "color": [PRUNED if one else QUIET for one in sure],
                          "symbol": ["circle" if one else "circle-open" for one in sure]})  # fmt: skip

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from fpgm_core.evaluation import Interval, Replaceability
+from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
 from fpgm_core.figures.layer import FilterStates, filter_traces, layout
 
@@ -63,17 +64,10 @@ def _intervals(
     return go.Scatter(
         x=[one.value for _, _, one in known],
         y=[at + shift for at, _, _ in known],
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [one.high - one.value for _, _, one in known],
-            "arrayminus": [one.value - one.low for _, _, one in known],
-            "thickness": 1.5,
-            "width": 3,
-        },
+        error_x=error_bars([one for _, _, one in known], thickness=1.5),
         mode="markers",
         name=label,
-        text=[f"{name}: {one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for _, name, one in known],
+        text=[f"{name}: {one.told()}" for _, name, one in known],
         customdata=[at for at, _, _ in known],
         hovertemplate=f"{label} and refit cost<br>%{{text}}<extra></extra>",
         marker={"color": colour, "symbol": symbol, "size": 9},

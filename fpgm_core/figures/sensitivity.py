@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from fpgm_core.evaluation import Point, Sweep
+from fpgm_core.evaluation import Interval, Point, Sweep
+from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import MEDIAN, OUTLINE, PRUNED, QUIET
 
 _ROW = 26  # pixels of a unit
@@ -19,7 +20,7 @@ def told(point: Point) -> str:
     """A point's change in points of accuracy; in brackets where its interval does not exclude zero."""
     change = point.change
     text = f"{change.value * 100:+.1f}".replace("-", "−")
-    return text if change.low > 0 or change.high < 0 else f"({text})"
+    return text if change.excludes_zero else f"({text})"
 
 
 def sweep_figure(
@@ -83,9 +84,7 @@ def _clickable(units: Sequence[str], cells: Sequence[tuple[int, float, Point]]) 
 
 
 def _hover(unit: str, point: Point) -> str:
-    change = point.change
-    interval = f"{change.value * 100:+.2f} [{change.low * 100:+.2f}, {change.high * 100:+.2f}]".replace("-", "−")
-    return f"{unit} at {point.rate:.0%}: {interval} points"
+    return f"{unit} at {point.rate:.0%}: {point.change.told(100)} points"
 
 
 def _bars(units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float]) -> go.Scatter:
@@ -140,14 +139,7 @@ def sensitivity_curves(sweep: Sweep, chosen: str, dense_macs: int, by_macs: bool
     traces = [line(unit, points, quiet) for unit, points in units.items() if unit != chosen]
     if chosen in units:
         points = units[chosen]
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": [0, *((point.change.high - point.change.value) * 100 for point in points)],
-            "arrayminus": [0, *((point.change.value - point.change.low) * 100 for point in points)],
-            "thickness": 1.5,
-            "width": 3,
-        }
+        bars = error_bars([Interval(0, 0, 0), *(point.change for point in points)], 100, thickness=1.5)
         look = {"mode": "lines+markers", "name": chosen, "error_y": bars}
         traces.append(line(chosen, points, {**look, "line": {"color": MEDIAN, "width": 3}, "marker": {"size": 8}}))
     zero = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": 0, "y1": 0}

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fpgm_core.evaluation import Interval
+from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
 
 
@@ -33,15 +34,7 @@ def trace_figure(points: Sequence[TracePoint], dense: TracePoint, current: int |
     tried = go.Scatter(
         x=[p.macs / 1e6 for p in points],
         y=value,
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": np.array([p.accuracy.high for p in points]) * 100 - value,
-            "arrayminus": value - np.array([p.accuracy.low for p in points]) * 100,
-            "color": QUIET,
-            "thickness": 1,
-            "width": 3,
-        },
+        error_y=error_bars([p.accuracy for p in points], 100, color=QUIET, thickness=1),
         mode="markers",
         name="tried",
         text=[p.label for p in points],

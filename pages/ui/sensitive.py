@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError, Plan, Prunable, Settings
-from fpgm_core.evaluation import RATES, SWEPT, Repairing, Sweep, check_loss, sweep_steps
+from fpgm_core.evaluation import RATES, SWEPT, Repairing, Sweep, sweep_steps
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.repair import get_rung
 from pages.ui.jobs import Job, engine
@@ -119,7 +119,7 @@ def _choosing(here: Sitting, sweep: Sweep) -> None:
     """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
     loss, button, _, measured = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
     points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
-    rates = sweep.rates_within(check_loss(points / 100))
+    rates = sweep.rates_within(points / 100)
     plan = here.look.plan.with_rates(rates)
     cut = 1 - here.network.cost(plan).macs / here.network.dense_cost.macs
     button.button(
