@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ _NEAR = 1e-6
 # Sums closer than this share of the largest are decided by direct differences.
 _TIE = 1e-9
 _CHUNK = 1 << 24
+# Few enough that a part of the distances stays in a core's cache, enough to keep a matrix product busy.
+_ROWS = 256
 
 
 def _as_points(points: Tensor) -> Tensor:
@@ -29,26 +32,39 @@ def _direct_rows(x: Tensor, rows: Tensor) -> Tensor:
     return torch.cat(parts) if parts else x.new_zeros(0, len(x))
 
 
+def _upper_distances(x: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """Distances between points (N, D), rows `begin` to `end` at a time: (end - begin, N - begin), columns from `begin`.
+
+    What lies left of them is known by symmetry. One matrix product does most of the work; pairs so near that the
+    product form loses digits are computed again by their difference, so that duplicates lie at exactly 0.
+    """
+    squares = (x * x).sum(1)
+    step = max(1, _CHUNK // max(1, x.shape[1]))
+    for begin in range(0, len(x), _ROWS):
+        end = min(begin + _ROWS, len(x))
+        scale = squares[begin:end, None] + squares[begin:]
+        distances = torch.addmm(scale, x[begin:end], x[begin:].T, alpha=-2)
+        near = distances <= scale.mul_(_NEAR)
+        near.diagonal().fill_(False)
+        distances.clamp_min_(0).sqrt_()
+        first, second = near.nonzero(as_tuple=True)
+        for i, j in zip(first.split(step), second.split(step), strict=True):
+            distances[i, j] = torch.linalg.vector_norm(x[begin + i] - x[begin + j], dim=1)
+        distances.diagonal().fill_(0)
+        yield begin, end, distances
+
+
 def pairwise_distances(filters: Tensor) -> Tensor:
     """Euclidean distances between filters, shape (N, N), float64, for filters of shape (N, ...).
 
-    One matrix product does most of the work; pairs so near that the product form loses digits are
-    computed again by their difference, so that duplicates lie at exactly 0.
+    Symmetric; duplicates lie at exactly 0.
     """
     x = _as_points(filters)
-    squares = (x * x).sum(1)
-    scale = squares[:, None] + squares[None, :]
-    squared = scale - 2 * (x @ x.T)
-    near = squared <= _NEAR * scale
-    near.fill_diagonal_(False)
-    distances = squared.clamp_min(0).sqrt()
-    first, second = near.triu().nonzero(as_tuple=True)
-    step = max(1, _CHUNK // x.shape[1])
-    for i, j in zip(first.split(step), second.split(step), strict=True):
-        exact = torch.linalg.vector_norm(x[i] - x[j], dim=1)
-        distances[i, j] = exact
-        distances[j, i] = exact
-    return distances.fill_diagonal_(0)
+    distances = x.new_empty(len(x), len(x))
+    for begin, end, upper in _upper_distances(x):
+        distances[begin:end, begin:] = upper
+        distances[begin:, begin:end] = upper.T
+    return distances
 
 
 def distance_sums(filters: Tensor) -> Tensor:
@@ -59,7 +75,10 @@ def distance_sums(filters: Tensor) -> Tensor:
     close to order by the product form are recomputed directly.
     """
     x = _as_points(filters)
-    sums = pairwise_distances(x).sum(1)
+    sums = x.new_zeros(len(x))
+    for begin, end, upper in _upper_distances(x):
+        sums[begin:end] += upper.sum(1)
+        sums[end:] += upper[:, end - begin :].sum(0)
     order = sums.argsort()
     close = sums[order].diff() <= _TIE * sums.max()
     tied = torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -80,6 +80,20 @@ def test_pairwise_distances_are_symmetric_with_duplicates_at_exactly_zero(x):
     assert not distances[: len(x), len(x) :].diagonal().any()
 
 
+def test_more_filters_than_are_compared_at_once_have_the_distances_of_all():
+    x = np.random.default_rng(3).standard_normal((700, 5))
+    x[650] = x[3]  # a duplicate among other rows than its twin's
+    x[300] = x[640] + 1e-9
+    distances = pairwise_distances(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(distances, cdist(x, x), rtol=1e-8, atol=0)
+    assert distances[3, 650] == distances[650, 3] == 0
+    oracle = cdist(x, x).sum(1)
+    sums = distance_sums(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(sums, oracle, rtol=1e-12, atol=0)
+    assert sums[3] == sums[650]
+    assert_ranked_as(sums, oracle)
+
+
 @given(clouds())
 def test_distance_sums_are_those_of_two_loops(x):
     oracle = loop_sums(x)
