@@ -290,8 +290,9 @@ class _Runner:
 
     def folded(self, chain: Chain) -> Chain:
         """The same network with its norms folded, remembering what its parts make of images to classify."""
+        parts = [folded_module(part, self.prunable.flow) for part in chain.parts]
         return Chain.remembering(
-            [fused(folded_module(part, self.prunable.flow), self.dtype) for part in chain.parts], str(self.dtype)
+            [fused(part, self.dtype, given=index > 0) for index, part in enumerate(parts)], str(self.dtype)
         )
 
     def resident(self, images: ImageSet) -> ImageSet:

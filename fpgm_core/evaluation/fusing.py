@@ -17,6 +17,7 @@ from fpgm_core.pruning import is_in_place
 _SUMS = {operator.add, operator.iadd, torch.add}
 _RELU = {F.relu, torch.relu, torch.relu_, "relu", "relu_", nn.ReLU}
 _RELU6 = {F.relu6, nn.ReLU6}
+_COPIES = {F.pad, torch.index_select, torch.clone}  # functions that only read, and write memory of their own
 _CONSTANT: list[dict[str, Any]] = [{}, {"mode": "constant", "value": None}]  # zeros: as written, and as traced
 _NAMES: dict[str, tuple[str, list[float]]] = {  # a rectifier in oneDNN's words
     "none": ("none", []),
@@ -25,17 +26,21 @@ _NAMES: dict[str, tuple[str, list[float]]] = {  # a rectifier in oneDNN's words
 }
 
 
-def fused(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def fused(module: nn.Module, dtype: torch.dtype, given: bool = False) -> nn.Module:
     """A traced network in eval mode whose convolutions add and rectify what they write before they write it.
 
     That is, convolution, then a sum with another value, then ReLU, where each is asked for by the next alone;
-    also without the sum, with ReLU6 instead of ReLU, or without a rectifier. Equal up to rounding: a sum is
+    also without the sum, with ReLU6 instead of ReLU, or without a rectifier. A sum is written into the other
+    value's memory where nobody reads that any more. Equal up to rounding: a sum is
     rounded once instead of twice. Tensors are shared with `module`, which stays as it is. What is not traced, or
     not on a CPU whose oneDNN computes in `dtype`, the precision it will be run in, is returned as it is.
+
+    With `given` what the network is called with is its own to write into, too; it does where its
+    `overwrites_input` is true.
     """
     weight = next(module.parameters(), None)
     here = weight is not None and weight.device.type == "cpu" and _known(dtype)
-    return _fuse(module) if here and isinstance(module, GraphModule) else module
+    return _fuse(module, given) if here and isinstance(module, GraphModule) else module
 
 
 def _known(dtype: torch.dtype) -> bool:
@@ -44,7 +49,7 @@ def _known(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _fuse(module: GraphModule) -> GraphModule:
+def _fuse(module: GraphModule, given: bool) -> GraphModule:
     modules, nodes = dict(module.named_modules(remove_duplicate=False)), list(module.graph.nodes)
     chains = {chain.last: chain for node in nodes if (chain := _chain(modules, node)) is not None}
     taken = {node for chain in chains.values() for node in chain.between}
@@ -57,8 +62,34 @@ def _fuse(module: GraphModule) -> GraphModule:
             root[name] = FusedConv2d(chain.convolution, chain.rectifier, chain.zeros)
             made[node] = graph.call_module(name, tuple(made[source] for source in chain.sources))
         elif node not in taken:
-            made[node] = made[node.all_input_nodes[0]] if _is_identity(modules, node) else _copied(graph, node, made)
-    return GraphModule({**root, **_read_by_name(module)}, graph, type(module).__name__)
+            passed = _is_identity(modules, node) or _is_copied_again(node)
+            made[node] = made[node.all_input_nodes[0]] if passed else _copied(graph, node, made)
+    made_of = GraphModule({**root, **_read_by_name(module)}, graph, type(module).__name__)
+    made_of.overwrites_input = _write_sums_in_place(made_of, given)
+    return made_of
+
+
+def _write_sums_in_place(module: GraphModule, given: bool) -> bool:
+    """Have sums overwrite what they add where that is memory of the network's own, read for the last time there.
+
+    Whether it does so to what the network is called with, which is its own if it is `given`.
+    """
+    modules, seen, into_input = dict(module.named_modules()), set[Node](), False
+
+    def copies(node: Node) -> bool:  # reads what it is given, and writes memory of its own
+        return node.target in _COPIES or type(_module(modules, node)) in (nn.Conv2d, FusedConv2d)
+
+    for node in module.graph.nodes:
+        seen.add(node)
+        operation = _module(modules, node)
+        if not isinstance(operation, FusedConv2d) or len(node.args) < 2 or node.args[0] is node.args[1]:
+            continue
+        other = node.args[1]
+        own = copies(other) or (given and other.op == "placeholder")
+        if own and all(user in seen and copies(user) for user in other.users):
+            operation.overwrites = True
+            into_input |= other.op == "placeholder"
+    return into_input
 
 
 def _copied(graph: Graph, node: Node, made: dict[Node, Node]) -> Node:
@@ -122,6 +153,11 @@ def _is_identity(modules: dict[str, nn.Module], node: Node) -> bool:
     return _kind(modules, node) is nn.Identity
 
 
+def _is_copied_again(node: Node) -> bool:
+    """Whether a node is a copy that is read only to make another."""
+    return node.target is torch.clone and all(user.target in _COPIES for user in node.users)
+
+
 def _is_sum(node: Node) -> bool:
     """Whether a node is the sum of two values."""
     return node.target in _SUMS and len(node.args) == len(node.all_input_nodes) == 2 and not node.kwargs
@@ -169,7 +205,7 @@ class FusedConv2d(nn.Module):
     """relu(convolution(x) + other) in one operation; `other` may be left out, and the rectifier be another or none.
 
     Follows autocast like an ordinary convolution. Its tensors are the convolution's, with `zeros` filters of zeros
-    behind them.
+    behind them. Where it `overwrites`, `other` may be gone afterwards.
     """
 
     def __init__(self, conv: nn.Conv2d, rectifier: str, zeros: int = 0) -> None:
@@ -177,6 +213,7 @@ class FusedConv2d(nn.Module):
         self.weight = _widened(conv.weight, zeros)
         self.bias = None if conv.bias is None else _widened(conv.bias, zeros)
         self.rectifier = rectifier
+        self.overwrites = False
         padding: Any = conv.padding
         self._sides: tuple[list[int], list[int], list[int]] = (list(padding), list(conv.stride), list(conv.dilation))
         self._groups = conv.groups
@@ -197,6 +234,8 @@ class FusedConv2d(nn.Module):
             return plain if self.rectifier == "none" else plain.relu()
         other = other.to(weight.dtype).expand(shape).contiguous(memory_format=torch.channels_last)
         after = (None, []) if self.rectifier == "none" else kind
+        if self.overwrites:  # oneDNN adds to what is there in less time than it takes to read another tensor
+            return torch.ops.mkldnn._convolution_pointwise_.binary(other, x, *given, "add", 1.0, *after, "")
         return torch.ops.mkldnn._convolution_pointwise.binary(x, other, *given, "add", 1.0, *after, "")
 
     def _tensors(self) -> tuple[Tensor, Tensor | None]:

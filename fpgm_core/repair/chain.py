@@ -79,16 +79,20 @@ class Memory:
                 self._entries.move_to_end(key)
             return self._entries.get(key)
 
-    def put(self, key: Hashable, entry: _Entry, batches: float) -> None:
-        """Remember, unless so many batches like it would take more than a quarter of all there is room for."""
+    def put(self, key: Hashable, entry: _Entry, batches: float) -> bool:
+        """Remember, unless so many batches like it would take more than a quarter of all there is room for.
+
+        Whether it did.
+        """
         if entry.value.nbytes * batches > self.limit / 4:
-            return
+            return False
         with self._lock:
             self._drop(key)
             self._entries[key] = entry
             self.bytes += entry.value.nbytes
             while self.bytes > self.limit:
                 self._drop(next(iter(self._entries)))
+        return True
 
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
@@ -116,7 +120,10 @@ def memory(device: torch.device) -> Memory:
 
 
 class Chain(nn.Module):
-    """A network as consecutive parts, each one tensor to one."""
+    """A network as consecutive parts, each one tensor to one.
+
+    A part whose `overwrites_input` is true writes into what it is called with; what is remembered it gets a copy of.
+    """
 
     def __init__(self, parts: Iterable[nn.Module], marks: tuple[str, ...] = (), worth: frozenset[str] = frozenset()):
         super().__init__()
@@ -150,13 +157,17 @@ class Chain(nn.Module):
         remembered = memory(batch.images.pixels.device)
         begin, entry = self._remembered(batch, remembered)
         value, notes = (entry.value, list(entry.notes)) if entry else (batch.normalised(), [])
+        held = _storage(value) if entry else None
         for index, part in enumerate(self.parts[begin:], begin):
+            if _storage(value) == held and getattr(part, "overwrites_input", False):
+                value = value.clone()
             value = part(value)
             notes.append(note(part))
             mark = self._marks[index] if index < len(self._marks) else None
             if mark in self._worth:
                 like_it = len(batch.images) / (batch.end - batch.begin)
-                remembered.put((mark, batch.key), _Entry(value, tuple(notes), batch.images.pixels), like_it)
+                if remembered.put((mark, batch.key), _Entry(value, tuple(notes), batch.images.pixels), like_it):
+                    held = _storage(value)
         return value, notes
 
     def _remembered(self, batch: Batch, remembered: Memory) -> tuple[int, _Entry | None]:
@@ -166,6 +177,11 @@ class Chain(nn.Module):
             if entry is not None:
                 return index + 1, entry
         return 0, None
+
+
+def _storage(tensor: Tensor) -> int:
+    """The address of a tensor's memory, which its views share."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _marks(parts: Sequence[nn.Module], kind: str) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ NETWORKS = ["resnet20", "mobilenetv2_cifar", "vgg16_bn_cifar"]
 
 
 class Net(nn.Module):
-    """Two convolutions and whatever a test does with what they make."""
+    """Convolutions and whatever a test does with what they make."""
 
     def __init__(self, body):
         super().__init__()
         self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.on, self.back = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 3, 1)
         self.relu, self.same = nn.ReLU(), nn.Identity()
         self.body = body
 
@@ -120,6 +121,52 @@ def test_networks_compute_the_same(model, coupling):
         with torch.autocast("cpu", torch.bfloat16):
             low = quick(x)
     assert (low - expected).norm() < 0.03 * expected.norm()
+
+
+def overwriting(network):
+    return sum(isinstance(m, FusedConv2d) and m.overwrites for m in network.modules())
+
+
+def residual(net, y, x):
+    """What a block makes of y, given what else reads it."""
+    return net.relu(net.on(net.relu(net.on(y))) + x)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (lambda net, x: (lambda y: residual(net, y, y))(net.relu(net.a(x))), 1),
+        (lambda net, x: (lambda y: residual(net, residual(net, y, y), y))(net.a(x)), 1),  # the first sum's y is read on
+        (lambda net, x: (lambda y: residual(net, y, y) * y)(net.relu(net.a(x))), 0),  # read later
+        (lambda net, x: (lambda y, v: residual(net, y, y) + v)(*(lambda y: (y, y[:, :1]))(net.a(x))), 0),  # a view is
+        (lambda net, x: (lambda y: net.relu(net.on(y) + y))(net.relu(net.a(x))), 0),  # the convolution's own input
+        (lambda net, x: net.relu(net.a(x) + wide(x, 1)), 1),  # padding copies
+        (lambda net, x: net.relu(net.a(x) + wide(torch.clone(x[:, :, ::1]), 1)), 1),
+        (lambda net, x: net.relu(net.a(x) + net.b(x)), 1),
+        (lambda net, x: net.relu(net.a(x) + net.b(x)[:, :1]), 0),  # the sum is wider
+        (lambda net, x: net.relu(net.back(net.relu(net.a(x))) + x), 0),  # the caller's
+    ],
+)  # fmt: skip
+def test_sums_overwrite_what_nobody_reads_any_more(body, expected, x):
+    torch.manual_seed(0)
+    plain = torch.fx.symbolic_trace(Net(body).eval().requires_grad_(False))
+    quick, given = fused(plain, torch.float32), x.clone()
+    assert overwriting(quick) == expected
+    for _ in range(2):  # the second time on what the first one left
+        torch.testing.assert_close(quick(given), plain(x.clone()), rtol=1e-5, atol=1e-6)
+    assert torch.equal(given, x)
+    assert not quick.overwrites_input
+
+
+def test_a_network_overwrites_its_input_only_where_that_is_given_away(x):
+    plain = torch.fx.symbolic_trace(Net(lambda net, x: net.relu(net.back(net.relu(net.a(x))) + x)).eval())
+    plain.requires_grad_(False)
+    quick = fused(plain, torch.float32, given=True)
+    given = x.contiguous(memory_format=torch.channels_last)
+    assert overwriting(quick) == 1
+    assert quick.overwrites_input
+    torch.testing.assert_close(quick(given), plain(x.clone()), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(given, x)
 
 
 def test_tensors_are_shared_and_the_network_stays(x):

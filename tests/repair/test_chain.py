@@ -95,6 +95,23 @@ def test_a_chain_without_marks_remembers_nothing(parts, images):
     assert memory(torch.device("cpu")).bytes == 0
 
 
+class Doubling(nn.Module):
+    """Writes into what it is called with, and says so."""
+
+    overwrites_input = True
+
+    def forward(self, x):
+        return x.mul_(2)
+
+
+def test_what_is_remembered_is_not_overwritten(parts, images):
+    batch, parts = Batch(images, 0, 20), [parts[0], nn.Identity(), Doubling(), Doubling(), nn.Flatten()]
+    expected = Chain(parts)(batch.normalised())
+    for last in (nn.Flatten(), nn.Flatten(), nn.Sequential(nn.ReLU(), nn.Flatten()), nn.Flatten(2), nn.Flatten()):
+        value, _ = Chain.remembering([*parts[:-1], last], "kind").run(batch)
+        assert torch.equal(value.flatten(1), expected)
+
+
 def entry(count):
     pixels = torch.zeros(0)
     return chains._Entry(torch.zeros(count, dtype=torch.uint8), (), pixels)
