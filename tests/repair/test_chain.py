@@ -104,12 +104,14 @@ class Doubling(nn.Module):
         return x.mul_(2)
 
 
-def test_what_is_remembered_is_not_overwritten(parts, images):
-    batch, parts = Batch(images, 0, 20), [parts[0], nn.Identity(), Doubling(), Doubling(), nn.Flatten()]
-    expected = Chain(parts)(batch.normalised())
-    for last in (nn.Flatten(), nn.Flatten(), nn.Sequential(nn.ReLU(), nn.Flatten()), nn.Flatten(2), nn.Flatten()):
-        value, _ = Chain.remembering([*parts[:-1], last], "kind").run(batch)
-        assert torch.equal(value.flatten(1), expected)
+@pytest.mark.parametrize("between", [nn.Identity(), nn.ReLU()])
+def test_what_is_remembered_is_not_overwritten(parts, images, between):
+    batch = Batch(images, 0, 20)
+    once = 2 * Chain([parts[0], between])(batch.normalised())
+    for last, times in ((Doubling(), 2), (nn.Identity(), 1), (nn.ReLU(), 1), (Doubling(), 2), (nn.Identity(), 1)):
+        chain = Chain.remembering([parts[0], between, Doubling(), last, nn.Flatten()], "kind")
+        value, _ = chain.run(batch)
+        assert torch.equal(value, (times * once).flatten(1))
 
 
 def entry(count):
