@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.nn import functional as F
 
-from fpgm_core.pruning import is_in_place
+from fpgm_core.pruning import is_in_place, makes_anew
 
 _SUMS = {operator.add, operator.iadd, torch.add}
 _RELU = {F.relu, torch.relu, torch.relu_, "relu", "relu_", nn.ReLU}
 _RELU6 = {F.relu6, nn.ReLU6}
-_COPIES = {F.pad, torch.index_select, torch.clone}  # functions that only read, and write memory of their own
 _CONSTANT: list[dict[str, Any]] = [{}, {"mode": "constant", "value": None}]  # zeros: as written, and as traced
 _NAMES: dict[str, tuple[str, list[float]]] = {  # a rectifier in oneDNN's words
     "none": ("none", []),
@@ -62,8 +61,7 @@ def _fuse(module: GraphModule, given: bool) -> GraphModule:
             root[name] = FusedConv2d(chain.convolution, chain.rectifier, chain.zeros)
             made[node] = graph.call_module(name, tuple(made[source] for source in chain.sources))
         elif node not in taken:
-            passed = _is_identity(modules, node) or _is_copied_again(node)
-            made[node] = made[node.all_input_nodes[0]] if passed else _copied(graph, node, made)
+            made[node] = made[node.all_input_nodes[0]] if _is_identity(modules, node) else _copied(graph, node, made)
     made_of = GraphModule({**root, **_read_by_name(module)}, graph, type(module).__name__)
     made_of.overwrites_input = _write_sums_in_place(made_of, given)
     return made_of
@@ -76,8 +74,8 @@ def _write_sums_in_place(module: GraphModule, given: bool) -> bool:
     """
     modules, seen, into_input = dict(module.named_modules()), set[Node](), False
 
-    def copies(node: Node) -> bool:  # reads what it is given, and writes memory of its own
-        return node.target in _COPIES or type(_module(modules, node)) in (nn.Conv2d, FusedConv2d)
+    def anew(node: Node) -> bool:
+        return isinstance(_module(modules, node), FusedConv2d) or makes_anew(module, node)
 
     for node in module.graph.nodes:
         seen.add(node)
@@ -85,8 +83,8 @@ def _write_sums_in_place(module: GraphModule, given: bool) -> bool:
         if not isinstance(operation, FusedConv2d) or len(node.args) < 2 or node.args[0] is node.args[1]:
             continue
         other = node.args[1]
-        own = copies(other) or (given and other.op == "placeholder")
-        if own and all(user in seen and copies(user) for user in other.users):
+        own = anew(other) or (given and other.op == "placeholder")
+        if own and all(user in seen and anew(user) for user in other.users):
             operation.overwrites = True
             into_input |= other.op == "placeholder"
     return into_input
@@ -151,11 +149,6 @@ def _kind(modules: dict[str, nn.Module], node: Node) -> Any:
 
 def _is_identity(modules: dict[str, nn.Module], node: Node) -> bool:
     return _kind(modules, node) is nn.Identity
-
-
-def _is_copied_again(node: Node) -> bool:
-    """Whether a node is a copy that is read only to make another."""
-    return node.target is torch.clone and all(user.target in _COPIES for user in node.users)
 
 
 def _is_sum(node: Node) -> bool:

@@ -7,7 +7,7 @@ from fpgm_core.pruning.masking import keep_tensors, masked_module, masked_tensor
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
 from fpgm_core.pruning.prunable import Prunable
-from fpgm_core.pruning.segments import segments
+from fpgm_core.pruning.segments import makes_anew, segments
 from fpgm_core.pruning.tracing import trace_flow
 from fpgm_core.pruning.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
 from fpgm_core.pruning.verification import Proof, counted_macs, randomised, verify, verify_steps
@@ -36,6 +36,7 @@ __all__ = [
     "is_in_place",
     "keep_tensors",
     "live_sources",
+    "makes_anew",
     "masked_module",
     "masked_tensors",
     "overlay",

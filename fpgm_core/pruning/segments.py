@@ -49,11 +49,12 @@ def _is_convolution(module: GraphModule, node: Node) -> bool:
 def _is_left_alone(module: GraphModule, node: Node) -> bool:
     """Whether no reader of a node can write into its memory, and none is a norm, which belongs to its convolution."""
     return bool(node.users) and all(
-        _makes_anew(module, user) or (user.target in _VIEWS and _is_left_alone(module, user)) for user in node.users
+        makes_anew(module, user) or (user.target in _VIEWS and _is_left_alone(module, user)) for user in node.users
     )
 
 
-def _makes_anew(module: GraphModule, node: Node) -> bool:
+def makes_anew(module: GraphModule, node: Node) -> bool:
+    """Whether an operation only reads what it is given, and writes into memory of its own."""
     if node.op == "call_module":
         return isinstance(module.get_submodule(str(node.target)), _FRESH_MODULES)
     return node.op == "call_function" and node.target in {*_FRESH, *_POOLS}
