@@ -63,7 +63,7 @@ def _fuse(module: GraphModule, given: bool) -> GraphModule:
         elif node not in taken:
             made[node] = made[node.all_input_nodes[0]] if _is_identity(modules, node) else _copied(graph, node, made)
     made_of = GraphModule({**root, **_read_by_name(module)}, graph, type(module).__name__)
-    made_of.overwrites_input = _write_sums_in_place(made_of, given)
+    made_of.overwrites_input = _write_sums_in_place(made_of, given)  # type: ignore[assignment]
     return made_of
 
 
