@@ -151,14 +151,15 @@ class Figure:
 
 
 def measure(
-    prunable: Prunable, plan: Plan, settings: Settings = Settings(), first_figure: bool = True
+    prunable: Prunable, plan: Plan, settings: Settings = Settings(), first_figure: bool = True, late: bool = True
 ) -> Iterator[Figure | Repairing | None]:
     """Measure a plan, one batch of work between two yields; stop iterating to cancel.
 
     Yields None while there is nothing new to show, figures otherwise: with `first_figure` a provisional
     one early, then running ones, and last the exact one. On a rung that replaces weights it says how far that is
     before, and has no provisional one. The dense network is never recalibrated, and
-    neither is a plan that prunes nothing.
+    neither is a plan that prunes nothing. What late layers are given is remembered, for whoever moves one of them
+    next; unless `late`, only what comes before the first layer that is new.
 
     Raises FpgmError for a network without trained weights, a plan that does not fit, a data set or a device that is
     not here; and at the first step, which reads the images, where those are incomplete or fewer than asked for.
@@ -168,7 +169,7 @@ def measure(
     prunable.check(plan)
     get_data(prunable.loaded.info.dataset)
     prunable.cost(plan)  # a plan that leaves nothing is refused here, not in the middle
-    return _somewhere(prunable, settings, lambda runner: _measure(runner, plan, settings, first_figure))
+    return _somewhere(prunable, settings, lambda runner: _measure(runner, plan, settings, first_figure, late))
 
 
 def _somewhere(prunable: Prunable, settings: Settings, begin: Callable[[_Runner], _Told]) -> _Told:
@@ -191,7 +192,7 @@ def _or_elsewhere(runner: _Runner, settings: Settings, begin: Callable[[_Runner]
     yield from _or_elsewhere(_Runner.create(runner.prunable, settings), settings, begin)
 
 
-def _measure(runner: _Runner, plan: Plan, settings: Settings, first_figure: bool) -> _Told:
+def _measure(runner: _Runner, plan: Plan, settings: Settings, first_figure: bool, late: bool) -> _Told:
     dataset, rung = runner.prunable.loaded.info.dataset, settings.rung
     images = load_images(dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
@@ -203,7 +204,7 @@ def _measure(runner: _Runner, plan: Plan, settings: Settings, first_figure: bool
     if mends(rung):
         yield from _measure_mended(runner, plan, rung, images, training)
         return
-    network = Chain.cut(runner.compact(plan), f"training {runner.dtype}")
+    network = Chain.cut(runner.compact(plan), f"training {runner.dtype}", late)
     seen, first_due = 0, first_figure and len(images) > FIRST_FIGURE_IMAGES
     if training is not None and norms_of(network):
         resident = runner.resident(training.first(min(IMAGES, len(training))))
@@ -292,7 +293,7 @@ class _Runner:
         """The same network with its norms folded, remembering what its parts make of images to classify."""
         parts = [folded_module(part, self.prunable.flow) for part in chain.parts]
         return Chain.remembering(
-            [fused(part, self.dtype, given=index > 0) for index, part in enumerate(parts)], str(self.dtype)
+            [fused(part, self.dtype, given=index > 0) for index, part in enumerate(parts)], str(self.dtype), chain.late
         )
 
     def resident(self, images: ImageSet) -> ImageSet:

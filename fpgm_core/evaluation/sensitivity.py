@@ -112,7 +112,8 @@ def sweep_steps(
             continue
         alone = like.with_rates({unit: rate})
         exact: Figure | None = None
-        for figure in measure(prunable, alone, settings, first_figure=False):
+        # Not for late layers: the next plan prunes another early one, and somebody's hand may need the room.
+        for figure in measure(prunable, alone, settings, first_figure=False, late=False):
             exact = figure if isinstance(figure, Figure) else exact
             yield _sweep(measured, wanted)
         assert exact is not None

@@ -62,15 +62,15 @@ class Memory:
         self._recent: deque[tuple[str, ...]] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
 
-    def worth(self, marks: tuple[str, ...]) -> frozenset[str]:
+    def worth(self, marks: tuple[str, ...], late: bool = True) -> frozenset[str]:
         """Which marks of a new chain to remember values at: the last before what is new in it, and those at its end.
 
-        Whoever moved a unit will move it again; and late values are small and save most.
+        Whoever moved a unit will move it again; and late values are small and save most, if not `late` is false.
         """
         with self._lock:
             same = max((_shared(marks, other) for other in self._recent), default=0)
             self._recent.append(marks)
-        return frozenset((*marks[max(0, same - 1) : same], *marks[-_LATE:]))
+        return frozenset((*marks[max(0, same - 1) : same], *(marks[-_LATE:] if late else ())))
 
     def get(self, key: Hashable) -> _Entry | None:
         """What is remembered there, if anything."""
@@ -125,22 +125,31 @@ class Chain(nn.Module):
     A part whose `overwrites_input` is true writes into what it is called with; what is remembered it gets a copy of.
     """
 
-    def __init__(self, parts: Iterable[nn.Module], marks: tuple[str, ...] = (), worth: frozenset[str] = frozenset()):
+    def __init__(
+        self,
+        parts: Iterable[nn.Module],
+        marks: tuple[str, ...] = (),
+        worth: frozenset[str] = frozenset(),
+        late: bool = True,
+    ) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.parts, self.late = nn.ModuleList(parts), late
         self._marks, self._worth = marks, worth
 
     @classmethod
-    def cut(cls, module: GraphModule, kind: str) -> Chain:
+    def cut(cls, module: GraphModule, kind: str, late: bool = True) -> Chain:
         """A traced network, cut where it can be; `kind` tells apart what makes other values of the same tensors."""
-        return cls.remembering(segments(module, _PARTS), kind)
+        return cls.remembering(segments(module, _PARTS), kind, late)
 
     @classmethod
-    def remembering(cls, parts: Sequence[nn.Module], kind: str) -> Chain:
-        """A chain that remembers: two that begin with equal parts, to the last bit, share what those make."""
+    def remembering(cls, parts: Sequence[nn.Module], kind: str, late: bool = True) -> Chain:
+        """A chain that remembers: two that begin with equal parts, to the last bit, share what those make.
+
+        Unless `late` only where it ceases to be like an earlier one: for a plan that no hand goes on from.
+        """
         marks = _marks(parts[:-1], kind)
         device = next((tensor.device for part in parts for tensor in part.parameters()), torch.device("cpu"))
-        return cls(parts, marks, memory(device).worth(marks))
+        return cls(parts, marks, memory(device).worth(marks, late), late)
 
     def forward(self, x: Tensor) -> Tensor:
         """Every part in turn; nothing is remembered."""

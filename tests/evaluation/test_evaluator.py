@@ -398,10 +398,11 @@ def facts(figure):
     return figure and dataclasses.replace(figure, seconds=0)
 
 
-def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, monkeypatch):
+@pytest.mark.parametrize("late", [True, False])
+def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, monkeypatch, late):
     seen = set()
     plan, settings = net.plan(0.4, coupling="inner"), dataclasses.replace(AS_IS, rung="recalibrated")
-    evaluate(net, plan, settings)
+    list(measure(net, plan, settings, late=late))
 
     def noting(honest):
         def noted(conv, x, *other):
@@ -413,7 +414,7 @@ def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, mon
     for kind in (nn.Conv2d, FusedConv2d):  # recalibration runs the one, classification the other
         monkeypatch.setattr(kind, "forward", noting(kind.forward))
     evaluate(net, plan.with_rates({"layer3.2.conv1": 0.7}), settings)
-    assert seen == {(64, 8), (20, 8)}  # the last block alone
+    assert (seen == {(64, 8), (20, 8)}) == late  # the last block alone, where what it is given was remembered
 
 
 @pytest.fixture

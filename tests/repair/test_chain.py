@@ -149,6 +149,7 @@ def test_what_is_worth_remembering():
     assert held.worth(("a", "b", "c", "v", "w")) == {"c", "v", "w"}
     assert held.worth(("q", "b", "c", "v", "w")) == {"v", "w"}
     assert held.worth(()) == frozenset()
+    assert held.worth(("q", "b", "c", "x", "y"), late=False) == {"c"}
 
 
 def test_recalibration_with_a_memory_is_recalibration(parts, images):
