@@ -12,4 +12,4 @@ M = TypeVar("M", bound=nn.Module)
 
 def placed(module: M, device: torch.device) -> M:
     """A module's tensors moved to the device, convolutions in channels_last; the module is changed in place."""
-    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

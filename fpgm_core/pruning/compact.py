@@ -196,6 +196,7 @@ class _Rebuilder:
     def _narrowed(self, site: Site, rows: np.ndarray, columns: np.ndarray) -> nn.Module:
         """A new convolution or Linear layer with these filters (rows) of these input channels (columns)."""
         dense = self._module.get_submodule(site.name)
+        assert isinstance(dense, (nn.Conv2d, nn.Linear))
         per_group, height = site.reads.shape[1] // site.groups, site.outputs // site.groups
         left, sizes = np.unique(columns // per_group, return_counts=True)
         groups = len(left)
@@ -205,14 +206,12 @@ class _Rebuilder:
         within = (columns % per_group).reshape(groups, -1)[np.searchsorted(left, rows // height)]
         weight = self._state[f"{site.name}.weight"].detach()
         chosen = weight[torch.from_numpy(rows)[:, None], torch.from_numpy(within)]
-        if isinstance(dense, nn.Linear):
-            built: nn.Module = nn.Linear(len(columns), len(rows), site.has_bias, device="meta")
+        built = overlay(dense, {})  # not the class: it would draw weights first
+        if isinstance(built, nn.Linear):
+            built.in_features, built.out_features = len(columns), len(rows)
         else:
-            assert isinstance(dense, nn.Conv2d)
-            built = nn.Conv2d(
-                len(columns), len(rows), dense.kernel_size, dense.stride,  # type: ignore[arg-type]
-                dense.padding, dense.dilation, groups, site.has_bias, dense.padding_mode, device="meta",  # type: ignore[arg-type]
-            )  # fmt: skip
+            assert isinstance(built, nn.Conv2d)
+            built.in_channels, built.out_channels, built.groups = len(columns), len(rows), groups
         built.weight = _parameter(chosen, dense.weight)
         if site.has_bias:
             built.bias = _parameter(self._state[f"{site.name}.bias"].detach()[torch.from_numpy(rows)], dense.weight)
