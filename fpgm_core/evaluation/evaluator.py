@@ -61,7 +61,7 @@ class Settings:
     """How to measure: on the first `images` of a split (None: all), on which of the RUNGS, where.
 
     `data_root` is a folder with the user's own copy of the data set; None takes the bundled images.
-    In bfloat16 every image whose answer is close is asked again in float32, so that the count is float32's.
+    In bfloat16 every image that rounding might have decided is asked again in float32: the count is float32's.
     """
 
     split: str = "choose"
@@ -348,12 +348,12 @@ class _Runner:
     def hits(self, network: Chain, images: ImageSet, begin: int, end: int) -> Tensor:
         """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
 
-        def answers(piece: tuple[int, int]) -> Tensor:
+        def right_of(piece: tuple[int, int]) -> Tensor:
             batch = Batch(images, *piece)
             with torch.inference_mode():
                 if self.dtype == torch.float32:
-                    return network.run(batch)[0].argmax(1)
-                return self._low_precision_answers(network, batch)
+                    return network.run(batch)[0].argmax(1) == batch.labels
+                return self._right_in_low_precision(network, batch)
 
         # Under torchrun each process answers for its own part of them.
         here, size = ranks(), end - begin
@@ -361,17 +361,16 @@ class _Runner:
         right = torch.zeros(size, dtype=torch.uint8, device=self.device)
         if high > low:
             with FORWARD:
-                found = self._piecewise(answers, low, high)
-            right[low - begin : high - begin] = found == images.labels[low:high]
+                right[low - begin : high - begin] = self._piecewise(right_of, low, high)
         return here.total(right).bool()
 
-    def _piecewise(self, answers: Callable[[tuple[int, int]], Tensor], begin: int, end: int) -> Tensor:
-        """The answers for images `begin` to `end`, in batches that are halved where memory does not hold them."""
+    def _piecewise(self, right_of: Callable[[tuple[int, int]], Tensor], begin: int, end: int) -> Tensor:
+        """What it says of images `begin` to `end`, in batches that are halved where memory does not hold them."""
         kind = self.device.type, self.dtype
         while True:
             try:
                 pieces = split(begin, end, _LARGEST[kind], self.device)
-                return torch.cat(each(answers, pieces, self.device))
+                return torch.cat(each(right_of, pieces, self.device))
             except torch.OutOfMemoryError as error:
                 if _LARGEST[kind] == 1:
                     raise FpgmError(
@@ -383,16 +382,18 @@ class _Runner:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _low_precision_answers(self, network: Chain, batch: Batch) -> Tensor:
-        """The classes (B,) of a batch in bfloat16, those that rounding might have decided in float32."""
+    def _right_in_low_precision(self, network: Chain, batch: Batch) -> Tensor:
+        """Which of a batch are classified rightly, bool (B,): by bfloat16, where rounding might decide by float32."""
         with torch.autocast(self.device.type, self.dtype):
             logits = network.run(batch)[0].float()
-        best, classes = logits.topk(2, dim=1)
-        close = best[:, 0] - best[:, 1] < _DOUBT * logits.square().mean().sqrt()
-        answers = classes[:, 0].clone()
+        own = batch.labels[:, None]
+        lead = logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
+        # Which of two wrong classes wins does not matter: only a lead, or a lag, of the right one can be too small.
+        close = lead.abs() < _DOUBT * logits.square().mean().sqrt()
+        right = lead > 0
         if close.any():
-            answers[close] = network(batch.normalised(close)).argmax(1)
-        return answers
+            right[close] = network(batch.normalised(close)).argmax(1) == batch.labels[close]
+        return right
 
 
 def _bits(hits: list[Tensor]) -> bytes:

@@ -38,6 +38,11 @@ class Batch:
         return self.images.normalised(self.begin, self.end, which)
 
     @property
+    def labels(self) -> Tensor:
+        """Their classes (B,)."""
+        return self.images.labels[self.begin : self.end]
+
+    @property
     def key(self) -> Hashable:
         """Tells this batch from every other as long as its set is in memory."""
         return (self.images.pixels.data_ptr(), self.begin, self.end)
