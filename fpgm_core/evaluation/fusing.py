@@ -30,9 +30,9 @@ def fused(module: nn.Module, dtype: torch.dtype, given: bool = False) -> nn.Modu
 
     That is, convolution, then a sum with another value, then ReLU, where each is asked for by the next alone;
     also without the sum, with ReLU6 instead of ReLU, or without a rectifier. A sum is written into the other
-    value's memory where nobody reads that any more. Equal up to rounding: a sum is
-    rounded once instead of twice. Tensors are shared with `module`, which stays as it is. What is not traced, or
-    not on a CPU whose oneDNN computes in `dtype`, the precision it will be run in, is returned as it is.
+    value's memory where nobody reads that any more. Equal up to rounding: a sum is rounded once instead of twice.
+    Tensors are shared with `module`, which stays as it is. What is not traced, or not on a CPU whose oneDNN computes
+    in `dtype`, the precision it will be run in, is returned as it is.
 
     With `given` what the network is called with is its own to write into, too; it does where its
     `overwrites_input` is true.
@@ -62,9 +62,9 @@ def _fuse(module: GraphModule, given: bool) -> GraphModule:
             made[node] = graph.call_module(name, tuple(made[source] for source in chain.sources))
         elif node not in taken:
             made[node] = made[node.all_input_nodes[0]] if _is_identity(modules, node) else _copied(graph, node, made)
-    made_of = GraphModule({**root, **_read_by_name(module)}, graph, type(module).__name__)
-    made_of.overwrites_input = _write_sums_in_place(made_of, given)  # type: ignore[assignment]
-    return made_of
+    quick = GraphModule({**root, **_read_by_name(module)}, graph, type(module).__name__)
+    quick.overwrites_input = _write_sums_in_place(quick, given)  # type: ignore[assignment]
+    return quick
 
 
 def _write_sums_in_place(module: GraphModule, given: bool) -> bool:

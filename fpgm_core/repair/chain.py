@@ -70,7 +70,7 @@ class Memory:
     def worth(self, marks: tuple[str, ...], late: bool = True) -> frozenset[str]:
         """Which marks of a new chain to remember values at: the last before what is new in it, and those at its end.
 
-        Whoever moved a unit will move it again; and late values are small and save most, if not `late` is false.
+        Whoever moved a unit will move it again; and late values are small and save most. Those only if `late`.
         """
         with self._lock:
             same = max((_shared(marks, other) for other in self._recent), default=0)
@@ -150,7 +150,8 @@ class Chain(nn.Module):
     def remembering(cls, parts: Sequence[nn.Module], kind: str, late: bool = True) -> Chain:
         """A chain that remembers: two that begin with equal parts, to the last bit, share what those make.
 
-        Unless `late` only where it ceases to be like an earlier one: for a plan that no hand goes on from.
+        With `late` false only what comes before its first difference from an earlier one: for a plan that no hand goes
+        on from.
         """
         marks = _marks(parts[:-1], kind)
         device = next((tensor.device for part in parts for tensor in part.parameters()), torch.device("cpu"))
