@@ -1,4 +1,4 @@
-"""Many browsers on one server: `python tests/load.py --browsers 30 --seconds 180`.
+"""Many browsers on one server: `python tests/load.py --browsers 30 --seconds 180`; its start: `--start`.
 
 Every browser here is what a server sees of one: a websocket, Streamlit's own messages, the widget states that Chromium
 sends. Nothing is drawn, so the server's cores are the server's but for what reading the messages takes. Each opens
@@ -14,7 +14,10 @@ import asyncio
 import json
 import random
 import re
+import socket
 import statistics
+import subprocess
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -78,8 +81,8 @@ class Browser:
     async def live(self, until: float) -> None:
         """Open the page and move bars until that time."""
         start = time.monotonic()
-        async with connect(self._address, subprotocols=["streamlit"], max_size=None) as socket:  # type: ignore[list-item]
-            self._socket = socket
+        async with connect(self._address, subprotocols=["streamlit"], max_size=None) as channel:  # type: ignore[list-item]
+            self._socket = channel
             reading = asyncio.create_task(self._read())
             await self._send(None)
             await self._seen(lambda: bool(self._data) and "MACs" in self._cards, 120)
@@ -92,6 +95,24 @@ class Browser:
                 reading.cancel()
                 if self._ticking:
                     self._ticking.cancel()
+
+    async def opens(self, since: float) -> dict[str, float]:
+        """Open the page that visitors see first: seconds from `since` to its bars, a first and the exact accuracy."""
+        self._query, found = "", dict[str, float]()
+        there = {
+            "bars": lambda: bool(self._data) and "MACs" in self._cards,
+            "first": lambda: self._accuracy() == "exact" or "," in self._accuracy(),
+            "exact": lambda: self._accuracy() == "exact",
+        }
+        async with connect(self._address, subprotocols=["streamlit"], max_size=None) as channel:  # type: ignore[list-item]
+            self._socket, reading = channel, asyncio.create_task(self._read())
+            await self._send(None)
+            for name, condition in there.items():
+                if not await self._seen(condition, 120):
+                    raise TimeoutError(f"no {name} within two minutes")
+                found[name] = round(time.monotonic() - since, 2)
+            reading.cancel()
+        return found
 
     async def _move(self) -> None:
         units = self._data["units"]
@@ -215,14 +236,48 @@ async def load(
     return told
 
 
+def start(pause: float) -> dict[str, float]:
+    """Start a server: seconds from the command until it answers, and until one visitor has bars and accuracies.
+
+    The visitor's page is asked for `pause` seconds after the server answers: a browser reads Streamlit's own scripts
+    first. None is drawn here.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    visitor = Browser(address, Prunable.load("resnet20"), Told(), 0, LOOK)
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", address.rpartition(":")[2]]
+    begun = time.monotonic()
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() - begun > 120:
+                    raise
+                time.sleep(0.02)
+        up = round(time.monotonic() - begun, 2)
+        time.sleep(pause)
+        return {"up": up, **asyncio.run(visitor.opens(begun))}
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
 def main() -> None:
-    """Run it against a server that is up, and print what was seen."""
+    """Run it against a server that is up, or start one, and print what was seen."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--address", default="http://localhost:8501")
     parser.add_argument("--browsers", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--pid", type=int, help="the server's process, to read its memory")
+    parser.add_argument("--start", type=float, metavar="SECONDS", help="time a start, a visitor coming so much later")
     given = parser.parse_args()
+    if given.start is not None:
+        print(json.dumps(start(given.start)))
+        return
     urllib.request.urlopen(f"{given.address}/_stcore/health", timeout=5)
     told = asyncio.run(load(given.address, given.browsers, given.seconds))
     found = told.summary()

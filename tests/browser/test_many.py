@@ -4,9 +4,15 @@ import asyncio
 import json
 import re
 
-from load import load
+from load import load, start
 
 from fpgm_core import Settings, evaluate
+
+
+def test_a_start_brings_bars_then_a_first_figure_then_the_exact_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("FPGM_HOME", str(tmp_path))
+    found = start(0.0)
+    assert 0 < found["up"] < found["bars"] < found["first"] <= found["exact"]
 
 
 def test_results_never_mix_and_equal_plans_have_equal_figures(address, resnet20):
