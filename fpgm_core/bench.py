@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,13 +134,8 @@ def limit(bench: Bench) -> Iterator[Result]:
         ("coupled 40%", bench.prunable.plan(0.4, coupling="coupled")),
     ):
         network = bench.prunable.compact(plan)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            for _ in measure_network(bench.prunable, network, bench.settings()):
-                pass
-            times.append(time.perf_counter() - start)
-        seconds, macs = statistics.median(times), bench.prunable.cost(plan).macs * bench.images
+        seconds = _median_seconds(partial(_classify, bench, network))
+        macs = bench.prunable.cost(plan).macs * bench.images
         yield Result(
             f"limit, {title}",
             f"{bench.name}, {title}, {bench.images:,} images, {_short(bench.precision)}",
@@ -207,16 +203,12 @@ def recalibration(bench: Bench) -> Result:
     bench.warm()
     network = placed(bench.prunable.compact(plan, aligned=True), bench.device)
     training = load_images("cifar10", "train").first(IMAGES).to(bench.device)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        list(recalibrate(network, training, bench.precision))
-        times.append(time.perf_counter() - start)
+    took = _median_seconds(lambda: list(recalibrate(network, training, bench.precision)))
     seconds, _ = bench.from_nothing(plan, bench.settings(rung="as_is"))
     return Result(
         "recalibration",
         f"{bench.name}, independent 40%, statistics of {IMAGES:,} images",
-        statistics.median(times),
+        took,
         f"classifying {bench.images:,} images",
         seconds,
     )
@@ -232,13 +224,12 @@ def sensitivity(bench: Bench) -> Result:
     seconds = time.perf_counter() - start
     middle = bench.prunable.units("inner")[len(bench.prunable.units("inner")) // 2].name
     masked = bench.prunable.masked(bench.prunable.plan({middle: 0.5}, coupling="inner")).to(bench.device)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
+
+    def point() -> None:
         _recalibrate(masked, _subset("train", IMAGES), bench.device)
         _count(masked, _subset("choose", settings.images or 0), bench.device)
-        times.append(time.perf_counter() - start)
-    one = statistics.median(times)
+
+    one = _median_seconds(point)
     return Result(
         "sensitivity",
         f"{bench.name}, {sweep.total} points ({len(RATES)} rates a unit), recalibrated, {settings.images:,} images",
@@ -289,6 +280,20 @@ def run_benches(bench: Bench, names: Sequence[str] = tuple(BENCHES)) -> Iterator
     for name in names:
         found = BENCHES[name](bench)
         yield from [found] if isinstance(found, Result) else found
+
+
+def _median_seconds(work: Callable[[], object], runs: int = 3) -> float:
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _classify(bench: Bench, network: nn.Module) -> None:
+    for _ in measure_network(bench.prunable, network, bench.settings()):
+        pass
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import socket
@@ -20,8 +21,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -236,34 +240,43 @@ async def load(
     return told
 
 
-def start(pause: float) -> dict[str, float]:
-    """Start a server: seconds from the command until it answers, and until one visitor has bars and accuracies.
-
-    The visitor's page is asked for `pause` seconds after the server answers: a browser reads Streamlit's own scripts
-    first. None is drawn here.
-    """
+@contextmanager
+def serving(home: str | None = None, out: IO[str] | int = subprocess.DEVNULL) -> Iterator[str]:
+    """A server of this app on a free port, with its own FPGM_HOME and output if given: its address, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    visitor = Browser(address, Prunable.load("resnet20"), Told(), 0, LOOK)
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", address.rpartition(":")[2]]
-    begun = time.monotonic()
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
+        port = free.getsockname()[1]
+    address, begun = f"http://127.0.0.1:{port}", time.monotonic()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    environment = os.environ | ({"FPGM_HOME": home} if home else {})
+    root = Path(__file__).parents[1]
+    server = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
         while True:
             try:
                 urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
                 break
             except OSError:
-                if server.poll() is not None or time.monotonic() - begun > 120:
+                if server.poll() is not None or time.monotonic() - begun > 60:
                     raise
                 time.sleep(0.02)
-        up = round(time.monotonic() - begun, 2)
-        time.sleep(pause)
-        return {"up": up, **asyncio.run(visitor.opens(begun))}
+        yield address
     finally:
         server.terminate()
         server.wait(30)
+
+
+def start(pause: float) -> dict[str, float]:
+    """Start a server: seconds from the command until it answers, and until one visitor has bars and accuracies.
+
+    The visitor's page is asked for `pause` seconds after the server answers: a browser reads Streamlit's own scripts
+    first. None is drawn here.
+    """
+    network, begun = Prunable.load("resnet20"), time.monotonic()
+    with serving() as address:
+        up = round(time.monotonic() - begun, 2)
+        time.sleep(pause)
+        return {"up": up, **asyncio.run(Browser(address, network, Told(), 0, LOOK).opens(begun))}
 
 
 def main() -> None:

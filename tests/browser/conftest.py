@@ -1,15 +1,10 @@
 """A server of our own, and a page of it in Chromium."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM
+from load import serving
 from looks import resnet20_query
 
 ROOT = Path(__file__).parents[2]
@@ -18,23 +13,9 @@ QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networki
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = (tmp_path_factory.mktemp("server") / "log").open("w+")
-    environment = os.environ | {"FPGM_HOME": str(tmp_path_factory.mktemp("home"))}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield url
-    server.terminate()
-    server.wait(30)
+    with serving(str(tmp_path_factory.mktemp("home")), log) as url:
+        yield url
     log.seek(0)
     told = log.read()
     log.close()
