@@ -1,27 +1,28 @@
 """Filter pruning, measured: the library behind the FPGM explorer.
 
->>> from fpgm_core import Prunable, evaluate
->>> network = Prunable.load("resnet20")
+>>> from fpgm_core import Network, evaluate
+>>> network = Network.load("resnet20")
 >>> plan = network.plan(0.4, criterion="fpgm")
 >>> network.cost(plan).macs
 19126720
 """
 
+from fpgm_core.criteria import CRITERIA, SelectionOptions, num_pruned
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Figure, Settings, evaluate, measure
-from fpgm_core.filters import CRITERIA, Options, num_pruned
+from fpgm_core.evaluation import EvaluationConfig, Figure, evaluate, measure
+from fpgm_core.graph import COUPLINGS
 from fpgm_core.models import list_models, load_model
-from fpgm_core.pruning import COUPLINGS, Plan, Prunable
+from fpgm_core.pruning import Network, Plan
 
 __all__ = [
     "COUPLINGS",
     "CRITERIA",
+    "EvaluationConfig",
     "Figure",
     "FpgmError",
-    "Options",
+    "Network",
     "Plan",
-    "Prunable",
-    "Settings",
+    "SelectionOptions",
     "evaluate",
     "list_models",
     "load_model",

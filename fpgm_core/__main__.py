@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import NoReturn
 
-from fpgm_core.commands import COMMANDS
+from fpgm_core.cli import COMMANDS
 from fpgm_core.errors import FpgmError
-from fpgm_core.heap import keep_freed_memory
-from fpgm_core.ranks import joined
+from fpgm_core.runtime.distributed import joined
+from fpgm_core.runtime.memory import keep_freed_memory
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,24 +15,24 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from fpgm_core.criteria import distance_sums
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.evaluation import (
     RATES,
     SWEPT,
+    EvaluationConfig,
     Figure,
-    Settings,
-    choose_device,
-    choose_precision,
     measure,
     measure_network,
     sweep_steps,
     time_pass,
 )
-from fpgm_core.filters import distance_sums, weights_of
-from fpgm_core.placing import placed
-from fpgm_core.pruning import Plan, Prunable
-from fpgm_core.repair import BATCH, IMAGES, memory, norms_of, recalibrate
-from fpgm_core.torchvision_shim import import_torchvision
+from fpgm_core.graph import weights_of
+from fpgm_core.inference import memory
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.recovery import BATCH, IMAGES, batch_norms_of, recalibrate
+from fpgm_core.runtime.device import choose_device, choose_precision, to_device
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 _LOOP_BATCH = 128
 _SCORED = ("resnet50", "vgg16")
@@ -62,7 +62,7 @@ class Result:
 class Bench:
     """What is measured on: a network, where, and how many test images (all 10,000 unless a quick look is wanted)."""
 
-    prunable: Prunable
+    network: Network
     device: torch.device
     images: int
 
@@ -70,31 +70,31 @@ class Bench:
     def create(cls, device: str = "auto", images: int = 10_000) -> Bench:
         """ResNet-20 on a CPU, ResNet-56 elsewhere. Raises FpgmError for a device that is not there."""
         place = choose_device(device)
-        return cls(Prunable.load("resnet20" if place.type == "cpu" else "resnet56"), place, images)
+        return cls(Network.load("resnet20" if place.type == "cpu" else "resnet56"), place, images)
 
     @property
     def name(self) -> str:
         """The network's name."""
-        return self.prunable.loaded.info.name
+        return self.network.name
 
     @property
     def precision(self) -> torch.dtype:
         """What `auto` measures in here."""
         return choose_precision("auto", self.device)
 
-    def settings(self, **fields: object) -> Settings:
-        """Settings on this device: all the bench's images unless `fields` say otherwise."""
+    def settings(self, **fields: object) -> EvaluationConfig:
+        """EvaluationConfig on this device: all the bench's images unless `fields` say otherwise."""
         given = {"split": "all", "images": self.images, "device": self.device.type, **fields}
-        return Settings(**given)  # type: ignore[arg-type]
+        return EvaluationConfig(**given)  # type: ignore[arg-type]
 
-    def figure(self, plan: Plan, settings: Settings) -> tuple[float, Figure]:
+    def figure(self, plan: Plan, settings: EvaluationConfig) -> tuple[float, Figure]:
         """Seconds to the exact figure of a plan, and the figure."""
         start = time.perf_counter()
-        *_, figure = measure(self.prunable, plan, settings, first_figure=False)
+        *_, figure = measure(self.network, plan, settings, first_figure=False)
         assert isinstance(figure, Figure)
         return time.perf_counter() - start, figure
 
-    def from_nothing(self, plan: Plan, settings: Settings, runs: int = 3) -> tuple[float, Figure]:
+    def from_nothing(self, plan: Plan, settings: EvaluationConfig, runs: int = 3) -> tuple[float, Figure]:
         """The median of several such times, nothing remembered of earlier plans, and the figure."""
         times = []
         for _ in range(runs):
@@ -105,15 +105,15 @@ class Bench:
 
     def warm(self) -> None:
         """Have the dense network's answers, which every measurement shares, and all that is loaded once."""
-        self.figure(self.prunable.plan(), self.settings())
+        self.figure(self.network.plan(), self.settings())
 
 
 def evaluation(bench: Bench) -> Result:
     """A plan's accuracy, as is, against the loop people write."""
-    plan = bench.prunable.plan(0.4, coupling="coupled")
+    plan = bench.network.plan(0.4, coupling="coupled")
     bench.warm()
     seconds, figure = bench.from_nothing(plan, bench.settings(rung="as_is"))
-    masked = bench.prunable.masked(plan).to(bench.device)
+    masked = bench.network.masked(plan).to(bench.device)
     start = time.perf_counter()
     right = _count(masked, _subset("all", bench.images), bench.device)
     return Result(
@@ -130,12 +130,12 @@ def limit(bench: Bench) -> Iterator[Result]:
     """Dense and compact network against what one large matrix product reaches, by MACs a second."""
     rate = _product_rate(bench.device, bench.precision)
     for title, plan in (
-        ("dense", bench.prunable.plan()),
-        ("coupled 40%", bench.prunable.plan(0.4, coupling="coupled")),
+        ("dense", bench.network.plan()),
+        ("coupled 40%", bench.network.plan(0.4, coupling="coupled")),
     ):
-        network = bench.prunable.compact(plan)
-        seconds = _median_seconds(partial(_classify, bench, network))
-        macs = bench.prunable.cost(plan).macs * bench.images
+        module = bench.network.compact(plan)
+        seconds = _median_seconds(partial(_classify, bench, module))
+        macs = bench.network.cost(plan).macs * bench.images
         yield Result(
             f"limit, {title}",
             f"{bench.name}, {title}, {bench.images:,} images, {_short(bench.precision)}",
@@ -149,8 +149,8 @@ def limit(bench: Bench) -> Iterator[Result]:
 def changed(bench: Bench) -> Result:
     """A unit of the last block moved again, against the same plan from nothing."""
     settings = bench.settings(split="choose", images=min(5000, bench.images))
-    last = bench.prunable.units("inner")[-1].name
-    plan = bench.prunable.plan(0.4, coupling="inner")
+    last = bench.network.units("inner")[-1].name
+    plan = bench.network.plan(0.4, coupling="inner")
     bench.warm()
     whole, expected = bench.from_nothing(plan.with_rates({last: 0.7}), settings)
     times = []
@@ -177,7 +177,7 @@ def first_answer(bench: Bench) -> Result:
         start = time.perf_counter()
         told = [
             (time.perf_counter() - start, figure)
-            for figure in measure(bench.prunable, bench.prunable.plan(rate), settings)
+            for figure in measure(bench.network, bench.network.plan(rate), settings)
             if isinstance(figure, Figure)
         ]
         firsts.append(told[0][0])
@@ -199,11 +199,11 @@ def first_answer(bench: Bench) -> Result:
 
 def recalibration(bench: Bench) -> Result:
     """Recalibration against classifying the test images."""
-    plan = bench.prunable.plan(0.4)
+    plan = bench.network.plan(0.4)
     bench.warm()
-    network = placed(bench.prunable.compact(plan, aligned=True), bench.device)
+    module = to_device(bench.network.compact(plan, aligned=True), bench.device)
     training = load_images("cifar10", "train").first(IMAGES).to(bench.device)
-    took = _median_seconds(lambda: list(recalibrate(network, training, bench.precision)))
+    took = _median_seconds(lambda: list(recalibrate(module, training, bench.precision)))
     seconds, _ = bench.from_nothing(plan, bench.settings(rung="as_is"))
     return Result(
         "recalibration",
@@ -220,10 +220,10 @@ def sensitivity(bench: Bench) -> Result:
     bench.warm()
     memory(bench.device).clear()
     start = time.perf_counter()
-    *_, sweep = sweep_steps(bench.prunable, settings=settings, kept=False)
+    *_, sweep = sweep_steps(bench.network, settings=settings, kept=False)
     seconds = time.perf_counter() - start
-    middle = bench.prunable.units("inner")[len(bench.prunable.units("inner")) // 2].name
-    masked = bench.prunable.masked(bench.prunable.plan({middle: 0.5}, coupling="inner")).to(bench.device)
+    middle = bench.network.units("inner")[len(bench.network.units("inner")) // 2].name
+    masked = bench.network.masked(bench.network.plan({middle: 0.5}, coupling="inner")).to(bench.device)
 
     def point() -> None:
         _recalibrate(masked, _subset("train", IMAGES), bench.device)
@@ -244,8 +244,8 @@ def scoring(bench: Bench) -> Iterator[Result]:
     from scipy.spatial.distance import cdist
 
     for name in _SCORED:
-        prunable = Prunable.load(name, "random")
-        weights = [weights_of(prunable.module, layer.name) for layer in prunable.layers]
+        network = Network.load(name, "random")
+        weights = [weights_of(network.module, layer.name) for layer in network.layers]
         start = time.perf_counter()
         ours = [distance_sums(filters).numpy() for filters in weights]
         seconds = time.perf_counter() - start
@@ -291,8 +291,8 @@ def _median_seconds(work: Callable[[], object], runs: int = 3) -> float:
     return statistics.median(times)
 
 
-def _classify(bench: Bench, network: nn.Module) -> None:
-    for _ in measure_network(bench.prunable, network, bench.settings()):
+def _classify(bench: Bench, module: nn.Module) -> None:
+    for _ in measure_network(bench.network, module, bench.settings()):
         pass
 
 
@@ -339,7 +339,7 @@ def _count(network: nn.Module, images: ImageSet, device: torch.device) -> int:
 @torch.no_grad()
 def _recalibrate(network: nn.Module, images: ImageSet, device: torch.device) -> None:
     """Statistics re-estimated by the loop people write."""
-    for norm in norms_of(network):
+    for norm in batch_norms_of(network):
         norm.reset_running_stats()
         norm.momentum = None
     network.train()

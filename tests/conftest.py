@@ -2,13 +2,14 @@
 
 import os
 
+import networks
 import pytest
 import torch
 from hypothesis import settings
 
-from fpgm_core import Prunable
+from fpgm_core import Network
 from fpgm_core.__main__ import main
-from fpgm_core.repair import memory
+from fpgm_core.inference import memory
 
 settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=200, deadline=None)
@@ -31,7 +32,7 @@ def nothing_remembered():
 
 @pytest.fixture(scope="session")
 def resnet20():
-    return Prunable.load("resnet20")
+    return Network.load("resnet20")
 
 
 @pytest.fixture
@@ -61,3 +62,21 @@ def threads():
 def one_core(threads):
     """One batch at a time, whatever the machine."""
     threads(1)
+
+
+@pytest.fixture(scope="session")
+def wrap():
+    """A function: any module as a Network whose norms are randomised. See `networks.wrap`."""
+    return networks.wrap
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A function: a registry network with randomised norms, by name."""
+    return networks.load
+
+
+@pytest.fixture(scope="session")
+def mixed():
+    """A function: a plan with another rate for every unit, some filters locked."""
+    return networks.mixed

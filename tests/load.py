@@ -31,7 +31,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
-from fpgm_core import Prunable
+from fpgm_core import Network
 from pages.ui.state import Look, encode
 
 STEPS, LOOK = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
@@ -69,7 +69,7 @@ class Told:
 class Browser:
     """One tab: what it was sent, and how it answers."""
 
-    def __init__(self, address: str, network: Prunable, told: Told, seed: int, look: tuple[float, float]) -> None:
+    def __init__(self, address: str, network: Network, told: Told, seed: int, look: tuple[float, float]) -> None:
         self._query = f"s={encode(Look(network.plan(0.4), network.layers[-1].name))}"
         self._address = address.replace("http", "ws") + "/_stcore/stream"
         self._network, self._told, self._random, self._look = network, told, random.Random(seed), look
@@ -229,7 +229,7 @@ async def load(
     address: str, browsers: int, seconds: float, look: tuple[float, float] = LOOK, model: str = "resnet20"
 ) -> Told:
     """So many browsers at once for so long. Two of each pair move the same bars: equal plans are asked for twice."""
-    told, network = Told(), Prunable.load(model)
+    told, network = Told(), Network.load(model)
     until = time.monotonic() + seconds
     ended = await asyncio.gather(
         *(Browser(address, network, told, seed // 2, look).live(until) for seed in range(browsers)),
@@ -272,7 +272,7 @@ def start(pause: float) -> dict[str, float]:
     The visitor's page is asked for `pause` seconds after the server answers: a browser reads Streamlit's own scripts
     first. None is drawn here.
     """
-    network, begun = Prunable.load("resnet20"), time.monotonic()
+    network, begun = Network.load("resnet20"), time.monotonic()
     with serving() as address:
         up = round(time.monotonic() - begun, 2)
         time.sleep(pause)

@@ -1,12 +1,12 @@
 """The look that tests of the pages begin from, whatever the app itself opens on."""
 
-from fpgm_core import Prunable
+from fpgm_core import Network
 from pages.ui.state import Look, encode
 
 
 def resnet20_look() -> Look:
     """ResNet-20, every layer by itself at 40%, on a layer of its last stage."""
-    return Look(Prunable.load("resnet20").plan(0.4), "layer3.0.conv1")
+    return Look(Network.load("resnet20").plan(0.4), "layer3.0.conv1")
 
 
 def resnet20_query() -> str:

@@ -8,7 +8,7 @@ import pytest
 from fpgm_core import bench
 from fpgm_core.__main__ import main
 from fpgm_core.bench import BENCHES, Bench, Result, run_benches
-from fpgm_core.evaluation import evaluator
+from fpgm_core.evaluation import accuracy as evaluator
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ ROOMS = [
     if hasattr(importlib.import_module(name), "__all__")
 ]
 TOP = {
-    "COUPLINGS", "CRITERIA", "Figure", "FpgmError", "Options", "Plan", "Prunable", "Settings", "evaluate",
+    "COUPLINGS", "CRITERIA", "Figure", "FpgmError", "SelectionOptions", "Plan", "Network", "EvaluationConfig", "evaluate",
     "list_models", "load_model", "measure", "num_pruned",
 }  # fmt: skip
 
@@ -36,7 +36,19 @@ def test_the_names_of_the_package():
 def test_the_rooms_are_there():
     wanted = {
         f"fpgm_core.{name}"
-        for name in ("models", "data", "filters", "pruning", "repair", "evaluation", "training", "export")
+        for name in (
+            "models",
+            "data",
+            "graph",
+            "calibration",
+            "criteria",
+            "pruning",
+            "inference",
+            "recovery",
+            "evaluation",
+            "training",
+            "export",
+        )
     }
     assert wanted <= set(ROOMS)
 

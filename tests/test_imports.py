@@ -14,14 +14,11 @@ HEAVY = (
     "streamlit", "plotly", "umap", "numba", "torchvision", "torch_pruning", "scipy", "sklearn", "pandas", "matplotlib",
     "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
-# models, data -> filters -> pruning -> repair -> evaluation -> training -> export; figures read all of them, and
-# the lesson figures too.
+# Every room reads those of lower rank, and none of its own or a higher one.
 RANK = {
-    "errors": -1, "storage": 0, "torchvision_shim": 0, "forward_lock": 0, "cores": 0, "ranks": 0, "heap": 0,
-    "placing": 0, "steps": 0,
-    "models": 1, "data": 1, "filters": 2, "pruning": 3, "repair": 4,
-    "evaluation": 5, "training": 6, "export": 7, "bench": 7, "figures": 8, "lesson": 9,
-    "commands": 10, "": 10, "__main__": 11,
+    "errors": -1, "runtime": 0, "models": 1, "data": 1, "graph": 2, "calibration": 3, "criteria": 4, "pruning": 5,
+    "inference": 6, "recovery": 7, "evaluation": 8, "training": 9, "export": 10, "bench": 10, "figures": 11,
+    "lesson": 12, "cli": 13, "": 13, "__main__": 14,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -94,8 +91,8 @@ def test_importing_is_light(module):
 def test_loading_pruning_and_measuring_a_bundled_network_is_light_too():
     late = [*HEAVY, "sympy", "torch._dynamo"]  # the latter two are the meta device's, two seconds to import
     code = (
-        "import sys, fpgm_core; net = fpgm_core.Prunable.load('mobilenetv2_cifar'); plan = net.plan(0.4);"
-        "net.cost(plan); net.layers; fpgm_core.evaluate(net, plan, fpgm_core.Settings(images=1));"
+        "import sys, fpgm_core; net = fpgm_core.Network.load('mobilenetv2_cifar'); plan = net.plan(0.4);"
+        "net.cost(plan); net.layers; fpgm_core.evaluate(net, plan, fpgm_core.EvaluationConfig(images=1));"
         f"print(*[name for name in {late!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -29,9 +29,9 @@ def few(monkeypatch):
     def small(name, split, root=None, download=False):
         return load_images(name, split, root).first(256)
 
-    for room in ("commands.training", "training.outcome", "evaluation.evaluator", "export.bundle"):
+    for room in ("cli.training", "training.outcome", "evaluation.accuracy", "export.bundle"):
         monkeypatch.setattr(f"fpgm_core.{room}.load_images", small)
-    for room in ("training.trainer", "evaluation.evaluator", "export.bundle"):
+    for room in ("training.trainer", "evaluation.accuracy", "export.bundle"):
         monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 256)
 
 
@@ -66,7 +66,7 @@ def test_the_training_example_trains(capsys, monkeypatch, tmp_path):
 
 
 def test_the_repair_example_repairs(capsys, monkeypatch):
-    monkeypatch.setattr("fpgm_core.repair.rungs.load_images", lambda *which: load_images(*which).first(400))
+    monkeypatch.setattr("fpgm_core.recovery.methods.load_images", lambda *which: load_images(*which).first(400))
     example = next(block for language, block in BLOCKS if language == "python" and "mended" in block)
     found = {}
     exec(example, found)

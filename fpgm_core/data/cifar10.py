@@ -19,7 +19,7 @@ from PIL import Image
 from fpgm_core.data.bundle import unmosaic
 from fpgm_core.data.images import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.torchvision_shim import import_torchvision
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)

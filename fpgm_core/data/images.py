@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,3 +56,26 @@ class ImageSet:
         pixels = self.pixels[begin:end] if which is None else self.pixels[begin:end][which]
         images = torch.addcmul(shift, pixels.to(torch.float32), scale)
         return images.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images `begin` to `end` of a set."""
+
+    images: ImageSet
+    begin: int
+    end: int
+
+    def normalised(self, which: Tensor | None = None) -> Tensor:
+        """The images, or those among them that `which` (bool) marks, as float32 (B, C, H, W)."""
+        return self.images.normalised(self.begin, self.end, which)
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes (B,)."""
+        return self.images.labels[self.begin : self.end]
+
+    @property
+    def key(self) -> Hashable:
+        """Tells this batch from every other as long as its set is in memory."""
+        return (self.images.pixels.data_ptr(), self.begin, self.end)

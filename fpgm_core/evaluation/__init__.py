@@ -1,33 +1,34 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
-from fpgm_core.evaluation.contest import CONTESTED, Rules, contest, contest_steps, equal_plan, known_contest
-from fpgm_core.evaluation.device import DEVICES, PRECISIONS, choose_device, choose_precision
-from fpgm_core.evaluation.evaluator import (
+from fpgm_core.evaluation.accuracy import (
+    BATCH,
     FIRST_FIGURE_IMAGES,
+    EvaluationConfig,
     Figure,
     Repairing,
-    Settings,
     correct_steps,
     evaluate,
     measure,
     measure_network,
 )
+from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_steps, equal_plan, known_contest
+from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
+from fpgm_core.evaluation.damage_study import Studied, Study, mixed_plans, study_steps
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_steps, measure_latency, time_pass, zeros_steps
 from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
 from fpgm_core.evaluation.sensitivity import RATES, SWEPT, Point, Sweep, check_loss, sweep_steps
-from fpgm_core.evaluation.standing import Contest, Entry, Ranking
-from fpgm_core.evaluation.surface_study import Studied, Study, mixed_plans, study_steps
 
 __all__ = [
+    "BATCH",
     "CONTESTED",
-    "DEVICES",
     "FIRST_FIGURE_IMAGES",
-    "PRECISIONS",
     "RATES",
     "SWEPT",
     "Contest",
+    "ContestConfig",
     "Entry",
+    "EvaluationConfig",
     "Figure",
     "Interval",
     "Latency",
@@ -35,16 +36,12 @@ __all__ = [
     "Ranking",
     "Repairing",
     "Replaceability",
-    "Rules",
-    "Settings",
     "Studied",
     "Study",
     "Sweep",
     "Zeros",
     "change_between",
     "check_loss",
-    "choose_device",
-    "choose_precision",
     "contest",
     "contest_steps",
     "correct_steps",

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from fpgm_core.criteria import Criterion, SelectionOptions, check_rate, get_criterion
 from fpgm_core.data import load_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.device import choose_device
-from fpgm_core.evaluation.evaluator import Figure, Repairing, Settings, measure
-from fpgm_core.evaluation.standing import RANDOM, Contest, Entry
-from fpgm_core.filters import Criterion, Options, check_rate, get_criterion
-from fpgm_core.pruning import Plan, Prunable, Unit, get_coupling
-from fpgm_core.ranks import ranks
-from fpgm_core.repair import RUNGS, get_rung, provide_steps
-from fpgm_core.storage import home, write_atomic
+from fpgm_core.evaluation.accuracy import EvaluationConfig, Figure, Repairing, measure
+from fpgm_core.evaluation.contest_results import RANDOM, Contest, Entry
+from fpgm_core.graph import Unit, get_coupling
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method, provide_steps
+from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.storage import home, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
 _FORMAT = 1  # raised when what is measured changes: older files are then measured anew
@@ -34,7 +35,7 @@ _REPAIRING = 0.7  # the share of a repaired figure's time that the repair takes,
 
 
 @dataclass(frozen=True)
-class Rules:
+class ContestConfig:
     """Who contends, and how much goes: `criteria` against `seeds` draws of the random control, on each of `rungs`.
 
     Every unit of `coupling` is pruned at `rate`, a fraction. Raises FpgmError for names that are unknown, repeated or
@@ -45,7 +46,7 @@ class Rules:
     coupling: str = "inner"
     criteria: tuple[str, ...] = CONTESTED
     seeds: int = 10
-    rungs: tuple[str, ...] = tuple(RUNGS)
+    rungs: tuple[str, ...] = tuple(RECOVERY_METHODS)
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
@@ -53,7 +54,7 @@ class Rules:
         for name in self.criteria:
             get_criterion(name)
         for rung in self.rungs:
-            get_rung(rung)
+            get_recovery_method(rung)
         if RANDOM in self.criteria:
             raise FpgmError(f"{RANDOM} is the control, entered once a seed; leave it out of the criteria")
         if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 0:
@@ -68,19 +69,19 @@ class Rules:
         return (*((name, None) for name in self.criteria), *((RANDOM, seed) for seed in range(self.seeds)))
 
 
-def equal_plan(prunable: Prunable, criterion: str, rate: float, coupling: str = "inner", seed: int = 0) -> Plan:
+def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "inner", seed: int = 0) -> Plan:
     """The plan with which a criterion prunes, of every unit, as many filters as one-stage criteria do at `rate`.
 
     `fpgm_mix` rounds each of its two stages down, and at the same rate may prune fewer: its units get the smallest
     rate at which they prune as many, or where none does the nearest number below. `seed` is the random control's.
     Under `inner` and `coupled` equal counts mean equal MACs; under `independent` which filters go matters as well.
     """
-    record, options = get_criterion(criterion), Options(seed=seed)
-    rates = {unit.name: _equal_rate(record, unit, check_rate(rate), options) for unit in prunable.units(coupling)}
-    return prunable.plan(rates, criterion=criterion, coupling=coupling, options=options)
+    record, options = get_criterion(criterion), SelectionOptions(seed=seed)
+    rates = {unit.name: _equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
+    return network.plan(rates, criterion=criterion, coupling=coupling, options=options)
 
 
-def _equal_rate(record: Criterion, unit: Unit, rate: float, options: Options) -> float:
+def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
     size = unit.size // unit.blocks
     wanted = get_criterion(RANDOM).count(unit.size, rate, options, unit.blocks)
 
@@ -98,7 +99,10 @@ def _equal_rate(record: Criterion, unit: Unit, rate: float, options: Options) ->
 
 
 def contest_steps(
-    prunable: Prunable, rules: Rules = Rules(), settings: Settings = Settings(), kept: bool = True
+    network: Network,
+    rules: ContestConfig = ContestConfig(),
+    settings: EvaluationConfig = EvaluationConfig(),
+    kept: bool = True,
 ) -> Iterator[float | Contest]:
     """Measure a contest; yields the share that is done, 0..1, and last the Contest. Stop iterating to cancel.
 
@@ -107,64 +111,71 @@ def contest_steps(
 
     Raises FpgmError as `measure` and `provide_steps` do, and for a rate that prunes nothing.
     """
-    found = known_contest(prunable, rules, settings) if kept else None
+    found = known_contest(network, rules, settings) if kept else None
     if found is None:
-        found = yield from _measured(prunable, rules, settings)
+        found = yield from _measured(network, rules, settings)
         if kept and ranks().first:
-            identity = _identity(prunable, rules, settings)
+            identity = _identity(network, rules, settings)
             with suppress(FpgmError):  # a disk that is full takes nothing from what was measured
                 write_atomic(_own(identity), _packed(found, identity))
     yield found
 
 
-def contest(prunable: Prunable, rules: Rules = Rules(), settings: Settings = Settings(), kept: bool = True) -> Contest:
+def contest(
+    network: Network,
+    rules: ContestConfig = ContestConfig(),
+    settings: EvaluationConfig = EvaluationConfig(),
+    kept: bool = True,
+) -> Contest:
     """The contest, all at once. See `contest_steps`."""
-    *_, found = contest_steps(prunable, rules, settings, kept)
+    *_, found = contest_steps(network, rules, settings, kept)
     assert isinstance(found, Contest)
     return found
 
 
-def known_contest(prunable: Prunable, rules: Rules = Rules(), settings: Settings = Settings()) -> Contest | None:
+def known_contest(
+    network: Network, rules: ContestConfig = ContestConfig(), settings: EvaluationConfig = EvaluationConfig()
+) -> Contest | None:
     """The contest of these weights, rules and settings if it was measured before, else None.
 
     One of every bundled network ships with the package, others lie in `FPGM_HOME`; a damaged file is none. The device
     does not count: every one counts what float32 counts. Raises FpgmError where the images are not here.
     """
-    identity = _identity(prunable, rules, settings)
-    for path in (_bundled(prunable.loaded.fingerprint), _own(identity)):
+    identity = _identity(network, rules, settings)
+    for path in (_bundled(network.fingerprint), _own(identity)):
         found = _read(path, identity, rules)
         if found is not None:
             return found
     return None
 
 
-def _measured(prunable: Prunable, rules: Rules, settings: Settings) -> Generator[float, None, Contest]:
-    if prunable.prunes_nothing(equal_plan(prunable, RANDOM, rules.rate, rules.coupling)):
+def _measured(network: Network, rules: ContestConfig, settings: EvaluationConfig) -> Generator[float, None, Contest]:
+    if network.prunes_nothing(equal_plan(network, RANDOM, rules.rate, rules.coupling)):
         raise FpgmError(f"nothing to compare: a rate of {rules.rate:g} prunes nothing here; raise it")
-    unscored = [name for name in rules.criteria if not prunable.has_scores(name)]
+    unscored = [name for name in rules.criteria if not network.has_scores(name)]
     total = len(unscored) + len(rules.contenders)
     for done, name in enumerate(unscored):
-        for share in provide_steps(prunable, name, device=choose_device(settings.device)):
+        for share in provide_steps(network, name, device=choose_device(settings.device)):
             yield (done + share) / total
     entries: list[Entry] = []
     for criterion, seed in rules.contenders:
-        plan = equal_plan(prunable, criterion, rules.rate, rules.coupling, seed or 0)
-        for step in _entered(prunable, plan, seed, rules.rungs, settings):
+        plan = equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0)
+        for step in _entered(network, plan, seed, rules.rungs, settings):
             if isinstance(step, Entry):
                 entries.append(step)
             else:
                 yield (len(unscored) + len(entries) + step) / total
-    return _contest(prunable.loaded.info.name, _identity(prunable, rules, settings), tuple(entries))
+    return _contest(network.name, _identity(network, rules, settings), tuple(entries))
 
 
 def _entered(
-    prunable: Prunable, plan: Plan, seed: int | None, rungs: tuple[str, ...], settings: Settings
+    network: Network, plan: Plan, seed: int | None, rungs: tuple[str, ...], settings: EvaluationConfig
 ) -> Iterator[float | Entry]:
     """Measure a plan on every rung: the share that is done, and last the entry."""
     figures: dict[str, Figure] = {}
     for rung in rungs:
         begun = share = 0.0
-        for step in measure(prunable, plan, replace(settings, rung=rung), first_figure=False):
+        for step in measure(network, plan, replace(settings, rung=rung), first_figure=False):
             if isinstance(step, Repairing):
                 begun = share = _REPAIRING * step.share
             elif step is not None:
@@ -176,19 +187,19 @@ def _entered(
     yield Entry(
         plan.criterion,
         seed,
-        prunable.cost(plan).macs,
+        network.cost(plan).macs,
         {rung: figure.right for rung, figure in figures.items()},
         tuple(rung for rung, figure in figures.items() if (rung, figure.rung) == ("repaired", "recalibrated")),
     )
 
 
-def _identity(prunable: Prunable, rules: Rules, settings: Settings) -> dict[str, Any]:
+def _identity(network: Network, rules: ContestConfig, settings: EvaluationConfig) -> dict[str, Any]:
     """All that what a contest finds depends on, as JSON has it."""
-    images = load_images(prunable.loaded.info.dataset, settings.split, settings.data_root)
+    images = load_images(network.dataset, settings.split, settings.data_root)
     asked = {
         **asdict(rules),
         "format": _FORMAT,
-        "fingerprint": prunable.loaded.fingerprint,
+        "fingerprint": network.fingerprint,
         "split": settings.split,
         "images": len(images if settings.images is None else images.first(settings.images)),
         "precision": settings.precision,
@@ -225,7 +236,7 @@ def _packed(contest: Contest, identity: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, identity: dict[str, Any], rules: Rules) -> Contest | None:
+def _read(path: Path, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
     """The contest that a file holds; None where it is absent, damaged, or of something else."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
@@ -249,9 +260,9 @@ def _read(path: Path, identity: dict[str, Any], rules: Rules) -> Contest | None:
 
 def bundle_contest(model: str, folder: Path) -> Path:
     """Measure a bundled model's contest, rules and settings as they come, and write it as one file into `folder`."""
-    prunable = Prunable.load(model)
-    path = folder / f"{prunable.loaded.fingerprint}.npz"
-    write_atomic(path, _packed(contest(prunable, kept=False), _identity(prunable, Rules(), Settings())))
+    network = Network.load(model)
+    path = folder / f"{network.fingerprint}.npz"
+    write_atomic(path, _packed(contest(network, kept=False), _identity(network, ContestConfig(), EvaluationConfig())))
     return path
 
 

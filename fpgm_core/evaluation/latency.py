@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.device import choose_device
-from fpgm_core.forward_lock import FORWARD
-from fpgm_core.placing import placed
-from fpgm_core.pruning import Plan, Prunable, compact_module, overlay
+from fpgm_core.graph import overlay
+from fpgm_core.pruning import Network, Plan, compact_module
+from fpgm_core.runtime.device import choose_device, to_device
+from fpgm_core.runtime.locks import FORWARD_LOCK
 
 _WARM_UP = 3
 
@@ -47,21 +47,21 @@ class Latency:
         return self.dense_ms / self.compact_ms
 
 
-def measure_latency(prunable: Prunable, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto") -> Latency:
+def measure_latency(network: Network, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto") -> Latency:
     """Time the dense and the compact network of a plan on random images. Raises FpgmError for a batch under 1."""
-    *_, latency = latency_steps(prunable, plan, batch, runs, device)
+    *_, latency = latency_steps(network, plan, batch, runs, device)
     assert isinstance(latency, Latency)
     return latency
 
 
 def latency_steps(
-    prunable: Prunable, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
+    network: Network, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
 ) -> Iterator[float | Latency]:
     """As `measure_latency`, a pass at a time: yields the share that is done, 0..1, and last the result."""
     place = _place(batch, runs, device)
     # Both rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
-    forms = [placed(prunable.compact(one).eval(), place) for one in (_whole(plan), plan)]
-    images = _images(prunable, batch, place)
+    forms = [to_device(network.compact(one).eval(), place) for one in (_whole(plan), plan)]
+    images = _images(network, batch, place)
     dense_ms, compact_ms = yield from _in_turns(forms, images, runs)
     dense, compact = (peak_bytes(form, images) for form in forms)
     yield Latency(batch, runs, place.type, torch.get_num_threads(), dense_ms, compact_ms, dense, compact)
@@ -87,43 +87,43 @@ class Zeros:
 
 
 def zeros_steps(
-    prunable: Prunable, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
+    network: Network, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
 ) -> Iterator[float | Zeros]:
     """Time scattered zeros beside removed filters: yields the share that is done, 0..1, and last the result.
 
     Raises FpgmError for a batch or runs under 1, a plan that does not fit, or a device that is not there.
     """
     place = _place(batch, runs, device)
-    modules = (prunable.compact(_whole(plan)), scatter_zeros(prunable, plan), prunable.compact(plan))
-    lacking, weights = _lacking(prunable, modules[-1]), sum(w.numel() for w in _conv_weights(prunable).values())
-    forms = [placed(module.eval(), place) for module in modules]
-    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(prunable, batch, place), runs)
+    modules = (network.compact(_whole(plan)), scatter_zeros(network, plan), network.compact(plan))
+    lacking, weights = _lacking(network, modules[-1]), sum(w.numel() for w in _conv_weights(network).values())
+    forms = [to_device(module.eval(), place) for module in modules]
+    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(network, batch, place), runs)
     share = sum(lacking.values()) / weights
     yield Zeros(batch, runs, place.type, torch.get_num_threads(), dense_ms, scattered_ms, compact_ms, share)
 
 
-def scatter_zeros(prunable: Prunable, plan: Plan) -> nn.Module:
+def scatter_zeros(network: Network, plan: Plan) -> nn.Module:
     """The dense network with as many weights of every convolution at zero as the plan's compact network lacks.
 
     Those of the smallest magnitude in each, ties going to the earlier one; the dense network is not touched.
     """
-    dense, thinned = _conv_weights(prunable), {}
-    for name, count in _lacking(prunable, prunable.compact(plan)).items():
+    dense, thinned = _conv_weights(network), {}
+    for name, count in _lacking(network, network.compact(plan)).items():
         flat = dense[name].detach().flatten().clone()
         flat[flat.abs().argsort(stable=True)[:count]] = 0.0
         thinned[f"{name}.weight"] = flat.reshape(dense[name].shape)
-    view = overlay(prunable.module, thinned)
-    return compact_module(view, prunable.flow, prunable.keep_masks(_whole(plan)))
+    view = overlay(network.module, thinned)
+    return compact_module(view, network.flow, network.keep_masks(_whole(plan)))
 
 
-def _conv_weights(prunable: Prunable) -> dict[str, torch.Tensor]:
-    return {layer.name: prunable.module.get_parameter(f"{layer.name}.weight") for layer in prunable.layers}
+def _conv_weights(network: Network) -> dict[str, torch.Tensor]:
+    return {layer.name: network.module.get_parameter(f"{layer.name}.weight") for layer in network.layers}
 
 
-def _lacking(prunable: Prunable, compact: nn.Module) -> dict[str, int]:
+def _lacking(network: Network, compact: nn.Module) -> dict[str, int]:
     """How many weights of each convolution a compact network does without: all, where it lacks the layer."""
     left = {name: parameter.numel() for name, parameter in compact.named_parameters()}
-    dense = _conv_weights(prunable)
+    dense = _conv_weights(network)
     return {name: weight.numel() - left.get(f"{name}.weight", 0) for name, weight in dense.items()}
 
 
@@ -138,9 +138,9 @@ def _place(batch: int, runs: int, device: str) -> torch.device:
     return choose_device(device)
 
 
-def _images(prunable: Prunable, batch: int, device: torch.device) -> torch.Tensor:
+def _images(network: Network, batch: int, device: torch.device) -> torch.Tensor:
     """Random images (B, C, H, W), the same every time."""
-    shape = prunable.loaded.info.input_shape
+    shape = network.input_shape
     images = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
     return images.to(device).to(memory_format=torch.channels_last)
 
@@ -160,7 +160,7 @@ def _in_turns(forms: Sequence[nn.Module], images: torch.Tensor, runs: int) -> Ge
 
 def time_pass(network: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
     """How many seconds a network takes for a batch, everything that it set going included."""
-    with FORWARD, torch.inference_mode():
+    with FORWARD_LOCK, torch.inference_mode():
         _wait_for(images.device)
         start = time.perf_counter()
         network(images)
@@ -178,7 +178,7 @@ def _wait_for(device: torch.device) -> None:
 def peak_bytes(module: nn.Module, images: torch.Tensor) -> int:
     """The most bytes that a module's tensors, the images and the activations of one pass held at once."""
     own = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors(module)}.values())
-    with FORWARD, torch.inference_mode():
+    with FORWARD_LOCK, torch.inference_mode():
         if images.device.type == "cuda":
             before = torch.cuda.memory_allocated(images.device)
             torch.cuda.reset_peak_memory_stats(images.device)

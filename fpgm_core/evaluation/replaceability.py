@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fpgm_core.calibration import Moments, readings, refit_cost
+from fpgm_core.criteria import CRITERIA, spearman
 from fpgm_core.evaluation.intervals import Z95, Interval
-from fpgm_core.filters import CRITERIA, spearman, weights_of
-from fpgm_core.pruning import Prunable
-from fpgm_core.repair import Moments, readings, refit_cost
+from fpgm_core.graph import weights_of
+from fpgm_core.pruning import Network
 
 
 def rank_interval(first: np.ndarray, second: np.ndarray) -> Interval | None:
@@ -71,17 +72,17 @@ def verdict(interval: Interval | None) -> str:
     return _VERDICTS[premise(interval)]
 
 
-def replaceability(prunable: Prunable, moments: Moments, coupling: str = "inner") -> tuple[Replaceability, ...]:
+def replaceability(network: Network, moments: Moments, coupling: str = "inner") -> tuple[Replaceability, ...]:
     """Every layer that a coupling may prune and whose consumers have moments, in forward order."""
     found = []
-    for unit in prunable.units(coupling):
+    for unit in network.units(coupling):
         for member in unit.members:
-            read = readings(prunable, [member])
+            read = readings(network, [member])
             if not read or any(one.layer not in moments.layers for one in read):
                 continue
-            filters = weights_of(prunable.module, member)
+            filters = weights_of(network.module, member)
             sums, norms = (CRITERIA[name].score(filters).cpu().numpy() for name in ("fpgm", "l2_norm"))
-            costs = refit_cost(prunable, member, moments)
+            costs = refit_cost(network, member, moments)
             found.append(
                 Replaceability(member, sums, norms, costs, rank_interval(sums, costs), rank_interval(norms, costs))
             )

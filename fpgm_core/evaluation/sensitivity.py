@@ -10,16 +10,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from fpgm_core.criteria import check_rate
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.device import choose_device, choose_precision
-from fpgm_core.evaluation.evaluator import Figure, Settings, measure
+from fpgm_core.evaluation.accuracy import EvaluationConfig, Figure, measure
 from fpgm_core.evaluation.intervals import Interval, paired_change
-from fpgm_core.filters import check_rate
-from fpgm_core.pruning import Plan, Prunable
-from fpgm_core.storage import home, write_atomic
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.device import choose_device, choose_precision
+from fpgm_core.runtime.storage import home, write_atomic
 
 RATES = tuple(tenth / 10 for tenth in range(1, 10))
-SWEPT = Settings(images=2000)
+SWEPT = EvaluationConfig(images=2000)
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Sweep:
 
 
 def sweep_steps(
-    prunable: Prunable,
+    network: Network,
     plan: Plan | None = None,
-    settings: Settings = SWEPT,
+    settings: EvaluationConfig = SWEPT,
     rates: Sequence[float] = RATES,
     kept: bool = True,
 ) -> Iterator[Sweep]:
@@ -97,14 +97,14 @@ def sweep_steps(
 
     Raises FpgmError as `measure` does, or where no rate is given.
     """
-    like = replace(plan or prunable.plan(coupling="inner"), rates={}, locked_in={}, locked_out={})
-    prunable.check(like)
+    like = replace(plan or network.plan(coupling="inner"), rates={}, locked_in={}, locked_out={})
+    network.check(like)
     wanted = [
-        (unit.name, rate) for unit in prunable.units(like.coupling) for rate in sorted(set(map(check_rate, rates)))
+        (unit.name, rate) for unit in network.units(like.coupling) for rate in sorted(set(map(check_rate, rates)))
     ]
     if not wanted:
         raise FpgmError("nothing to sweep: name at least one rate, and a coupling that has units")
-    record = _Record(prunable, like, settings)
+    record = _Record(network, like, settings)
     measured = record.read() if kept else {}
     yield _sweep(measured, wanted)
     for unit, rate in wanted:
@@ -113,11 +113,11 @@ def sweep_steps(
         alone = like.with_rates({unit: rate})
         exact: Figure | None = None
         # Not for late layers: the next plan prunes another early one, and somebody's hand may need the room.
-        for figure in measure(prunable, alone, settings, first_figure=False, late=False):
+        for figure in measure(network, alone, settings, first_figure=False, late=False):
             exact = figure if isinstance(figure, Figure) else exact
             yield _sweep(measured, wanted)
         assert exact is not None
-        measured[unit, rate] = _point(unit, rate, prunable.cost(alone).macs, exact)
+        measured[unit, rate] = _point(unit, rate, network.cost(alone).macs, exact)
         if kept:
             record.write(measured)
         yield _sweep(measured, wanted)
@@ -139,7 +139,7 @@ def _rung(rung: str) -> dict[str, Any]:
 class _Record:
     """The file that keeps a sweep's points."""
 
-    def __init__(self, prunable: Prunable, like: Plan, settings: Settings) -> None:
+    def __init__(self, network: Network, like: Plan, settings: EvaluationConfig) -> None:
         device = choose_device(settings.device)
         self._identity: dict[str, Any] = {
             "plan": like.to_dict(),

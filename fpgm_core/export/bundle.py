@@ -24,9 +24,9 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Latency, correct_steps, latency_steps, time_pass, wilson
 from fpgm_core.export import networks
 from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config, torch_pruning_ratios
-from fpgm_core.forward_lock import FORWARD
-from fpgm_core.pruning import Plan, Proof, Prunable, counted_macs, verify_steps
-from fpgm_core.repair import IMAGES, Mended, mended_steps, mends, recalibrate
+from fpgm_core.pruning import Network, Plan, Proof, counted_macs, verify_steps
+from fpgm_core.recovery import IMAGES, Mended, mended_steps, mends, recalibrate
+from fpgm_core.runtime.locks import FORWARD_LOCK
 
 MANIFEST = "manifest.json"
 _TIMED_BATCHES = (1, 64)
@@ -43,21 +43,21 @@ class Artefact:
 
     name: str
     title: str
-    make: Callable[[Prunable, Plan, GraphModule], dict[str, bytes]]
+    make: Callable[[Network, Plan, GraphModule], dict[str, bytes]]
     reload: Callable[[Mapping[str, bytes]], networks.Reloaded] | None = None
 
 
-def _title(prunable: Prunable, plan: Plan) -> str:
-    cost = prunable.cost(plan)
-    cut = 1 - cost.macs / prunable.dense_cost.macs
-    return f"{prunable.loaded.info.title}, {plan.criterion}, {plan.coupling}: {cut:.1%} of the multiply-adds pruned."
+def _title(network: Network, plan: Plan) -> str:
+    cost = network.cost(plan)
+    cut = 1 - cost.macs / network.dense_cost.macs
+    return f"{network.title}, {plan.criterion}, {plan.coupling}: {cut:.1%} of the multiply-adds pruned."
 
 
-def _python(prunable: Prunable, plan: Plan, module: GraphModule) -> dict[str, bytes]:
-    shape = prunable.loaded.info.input_shape
+def _python(network: Network, plan: Plan, module: GraphModule) -> dict[str, bytes]:
+    shape = network.input_shape
     return {
         networks.WEIGHTS: networks.as_safetensors(module),
-        "compact.py": networks.as_python(module, _title(prunable, plan), shape),
+        "compact.py": networks.as_python(module, _title(network, plan), shape),
     }
 
 
@@ -80,13 +80,13 @@ _RECORDS = (
     Artefact(
         "pt2",
         "torch.export archive",
-        lambda p, plan, m: {"compact.pt2": networks.as_pt2(m, p.loaded.info.input_shape)},
+        lambda p, plan, m: {"compact.pt2": networks.as_pt2(m, p.input_shape)},
         networks.reload_pt2,
     ),
     Artefact(
         "onnx",
         "ONNX, for onnxruntime and others",
-        lambda p, plan, m: {"compact.onnx": networks.as_onnx(m, p.loaded.info.input_shape)},
+        lambda p, plan, m: {"compact.onnx": networks.as_onnx(m, p.input_shape)},
         networks.reload_onnx,
     ),
 )
@@ -110,15 +110,15 @@ class Progress:
     share: float = 0.0
 
 
-def export(prunable: Prunable, plan: Plan, rung: str = "recalibrated", measured: bool = True) -> Bundle:
+def export(network: Network, plan: Plan, rung: str = "recalibrated", measured: bool = True) -> Bundle:
     """All artefacts of a plan. See `export_steps`."""
-    *_, bundle = export_steps(prunable, plan, rung, measured)
+    *_, bundle = export_steps(network, plan, rung, measured)
     assert isinstance(bundle, Bundle)
     return bundle
 
 
 def export_steps(
-    prunable: Prunable,
+    network: Network,
     plan: Plan,
     rung: str = "recalibrated",
     measured: bool = True,
@@ -127,30 +127,30 @@ def export_steps(
 ) -> Iterator[Progress | Bundle]:
     """Prove the compact network, write every artefact, reload and measure each; yields progress, then the bundle.
 
-    The exported network stands on `rung`, as when its accuracy is shown: recalibrated on 2,000 training images where
+    The exported compact stands on `rung`, as when its accuracy is shown: recalibrated on 2,000 training images where
     there are any, repaired, merged, or as is; the manifest says which. Without `measured` artefacts are reloaded and
-    compared, but accuracies and latencies are left out. `trained` is the plan's compact network after training, whose
-    weights are exported then; the proof is of `whole`, the trained network in dense shapes, where there is one, else
-    of the network that training began with.
+    compared, but accuracies and latencies are left out. `trained` is the plan's compact compact after training, whose
+    weights are exported then; the proof is of `whole`, the trained compact in dense shapes, where there is one, else
+    of the compact that training began with.
 
     Raises FpgmError for a plan that does not fit, where the proof fails, where `trained` is not of the
     plan's size, where there are no images to repair with, or where an artefact, reloaded, answers otherwise than
-    the compact network.
+    the compact compact.
     """
-    info = prunable.loaded.info
+    info = network
     images = sample_images(info.dataset, info.input_shape, 64)
-    mended = None if trained is not None else (yield from _mended(prunable, plan, rung))
-    proof = yield from _proved(prunable, plan, images, mended.whole(prunable) if mended else whole)
+    mended = None if trained is not None else (yield from _mended(network, plan, rung))
+    proof = yield from _proved(network, plan, images, mended.whole(network) if mended else whole)
     if trained is not None:
         _check_size(trained, proof, info.input_shape)
         reached, module = "trained", trained
     elif mended is not None:
-        reached, module = mended.rung, mended.compact(prunable)
+        reached, module = mended.rung, mended.compact(network)
     else:
-        reached, module = yield from _untrained(prunable, plan, rung)
-    written = yield from _written(_Subject(prunable, plan, module, images, proof), measured)
-    timings = (yield from _timings(prunable, plan)) if measured else []
-    manifest = _manifest(prunable, plan, reached, proof, written, timings)
+        reached, module = yield from _untrained(network, plan, rung)
+    written = yield from _written(_Subject(network, plan, module, images, proof), measured)
+    timings = (yield from _timings(network, plan)) if measured else []
+    manifest = _manifest(network, plan, reached, proof, written, timings)
     yield Bundle({**written.files, MANIFEST: as_json(manifest)}, manifest, proof)
 
 
@@ -158,7 +158,7 @@ def export_steps(
 class _Subject:
     """What is exported: the compact network of a plan, images to compare it on, and its proof."""
 
-    prunable: Prunable
+    network: Network
     plan: Plan
     module: GraphModule
     images: Tensor
@@ -174,10 +174,8 @@ class _Written:
     skipped: list[dict[str, str]]
 
 
-def _proved(
-    prunable: Prunable, plan: Plan, images: Tensor, whole: nn.Module | None
-) -> Generator[Progress, None, Proof]:
-    for step in verify_steps(prunable, prunable.keep_masks(plan), images, whole):
+def _proved(network: Network, plan: Plan, images: Tensor, whole: nn.Module | None) -> Generator[Progress, None, Proof]:
+    for step in verify_steps(network, network.keep_masks(plan), images, whole):
         if isinstance(step, float):
             yield Progress("comparing the compact network with the masked one", step)
     assert isinstance(step, Proof)
@@ -198,24 +196,24 @@ def _check_size(trained: GraphModule, proof: Proof, input_shape: tuple[int, int,
         )
 
 
-def _mended(prunable: Prunable, plan: Plan, rung: str) -> Generator[Progress, None, Mended | None]:
+def _mended(network: Network, plan: Plan, rung: str) -> Generator[Progress, None, Mended | None]:
     """The tensors of a rung that replaces weights; None on the others, and where nothing is pruned."""
-    if not mends(rung) or prunable.prunes_nothing(plan):
+    if not mends(rung) or network.prunes_nothing(plan):
         return None
     mended: Mended | float = 0.0
-    for mended in mended_steps(prunable, prunable.keep_masks(plan), rung):
+    for mended in mended_steps(network, network.keep_masks(plan), rung):
         if isinstance(mended, float):
             yield Progress("repairing", mended)
     assert isinstance(mended, Mended)
     return mended
 
 
-def _untrained(prunable: Prunable, plan: Plan, rung: str) -> Generator[Progress, None, tuple[str, GraphModule]]:
+def _untrained(network: Network, plan: Plan, rung: str) -> Generator[Progress, None, tuple[str, GraphModule]]:
     """The rung of the recovery ladder, "as is" or "recalibrated", and the compact network on it."""
-    module = prunable.compact(plan)
-    if rung == "as_is" or not _can_measure(prunable) or prunable.prunes_nothing(plan):
+    module = network.compact(plan)
+    if rung == "as_is" or not _can_measure(network) or network.prunes_nothing(plan):
         return "as is", module
-    for seen in recalibrate(module, load_images(prunable.loaded.info.dataset, "train").first(IMAGES)):
+    for seen in recalibrate(module, load_images(network.dataset, "train").first(IMAGES)):
         yield Progress("recalibrating", seen / IMAGES)
     return "recalibrated", module
 
@@ -226,7 +224,7 @@ def _written(subject: _Subject, measured: bool) -> Generator[Progress, None, _Wr
     for record in ARTEFACTS.values():
         yield Progress(f"writing {record.title}")
         try:
-            made = record.make(subject.prunable, subject.plan, subject.module)
+            made = record.make(subject.network, subject.plan, subject.module)
         except FpgmError as error:
             written.skipped.append({"name": record.name, "reason": str(error)})
             continue
@@ -240,11 +238,11 @@ def _written(subject: _Subject, measured: bool) -> Generator[Progress, None, _Wr
     return written
 
 
-def _timings(prunable: Prunable, plan: Plan) -> Generator[Progress, None, list[dict[str, Any]]]:
+def _timings(network: Network, plan: Plan) -> Generator[Progress, None, list[dict[str, Any]]]:
     """Dense and compact side by side, by batch size."""
     timings = []
     for batch in _TIMED_BATCHES:
-        for timing in latency_steps(prunable, plan, batch, _TIMED_RUNS):
+        for timing in latency_steps(network, plan, batch, _TIMED_RUNS):
             if isinstance(timing, float):
                 yield Progress(f"timing batches of {batch}", timing)
         assert isinstance(timing, Latency)
@@ -252,9 +250,9 @@ def _timings(prunable: Prunable, plan: Plan) -> Generator[Progress, None, list[d
     return timings
 
 
-def _can_measure(prunable: Prunable) -> bool:
+def _can_measure(network: Network) -> bool:
     """Whether there are weights worth measuring, and images to do it with."""
-    return prunable.loaded.trained and prunable.loaded.info.dataset in DATA
+    return network.trained and network.dataset in DATA
 
 
 def _checked(
@@ -271,9 +269,9 @@ def _checked(
             f"{record.title}, reloaded, differs by {difference:.3g} (logits reach {scale:.3g}), so nothing is exported"
         )
     facts: dict[str, Any] = {"max_abs_difference": difference, "logit_scale": scale}
-    if measured and _can_measure(subject.prunable):
+    if measured and _can_measure(subject.network):
         for split in HALVES:
-            chosen = load_images(subject.prunable.loaded.info.dataset, split)
+            chosen = load_images(subject.network.dataset, split)
             facts[split] = yield from _accuracy(reloaded, chosen, f"measuring {record.title} on {split}")
     if measured:
         facts["latency_ms"] = {str(batch): _median_ms(reloaded, subject.images, batch) for batch in _TIMED_BATCHES}
@@ -297,7 +295,7 @@ def _accuracy(network: networks.Reloaded, images: ImageSet, doing: str) -> Gener
 
 
 def _answers(network: networks.Reloaded, images: Tensor) -> Tensor:
-    with FORWARD, torch.inference_mode():
+    with FORWARD_LOCK, torch.inference_mode():
         return network(images)
 
 
@@ -312,19 +310,19 @@ def _file(name: str, content: bytes) -> dict[str, Any]:
 
 
 def _manifest(
-    prunable: Prunable,
+    network: Network,
     plan: Plan,
     rung: str,
     proof: Proof,
     written: _Written,
     timings: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    cost, dense = prunable.cost(plan), prunable.dense_cost
+    cost, dense = network.cost(plan), network.dense_cost
     return {
         "format_version": 1,
         "model": plan.model,
         "fingerprint": plan.fingerprint,
-        "trained": prunable.loaded.trained,
+        "trained": network.trained,
         "criterion": plan.criterion,
         "coupling": plan.coupling,
         "rung": rung,
@@ -333,7 +331,7 @@ def _manifest(
         "dense_macs": dense.macs,
         "params": cost.params,
         "dense_params": dense.params,
-        "normalisation": _normalisation(prunable),
+        "normalisation": _normalisation(network),
         "artefacts": written.entries,
         "skipped": written.skipped,
         "proof": {**asdict(proof), "holds": proof.holds},
@@ -346,11 +344,11 @@ def _manifest(
     }
 
 
-def _normalisation(prunable: Prunable) -> dict[str, Any] | None:
+def _normalisation(network: Network) -> dict[str, Any] | None:
     """How images must be prepared: pixels scaled to 0..1, minus mean, over std, channel by channel."""
-    if prunable.loaded.info.dataset not in DATA:
+    if network.dataset not in DATA:
         return None
-    images = load_images(prunable.loaded.info.dataset, "choose")
+    images = load_images(network.dataset, "choose")
     return {"mean": list(images.mean), "std": list(images.std)}
 
 

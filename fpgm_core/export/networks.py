@@ -16,7 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from fpgm_core.export.source import python_source
-from fpgm_core.forward_lock import FORWARD
+from fpgm_core.runtime.locks import FORWARD_LOCK
 
 WEIGHTS = "compact.safetensors"
 Reloaded = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, classes)
@@ -35,7 +35,7 @@ def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, 
 
 def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as torch.export's archive, for any batch size."""
-    with _quiet(), FORWARD:
+    with _quiet(), FORWARD_LOCK:
         program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=(_BATCH,))
         for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
@@ -47,7 +47,7 @@ def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
 
 def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as ONNX, input "images" and output "logits", for any batch size."""
-    with _quiet(), FORWARD:
+    with _quiet(), FORWARD_LOCK:
         program = torch.onnx.export(
             module,
             (torch.zeros(2, *input_shape),),

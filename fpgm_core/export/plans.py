@@ -8,16 +8,16 @@ import json
 from typing import Any
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.pruning import Plan, Prunable
+from fpgm_core.pruning import Network, Plan
 
 
-def plan_csv(prunable: Prunable, plan: Plan) -> str:
+def plan_csv(network: Network, plan: Plan) -> str:
     """One line a convolution that the plan moves: its unit, rate, counts, and the filters pruned."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("unit", "layer", "rate", "filters", "pruned", "kept", "pruned_filters"))
-    masks = prunable.keep_masks(plan)
-    for unit in prunable.units(plan.coupling):
+    masks = network.keep_masks(plan)
+    for unit in network.units(plan.coupling):
         for layer in unit.members:
             gone = [int(i) for i in (~masks[layer]).nonzero()[0]]
             left = unit.size - len(gone)
@@ -27,7 +27,7 @@ def plan_csv(prunable: Prunable, plan: Plan) -> str:
     return text.getvalue()
 
 
-def torch_pruning_ratios(prunable: Prunable, plan: Plan) -> dict[str, float]:
+def torch_pruning_ratios(network: Network, plan: Plan) -> dict[str, float]:
     """Torch-Pruning's `pruning_ratio_dict`, by layer name: replace each name with `model.get_submodule(name)`.
 
     Torch-Pruning prunes N - int(N (1 - ratio)) of N filters, so each ratio is the plan's count less half a
@@ -40,8 +40,8 @@ def torch_pruning_ratios(prunable: Prunable, plan: Plan) -> dict[str, float]:
             "Torch-Pruning always moves layers that share channels together, so it cannot follow an independent "
             "plan; choose coupling inner or coupled"
         )
-    prunable.check(plan)
-    counts = {unit: prunable.count_pruned(plan, unit) for unit in prunable.units(plan.coupling)}
+    network.check(plan)
+    counts = {unit: network.count_pruned(plan, unit) for unit in network.units(plan.coupling)}
     return {
         layer: max(0.0, (count - 0.5) / unit.size) if count else 0.0
         for unit, count in counts.items()
@@ -49,14 +49,14 @@ def torch_pruning_ratios(prunable: Prunable, plan: Plan) -> dict[str, float]:
     }
 
 
-def torch_ao_config(prunable: Prunable, plan: Plan) -> list[dict[str, Any]]:
+def torch_ao_config(network: Network, plan: Plan) -> list[dict[str, Any]]:
     """The config of torch.ao.pruning's experimental FPGMPruner: `pruner.prepare(model, config)`.
 
     It prunes round(N sparsity_level) filters; each level is the plan's own count over N, so it prunes
     equally many. It scores every layer by itself, as FPGM does, whatever the plan's criterion.
     """
-    prunable.check(plan)
-    counts = {unit: prunable.count_pruned(plan, unit) for unit in prunable.units(plan.coupling)}
+    network.check(plan)
+    counts = {unit: network.count_pruned(plan, unit) for unit in network.units(plan.coupling)}
     return [
         {"tensor_fqn": f"{layer}.weight", "sparsity_level": count / unit.size}
         for unit, count in counts.items()

@@ -10,8 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fpgm_core.criteria import NormDiagnostics, Projection
 from fpgm_core.figures.colours import KEPT, KEPT_SYMBOL, MEDIAN, MEDIAN_SYMBOL, OUTLINE, PRUNED, PRUNED_SYMBOL, QUIET
-from fpgm_core.filters import NormDiagnostics, Projection
 
 HEIGHT = 440
 _TRUE_SHAPE = {"scaleanchor": "x", "scaleratio": 1}

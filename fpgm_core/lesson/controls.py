@@ -9,7 +9,7 @@ from typing import Any
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.lesson.toys import PLANES, Points
-from fpgm_core.repair import RUNGS
+from fpgm_core.recovery import RECOVERY_METHODS
 
 DIMENSIONS = (2, 4, 9, 16, 32, 64, 144, 288, 576)
 HOME = 1.0  # where the median's outlier is at home
@@ -99,7 +99,7 @@ class AgreementControls(Controls):
 class CostControls(Controls):
     """The rung whose intervals are shown, and the rate whose FLOPs are counted."""
 
-    rung: str = _one_of("recalibrated", tuple(RUNGS))
+    rung: str = _one_of("recalibrated", tuple(RECOVERY_METHODS))
     rate: float = _between(0.4, 0.1, 0.7, 0.05)
 
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fpgm_core.lesson.content import Found, Picture, Scene, Shown, Step
 from fpgm_core.lesson.controls import Controls
-from fpgm_core.lesson.shown import Found, Picture, Scene, Shown, Step
 from fpgm_core.lesson.steps import MEASUREMENTS, STEPS, can_measure, joined
 from fpgm_core.lesson.words import Words, words_of
-from fpgm_core.pruning import Prunable
-from fpgm_core.steps import finished
+from fpgm_core.pruning import Network
+from fpgm_core.runtime.progress import finished
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c1e21; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -28,7 +28,7 @@ details { break-inside: avoid; } section { break-before: page; } .js-plotly-plot
 
 
 def document_steps(
-    network: Prunable, language: str, controls: Mapping[str, Controls] | None = None
+    network: Network, language: str, controls: Mapping[str, Controls] | None = None
 ) -> Iterator[float | str]:
     """Write the lesson on a network, in a language; yields the share done, 0..1, and last the HTML.
 
@@ -54,12 +54,12 @@ def document_steps(
     yield _page(network, words, sections)
 
 
-def _page(network: Prunable, words: Words, sections: Sequence[str]) -> str:
+def _page(network: Network, words: Words, sections: Sequence[str]) -> str:
     minutes = sum(step.minutes for step in STEPS.values())
     title = _text(words("page.title"))
-    made = words("page.made", fingerprint=network.loaded.fingerprint[:12])
+    made = words("page.made", fingerprint=network.fingerprint[:12])
     parts = [
-        f"<h1>{title}</h1><p>{_text(words('page.subtitle', minutes=minutes, network=network.loaded.info.title))}</p>",
+        f"<h1>{title}</h1><p>{_text(words('page.subtitle', minutes=minutes, network=network.title))}</p>",
         f"<p><small>{_text(made)}</small></p>",
         *sections,
         _check(words),

@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from fpgm_core.calibration import Calibration, calibrate_steps
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Contest, Zeros, contest_steps, known_contest, replaceability, zeros_steps
-from fpgm_core.lesson import controls, measuring, seeing
-from fpgm_core.lesson.shown import Found, Step
-from fpgm_core.pruning import Prunable
-from fpgm_core.repair import Calibration, calibrate_steps
-from fpgm_core.steps import finished
+from fpgm_core.lesson import controls, demonstrations, measurements
+from fpgm_core.lesson.content import Found, Step
+from fpgm_core.pruning import Network
+from fpgm_core.runtime.progress import finished
 
 _ZEROS_BATCH, _ZEROS_RATE = 32, 0.4
 _RECORDS = (
-    Step("plane", controls.PlaneControls, seeing.show_plane),
-    Step("norms", controls.NormControls, seeing.show_norms, ("quarter", "half", "most")),
-    Step("median", controls.MedianControls, seeing.show_median, ("mean", "median", "alike")),
-    Step("reviewer", controls.FilterControls, seeing.show_reviewer, ("none", "few", "most")),
-    Step("agreement", controls.AgreementControls, seeing.show_agreement, ("more", "less", "same")),
-    Step("replaceable", controls.FilterControls, measuring.show_replaceable, ("quarter", "half", "most"), ("costs",)),
+    Step("plane", controls.PlaneControls, demonstrations.show_plane),
+    Step("norms", controls.NormControls, demonstrations.show_norms, ("quarter", "half", "most")),
+    Step("median", controls.MedianControls, demonstrations.show_median, ("mean", "median", "alike")),
+    Step("reviewer", controls.FilterControls, demonstrations.show_reviewer, ("none", "few", "most")),
+    Step("agreement", controls.AgreementControls, demonstrations.show_agreement, ("more", "less", "same")),
+    Step(
+        "replaceable", controls.FilterControls, measurements.show_replaceable, ("quarter", "half", "most"), ("costs",)
+    ),
     Step(
         "cost",
         controls.CostControls,
-        measuring.show_cost,
+        measurements.show_cost,
         ("l2_norm", "fpgm", "fpgm_mix", "refit_cost", "none"),
         ("contest", "zeros"),
         4,
     ),
-    Step("challenge", controls.NoControls, measuring.show_challenge),
+    Step("challenge", controls.NoControls, measurements.show_challenge),
 )
 STEPS: Mapping[str, Step] = {record.name: record for record in _RECORDS}
 
@@ -41,31 +43,31 @@ def get_step(name: str) -> Step:
     return STEPS[name]
 
 
-def _costs(network: Prunable) -> Iterator[float | Found]:
+def _costs(network: Network) -> Iterator[float | Found]:
     moments = yield from finished(calibrate_steps(network, Calibration()))
-    yield Found(moments=moments, replaceability=replaceability(network, moments, measuring.COUPLING))
+    yield Found(moments=moments, replaceability=replaceability(network, moments, measurements.COUPLING))
 
 
-def _contest(network: Prunable) -> Iterator[float | Found]:
+def _contest(network: Network) -> Iterator[float | Found]:
     for step in contest_steps(network):
         yield Found(contest=step) if isinstance(step, Contest) else step
 
 
-def _zeros(network: Prunable) -> Iterator[float | Found]:
-    plan = network.plan(_ZEROS_RATE, coupling=measuring.COUPLING)
+def _zeros(network: Network) -> Iterator[float | Found]:
+    plan = network.plan(_ZEROS_RATE, coupling=measurements.COUPLING)
     for step in zeros_steps(network, plan, batch=_ZEROS_BATCH):
         yield Found(zeros=step) if isinstance(step, Zeros) else step
 
 
 # What steps need, by name: each yields the share done, 0..1, and last a Found with its part.
-MEASUREMENTS: Mapping[str, Callable[[Prunable], Iterator[float | Found]]] = {
+MEASUREMENTS: Mapping[str, Callable[[Network], Iterator[float | Found]]] = {
     "costs": _costs,
     "contest": _contest,
     "zeros": _zeros,
 }
 
 
-def at_hand(network: Prunable, name: str) -> Found | None:
+def at_hand(network: Network, name: str) -> Found | None:
     """A measurement that needs no time, since it was made before; None where there is none."""
     if name != "contest":
         return None
@@ -73,9 +75,9 @@ def at_hand(network: Prunable, name: str) -> Found | None:
     return None if found is None else Found(contest=found)
 
 
-def can_measure(network: Prunable) -> bool:
+def can_measure(network: Network) -> bool:
     """Whether the network has trained weights, and images here to measure it on."""
-    return network.loaded.trained and network.loaded.info.dataset == "cifar10"
+    return network.trained and network.dataset == "cifar10"
 
 
 def joined(parts: list[Found]) -> Found:

@@ -10,9 +10,9 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
-from fpgm_core.cores import each, split
-from fpgm_core.filters import CRITERIA, geometric_median, medoid, num_pruned, spearman, weiszfeld_step
-from fpgm_core.filters.selection import lowest
+from fpgm_core.criteria import CRITERIA, geometric_median, medoid, num_pruned, spearman, weiszfeld_step
+from fpgm_core.criteria.selection import lowest
+from fpgm_core.runtime.cores import each, split
 
 Points = tuple[tuple[float, float], ...]
 PLANES: Mapping[str, Points] = {

@@ -19,7 +19,7 @@ from fpgm_core.models.checkpoints import fingerprint, load_state, read_checkpoin
 from fpgm_core.models.cifar_mobilenet import CifarMobileNetV2
 from fpgm_core.models.cifar_resnet import CifarResNet
 from fpgm_core.models.cifar_vgg import CifarVgg16
-from fpgm_core.storage import home
+from fpgm_core.runtime.storage import home
 
 RANDOM_SEED = 0
 
@@ -44,7 +44,7 @@ class ModelInfo:
     @property
     def record(self) -> Mapping[str, Any] | None:
         """The bundled checkpoint's record (file, sha256, accuracy, recipe), or None."""
-        return _bundled_records().get(self.name)
+        return bundled_record(self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +142,11 @@ def _bundled_records() -> dict[str, dict[str, Any]]:
     folder = resources.files("fpgm_core.models") / "weights"
     records = [json.loads(entry.read_text()) for entry in folder.iterdir() if entry.name.endswith(".json")]
     return {record["model"]: record for record in records}
+
+
+def bundled_record(name: str) -> Mapping[str, Any] | None:
+    """The record (file, SHA-256, accuracy by split, recipe) of a network's bundled checkpoint, None without one."""
+    return _bundled_records().get(name)
 
 
 def _own_checkpoint(info: ModelInfo) -> Path | None:

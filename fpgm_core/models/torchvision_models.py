@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.storage import home, write_atomic
-from fpgm_core.torchvision_shim import import_torchvision
+from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 
 def _models() -> Any:

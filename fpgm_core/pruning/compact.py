@@ -13,9 +13,10 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fpgm_core.pruning.cost import live_sources, read_channels
-from fpgm_core.pruning.flow import ALWAYS, Flow, Norm, Site, Value, is_in_place
-from fpgm_core.pruning.masking import masked_tensors, overlay
+from fpgm_core.graph import overlay
+from fpgm_core.graph.cost import live_sources, read_channels
+from fpgm_core.graph.flow import ALWAYS, Flow, Norm, Value, WeightedLayer, is_in_place
+from fpgm_core.pruning.masked import masked_tensors
 
 
 def compact_module(
@@ -176,15 +177,15 @@ class _Rebuilder:
         name = str(node.target)
         site = self._sites[name]
         rows = np.arange(site.outputs)
-        if site.first >= 0:
-            rows = np.flatnonzero(self._carried[site.first : site.first + site.outputs])
+        if site.filter_offset >= 0:
+            rows = np.flatnonzero(self._carried[site.filter_offset : site.filter_offset + site.outputs])
         columns, source = self._read(self._one_input(node), site)
         if source is None or not len(rows):
             return None
         self._root[name] = self._narrowed(site, rows, columns)
         return self._graph.call_module(name, (source,))
 
-    def _read(self, source: torch.fx.Node, site: Site) -> tuple[np.ndarray, torch.fx.Node | None]:
+    def _read(self, source: torch.fx.Node, site: WeightedLayer) -> tuple[np.ndarray, torch.fx.Node | None]:
         """Which input channels a layer still reads, and the tensor that holds exactly them."""
         if (site.reads == ALWAYS).all():  # the image, or what could not be followed
             return np.arange(site.reads.shape[1]), self._whole(source)
@@ -193,7 +194,7 @@ class _Rebuilder:
         columns = np.flatnonzero(read) if site.groups > 1 else there[read[there]]  # groups lie in order
         return columns, self._placed(source, columns)
 
-    def _narrowed(self, site: Site, rows: np.ndarray, columns: np.ndarray) -> nn.Module:
+    def _narrowed(self, site: WeightedLayer, rows: np.ndarray, columns: np.ndarray) -> nn.Module:
         """A new convolution or Linear layer with these filters (rows) of these input channels (columns)."""
         dense = self._module.get_submodule(site.name)
         assert isinstance(dense, (nn.Conv2d, nn.Linear))
@@ -340,8 +341,8 @@ def _layer_sizes(flow: Flow) -> np.ndarray:
     """For every source the number of filters of its layer, 0 where it has none."""
     sizes = np.zeros(flow.size + 1, dtype=int)
     for site in flow.convs:
-        if site.first >= 0:
-            sizes[site.first : site.first + site.outputs] = site.outputs
+        if site.filter_offset >= 0:
+            sizes[site.filter_offset : site.filter_offset + site.outputs] = site.outputs
     return sizes
 
 
@@ -350,40 +351,9 @@ def _plain_filters(flow: Flow) -> np.ndarray:
     plain = np.zeros(flow.size + 1, dtype=bool)
     tied = {name for pair in flow.tied for name in pair}
     for site in flow.convs:
-        if site.first >= 0 and site.groups == 1 and site.name not in {*tied, *flow.blocks, *flow.follows}:
-            plain[site.first : site.first + site.outputs] = True
+        if site.filter_offset >= 0 and site.groups == 1 and site.name not in {*tied, *flow.blocks, *flow.follows}:
+            plain[site.filter_offset : site.filter_offset + site.outputs] = True
     for reader in flow.readers:
-        if not isinstance(reader, Site) or reader.groups > 1:
+        if not isinstance(reader, WeightedLayer) or reader.groups > 1:
             plain[reader.reads[reader.reads > ALWAYS]] = False
     return plain
-
-
-def folded_module(module: nn.Module, flow: Flow) -> nn.Module:
-    """A view of a network in eval mode with each norm folded into the convolution before it.
-
-    `module` is the dense network, or its masked or compact form. Equal up to rounding, and a pass over
-    memory cheaper for every norm.
-    """
-    view = overlay(module, {})
-    there = {name for name, _ in view.named_modules()}
-    for norm in flow.norms:
-        if norm.after is None or not {norm.name, norm.after} <= there:
-            continue
-        bn, conv = view.get_submodule(norm.name), view.get_submodule(norm.after)
-        assert isinstance(bn, nn.BatchNorm2d)
-        assert isinstance(conv, nn.Conv2d)
-        _fold(bn, conv)
-        parent, _, leaf = norm.name.rpartition(".")
-        view.get_submodule(parent)._modules[leaf] = nn.Identity()
-    return view
-
-
-def _fold(bn: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
-    """Put a norm's scale and shift into the convolution that feeds it, a view's own, in place."""
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    scale = (bn.running_var + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
-    shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
-    bias = shift if conv.bias is None else shift + conv.bias * scale
-    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
-    conv.bias = nn.Parameter(bias, requires_grad=False)

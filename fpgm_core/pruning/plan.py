@@ -10,9 +10,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from fpgm_core.criteria import SelectionOptions, check_rate, get_criterion
 from fpgm_core.errors import FpgmError
-from fpgm_core.filters import Options, check_rate, get_criterion
-from fpgm_core.pruning.units import get_coupling
+from fpgm_core.graph.units import get_coupling
 
 FORMAT_VERSION = 1
 _KEYS = {
@@ -33,7 +33,7 @@ class Plan:
     fingerprint: str
     criterion: str = "fpgm"
     coupling: str = "independent"
-    options: Options = field(default_factory=Options)
+    options: SelectionOptions = field(default_factory=SelectionOptions)
     rates: Mapping[str, float] = field(default_factory=dict)
     locked_in: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     locked_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Plan:
             )
         texts = {name: _text(data, name) for name in ("model", "fingerprint", "criterion", "coupling")}
         options = _mapping(data, "options")
-        unknown = sorted(set(options) - {option.name for option in fields(Options)})
+        unknown = sorted(set(options) - {option.name for option in fields(SelectionOptions)})
         if unknown:
             raise FpgmError(f"the plan has unknown options {unknown}")
         return cls(
@@ -129,7 +129,7 @@ class Plan:
             texts["fingerprint"],
             texts["criterion"],
             texts["coupling"],
-            Options(**options),
+            SelectionOptions(**options),
             rates=_mapping(data, "rates"),
             locked_in=_locks(data, "locked_in"),
             locked_out=_locks(data, "locked_out"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fpgm_core.pruning.units import Unit
+from fpgm_core.graph.units import Unit
 
 
 def stage_of(unit: str) -> str:

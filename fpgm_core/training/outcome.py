@@ -18,7 +18,7 @@ from fpgm_core.data import HALVES, load_images
 from fpgm_core.evaluation import correct_steps
 from fpgm_core.models import fingerprint
 from fpgm_core.pruning import Plan, masked_module
-from fpgm_core.storage import write_atomic
+from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training.trainer import Trainer
 
 
@@ -55,22 +55,22 @@ class Outcome:
 
 def outcome_steps(trainer: Trainer, data_root: Path | None = None) -> Iterator[float | Outcome]:
     """Measure what a run reached on all test images; yields the share that is done, 0..1, and last the outcome."""
-    prunable, network = trainer.prunable, trainer.compact().to(trainer.device)
-    sets = {split: load_images(prunable.loaded.info.dataset, split, data_root) for split in HALVES}
+    network, module = trainer.network, trainer.compact().to(trainer.device)
+    sets = {split: load_images(network.dataset, split, data_root) for split in HALVES}
     total, before = sum(map(len, sets.values())), 0
     correct: dict[str, int] = {}
     for split, images in sets.items():
-        for seen, right in correct_steps(network, images.to(trainer.device)):
+        for seen, right in correct_steps(module, images.to(trainer.device)):
             correct[split] = right
             yield (before + seen) / total
         before += len(images)
-    cost, whole, plan = prunable.cost(trainer.reached()), trainer.whole(), None
+    cost, whole, plan = network.cost(trainer.reached()), trainer.whole(), None
     if whole is not None:
-        whole = masked_module(whole, prunable.flow, trainer.masks)
+        whole = masked_module(whole, network.flow, trainer.masks)
         plan = _fitting(trainer, fingerprint(whole.state_dict()))
     about = {
-        "model": prunable.loaded.info.name,
-        "dataset": prunable.loaded.info.dataset,
+        "model": network.name,
+        "dataset": network.dataset,
         "recipe": str(trainer.recipe),
         "schedule": trainer.schedule.name,
         "trained_on": trainer.trained_on,
@@ -85,14 +85,14 @@ def outcome_steps(trainer: Trainer, data_root: Path | None = None) -> Iterator[f
     lengths = {split: len(images) for split, images in sets.items()}
     for counts in (correct, lengths):
         counts["all"] = sum(counts.values())  # the halves are all of them
-    yield Outcome(correct, lengths, cost.macs, prunable.dense_cost.macs, cost.params, whole, plan, about)
+    yield Outcome(correct, lengths, cost.macs, network.dense_cost.macs, cost.params, whole, plan, about)
 
 
 def _fitting(trainer: Trainer, weights: str) -> Plan:
     """A plan for the weights that were reached; every pruned filter is locked out, whatever they score now."""
-    reached, prunable = trainer.reached(), trainer.prunable
-    nothing = prunable.plan(0.0, criterion=reached.criterion, coupling=reached.coupling)
-    return replace(prunable.holding(nothing, trainer.masks), fingerprint=weights)
+    reached, network = trainer.reached(), trainer.network
+    nothing = network.plan(0.0, criterion=reached.criterion, coupling=reached.coupling)
+    return replace(network.holding(nothing, trainer.masks), fingerprint=weights)
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> list[Path]:

@@ -11,9 +11,9 @@ from torch import nn
 from torch.fx import GraphModule
 
 from fpgm_core.data import HALVES, ImageSet
-from fpgm_core.evaluation import Figure, Repairing, Settings, measure, measure_network
-from fpgm_core.pruning import Plan, Prunable
-from fpgm_core.repair import Mended
+from fpgm_core.evaluation import EvaluationConfig, Figure, Repairing, measure, measure_network
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.recovery import Mended
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.trainer import Run, Trainer
 
@@ -43,7 +43,7 @@ class Recovered:
 
 
 def recover_steps(
-    prunable: Prunable,
+    network: Network,
     plan: Plan,
     recipe: Recipe = Recipe(),
     schedule: str = "finetune",
@@ -63,26 +63,26 @@ def recover_steps(
 
     Raises FpgmError as `Trainer` does.
     """
-    trainer = Trainer(prunable, plan, recipe, schedule, images, False, device, precision, folder, mended)
+    trainer = Trainer(network, plan, recipe, schedule, images, False, device, precision, folder, mended)
     yield trainer.run
     for run in trainer.steps():
         yield run
         if stop is not None and stop.is_set():
             break
-    network = trainer.compact()
+    module = trainer.compact()
     before: dict[str, Figure] = {}
     after: dict[str, Figure] = {}
     for half in HALVES:
-        settings = Settings(half, device=device, precision=precision)
+        settings = EvaluationConfig(half, device=device, precision=precision)
         began: Iterator[Figure | Repairing | None] = (
-            measure(prunable, plan, settings, first_figure=False)
+            measure(network, plan, settings, first_figure=False)
             if mended is None
-            else measure_network(prunable, mended.compact(prunable, aligned=True), settings, mended.images)
+            else measure_network(network, mended.compact(network, aligned=True), settings, mended.images)
         )
         for figure in began:
             if isinstance(figure, Figure):
                 before[half] = figure
             yield None
-        for after[half] in measure_network(prunable, network, settings):
+        for after[half] in measure_network(network, module, settings):
             yield None
-    yield Recovered(trainer.run, trainer.reached(), network, trainer.whole(), before, after)
+    yield Recovered(trainer.run, trainer.reached(), module, trainer.whole(), before, after)

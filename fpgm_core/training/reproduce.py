@@ -11,9 +11,9 @@ from typing import Any
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.models import LoadedModel, fingerprint, get_model_info, load_state, read_checkpoint
-from fpgm_core.pruning import Plan, Prunable, closed_form_cut
-from fpgm_core.storage import write_atomic
+from fpgm_core.graph import closed_form_cut
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training.outcome import Outcome, outcome_steps, write_outcome
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.trainer import Run, Trainer
@@ -109,7 +109,7 @@ def cases(
 
 def family_rate() -> float:
     """The smallest rate, in hundredths, at which ResNet-56 costs no more than the dense ResNet-20."""
-    large, small = (Prunable.load(name, "random") for name in ("resnet56", "resnet20"))
+    large, small = (Network.load(name, "random") for name in ("resnet56", "resnet20"))
     rates = (percent / 100 for percent in range(100))
     return next(rate for rate in rates if large.cost(large.plan(rate)).macs <= small.dense_cost.macs)
 
@@ -129,15 +129,15 @@ def run_case(
     Raises FpgmError where its folder holds another run, or the dense run that it starts from is not there.
     """
     place = folder / case.key
-    prunable = _network(case, folder)
-    own = _recipe(case, recipe, prunable)
+    network = _network(case, folder)
+    own = _recipe(case, recipe, network)
     done = _finished(place / "result.json", own, case)
     if done is not None:
         yield done
         return
     scratch = case.learning_rate is None
     trainer = Trainer(
-        prunable, _plan(case, prunable), own, "finetune" if case.compact else "hard", images, scratch,
+        network, _plan(case, network), own, "finetune" if case.compact else "hard", images, scratch,
         device, precision, place,
     )  # fmt: skip
     yield from trainer.steps()
@@ -145,7 +145,7 @@ def run_case(
         if isinstance(step, float):
             yield step
     assert isinstance(step, Outcome)
-    result = _result(case, own, prunable, step)
+    result = _result(case, own, network, step)
     if trainer.writes:
         if step.whole is not None:
             write_outcome(step, place)
@@ -153,39 +153,35 @@ def run_case(
     yield result
 
 
-def _network(case: Case, folder: Path) -> Prunable:
+def _network(case: Case, folder: Path) -> Network:
     if case.learning_rate is None:
-        return Prunable.load(case.net, "random")
+        return Network.load(case.net, "random")
     path = folder / Case(case.net, case.seed).key / f"{case.net}_cifar10.safetensors"
     if not path.exists():
         raise FpgmError(f"{case.key} starts from the dense run's {path}, which is not there; run that first")
-    info = get_model_info(case.net)
-    module = info.build()
-    load_state(module, read_checkpoint(path), path.name)
-    module.eval().requires_grad_(False)
-    return Prunable(LoadedModel(info, module, fingerprint(module.state_dict()), f"file {path.name}", True))
+    return Network.load(case.net, path)
 
 
-def _plan(case: Case, prunable: Prunable) -> Plan:
-    plan = prunable.plan(case.rate, criterion=case.criterion or "fpgm")
+def _plan(case: Case, network: Network) -> Plan:
+    plan = network.plan(case.rate, criterion=case.criterion or "fpgm")
     return replace(plan, options=replace(plan.options, seed=case.seed))
 
 
-def _recipe(case: Case, recipe: Recipe, prunable: Prunable) -> Recipe:
+def _recipe(case: Case, recipe: Recipe, network: Network) -> Recipe:
     own = replace(recipe, seed=case.seed)
     if case.learning_rate is not None:
         own = replace(own, learning_rate=case.learning_rate)
     if case.net == "resnet110" and case.learning_rate is None:
         own = replace(own, warm_up=max(1, own.warm_up))  # as the official code does
     if case.compact:  # as many multiply-adds as the dense run took
-        cost = prunable.cost(_plan(case, prunable))
-        own = replace(own, epochs=round(own.epochs * prunable.dense_cost.macs / cost.macs))
+        cost = network.cost(_plan(case, network))
+        own = replace(own, epochs=round(own.epochs * network.dense_cost.macs / cost.macs))
     return own
 
 
-def _result(case: Case, recipe: Recipe, prunable: Prunable, outcome: Outcome) -> dict[str, Any]:
+def _result(case: Case, recipe: Recipe, network: Network, outcome: Outcome) -> dict[str, Any]:
     try:
-        closed = closed_form_cut(prunable.flow, case.rate) if case.criterion else 0.0
+        closed = closed_form_cut(network.flow, case.rate) if case.criterion else 0.0
     except FpgmError:
         closed = None
     return {

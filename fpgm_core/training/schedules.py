@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fpgm_core.criteria import get_criterion, select, unit_scores
 from fpgm_core.errors import FpgmError
-from fpgm_core.filters import get_criterion, select, unit_scores, weights_of
-from fpgm_core.pruning import Plan, Prunable, Unit
+from fpgm_core.graph import Unit, weights_of
+from fpgm_core.pruning import Network, Plan
 
 Masks = dict[str, np.ndarray]  # layer -> keep mask, bool (N,)
 
@@ -29,12 +30,12 @@ class Schedule:
     name: str
     title: str
     summary: str
-    choose: Callable[[Prunable, Plan, nn.Module, Masks | None, float], Masks]
+    choose: Callable[[Network, Plan, nn.Module, Masks | None, float], Masks]
     held: bool = True
     compact: bool = False
 
 
-def masks_of(prunable: Prunable, plan: Plan, module: nn.Module, share: float = 1.0, gone: Masks | None = None) -> Masks:
+def masks_of(network: Network, plan: Plan, module: nn.Module, share: float = 1.0, gone: Masks | None = None) -> Masks:
     """The keep masks that a plan's criterion chooses on the weights of `module`, at `share` of the plan's rates.
 
     `gone` are masks whose pruned filters stay pruned: only the survivors are scored, among themselves.
@@ -42,9 +43,9 @@ def masks_of(prunable: Prunable, plan: Plan, module: nn.Module, share: float = 1
     if get_criterion(plan.criterion).needs != "weights":
         if gone is not None:
             raise FpgmError(f"{plan.criterion} cannot be scored again while training; choose another schedule")
-        return prunable.keep_masks(plan)  # the selection made before training
+        return network.keep_masks(plan)  # the selection made before training
     masks: Masks = {}
-    for unit in prunable.units(plan.coupling):
+    for unit in network.units(plan.coupling):
         before = gone[unit.name] if gone is not None else np.ones(unit.size, dtype=bool)
         masks |= dict.fromkeys(unit.members, _mask(plan, unit, module, share, before))
     return masks
@@ -69,16 +70,16 @@ def _mask(plan: Plan, unit: Unit, module: nn.Module, share: float, before: np.nd
 _RAMP = 0.5  # the part of a run over which a rescored schedule reaches the plan's rates
 
 
-def _once(prunable: Prunable, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
-    return so_far or masks_of(prunable, plan, module)
+def _once(network: Network, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
+    return so_far or masks_of(network, plan, module)
 
 
-def _all_again(prunable: Prunable, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
-    return masks_of(prunable, plan, module)
+def _all_again(network: Network, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
+    return masks_of(network, plan, module)
 
 
-def _survivors(prunable: Prunable, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
-    return masks_of(prunable, plan, module, min(1.0, done / _RAMP), so_far)
+def _survivors(network: Network, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
+    return masks_of(network, plan, module, min(1.0, done / _RAMP), so_far)
 
 
 _RECORDS = (

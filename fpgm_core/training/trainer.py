@@ -21,14 +21,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import choose_device, choose_precision
-from fpgm_core.forward_lock import FORWARD
+from fpgm_core.graph import overlay
 from fpgm_core.models import fingerprint
-from fpgm_core.placing import placed
-from fpgm_core.pruning import Plan, Prunable, compact_module, keep_tensors, overlay
-from fpgm_core.ranks import ranks
-from fpgm_core.repair import IMAGES, Mended, recalibrate
-from fpgm_core.storage import write_atomic
+from fpgm_core.pruning import Network, Plan, compact_module, keep_tensors
+from fpgm_core.recovery import IMAGES, Mended, recalibrate
+from fpgm_core.runtime.device import choose_device, choose_precision, to_device
+from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.schedules import Masks, get_schedule
 
@@ -90,7 +90,7 @@ class Trainer:
 
     def __init__(
         self,
-        prunable: Prunable,
+        network: Network,
         plan: Plan,
         recipe: Recipe = Recipe(),
         schedule: str = "finetune",
@@ -101,13 +101,13 @@ class Trainer:
         folder: Path | None = None,
         mended: Mended | None = None,
     ) -> None:
-        prunable.check(plan)
-        info = prunable.loaded.info
-        if not scratch and not prunable.loaded.trained:
-            raise FpgmError(f"nothing to fine-tune: {prunable.loaded.notice}; train from scratch instead")
-        if recipe.distillation and not prunable.loaded.trained:
-            raise FpgmError(f"nobody to learn from: {prunable.loaded.notice}; leave distillation out")
-        self.prunable, self.plan, self.recipe, self.schedule = prunable, plan, recipe, get_schedule(schedule)
+        network.check(plan)
+        info = network
+        if not scratch and not network.trained:
+            raise FpgmError(f"nothing to fine-tune: {network.notice}; train from scratch instead")
+        if recipe.distillation and not network.trained:
+            raise FpgmError(f"nobody to learn from: {network.notice}; leave distillation out")
+        self.network, self.plan, self.recipe, self.schedule = network, plan, recipe, get_schedule(schedule)
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self._images = (images or load_images(info.dataset, "train")).to(self.device)
@@ -125,7 +125,7 @@ class Trainer:
         self._resume()
 
     def _chosen(self) -> Masks:
-        return self.schedule.choose(self.prunable, self.plan, self._dense, None, 0.0)
+        return self.schedule.choose(self.network, self.plan, self._dense, None, 0.0)
 
     def _describe(self, scratch: bool) -> dict[str, Any]:
         """What a checkpoint must have been made with for this run to go on from it."""
@@ -151,15 +151,15 @@ class Trainer:
 
     def _start(self, scratch: bool) -> nn.Module:
         if not scratch:
-            return self._mended.whole(self.prunable) if self._mended else overlay(self.prunable.module, {})
+            return self._mended.whole(self.network) if self._mended else overlay(self.network.module, {})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            return self.prunable.loaded.info.build().eval()
+            return self.network.build().eval()
 
     def _begin(self, recalibrated: bool) -> nn.Module:
         """The network that is trained: compact, or in dense shapes with pruned filters at zero."""
         if self.schedule.compact:
-            module: nn.Module = compact_module(self._dense, self.prunable.flow, self.masks)
+            module: nn.Module = compact_module(self._dense, self.network.flow, self.masks)
         else:
             module = copy.deepcopy(self._dense)
             self._zero(module)
@@ -170,10 +170,10 @@ class Trainer:
                 pass
         for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.momentum = 0.1  # recalibration averages; training follows
-        return placed(module, self.device).requires_grad_(True)
+        return to_device(module, self.device).requires_grad_(True)
 
     def _teach(self) -> nn.Module:
-        return placed(overlay(self.prunable.module, {}), self.device).eval().requires_grad_(False)
+        return to_device(overlay(self.network.module, {}), self.device).eval().requires_grad_(False)
 
     def steps(self) -> Iterator[Run]:
         """Train to the end of the recipe; yields how far it is, every few batches and after every epoch."""
@@ -226,7 +226,7 @@ class Trainer:
         gradient would ever reach them.
         """
         if self.schedule.held:
-            keeps = keep_tensors(module, self.prunable.flow, self.masks)
+            keeps = keep_tensors(module, self.network.flow, self.masks)
         else:
             keeps = {f"{layer}.weight": torch.from_numpy(mask) for layer, mask in self.masks.items()}
         named = dict(module.named_parameters()) | dict(module.named_buffers())
@@ -244,7 +244,7 @@ class Trainer:
         images, labels = self._batch(chosen, generator)
         self._module.train()
         low = self.dtype != torch.float32
-        with FORWARD, torch.autocast(self.device.type, self.dtype, enabled=low):
+        with FORWARD_LOCK, torch.autocast(self.device.type, self.dtype, enabled=low):
             logits = self._forward(images)
             guide = None
             if self._teacher is not None:
@@ -304,7 +304,7 @@ class Trainer:
         if self.schedule.compact:
             return 0.0
         before = self.masks
-        self.masks = self.schedule.choose(self.prunable, self.plan, self._module, before, done)
+        self.masks = self.schedule.choose(self.network, self.plan, self._module, before, done)
         self._zero(self._module)
         pruned = sum(int((~mask).sum()) for mask in self.masks.values())
         new = sum(int((~mask & before[layer]).sum()) for layer, mask in self.masks.items())
@@ -316,7 +316,7 @@ class Trainer:
         correct = torch.zeros((), dtype=torch.long, device=self.device)
         for index, (images, labels) in enumerate(self._watched.batches(250)):
             if index % self._ranks.count == self._ranks.rank:
-                with FORWARD, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
+                with FORWARD_LOCK, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
                     correct += (self._module(images).argmax(1) == labels).sum()
         return int(self._ranks.total(correct))
 
@@ -324,7 +324,7 @@ class Trainer:
         """The compact network as trained so far: a copy on the CPU, in eval mode."""
         whole = self.whole()
         if whole is not None:
-            return compact_module(whole, self.prunable.flow, self.masks)
+            return compact_module(whole, self.network.flow, self.masks)
         assert isinstance(self._module, GraphModule)
         return self._copy(self._module)
 
@@ -334,7 +334,7 @@ class Trainer:
 
     def reached(self) -> Plan:
         """A plan that prunes what the run prunes now: the run's own, where the schedule kept to it."""
-        return self.prunable.holding(self.plan, self.masks)
+        return self.network.holding(self.plan, self.masks)
 
     @staticmethod
     def _copy(module: _Module) -> _Module:

@@ -9,14 +9,14 @@ import streamlit as st
 
 from fpgm_core.lesson import TARGET, Judged, Words, cut_of, judge_steps
 from fpgm_core.pruning import PRESETS
-from fpgm_core.repair import RUNGS
+from fpgm_core.recovery import RECOVERY_METHODS
 from pages.ui.course import Course, link
 from pages.ui.rates import live_panel, set_preset, take_move
-from pages.ui.sitting import Sitting, mirror
+from pages.ui.sitting import Session, mirror
 from pages.ui.waiting import awaited
 
 
-def challenge(here: Sitting, held: Course, words: Words) -> None:
+def challenge(here: Session, held: Course, words: Words) -> None:
     """The bars with their figures, the rung, and what was handed in."""
     take_move(here)
     here.redraw = False
@@ -27,7 +27,7 @@ def challenge(here: Sitting, held: Course, words: Words) -> None:
         _controls(here, words)
     cut = cut_of(here.network, here.look.plan)
     state, button = st.columns([2.2, 1], vertical_alignment="center")
-    enough = cut >= TARGET and here.network.loaded.trained
+    enough = cut >= TARGET and here.network.trained
     state.markdown(words("challenge.ready" if cut >= TARGET else "challenge.not_yet", cut=cut))
     asked = (here.look.plan.key, here.look.rung)
     button.button(words("challenge.hand_in"), key="hand_in", type="primary", width="stretch", disabled=not enough,
@@ -40,7 +40,7 @@ def challenge(here: Sitting, held: Course, words: Words) -> None:
             wrap_lines=True)  # fmt: skip
 
 
-def _controls(here: Sitting, words: Words) -> None:
+def _controls(here: Session, words: Words) -> None:
     """One rate for all to begin with, and the rung."""
     preset, rung = st.columns([1, 2], vertical_alignment="bottom")
     uniform = [name for name in PRESETS if name.startswith("uniform")]
@@ -52,14 +52,14 @@ def _controls(here: Sitting, words: Words) -> None:
     )
     rung.segmented_control(
         words("cost.rung"),
-        list(RUNGS),
+        list(RECOVERY_METHODS),
         required=True,
         format_func=lambda name: words(f"rung.{name}"),
         **mirror("challenge-rung", here.look.rung, lambda now, wanted: now.change(rung=wanted)),
     )
 
 
-def _judge(here: Sitting, words: Words) -> None:
+def _judge(here: Session, words: Words) -> None:
     """Have the plan on screen judged, and keep the verdict."""
     plan, rung = here.look.plan, here.look.rung
     steps = partial(judge_steps, here.network, plan, rung)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import streamlit as st
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.lesson import LANGUAGES, STEPS, Controls, FilterControls, get_step, pack, unpack, words_of
-from pages.ui.sitting import Sitting
+from pages.ui.sitting import Session
 from pages.ui.state import Look, encode
 
 _NAMES = ("step", "lang", "bare", "c")
@@ -68,7 +68,7 @@ class Course:
         return replace(self, controls=controls, said=said, revision=self.revision + 1, problem=None)
 
 
-def course(here: Sitting) -> Course:
+def course(here: Session) -> Course:
     """This session's course, begun from the link where it names a step, as far as it fits the network."""
     if "course" not in st.session_state:
         st.session_state.course = _from_link()
@@ -86,7 +86,7 @@ def now() -> Course:
     return held
 
 
-def fitting(held: Course, network: Prunable) -> Course:
+def fitting(held: Course, network: Network) -> Course:
     """The course without choices of layers and filters that the network does not have."""
     sizes = {layer.name: layer.filters for layer in network.layers}
     kept = {

@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.ui.layer_panel import layer_panel
 from pages.ui.plan_panel import plan_panel
 from pages.ui.rates import ladder, live_panel, rate_controls, rate_table, take_move
-from pages.ui.sitting import Sitting, callback, sitting
+from pages.ui.sitting import Session, callback, sitting
 from pages.ui.top_bar import STYLE, navigation, pickers, scoring
 from pages.ui.trace_panel import trace_panel
 
@@ -30,8 +30,8 @@ def main() -> None:
     scoring(here)
     if here.message:
         st.error(here.message)
-    if here.network.loaded.notice:
-        st.warning(here.network.loaded.notice)
+    if here.network.notice:
+        st.warning(here.network.notice)
     left, right = st.columns([2.6, 1], gap="medium")
     with left:
         live_panel(*slots)
@@ -45,7 +45,7 @@ def main() -> None:
     trace_panel(here)
 
 
-def top_bar(here: Sitting) -> tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]:
+def top_bar(here: Session) -> tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]:
     """Model, criterion, coupling; accuracy, MACs, parameters; undo, redo, share. Returns the figures' places."""
     pick, accuracy, macs, params, tools = st.columns([3.9, 2.75, 1.5, 1.5, 1.75], vertical_alignment="center")
     with pick:
@@ -56,7 +56,7 @@ def top_bar(here: Sitting) -> tuple[DeltaGenerator, DeltaGenerator, DeltaGenerat
     return slots
 
 
-def tool_bar(here: Sitting) -> None:
+def tool_bar(here: Session) -> None:
     """Undo, redo, the plan as a file, and the link."""
     undo, redo, menu = st.columns([1, 1, 1.9], gap="xsmall")
     undo.button("↶", key="undo", help="Undo", disabled=not here.history.can_undo, width="stretch",

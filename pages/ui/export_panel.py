@@ -13,12 +13,12 @@ from fpgm_core.export import ARTEFACTS, Bundle, export_steps, zip_bundle
 from fpgm_core.export.bundle import Progress
 from pages.ui.jobs import Job, engine
 from pages.ui.recover_panel import recovered
-from pages.ui.sitting import Sitting, sitting
+from pages.ui.sitting import Session, sitting
 
 _JOB = "export_job"
 
 
-def export_panel(here: Sitting) -> None:
+def export_panel(here: Session) -> None:
     """The button, the progress, the result of the plan on screen."""
     if here.network.prunes_nothing(here.look.plan):
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
@@ -48,7 +48,7 @@ def export_panel(here: Sitting) -> None:
         _result(job.latest, here.look.plan.model)
 
 
-def _begin(here: Sitting, key: tuple[object, ...]) -> None:
+def _begin(here: Session, key: tuple[object, ...]) -> None:
     network, look, trained = here.network, here.look, recovered(here)
     if trained is not None and key[-1] is not None:
         plan, weights, whole = trained.plan, trained.network, trained.whole

@@ -13,11 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
-from fpgm_core import FpgmError, Plan, Prunable, Settings, measure
+from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, measure
+from fpgm_core.criteria.layouts import compute_layout
+from fpgm_core.criteria.projections import Projection
 from fpgm_core.evaluation import Figure, Repairing
-from fpgm_core.filters.layouts import compute_layout
-from fpgm_core.filters.projections import Projection
-from fpgm_core.heap import keep_freed_memory
+from fpgm_core.runtime.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,9 +99,11 @@ class Engine:
         self._worker.start()
         atexit.register(self.close)  # an interpreter that ends while torch computes aborts
 
-    def request(self, session: str, prunable: Prunable, plan: Plan, settings: Settings) -> Job[Figure | Repairing]:
+    def request(
+        self, session: str, network: Network, plan: Plan, settings: EvaluationConfig
+    ) -> Job[Figure | Repairing]:
         """The job that measures `plan`, begun or found. Raises FpgmError where it cannot be measured."""
-        return self.run(session, (plan.key, settings), lambda: measure(prunable, plan, settings), long=False)
+        return self.run(session, (plan.key, settings), lambda: measure(network, plan, settings), long=False)
 
     def run(
         self,
@@ -188,24 +190,24 @@ class LayoutJobs:
         self._busy = threading.Lock()  # numba's compiled UMAP takes one at a time
         self._state: dict[Hashable, Projection | str | None] = {}
 
-    def request(self, prunable: Prunable, layer: str, seed: int) -> Projection | str | None:
+    def request(self, network: Network, layer: str, seed: int) -> Projection | str | None:
         """The layout, an error in words, or None while it is being computed."""
-        key = (prunable.loaded.fingerprint, layer, seed)
+        key = (network.fingerprint, layer, seed)
         with self._lock:
             if key in self._state:
                 return self._state[key]
             if len(self._state) > 512:
                 self._state = {k: v for k, v in self._state.items() if v is None}
             self._state[key] = None
-        threading.Thread(target=self._compute, args=(key, prunable, layer, seed), daemon=True).start()
+        threading.Thread(target=self._compute, args=(key, network, layer, seed), daemon=True).start()
         return None
 
-    def _compute(self, key: Hashable, prunable: Prunable, layer: str, seed: int) -> None:
+    def _compute(self, key: Hashable, network: Network, layer: str, seed: int) -> None:
         result: Projection | str
         try:
             with self._busy:
-                weights = prunable.module.get_submodule(layer).get_parameter("weight")
-                result = compute_layout(prunable.loaded.fingerprint, layer, weights, seed)
+                weights = network.module.get_submodule(layer).get_parameter("weight")
+                result = compute_layout(network.fingerprint, layer, weights, seed)
         except Exception as error:  # whatever UMAP raises on odd filters is told on the page
             log.exception("layout failed")
             result = f"UMAP failed on this layer ({error})"

@@ -10,16 +10,8 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import CRITERIA, FpgmError, Options, Prunable
-from fpgm_core.figures import (
-    FilterStates,
-    kernels_figure,
-    map_figure,
-    norms_figure,
-    radial_figure,
-    scores_figure,
-)
-from fpgm_core.filters import (
+from fpgm_core import CRITERIA, FpgmError, Network, SelectionOptions
+from fpgm_core.criteria import (
     DATA_CRITERIA,
     Projection,
     geometric_median,
@@ -28,15 +20,22 @@ from fpgm_core.filters import (
     pairwise_distances,
     pca,
     radial,
-    weights_of,
 )
-from fpgm_core.filters.layouts import known_layout
-from fpgm_core.filters.projections import UMAP_MINIMUM
-from fpgm_core.pruning import Unit
+from fpgm_core.criteria.layouts import known_layout
+from fpgm_core.criteria.projections import UMAP_MINIMUM
+from fpgm_core.figures import (
+    FilterStates,
+    kernels_figure,
+    map_figure,
+    norms_figure,
+    radial_figure,
+    scores_figure,
+)
+from fpgm_core.graph import Unit, weights_of
 from pages.ui.jobs import layout_jobs
 from pages.ui.pictures import drawn, filter_states, first_number
 from pages.ui.replaceable import cost_view, refit_costs
-from pages.ui.sitting import Sitting, callback, diagnostics, mirror, sitting
+from pages.ui.sitting import Session, callback, diagnostics, mirror, sitting
 from pages.ui.state import MAPS, VIEWS
 
 _LOCKS = {"free": None, "keep": "in", "prune": "out"}
@@ -55,7 +54,7 @@ class LayerFacts:
 
 
 @st.cache_resource(max_entries=512, show_spinner=False)
-def facts(fingerprint: str, layer: str, _network: Prunable) -> LayerFacts:
+def facts(fingerprint: str, layer: str, _network: Network) -> LayerFacts:
     """The exact figures of a layer's filters."""
     weights = weights_of(_network.module, layer)
     median = geometric_median(weights)
@@ -70,31 +69,31 @@ def facts(fingerprint: str, layer: str, _network: Prunable) -> LayerFacts:
 
 
 @st.cache_resource(max_entries=512, show_spinner=False)
-def exact_projection(fingerprint: str, layer: str, method: str, _network: Prunable) -> Projection:
+def exact_projection(fingerprint: str, layer: str, method: str, _network: Network) -> Projection:
     """The PCA or radial picture of a layer."""
     return {"pca": pca, "radial": radial}[method](weights_of(_network.module, layer))
 
 
 @st.cache_resource(max_entries=512, show_spinner=False)
-def stored_layout(fingerprint: str, layer: str, seed: int, _network: Prunable) -> Projection | None:
+def stored_layout(fingerprint: str, layer: str, seed: int, _network: Network) -> Projection | None:
     """The UMAP of a layer where it was computed in an earlier sitting, or ships with the network."""
     return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
 
 
-def layer_panel(here: Sitting) -> None:
+def layer_panel(here: Session) -> None:
     """Header, picture and filter of the chosen layer."""
     network, look = here.network, here.look
     _header(here)
     picture, side = st.columns([1.75, 1], gap="medium")
     states = filter_states(here)
-    known = facts(network.loaded.fingerprint, look.layer, network)
+    known = facts(network.fingerprint, look.layer, network)
     with picture:
         _picture(here, known, states)
     with side:
         _filter_panel(here, known, states)
 
 
-def _header(here: Sitting) -> None:
+def _header(here: Session) -> None:
     network, look = here.network, here.look
     left, views, told = st.columns([1.15, 1.85, 2], vertical_alignment="bottom")
     names = [layer.name for layer in network.layers]
@@ -103,7 +102,7 @@ def _header(here: Sitting) -> None:
         "View", VIEWS, required=True, label_visibility="collapsed", **mirror("view", look.view, _choose_view)
     )
     layer = next(layer for layer in network.layers if layer.name == look.layer)
-    norms = diagnostics(network.loaded.fingerprint, network)[look.layer]
+    norms = diagnostics(network.fingerprint, network)[look.layer]
     unit, company = network.unit_of(look.layer, look.plan.coupling), _company(here)
     shared = network.overlap(look.plan, unit) if unit else None
     rho = "undefined" if norms.spearman is None else f"{norms.spearman:.3f}"
@@ -115,7 +114,7 @@ def _header(here: Sitting) -> None:
     )
 
 
-def _company(here: Sitting) -> str:
+def _company(here: Session) -> str:
     """What the layer moves with, or why it stays whole."""
     network, coupling = here.network, here.look.plan.coupling
     unit = network.unit_of(here.look.layer, coupling)
@@ -129,17 +128,17 @@ def _company(here: Sitting) -> str:
     )
 
 
-def _choose_layer(here: Sitting, layer: str) -> None:
+def _choose_layer(here: Session, layer: str) -> None:
     here.change(layer=layer, chosen=None)
 
 
-def _choose_view(here: Sitting, view: str) -> None:
+def _choose_view(here: Session, view: str) -> None:
     here.change(view=view)
 
 
-def _picture(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
+def _picture(here: Session, known: LayerFacts, states: FilterStates) -> None:
     look = here.look
-    about = (look.view, here.network.loaded.fingerprint, look.layer, states.keep.tobytes(), tuple(states.locked))
+    about = (look.view, here.network.fingerprint, look.layer, states.keep.tobytes(), tuple(states.locked))
     if look.view == "Scores":
         count = int((~states.keep).sum())
         figure = drawn(about, lambda: scores_figure(known.norms, known.sums, states, count))
@@ -149,21 +148,21 @@ def _picture(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
         _map_options(here)
         _map(here, states)
     elif look.view == "Radial":
-        projection = exact_projection(here.network.loaded.fingerprint, look.layer, "radial", here.network)
+        projection = exact_projection(here.network.fingerprint, look.layer, "radial", here.network)
         figure = drawn(about, lambda: radial_figure(projection, states))
         _chart(figure, "distance of every filter to the geometric median")
         st.caption("Exact: each filter at its true distance from the geometric median. Angles are PCA's.")
     elif look.view == "Refit cost":
         _costs(here, states)
     else:
-        figures = diagnostics(here.network.loaded.fingerprint, here.network)
+        figures = diagnostics(here.network.fingerprint, here.network)
         figure = drawn(about, lambda: norms_figure(known.norms, states, look.layer, figures))
         _chart(figure, "the layer's norms and the two requirements")
         st.caption("The norm criterion wants a large spread and a floor near 0: the upper left corner on the right.")
     _data_table(known, states)
 
 
-def _costs(here: Sitting, states: FilterStates) -> None:
+def _costs(here: Session, states: FilterStates) -> None:
     found = refit_costs(here)
     one = next((one for one in found or () if one.layer == here.look.layer), None)
     if one is not None:
@@ -186,14 +185,14 @@ def _chart(figure: go.Figure, alt: str) -> None:
     )
 
 
-def _choose_filter(here: Sitting) -> None:
+def _choose_filter(here: Session) -> None:
     points = st.session_state.picture.selection.points
     data = points[0].get("customdata") if points else None
     if data is not None:
         here.change(chosen=first_number(data))
 
 
-def _map_options(here: Sitting) -> None:
+def _map_options(here: Session) -> None:
     which, seed = st.columns([1, 1], vertical_alignment="center")
     which.segmented_control(
         "Map",
@@ -212,18 +211,18 @@ def _map_options(here: Sitting) -> None:
         )
 
 
-def _map(here: Sitting, states: FilterStates) -> None:
+def _map(here: Session, states: FilterStates) -> None:
     network, look = here.network, here.look
     if look.mapping == "UMAP" and len(states.keep) >= UMAP_MINIMUM:
-        known = stored_layout(network.loaded.fingerprint, look.layer, look.seed, network)
+        known = stored_layout(network.fingerprint, look.layer, look.seed, network)
         if known is not None:
             _drawn_map(known, states)
         else:
-            _umap_when_ready(network.loaded.fingerprint, states)
+            _umap_when_ready(network.fingerprint, states)
         return
     if look.mapping == "UMAP":
         st.info(f"UMAP means nothing under {UMAP_MINIMUM} filters; this is PCA.")
-    _drawn_map(exact_projection(network.loaded.fingerprint, look.layer, "pca", network), states)
+    _drawn_map(exact_projection(network.fingerprint, look.layer, "pca", network), states)
 
 
 @st.fragment(run_every=0.5)
@@ -274,7 +273,7 @@ def _data_table(known: LayerFacts, states: FilterStates) -> None:
         )
 
 
-def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> None:
+def _filter_panel(here: Session, known: LayerFacts, states: FilterStates) -> None:
     look, network = here.look, here.network
     n = len(states.keep)
     chosen = known.nearest if look.chosen is None else look.chosen
@@ -292,7 +291,7 @@ def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> Non
     st.markdown(f"Filter **{chosen}**: {', '.join(notes)}")
     st.plotly_chart(
         drawn(
-            ("kernels", network.loaded.fingerprint, look.layer, chosen, twin),
+            ("kernels", network.fingerprint, look.layer, chosen, twin),
             lambda: kernels_figure(weights_of(network.module, look.layer).numpy(), chosen, twin),
         ),
         key="kernels",
@@ -312,11 +311,11 @@ def _filter_panel(here: Sitting, known: LayerFacts, states: FilterStates) -> Non
     )
 
 
-def _pick_filter(here: Sitting, chosen: int) -> None:
+def _pick_filter(here: Session, chosen: int) -> None:
     here.change(chosen=int(chosen))
 
 
-def _lock_control(here: Sitting, place: DeltaGenerator, chosen: int) -> None:
+def _lock_control(here: Session, place: DeltaGenerator, chosen: int) -> None:
     plan = here.look.plan
     unit = here.network.unit_of(here.look.layer, plan.coupling)
     state = "free"
@@ -334,18 +333,18 @@ def _lock_control(here: Sitting, place: DeltaGenerator, chosen: int) -> None:
     )
 
 
-def _lock(here: Sitting, chosen: int, wanted: str) -> None:
+def _lock(here: Session, chosen: int, wanted: str) -> None:
     unit = here.network.unit_of(here.look.layer, here.look.plan.coupling)
     if unit is not None:
         plan = here.look.plan.with_lock(unit.name, chosen, _LOCKS[wanted])
         here.go(replace(here.look, plan=plan, chosen=chosen))
 
 
-def _ranks(here: Sitting, chosen: int) -> pd.DataFrame:
+def _ranks(here: Session, chosen: int) -> pd.DataFrame:
     """The filter's rank under each criterion: 1 is pruned first."""
     network = here.network
     names = (*CRITERIA, *(name for name in DATA_CRITERIA if network.has_scores(name)))
-    ranks = _all_ranks(network.loaded.fingerprint, here.look.layer, here.look.plan.options.seed, names, network)
+    ranks = _all_ranks(network.fingerprint, here.look.layer, here.look.plan.options.seed, names, network)
     n = len(next(iter(ranks.values())))
     return pd.DataFrame(
         {
@@ -358,14 +357,14 @@ def _ranks(here: Sitting, chosen: int) -> pd.DataFrame:
 
 @st.cache_resource(max_entries=512, show_spinner=False)
 def _all_ranks(
-    fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Prunable
+    fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Network
 ) -> dict[str, np.ndarray]:
     alone, ranks = Unit(layer, (layer,), len(weights_of(_network.module, layer))), {}
     for name in names:
         if len(get_criterion(name).stages) > 1:
             continue  # what a staged selector prunes first depends on the rate
         try:
-            scores = _network.scores(alone, name, Options(seed=seed))
+            scores = _network.scores(alone, name, SelectionOptions(seed=seed))
         except FpgmError:
             continue  # a criterion that has none for this layer
         ranks[name] = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1

@@ -37,7 +37,7 @@ from fpgm_core.lesson import (
 from fpgm_core.models import get_model_info, list_models
 from pages.ui.challenge import challenge
 from pages.ui.course import Course, go, link, now, share_course
-from pages.ui.sitting import Sitting, first_look, mirror
+from pages.ui.sitting import Session, first_look, mirror
 from pages.ui.top_bar import STYLE, navigation
 from pages.ui.toy_plane import arrangement, live_plane
 from pages.ui.turning import read_turn, turning
@@ -53,7 +53,7 @@ _STYLE = """
 _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
 
 
-def learn_panel(here: Sitting, held: Course) -> None:
+def learn_panel(here: Session, held: Course) -> None:
     """The whole page."""
     held = _turned(held)
     words, step = words_of(held.language), get_step(held.step)
@@ -93,7 +93,7 @@ def _mirrored(name: str, value: object, act: Callable[[Course, Any], Course], sc
     return mirror(f"learn-{name}", value, lambda _, wanted: go(act(now(), wanted)), scope)
 
 
-def _top(here: Sitting, held: Course, words: Words) -> None:
+def _top(here: Session, held: Course, words: Words) -> None:
     """Where one is: the steps, the language, the network, what teachers need. A bare page has the steps alone."""
     names = list(STEPS)
     if held.bare:
@@ -103,8 +103,7 @@ def _top(here: Sitting, held: Course, words: Words) -> None:
     title, language, network, teacher = st.columns([2.6, 1, 1.5, 1], vertical_alignment="bottom")
     minutes = sum(step.minutes for step in STEPS.values())
     title.markdown(
-        f"**{words('page.title')}**  \n"
-        f"{words('page.subtitle', minutes=minutes, network=here.network.loaded.info.title)}"
+        f"**{words('page.title')}**  \n{words('page.subtitle', minutes=minutes, network=here.network.title)}"
     )
     language.segmented_control(
         words("page.language"),
@@ -135,11 +134,11 @@ def _top(here: Sitting, held: Course, words: Words) -> None:
     )
 
 
-def _open(here: Sitting, model: str) -> None:
+def _open(here: Session, model: str) -> None:
     here.go(first_look(model, coupling=here.look.plan.coupling))
 
 
-def _teacher(here: Sitting, held: Course, words: Words) -> None:
+def _teacher(here: Session, held: Course, words: Words) -> None:
     """Links to every step, and the printable lesson."""
     with st.popover(words("page.teacher"), width="stretch"):
         st.caption(words("page.teacher_help"))
@@ -155,10 +154,10 @@ def _teacher(here: Sitting, held: Course, words: Words) -> None:
         _print(here, held, words)
 
 
-def _print(here: Sitting, held: Course, words: Words) -> None:
+def _print(here: Session, held: Course, words: Words) -> None:
     """The lesson as one file, written in the background once it is asked for."""
     network = here.network
-    key = ("print", network.loaded.fingerprint, held.language, *(f"{k}{pack(v)}" for k, v in held.controls.items()))
+    key = ("print", network.fingerprint, held.language, *(f"{k}{pack(v)}" for k, v in held.controls.items()))
     st.caption(words("page.print_help"))
     if st.session_state.get("printing") != key:
         st.button(words("page.print"), on_click=lambda: st.session_state.update(printing=key))
@@ -166,7 +165,7 @@ def _print(here: Sitting, held: Course, words: Words) -> None:
     steps = partial(document_steps, network, held.language, held.controls)
     written = awaited(here, ":print", key, steps, words("page.printing"), _labels(words))
     if isinstance(written, str):
-        name = f"lesson-{network.loaded.info.name}-{held.language}.html"
+        name = f"lesson-{network.name}-{held.language}.html"
         st.download_button(words("page.download"), written, name, "text/html", on_click="ignore")
 
 
@@ -174,7 +173,7 @@ def _labels(words: Words) -> tuple[str, str]:
     return words("page.stop"), words("page.go_on")
 
 
-def _step(here: Sitting, held: Course, step: Step, words: Words) -> None:
+def _step(here: Session, held: Course, step: Step, words: Words) -> None:
     """The step's words and controls on the left, its first picture on the right, the others and what they say below."""
     told, seen = st.columns([1, 1.7], gap="large")
     shown = Shown(())
@@ -212,7 +211,7 @@ def _beside(pictures: Sequence[Picture], words: Words) -> DeltaGenerator:
     return after
 
 
-def _found(here: Sitting, step: Step, words: Words) -> Found:
+def _found(here: Session, step: Step, words: Words) -> Found:
     """What the step needs, as far as it is there; the rest is measured in the background."""
     network, parts = here.network, list[Found]()
     if step.needs and not can_measure(network):
@@ -220,19 +219,19 @@ def _found(here: Sitting, step: Step, words: Words) -> Found:
         return Found()
     for need in step.needs:
         known = at_hand(network, need)
-        if known is None and need == "contest" and st.session_state.get("contest") != network.loaded.fingerprint:
-            wanted = network.loaded.fingerprint
+        if known is None and need == "contest" and st.session_state.get("contest") != network.fingerprint:
+            wanted = network.fingerprint
             st.button(words("page.measure_contest"), on_click=partial(st.session_state.update, contest=wanted))
         elif known is None:
             steps = partial(MEASUREMENTS[need], network)
-            key = (need, network.loaded.fingerprint)
+            key = (need, network.fingerprint)
             known = awaited(here, f":{need}", key, steps, words(f"page.{_DOING[need]}"), _labels(words))
         if isinstance(known, Found):
             parts.append(known)
     return joined(parts)
 
 
-def _shown(here: Sitting, held: Course, step: Step, words: Words, found: Found) -> Shown:
+def _shown(here: Session, held: Course, step: Step, words: Words, found: Found) -> Shown:
     """The step as it stands; figures are kept while nothing they depend on changes."""
     scene = Scene(here.network, words, found, held.revealed)
     try:
@@ -250,7 +249,7 @@ def _picture(picture: Picture, words: Words) -> None:
             st.dataframe(pd.DataFrame(picture.table), hide_index=True, height=240)
 
 
-def _controls(here: Sitting, held: Course, step: Step, shown: Shown, words: Words) -> None:
+def _controls(here: Session, held: Course, step: Step, shown: Shown, words: Words) -> None:
     """A slider or a menu for every field of the step's controls, and what some steps have beside."""
     controls = held.set_here
     if step.name == "plane":
@@ -284,7 +283,7 @@ def _field(controls: Controls, name: str) -> dict[str, Any]:
     return _mirrored(name, getattr(controls, name), changed, type(controls).__name__)
 
 
-def _filter_controls(here: Sitting, controls: FilterControls, offered: Sequence[str], step: Step, words: Words) -> None:
+def _filter_controls(here: Session, controls: FilterControls, offered: Sequence[str], step: Step, words: Words) -> None:
     sizes = {layer.name: layer.filters for layer in here.network.layers}
     layer, chosen = st.columns(2)
 

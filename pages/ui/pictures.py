@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from fpgm_core.figures import FilterStates
-from pages.ui.sitting import Sitting
+from pages.ui.sitting import Session
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -19,7 +19,7 @@ def drawn(about: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
     return _build()
 
 
-def filter_states(here: Sitting) -> FilterStates:
+def filter_states(here: Session) -> FilterStates:
     """What the plan on screen does with the chosen layer's filters."""
     plan, network = here.look.plan, here.network
     unit = network.unit_of(here.look.layer, plan.coupling)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import FpgmError, Plan
-from pages.ui.sitting import Sitting, callback
+from pages.ui.sitting import Session, callback
 from pages.ui.state import encode
 
 
-def plan_panel(here: Sitting) -> None:
+def plan_panel(here: Session) -> None:
     """A menu: copy the link, save the plan, open one."""
     with st.popover("Share", width="stretch"):
         st.caption("The address of this page carries everything on screen. This is its part after the `?`:")
@@ -27,7 +27,7 @@ def plan_panel(here: Sitting) -> None:
         st.file_uploader("Open a plan", type="json", key="open_plan", on_change=callback(_open))
 
 
-def _open(here: Sitting) -> None:
+def _open(here: Session) -> None:
     """Open an uploaded plan; one that does not fit is refused with the reason, and what was there stays."""
     file = st.session_state.open_plan
     if file is None:

@@ -9,15 +9,16 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import FpgmError, Plan, Prunable
+from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.evaluation import Repairing
-from fpgm_core.pruning import PRESETS, Unit, stage_of, stages
-from fpgm_core.repair import RUNGS
+from fpgm_core.graph import Unit
+from fpgm_core.pruning import PRESETS, stage_of, stages
+from fpgm_core.recovery import RECOVERY_METHODS
 from pages.ui.equaliser import Bar, equaliser, read_move
 from pages.ui.jobs import engine
 from pages.ui.live import LIVE
 from pages.ui.replaceable import damage, damage_progress, strips
-from pages.ui.sitting import Sitting, callback, mirror, share, sitting
+from pages.ui.sitting import Session, callback, mirror, share, sitting
 from pages.ui.top_bar import accuracy_card, macs_card, params_card
 
 KEY = "equaliser"
@@ -31,7 +32,7 @@ _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "pro
 MULTIPLES = (1, 4, 8, 16, 32)
 
 
-def take_move(here: Sitting) -> bool:
+def take_move(here: Session) -> bool:
     """Act on the equaliser's newest message, if it is new; True where the bar has come to rest."""
     units = here.network.units(here.look.plan.coupling)
     held = st.session_state.get(KEY) or {}
@@ -49,14 +50,14 @@ def take_move(here: Sitting) -> bool:
     return True
 
 
-def asked_again(here: Sitting) -> bool:
+def asked_again(here: Session) -> bool:
     """Whether this run is the bars asking for the measurement, not a person's doing."""
     tick = (st.session_state.get(KEY) or {}).get("tick")
     new, here.tick = tick != here.tick, tick
     return new
 
 
-def _drag(here: Sitting, rates: object) -> None:
+def _drag(here: Session, rates: object) -> None:
     """Show what the plan under the hand costs; measuring waits until it rests."""
     here.stop()
     try:
@@ -85,14 +86,14 @@ def live_panel(
     job = here.job
     if asked and job is not None:
         job.wait(PATIENCE)
-    coming = here.fresh and here.network.loaded.trained
+    coming = here.fresh and here.network.trained
     waiting = coming or (job is not None and not job.done and job.latest is None)
     repairing = job.latest if job and isinstance(job.latest, Repairing) else None
     share(here.look)
     network, plan = here.network, here.plan
     cost = network.cost(plan)
     error = job.error if job else None
-    moving, trained = here.draft is not None, network.loaded.trained
+    moving, trained = here.draft is not None, network.trained
     accuracy.html(accuracy_card(here.figure, repairing, error, moving, trained, words))
     macs.html(macs_card(cost, network.dense_cost, words))
     params.html(params_card(cost, network.dense_cost, words))
@@ -106,7 +107,7 @@ def live_panel(
         st.rerun()
 
 
-def bars(here: Sitting, words: Mapping[str, str] = LIVE) -> list[Bar]:
+def bars(here: Session, words: Mapping[str, str] = LIVE) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
     network, plan = here.network, here.plan
     share = {layer.name: layer.share for layer in network.layers}
@@ -141,14 +142,14 @@ def _label(unit: Unit) -> str:
     return name
 
 
-def _agreement(network: Prunable, plan: Plan, unit: Unit, words: Mapping[str, str]) -> str:
+def _agreement(network: Network, plan: Plan, unit: Unit, words: Mapping[str, str]) -> str:
     """Norm against FPGM on a unit: rank correlation of the scores, and what the pruned sets share at its rate."""
     rho, shared = network.agreement(unit), network.overlap(plan, unit)
     told = words["agreement"].format(rho="–" if rho is None else f"{rho:.2f}")
     return told if shared is None else f"{told}, {words['shared'].format(shared=f'{shared:.0%}')}"
 
 
-def rate_table(here: Sitting) -> None:
+def rate_table(here: Session) -> None:
     """The precise way: rates typed into a table."""
     rows = bars(here)
     table = pd.DataFrame(
@@ -175,7 +176,7 @@ def rate_table(here: Sitting) -> None:
     )
 
 
-def _edited(here: Sitting, key: str, units: list[str]) -> None:
+def _edited(here: Session, key: str, units: list[str]) -> None:
     edits = st.session_state[key]["edited_rows"]
     rates = {units[int(row)]: edit["prune %"] / 100 for row, edit in edits.items() if edit.get("prune %") is not None}
     try:
@@ -184,7 +185,7 @@ def _edited(here: Sitting, key: str, units: list[str]) -> None:
         here.refuse(error)
 
 
-def rate_controls(here: Sitting) -> None:
+def rate_controls(here: Session) -> None:
     """Presets, and the master control for all units or one stage."""
     units = here.network.units(here.look.plan.coupling)
     preset, group, master, multiple, moves = st.columns([1.5, 1, 1.9, 0.8, 1.5], vertical_alignment="bottom")
@@ -216,18 +217,20 @@ def rate_controls(here: Sitting) -> None:
         _moves(here, units)
 
 
-def ladder(here: Sitting) -> None:
+def ladder(here: Session) -> None:
     """What is done after pruning and before measuring, each rung with its figure for this plan where it has one."""
-    known = {rung: here.measured(rung) for rung in RUNGS}
+    known = {rung: here.measured(rung) for rung in RECOVERY_METHODS}
     rungs, told, heat = st.columns([2.2, 1.5, 0.75], vertical_alignment="center")
 
     def title(rung: str) -> str:
         figure = known[rung]
-        return f"{RUNGS[rung].title} · {figure.accuracy.value:.2%}" if figure else RUNGS[rung].title
+        return (
+            f"{RECOVERY_METHODS[rung].title} · {figure.accuracy.value:.2%}" if figure else RECOVERY_METHODS[rung].title
+        )
 
     rungs.segmented_control(
         "Ladder",
-        list(RUNGS),
+        list(RECOVERY_METHODS),
         required=True,
         format_func=title,
         label_visibility="collapsed",
@@ -239,19 +242,21 @@ def ladder(here: Sitting) -> None:
         "predicted from one pass over training images. Dark is little; click a place to go to that rate.",
         **mirror("heat", here.look.heat, lambda now, wanted: now.change(heat=wanted)),
     )
-    told.caption(f"Measured after pruning, {RUNGS[here.look.rung].title.lower()}: {RUNGS[here.look.rung].summary}")
+    told.caption(
+        f"Measured after pruning, {RECOVERY_METHODS[here.look.rung].title.lower()}: {RECOVERY_METHODS[here.look.rung].summary}"
+    )
     figure = known[here.look.rung]
     if figure and here.look.rung == "repaired" and figure.rung == "recalibrated":
         st.info("Repaired, it is right about fewer held-out training images than recalibrated: this is recalibrated.")
     damage_progress(here)
 
 
-def _set_multiple(here: Sitting, multiple: int) -> None:
+def _set_multiple(here: Session, multiple: int) -> None:
     plan = here.look.plan
     here.change(plan=replace(plan, options=replace(plan.options, round_to=multiple)))
 
 
-def _moves(here: Sitting, units: Sequence[Unit]) -> None:
+def _moves(here: Session, units: Sequence[Unit]) -> None:
     """Which layers hang together, and which stay whole, with the reason."""
     network, plan = here.network, here.look.plan
     whole = network.refusals(plan.coupling)
@@ -276,12 +281,12 @@ def _moves(here: Sitting, units: Sequence[Unit]) -> None:
             )
 
 
-def set_preset(here: Sitting, preset: str) -> None:
+def set_preset(here: Session, preset: str) -> None:
     """Give every unit the rate of a preset of that name; any other name changes nothing."""
     if preset in PRESETS:
         rates = PRESETS[preset].rates(here.network.units(here.look.plan.coupling))
         here.go(replace(here.look, plan=here.look.plan.with_rates(rates)))
 
 
-def _apply_master(here: Sitting, units: list[str], percent: int) -> None:
+def _apply_master(here: Session, units: list[str], percent: int) -> None:
     here.go(replace(here.look, plan=here.look.plan.with_rates(dict.fromkeys(units, percent / 100))))

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import Plan, Prunable
+from fpgm_core import Network, Plan
 from fpgm_core.data import DATA, load_images
-from fpgm_core.evaluation import choose_device
 from fpgm_core.figures import training_figure
-from fpgm_core.repair import RUNGS, Mended, repair_steps
+from fpgm_core.recovery import RECOVERY_METHODS, Mended, repair_steps
+from fpgm_core.runtime.device import choose_device
 from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps
 from pages.ui.jobs import Job, engine
-from pages.ui.sitting import Sitting
+from pages.ui.sitting import Session
 from pages.ui.top_bar import time_left
 
 _HELD = "recovery"
@@ -35,7 +35,7 @@ class _Recovery:
     run: Run | None = None  # the latest, which measuring does not overwrite
 
 
-def recovered(here: Sitting) -> Recovered | None:
+def recovered(here: Session) -> Recovered | None:
     """What training reached for the plan on screen, in this sitting; None where it was not trained."""
     held = st.session_state.get(_HELD)
     if isinstance(held, _Recovery) and held.plan == here.look.plan.key and isinstance(held.job.latest, Recovered):
@@ -43,10 +43,10 @@ def recovered(here: Sitting) -> Recovered | None:
     return None
 
 
-def recover_panel(here: Sitting) -> None:
+def recover_panel(here: Session) -> None:
     """The choices, and the training of the plan on screen."""
-    info = here.network.loaded.info
-    if not here.network.loaded.trained or info.dataset not in DATA:
+    info = here.network
+    if not here.network.trained or info.dataset not in DATA:
         st.info("Training starts from trained weights and needs images; open a network that has both.")
         return
     held: _Recovery | None = st.session_state.get(_HELD)
@@ -66,7 +66,7 @@ def recover_panel(here: Sitting) -> None:
         _watch(here, held)
 
 
-def _choices(here: Sitting, running: bool) -> tuple[Recipe, str, Path | None, bool]:
+def _choices(here: Session, running: bool) -> tuple[Recipe, str, Path | None, bool]:
     """Recipe, schedule, where the person's own copy of the data set is, and whether to repair before training."""
     schedule, epochs, rate, distil = st.columns([2.2, 2, 1.2, 1.4], vertical_alignment="bottom")
     name = schedule.selectbox(
@@ -92,7 +92,7 @@ def _choices(here: Sitting, running: bool) -> tuple[Recipe, str, Path | None, bo
         value=here.look.rung == "repaired",
         key="repair_first",
         disabled=running,
-        help=f"Training begins with the repaired network. {RUNGS['repaired'].summary}",
+        help=f"Training begins with the repaired network. {RECOVERY_METHODS['repaired'].summary}",
     )
     copy = own.text_input(
         "Your own CIFAR-10",
@@ -104,11 +104,11 @@ def _choices(here: Sitting, running: bool) -> tuple[Recipe, str, Path | None, bo
     return recipe, name, Path(copy) if copy else None, repaired
 
 
-def _begin(here: Sitting, recipe: Recipe, schedule: str, copy: Path | None, repaired: bool) -> _Recovery:
+def _begin(here: Session, recipe: Recipe, schedule: str, copy: Path | None, repaired: bool) -> _Recovery:
     network, plan, stop = here.network, here.look.plan, threading.Event()
 
     def steps() -> Iterator[Run | Recovered | None]:
-        images = load_images(network.loaded.info.dataset, "train", copy)  # in the background: it may be large
+        images = load_images(network.dataset, "train", copy)  # in the background: it may be large
         mended: Mended | None = None
         if repaired and not network.prunes_nothing(plan):
             for step in repair_steps(network, network.keep_masks(plan), images=images, device=choose_device("auto")):
@@ -124,7 +124,7 @@ def _begin(here: Sitting, recipe: Recipe, schedule: str, copy: Path | None, repa
     return _Recovery(plan.key, job, stop, "repaired" if repaired else "recalibrated")
 
 
-def _watch(here: Sitting, held: _Recovery) -> None:
+def _watch(here: Session, held: _Recovery) -> None:
     """Progress and curves, redrawn while the training runs; then what it reached."""
     if held.job.done:
         _ended(held, here.network, here.look.plan)
@@ -157,7 +157,7 @@ def _told(run: Run, stopping: bool) -> str:
     return f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}{time_left(run.seconds_left)}"
 
 
-def _ended(held: _Recovery, network: Prunable, first: Plan) -> None:
+def _ended(held: _Recovery, network: Network, first: Plan) -> None:
     if held.job.error:
         st.error(held.job.error)
         return

@@ -9,67 +9,69 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import FpgmError, Plan, Prunable
-from fpgm_core.evaluation import Interval, Replaceability, choose_device, replaceability
+from fpgm_core import FpgmError, Network, Plan
+from fpgm_core.calibration import Calibration, Moments, calibrate_steps
+from fpgm_core.evaluation import Interval, Replaceability, replaceability
 from fpgm_core.figures import FilterStates, agreement_figure, cost_figure, heat_strips
-from fpgm_core.repair import Calibration, Moments, Surface, calibrate_steps, surface_steps
-from fpgm_core.steps import finished
+from fpgm_core.recovery import DamageSurface, damage_steps
+from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.progress import finished
 from pages.ui.pictures import drawn, filter_states, first_number
-from pages.ui.sitting import Sitting, callback
+from pages.ui.sitting import Session, callback
 from pages.ui.waiting import awaited, background, result
 
 _READING = "reading training images once, then asking what each filter's going costs"
 
 
-def _moments(network: Prunable, share: float) -> Generator[float, None, Moments]:
+def _moments(network: Network, share: float) -> Generator[float, None, Moments]:
     """The calibration pass, as the first `share` of some work."""
-    if not network.loaded.trained:
-        raise FpgmError(f"random weights have nothing that could be replaced: {network.loaded.notice}")
+    if not network.trained:
+        raise FpgmError(f"random weights have nothing that could be replaced: {network.notice}")
     return (yield from finished(calibrate_steps(network, Calibration(), device=choose_device("auto")), 0, share))
 
 
-def _costs(network: Prunable, coupling: str) -> Iterator[float | tuple[Replaceability, ...]]:
+def _costs(network: Network, coupling: str) -> Iterator[float | tuple[Replaceability, ...]]:
     moments = yield from _moments(network, 0.7)
     yield 0.7  # of moments that were kept there was no pass to tell of
     yield replaceability(network, moments, coupling)
 
 
-def _surface(network: Prunable, like: Plan) -> Iterator[float | Surface]:
+def _surface(network: Network, like: Plan) -> Iterator[float | DamageSurface]:
     moments = yield from _moments(network, 0.5)
-    yield (yield from finished(surface_steps(network, moments, like), 0.5))
+    yield (yield from finished(damage_steps(network, moments, like), 0.5))
 
 
-def refit_costs(here: Sitting) -> tuple[Replaceability, ...] | None:
+def refit_costs(here: Session) -> tuple[Replaceability, ...] | None:
     """Every layer's filters with their refit costs; progress is drawn until they are there."""
     network, coupling = here.network, here.look.plan.coupling
-    key = ("replaceability", network.loaded.fingerprint, coupling)
+    key = ("replaceability", network.fingerprint, coupling)
     return awaited(here, ":replaceability", key, partial(_costs, network, coupling), _READING)
 
 
-def _about_damage(here: Sitting) -> tuple[str, Hashable, Callable[[], Iterator[float | Surface]]]:
+def _about_damage(here: Session) -> tuple[str, Hashable, Callable[[], Iterator[float | DamageSurface]]]:
     plan = here.look.plan
     key = ("surface", plan.fingerprint, plan.criterion, plan.coupling, plan.options)
     return ":surface", key, partial(_surface, here.network, plan)
 
 
-def damage(here: Sitting) -> Surface | None:
+def damage(here: Session) -> DamageSurface | None:
     """The damage surface of the plan's criterion and coupling, where it is wanted and there."""
     return result(background(here, *_about_damage(here))) if here.look.heat else None
 
 
-def damage_progress(here: Sitting) -> None:
+def damage_progress(here: Session) -> None:
     """How far the damage surface is, where it is wanted and not there."""
     if here.look.heat:
         awaited(here, *_about_damage(here), "predicting the damage of every bar at every rate")
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def strips(about: Hashable, _surface: Surface) -> dict[str, str]:
+def strips(about: Hashable, _surface: DamageSurface) -> dict[str, str]:
     """The surface as one strip of colours a unit."""
     return heat_strips(_surface.rates, dict(zip(_surface.units, _surface.loss, strict=True)))
 
 
-def replaceability_panel(here: Sitting) -> None:
+def replaceability_panel(here: Session) -> None:
     """Does the paper's premise hold on this network? Every layer's agreement, and the chosen layer's filters."""
     st.markdown(
         "FPGM says: a filter near the others is **replaceable**. Here every filter is taken away in turn, the layers "
@@ -110,20 +112,20 @@ def _verdict(found: tuple[Replaceability, ...]) -> str:
     return f"The premise {', '.join(parts)} of {len(found)} layers"
 
 
-def _choose(here: Sitting, names: list[str]) -> None:
+def _choose(here: Session, names: list[str]) -> None:
     points = st.session_state.agreement.selection.points
     data = points[0].get("customdata") if points else None
     if data is not None:
         here.change(layer=names[first_number(data)], chosen=None)
 
 
-def _layer(here: Sitting, one: Replaceability) -> None:
+def _layer(here: Session, one: Replaceability) -> None:
     st.markdown(f"**{one.layer}**: the premise {one.verdict}")
     states = filter_states(here) if one.layer == here.look.layer else FilterStates(np.ones(len(one.costs), dtype=bool))
     cost_view(here, one, states)
 
 
-def cost_view(here: Sitting, one: Replaceability, states: FilterStates) -> None:
+def cost_view(here: Session, one: Replaceability, states: FilterStates) -> None:
     """A layer's filters by g, or by norm, against refit cost."""
     by = st.segmented_control("Against", ["g", "L2 norm"], default="g", required=True, key="cost_by",
                               label_visibility="collapsed")  # fmt: skip

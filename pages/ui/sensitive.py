@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import FpgmError, Plan, Prunable, Settings
+from fpgm_core import EvaluationConfig, FpgmError, Network, Plan
 from fpgm_core.evaluation import RATES, SWEPT, Repairing, Sweep, sweep_steps
 from fpgm_core.figures import sensitivity_curves, sweep_figure
-from fpgm_core.repair import get_rung
+from fpgm_core.recovery import get_recovery_method
 from pages.ui.jobs import Job, engine
 from pages.ui.pictures import drawn
-from pages.ui.sitting import Sitting, callback, sitting
+from pages.ui.sitting import Session, callback, sitting
 from pages.ui.top_bar import accuracy_card, time_left
 
 _PURPOSE = ":sensitivity"
@@ -29,11 +29,11 @@ class _Running:
     seconds_left: float | None
 
 
-def _settings(here: Sitting) -> Settings:
+def _settings(here: Session) -> EvaluationConfig:
     return replace(SWEPT, rung=here.look.rung)
 
 
-def _steps(network: Prunable, like: Plan, settings: Settings) -> Iterator[_Running]:
+def _steps(network: Network, like: Plan, settings: EvaluationConfig) -> Iterator[_Running]:
     begun, known = time.monotonic(), None
     for sweep in sweep_steps(network, like, settings, RATES):
         known = len(sweep.points) if known is None else known
@@ -42,19 +42,19 @@ def _steps(network: Prunable, like: Plan, settings: Settings) -> Iterator[_Runni
         yield _Running(sweep, each and each * (sweep.total - len(sweep.points)))
 
 
-def _about(here: Sitting) -> Hashable:
+def _about(here: Session) -> Hashable:
     plan = here.look.plan
     return ("sensitivity", plan.fingerprint, plan.criterion, plan.coupling, plan.options, here.look.rung)
 
 
-def sensitivity_panel(here: Sitting) -> None:
+def sensitivity_panel(here: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
     st.markdown(
         f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEPT.images:,} images of the "
-        f"choose half, *{get_rung(here.look.rung).title.lower()}* as on Explore. What it bears alone says how far its "
+        f"choose half, *{get_recovery_method(here.look.rung).title.lower()}* as on Explore. What it bears alone says how far its "
         "bar may go."
     )
-    if not here.network.loaded.trained:
+    if not here.network.trained:
         st.info("Random weights have no accuracy to lose; open a network with trained ones.")
         return
     if here.message:
@@ -72,25 +72,25 @@ def sensitivity_panel(here: Sitting) -> None:
         _pictures(here, sweep)
 
 
-def _job(here: Sitting) -> Job[_Running] | None:
+def _job(here: Session) -> Job[_Running] | None:
     about, job = here.works.get(_PURPOSE, (None, None))
     return job if about == _about(here) else None
 
 
-def _known(here: Sitting, job: Job[_Running] | None) -> Sweep:
+def _known(here: Session, job: Job[_Running] | None) -> Sweep:
     """What is measured so far: by the job, or kept from before. Raises FpgmError where nothing can be swept."""
     if job and job.latest:
         return job.latest.sweep
     return next(sweep_steps(here.network, here.look.plan, _settings(here), RATES))
 
 
-def _begin(here: Sitting) -> None:
+def _begin(here: Session) -> None:
     network, plan, settings = here.network, here.look.plan, _settings(here)
     job: Job[_Running] = engine().run(here.session + _PURPOSE, _about(here), lambda: _steps(network, plan, settings))
     here.works[_PURPOSE] = (_about(here), job)
 
 
-def _progress(here: Sitting, job: Job[_Running] | None, sweep: Sweep) -> None:
+def _progress(here: Session, job: Job[_Running] | None, sweep: Sweep) -> None:
     """How far the sweep is, and the button that begins it, stops it, or goes on with it."""
     if job is not None and job.error:
         st.error(job.error)
@@ -115,7 +115,7 @@ def _watch(job: Job[_Running], units: int) -> None:
     st.progress(done / total, text=f"measured {done} of {total}{left}" if running else "waiting for its turn")
 
 
-def _choosing(here: Sitting, sweep: Sweep) -> None:
+def _choosing(here: Session, sweep: Sweep) -> None:
     """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
     loss, button, _, measured = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
     points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
@@ -149,7 +149,7 @@ def _accuracy(every: float | None) -> None:
     card()
 
 
-def _pictures(here: Sitting, sweep: Sweep) -> None:
+def _pictures(here: Session, sweep: Sweep) -> None:
     network, plan = here.network, here.look.plan
     names = [unit.name for unit in network.units(plan.coupling)]
     unit = network.unit_of(here.look.layer, plan.coupling)
@@ -188,13 +188,13 @@ def _pictures(here: Sitting, sweep: Sweep) -> None:
         st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
 
 
-def _clicked(here: Sitting, names: list[str]) -> None:
+def _clicked(here: Session, names: list[str]) -> None:
     points = st.session_state.sweep.selection.points
     if points and (data := points[0].get("customdata")) is not None:
         set_bar(here, names, data)
 
 
-def set_bar(here: Sitting, names: list[str], data: list[float] | dict[str, float]) -> None:
+def set_bar(here: Session, names: list[str], data: list[float] | dict[str, float]) -> None:
     """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its place and the rate."""
     row, rate = data if isinstance(data, list) else (data[key] for key in sorted(data, key=int))
     name, plan = names[int(row)], here.look.plan

@@ -10,12 +10,14 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from fpgm_core import FpgmError, Plan, Prunable, Settings
-from fpgm_core.evaluation import Figure, Repairing, choose_device
-from fpgm_core.filters import norm_diagnostics, weights_of
-from fpgm_core.filters.diagnostics import NormDiagnostics
-from fpgm_core.pruning import PRESETS, Cost
-from fpgm_core.repair import provide, provide_steps
+from fpgm_core import EvaluationConfig, FpgmError, Network, Plan
+from fpgm_core.criteria import norm_diagnostics
+from fpgm_core.criteria.diagnostics import NormDiagnostics
+from fpgm_core.evaluation import Figure, Repairing
+from fpgm_core.graph import Cost, weights_of
+from fpgm_core.pruning import PRESETS
+from fpgm_core.recovery import provide, provide_steps
+from fpgm_core.runtime.device import choose_device
 from pages.ui.jobs import Job, engine
 from pages.ui.state import History, Look, decode, encode
 
@@ -28,15 +30,15 @@ PURPOSES = (":export", ":recover", ":scores", ":replaceability", ":surface", ":s
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
-def prunable(model: str) -> Prunable:
+def network(model: str) -> Network:
     """A network of the registry, opened once for every session. Raises FpgmError for one that cannot be."""
-    opened = Prunable.load(model)
+    opened = Network.load(model)
     opened.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
     return opened
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def diagnostics(fingerprint: str, _network: Prunable) -> dict[str, NormDiagnostics]:
+def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
     return {layer.name: norm_diagnostics(weights_of(_network.module, layer.name)) for layer in _network.layers}
 
@@ -58,7 +60,7 @@ class Pending:
     job: Job[float]
 
 
-class Sitting:
+class Session:
     """What one browser session holds. Kept in session state; every change goes through `go`."""
 
     def __init__(self, look: Look) -> None:
@@ -84,9 +86,9 @@ class Sitting:
         return self.history.now
 
     @property
-    def network(self) -> Prunable:
+    def network(self) -> Network:
         """The network on screen."""
-        return prunable(self.look.plan.model)
+        return network(self.look.plan.model)
 
     @property
     def plan(self) -> Plan:
@@ -115,11 +117,11 @@ class Sitting:
     def _prepare(self, look: Look) -> bool:
         """Whether the look has to wait for its criterion's scores, which are begun then."""
         self._stop_scoring()
-        network, criterion = prunable(look.plan.model), look.plan.criterion
-        if network.has_scores(criterion):
+        module, criterion = network(look.plan.model), look.plan.criterion
+        if module.has_scores(criterion):
             return False
-        key = ("scores", network.loaded.fingerprint, criterion)
-        steps = partial(provide_steps, network, criterion, device=choose_device("auto"))
+        key = ("scores", module.fingerprint, criterion)
+        steps = partial(provide_steps, module, criterion, device=choose_device("auto"))
         self.pending = Pending(look, engine().run(f"{self.session}:scores", key, steps))
         return True
 
@@ -179,7 +181,7 @@ class Sitting:
 
     def measure(self) -> None:
         """Ask for the measurement of the look on screen; any other of this session is cancelled."""
-        settings, self.fresh = Settings(rung=self.look.rung), False
+        settings, self.fresh = EvaluationConfig(rung=self.look.rung), False
         try:
             self.job = engine().request(self.session, self.network, self.look.plan, settings)
         except FpgmError:
@@ -217,9 +219,9 @@ class Sitting:
 
 def check(look: Look) -> None:
     """Raise FpgmError where a look names a network, unit, layer or filter that is not there, or impossible locks."""
-    network = prunable(look.plan.model)
-    network.cost(look.plan)
-    layer = next((layer for layer in network.layers if layer.name == look.layer), None)
+    module = network(look.plan.model)
+    module.cost(look.plan)
+    layer = next((layer for layer in module.layers if layer.name == look.layer), None)
     if layer is None:
         raise FpgmError(f"{look.plan.model} has no layer {look.layer!r}; choose one of its convolutions")
     if look.chosen is not None and not 0 <= look.chosen < layer.filters:
@@ -228,28 +230,28 @@ def check(look: Look) -> None:
 
 def first_look(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str = FIRST_COUPLING) -> Look:
     """Where a network is first opened: pruned a little, on the layer where norm and FPGM disagree most."""
-    network = prunable(model)
-    units = network.units(coupling)
-    plan = network.plan(PRESETS[FIRST_PRESET].rates(units), criterion=criterion, coupling=coupling)
-    return Look(plan, _most_disputed(network), view="Scores")
+    module = network(model)
+    units = module.units(coupling)
+    plan = module.plan(PRESETS[FIRST_PRESET].rates(units), criterion=criterion, coupling=coupling)
+    return Look(plan, _most_disputed(module), view="Scores")
 
 
-def _most_disputed(network: Prunable) -> str:
-    figures = diagnostics(network.loaded.fingerprint, network)
+def _most_disputed(network: Network) -> str:
+    figures = diagnostics(network.fingerprint, network)
     known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
     return min(known, key=lambda name: known[name]) if known else network.layers[0].name
 
 
-def sitting() -> Sitting:
+def sitting() -> Session:
     """This session's sitting; begun from the link where it carries a look, else from the first one."""
     if "sitting" not in st.session_state:
         begun, wanted, problem = _from_link(st.query_params.get("s"))
-        st.session_state.sitting = Sitting(begun)
+        st.session_state.sitting = Session(begun)
         st.session_state.sitting.message = problem
         if wanted:
             st.session_state.sitting.go(wanted)
         close_with_session(st.session_state.sitting.session)
-    here: Sitting = st.session_state.sitting
+    here: Session = st.session_state.sitting
     provide(here.network, here.look.plan.criterion)  # nothing to do, but for a network that was opened anew since
     return here
 
@@ -259,7 +261,7 @@ def _from_link(text: str | None) -> tuple[Look, Look | None, str | None]:
     if text:
         try:
             look = decode(text)
-            if not prunable(look.plan.model).has_scores(look.plan.criterion):
+            if not network(look.plan.model).has_scores(look.plan.criterion):
                 return first_look(look.plan.model, coupling=look.plan.coupling), look, None
             check(look)
             return look, None, None
@@ -289,12 +291,12 @@ def close_with_session(session: str) -> None:
     lease(session)
 
 
-def callback(act: Callable[[Sitting], None]) -> Callable[[], None]:
+def callback(act: Callable[[Session], None]) -> Callable[[], None]:
     """A widget callback that acts on this session's sitting."""
     return lambda: act(sitting())
 
 
-def mirror(name: str, value: object, act: Callable[[Sitting, Any], None], scope: str = "") -> dict[str, Any]:
+def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope: str = "") -> dict[str, Any]:
     """`key` and `on_change` of a widget that shows `value`, which other controls may change as well.
 
     The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fpgm_core import FpgmError, Plan
-from fpgm_core.repair import get_rung
+from fpgm_core.recovery import get_recovery_method
 
 VIEWS = ("Scores", "Map", "Radial", "Norms", "Refit cost")
 MAPS = ("UMAP", "PCA")
@@ -23,7 +23,7 @@ class Look:
     """Everything the page shows that is not measured: the plan, and what is looked at.
 
     `layer` is the chosen convolution, `chosen` a filter of it or None; `view` one of VIEWS, `mapping` one
-    of MAPS, `seed` the map's; `rung` the one of the recovery ladder's RUNGS that accuracy is measured on;
+    of MAPS, `seed` the map's; `rung` the one of the recovery ladder's RECOVERY_METHODS that accuracy is measured on;
     `heat` whether the predicted damage is drawn beside the bars.
     """
 
@@ -46,7 +46,7 @@ class Look:
             raise FpgmError(f"map seed {self.seed!r} is not a whole number from 0 to 2147483647")
         if not isinstance(self.layer, str) or not isinstance(self.heat, bool):
             raise FpgmError("layer or heat is not what it should be")
-        get_rung(self.rung)
+        get_recovery_method(self.rung)
 
 
 def encode(look: Look) -> str:

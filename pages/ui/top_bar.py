@@ -9,12 +9,12 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
+from fpgm_core.criteria import DATA_CRITERIA, get_criterion
 from fpgm_core.evaluation import Figure, Repairing
-from fpgm_core.filters import DATA_CRITERIA, get_criterion
+from fpgm_core.graph import Cost
 from fpgm_core.models import cifar_models, list_models
-from fpgm_core.pruning import Cost
 from pages.ui.live import LIVE
-from pages.ui.sitting import Sitting, first_look, mirror
+from pages.ui.sitting import Session, first_look, mirror
 from pages.ui.waiting import progress
 
 _ALL_CRITERIA = {**CRITERIA, **DATA_CRITERIA}
@@ -50,7 +50,7 @@ def navigation() -> None:
         st.page_link("pages/1_Export.py", label="Export")
 
 
-def plan_heading(here: Sitting, title: str) -> None:
+def plan_heading(here: Session, title: str) -> None:
     """The top of a page about the plan that Explore shows: navigation, what the plan is, what it costs."""
     here.begin()
     st.html(f"<style>{STYLE}</style>")
@@ -60,13 +60,13 @@ def plan_heading(here: Sitting, title: str) -> None:
     name, macs, params = st.columns([3, 1.4, 1.4], vertical_alignment="center")
     name.subheader(title, anchor=False)
     name.markdown(
-        f"**{network.loaded.info.title}** · {get_criterion(plan.criterion).title} · {COUPLINGS[plan.coupling].title}: "
+        f"**{network.title}** · {get_criterion(plan.criterion).title} · {COUPLINGS[plan.coupling].title}: "
         "the plan on Explore"
     )
     macs.html(macs_card(cost, network.dense_cost))
     params.html(params_card(cost, network.dense_cost))
-    if network.loaded.notice:
-        st.warning(network.loaded.notice)
+    if network.notice:
+        st.warning(network.notice)
 
 
 def card(label: str, value: str, under: str = "", state: str = "") -> str:
@@ -158,7 +158,7 @@ def _titles() -> dict[str, str]:
     }
 
 
-def scoring(here: Sitting) -> None:
+def scoring(here: Session) -> None:
     """How far the scores are that the criterion chosen needs, where it waits for them."""
     pending = here.pending
     if pending is None:
@@ -172,7 +172,7 @@ def scoring(here: Sitting) -> None:
     progress(pending.job, doing, "Cancel", "cancel_scores", lambda now: now.give_up(), lambda: here.pending is pending)
 
 
-def pickers(here: Sitting) -> None:
+def pickers(here: Session) -> None:
     """Model, criterion and coupling."""
     plan = here.look.plan
     titles = _titles()
@@ -194,7 +194,7 @@ def pickers(here: Sitting) -> None:
     )
 
 
-def _open(here: Sitting, model: str) -> None:
+def _open(here: Session, model: str) -> None:
     plan = here.look.plan
     try:
         here.go(first_look(model, plan.criterion, plan.coupling))
@@ -202,11 +202,11 @@ def _open(here: Sitting, model: str) -> None:
         here.refuse(error)
 
 
-def _set_criterion(here: Sitting, criterion: str) -> None:
+def _set_criterion(here: Session, criterion: str) -> None:
     here.change(plan=replace(here.look.plan, criterion=criterion))
 
 
-def _set_coupling(here: Sitting, coupling: str) -> None:
+def _set_coupling(here: Session, coupling: str) -> None:
     """Rates and locks of units that both couplings have stay; the others' are dropped."""
     plan = here.look.plan
     units = {unit.name for unit in here.network.units(coupling)}

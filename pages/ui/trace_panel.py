@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from fpgm_core.criteria import get_criterion
 from fpgm_core.evaluation import wilson
 from fpgm_core.figures import TracePoint, trace_figure
-from fpgm_core.filters import get_criterion
-from fpgm_core.repair import RUNGS
+from fpgm_core.recovery import RECOVERY_METHODS
 from pages.ui.pictures import drawn, first_number
-from pages.ui.sitting import Sitting, Tried, callback
+from pages.ui.sitting import Session, Tried, callback
 
 
-def trace_panel(here: Sitting) -> None:
+def trace_panel(here: Session) -> None:
     """Accuracy against MACs of the open network's tried plans."""
     tried = _of_this_network(here)
     st.subheader("Tried in this sitting", anchor=False)
@@ -54,11 +54,11 @@ def trace_panel(here: Sitting) -> None:
         )
 
 
-def _of_this_network(here: Sitting) -> list[Tried]:
+def _of_this_network(here: Session) -> list[Tried]:
     return [one for one in here.trace if one.look.plan.fingerprint == here.look.plan.fingerprint]
 
 
-def _shown(here: Sitting, one: Tried) -> bool:
+def _shown(here: Session, one: Tried) -> bool:
     return (one.look.plan, one.look.rung) == (here.look.plan, here.look.rung)
 
 
@@ -66,11 +66,11 @@ def _label(one: Tried) -> str:
     plan = one.look.plan
     rates = sorted(set(plan.rates.values()))
     spread = "nothing" if not rates else f"{rates[0]:.0%}" if len(rates) == 1 else f"{rates[0]:.0%} to {rates[-1]:.0%}"
-    rung = "" if one.look.rung == "recalibrated" else f", {RUNGS[one.look.rung].title.lower()}"
+    rung = "" if one.look.rung == "recalibrated" else f", {RECOVERY_METHODS[one.look.rung].title.lower()}"
     return f"{get_criterion(plan.criterion).title}, {plan.coupling}, {spread}{rung}"
 
 
-def _go_back(here: Sitting) -> None:
+def _go_back(here: Session) -> None:
     points = st.session_state.trace.selection.points
     data = points[0].get("customdata") if points else None
     if data is not None:

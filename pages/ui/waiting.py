@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from pages.ui.jobs import Job, engine
-from pages.ui.sitting import Sitting, callback
+from pages.ui.sitting import Session, callback
 
 T = TypeVar("T")
 
 
 def background(
-    here: Sitting, purpose: str, key: Hashable, steps: Callable[[], Iterator[float | T]]
+    here: Session, purpose: str, key: Hashable, steps: Callable[[], Iterator[float | T]]
 ) -> Job[float | T] | None:
     """The session's work of that key for a purpose, one of PURPOSES, begun where it is not; None where it is stopped.
 
@@ -32,7 +32,7 @@ def result(job: Job[float | T] | None) -> T | None:
 
 
 def awaited(
-    here: Sitting,
+    here: Session,
     purpose: str,
     key: Hashable,
     steps: Callable[[], Iterator[float | T]],
@@ -61,7 +61,7 @@ def progress(
     doing: str,
     label: str,
     key: str,
-    stop: Callable[[Sitting], None],
+    stop: Callable[[Session], None],
     wanted: Callable[[], bool] = lambda: True,
 ) -> None:
     """How far work is, and a button that stops it; where it has ended, or is not `wanted`, the page is drawn anew."""

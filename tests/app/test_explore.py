@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from driving import opened, press, sitting, sound, until
 
-from fpgm_core import CRITERIA, Plan, Prunable
-from fpgm_core.filters import norm_diagnostics, weights_of
-from fpgm_core.repair import provide
+from fpgm_core import CRITERIA, Network, Plan
+from fpgm_core.criteria import norm_diagnostics
+from fpgm_core.graph import weights_of
+from fpgm_core.recovery import provide
 from pages.ui.rates import bars
 from pages.ui.sitting import Tried, first_look
 from pages.ui.state import Look, decode, encode
@@ -52,7 +53,7 @@ def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagr
     app = opened(s=encode(first_look(model)) if model else "")
     assert plan(app).model == (model or "mobilenetv2_cifar")
     assert set(plan(app).rates.values()) == {0.3}
-    network = Prunable.load(plan(app).model)
+    network = Network.load(plan(app).model)
     found = {layer.name: norm_diagnostics(weights_of(network.module, layer.name)) for layer in network.layers}
     assert sitting(app).look.layer == min(found, key=lambda name: found[name].spearman)
     assert f"{network.cost(plan(app)).macs:,} of {network.dense_cost.macs:,}" in cards(app)
@@ -61,7 +62,7 @@ def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagr
 
 def test_the_first_picture_is_of_a_depthwise_layer():
     look = first_look()
-    layer = Prunable.load(look.plan.model).module.get_submodule(look.layer)
+    layer = Network.load(look.plan.model).module.get_submodule(look.layer)
     assert layer.groups == layer.in_channels > 1
 
 
@@ -78,7 +79,7 @@ def test_a_bar_under_the_hand_shows_costs_and_leaves_the_plan(app):
     move(app, {"layer3.2.conv1": 0.9}, phase="drag")
     assert plan(app) == kept
     assert sitting(app).draft.rate("layer3.2.conv1") == 0.9
-    expected = Prunable.load("resnet20").cost(sitting(app).draft).macs
+    expected = Network.load("resnet20").cost(sitting(app).draft).macs
     assert f"{expected:,} of 40,551,040" in cards(app)
     assert "moving" in cards(app)
 
@@ -159,7 +160,7 @@ def test_coupling_inner_keeps_shared_rates_and_says_why_layers_stay_whole(app):
 
 
 def test_coupled_shows_a_bar_a_group_and_says_which_layers_move_together(app):
-    network = Prunable.load("resnet20")
+    network = Network.load("resnet20")
     assert len(bars(sitting(app))) == len(network.layers) == 19
     assert "every layer moves alone" in popovers(app)
     widget(app.selectbox, "Coupling").set_value("coupled").run()
@@ -178,7 +179,7 @@ def test_coupled_shows_a_bar_a_group_and_says_which_layers_move_together(app):
 
 def test_refused_layers_say_why_they_stay_whole(app):
     widget(app.selectbox, "Coupling").set_value("inner").run()
-    refused = Prunable.load("resnet20").refusals("inner")
+    refused = Network.load("resnet20").refusals("inner")
     assert f"{len(refused)} stay whole" in popovers(app)
     (shown,) = [frame.value for frame in app.dataframe if "why it is not pruned" in frame.value]
     assert dict(zip(shown["layer"], shown["why it is not pruned"], strict=True)) == refused
@@ -195,7 +196,7 @@ def test_counts_kept_are_rounded_up_to_a_multiple(app, multiple, kept):
     assert not app.exception
     assert plan(app).options.round_to == multiple
     assert {bar.size - bar.pruned for bar in bars(sitting(app))} == kept
-    macs = Prunable.load("resnet20").cost(plan(app)).macs
+    macs = Network.load("resnet20").cost(plan(app)).macs
     assert macs > 19_126_720
     assert f"{macs:,} of 40,551,040" in cards(app)
     widget(app.selectbox, "Keep ×").set_value(1).run()
@@ -325,7 +326,7 @@ def test_a_saved_plan_opens_again_and_a_foreign_one_is_refused(app):
     saved = replace(plan(app), rates={"conv1": 0.5})
     app.get("file_uploader")[0].upload("plan.json", saved.to_json().encode(), "application/json").run()
     assert plan(app) == saved
-    foreign = Prunable.load("resnet56").plan(0.2)
+    foreign = Network.load("resnet56").plan(0.2)
     app.get("file_uploader")[0].upload("other.json", foreign.to_json().encode(), "application/json").run()
     assert "resnet56" in app.error[0].value
     assert plan(app) == saved

@@ -8,7 +8,7 @@ import pytest
 from driving import opened, press, sitting, until
 from looks import resnet20_look
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
 from fpgm_core.export.bundle import Progress
 from fpgm_core.pruning import Proof
@@ -54,8 +54,8 @@ def steps(monkeypatch):
     calls = []
 
     def stand_in(*results):
-        def fake(prunable, plan, *more, **options):
-            calls.append((prunable, plan, *more))
+        def fake(network, plan, *more, **options):
+            calls.append((network, plan, *more))
             for result in results:
                 if isinstance(result, Exception):
                     raise result
@@ -98,7 +98,7 @@ def test_it_shows_the_plan_of_explore_what_it_costs_and_what_will_be_in_it(app):
 
 def test_a_plan_that_prunes_nothing_is_told(app):
     here = sitting(app)
-    here.go(replace(here.look, plan=Prunable.load("resnet20").plan()))
+    here.go(replace(here.look, plan=Network.load("resnet20").plan()))
     app.run()
     assert "This plan prunes nothing" in told(app)
     assert "40,551,040 of 40,551,040" in html(app)
@@ -237,7 +237,7 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
 
 
 def test_a_network_without_weights_says_so(steps):
-    network = Prunable.load("resnet110")
+    network = Network.load("resnet110")
     look = replace(resnet20_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
     assert "no trained weights" in app.warning[0].value

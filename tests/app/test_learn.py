@@ -6,8 +6,9 @@ import pytest
 from driving import again, opened, press, sitting, until
 from looks import resnet20_look
 
-from fpgm_core import Plan, Prunable, Settings
-from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, judging, words_of
+from fpgm_core import EvaluationConfig, Network, Plan
+from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, words_of
+from fpgm_core.lesson import challenge as lesson_challenge
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
 from pages.ui import challenge, learn_panel
 from pages.ui.course import Course, link
@@ -239,7 +240,7 @@ def test_filters_are_added_and_removed_by_buttons_too():
 
 def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
     look = resnet20_look()
-    bare = Prunable.load("resnet110")
+    bare = Network.load("resnet110")
     app = learn(Look(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
     assert any(EN("page.only_trained") in warning.value for warning in app.warning)
     assert any(chart for chart in app.get("plotly_chart")), "the FLOPs need no weights"
@@ -278,12 +279,12 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
 
 
 def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(monkeypatch):
-    few = Settings(images=150)
-    monkeypatch.setattr(challenge, "judge_steps", lambda *which: judging.judge_steps(*which, few))
+    few = EvaluationConfig(images=150)
+    monkeypatch.setattr(challenge, "judge_steps", lambda *which: lesson_challenge.judge_steps(*which, few))
     app = learn(step="challenge")
     plan: Plan = sitting(app).look.plan
-    cut = judging.cut_of(sitting(app).network, plan)
-    assert app.button(key="hand_in").disabled == (cut < judging.TARGET)
+    cut = lesson_challenge.cut_of(sitting(app).network, plan)
+    assert app.button(key="hand_in").disabled == (cut < lesson_challenge.TARGET)
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_10%").run()
     assert app.button(key="hand_in").disabled
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_50%").run()
@@ -297,7 +298,9 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
     assert judged.figure.images == 150
     assert judged.rung == "as_is"
     assert table[EN("challenge.sealed")].tolist() == [round(judged.figure.accuracy.value * 100, 2)]
-    assert table[EN("challenge.cut")].tolist() == [round(judging.cut_of(held.network, held.look.plan) * 100, 1)]
+    assert table[EN("challenge.cut")].tolist() == [
+        round(lesson_challenge.cut_of(held.network, held.look.plan) * 100, 1)
+    ]
     assert any("Sealed:" in info.value for info in app.info)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from driving import again, opened, press, sitting, until
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import Figure
-from fpgm_core.repair import Mended
+from fpgm_core.recovery import Mended
 from fpgm_core.training import Epoch, Recipe, Recovered, Run
 from pages.ui import export_panel, recover_panel
 from pages.ui.jobs import engine
@@ -49,14 +49,14 @@ def training(monkeypatch):
     """
     calls, gate = Calls(), threading.Event()
 
-    def fake(prunable, plan, recipe, schedule, images, stop=None, mended=None):
+    def fake(network, plan, recipe, schedule, images, stop=None, mended=None):
         calls.append((plan, recipe, schedule, stop, images))
         calls.mended = mended
         yield Run(recipe)
         yield Run(recipe, (EPOCH,), 0.5)
         gate.wait(20)
         ended = calls.ends(plan)
-        yield reached(recipe, prunable.compact(ended), ended, prunable.masked(ended))
+        yield reached(recipe, network.compact(ended), ended, network.masked(ended))
 
     monkeypatch.setattr(recover_panel, "recover_steps", fake)
     yield calls, gate
@@ -167,7 +167,7 @@ def exports(monkeypatch):
     """What the export is called with, in place of exporting."""
     given = []
 
-    def fake(prunable, plan, rung, trained=None, whole=None):
+    def fake(network, plan, rung, trained=None, whole=None):
         given.append((plan, trained, whole))
         return iter(())
 
@@ -216,7 +216,7 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
     train(app)
     assert until(app, lambda: table(app) is not None)
     here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=Prunable.load("resnet20").plan(0.2)))
+    here.go(replace(here.look, plan=Network.load("resnet20").plan(0.2)))
     app.run()
     assert table(app) is None
     app.switch_page("pages/1_Export.py").run()
@@ -224,7 +224,7 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
 
 
 def test_a_network_without_weights_is_told(app):
-    network = Prunable.load("resnet32")
+    network = Network.load("resnet32")
     here = app.session_state["sitting"]
     here.go(replace(here.look, plan=network.plan(0.2), layer="conv1", chosen=None))
     app.run()

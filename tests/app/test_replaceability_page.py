@@ -7,9 +7,10 @@ import pytest
 from driving import again, opened, press, sitting, until
 from looks import resnet20_look
 
-from fpgm_core import Prunable
+from fpgm_core import Network
+from fpgm_core.calibration import Calibration, calibrate
 from fpgm_core.evaluation import replaceability
-from fpgm_core.repair import Calibration, calibrate, surface
+from fpgm_core.recovery import surface
 from pages.ui import replaceable
 from pages.ui.rates import bars
 from pages.ui.state import Look, encode
@@ -77,7 +78,7 @@ def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
 
 
 def test_a_network_without_weights_says_why_there_is_nothing():
-    look = Look(Prunable.load("resnet110").plan(0.2), "conv1")
+    look = Look(Network.load("resnet110").plan(0.2), "conv1")
     app = opened("pages/3_Replaceability.py", s=encode(look))
     assert until(app, lambda: any("random weights" in error.value for error in app.error), 60)
 

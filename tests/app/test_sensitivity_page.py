@@ -7,14 +7,15 @@ import pytest
 from driving import again, opened, press, sitting, until
 from looks import resnet20_look
 
-from fpgm_core import Settings
-from fpgm_core.evaluation import evaluator, sweep_steps
+from fpgm_core import EvaluationConfig
+from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core.evaluation import sweep_steps
 from fpgm_core.figures.sensitivity import told
 from pages.ui import sensitive
 from pages.ui.sitting import first_look
 from pages.ui.state import encode
 
-FEW = Settings(images=100, precision="float32")
+FEW = EvaluationConfig(images=100, precision="float32")
 RATES = (0.5, 0.9)
 PAGE = "pages/5_Sensitivity.py"
 

@@ -6,7 +6,7 @@ from urllib.parse import urlparse
 import pytest
 from browsing import NEEDS_CHROMIUM, card, look_of, until
 
-from fpgm_core import Prunable
+from fpgm_core import Network
 from pages.ui.state import Look, encode
 
 pytestmark = NEEDS_CHROMIUM
@@ -25,7 +25,7 @@ def drag(page, unit, share):
 
 
 def test_dragging_shows_macs_at_once_and_rest_measures_the_plan_in_the_link(page):
-    network = Prunable.load("resnet20")
+    network = Network.load("resnet20")
     first = look_of(page).plan
     release = drag(page, "layer3.1.conv1", 0.75)
     expected = network.cost(first.with_rates({"layer3.1.conv1": 0.75}))
@@ -87,7 +87,7 @@ def test_a_filter_is_locked_by_a_click(page):
 
 
 def test_a_place_on_a_damage_strip_is_a_rate(page, address):
-    network = Prunable.load("resnet20")
+    network = Network.load("resnet20")
     page.goto(f"{address}/?s={encode(Look(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', heat=True))}")
     strip = page.locator('.eq-unit[data-unit="layer2.1.conv1"] .eq-heat')
     assert until(lambda: strip.count() and "gradient" in strip.evaluate("it => it.style.background"), 120)
@@ -97,7 +97,7 @@ def test_a_place_on_a_damage_strip_is_a_rate(page, address):
 
 
 def test_a_link_restores_the_page_with_109_bars_and_nothing_is_fetched_from_elsewhere(page, address):
-    network = Prunable.load("resnet110")
+    network = Network.load("resnet110")
     look = Look(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")
     page.goto(f"{address}/?s={encode(look)}")
     assert until(lambda: page.locator(".eq-unit").count() == 109, 90)

@@ -6,7 +6,7 @@ import zipfile
 
 from browsing import NEEDS_CHROMIUM, card, until
 
-from fpgm_core import Plan, Prunable
+from fpgm_core import Network, Plan
 from pages.ui.state import Look, encode
 
 pytestmark = NEEDS_CHROMIUM
@@ -22,7 +22,7 @@ def cells(page):
 
 
 def test_a_plan_is_exported_and_the_zip_says_what_the_page_says(page, address, tmp_path):
-    network = Prunable.load("resnet20")
+    network = Network.load("resnet20")
     plan = network.plan(0.5, coupling="coupled")
     page.goto(f"{address}/?s={encode(Look(plan, 'conv1'))}")
     assert until(lambda: page.locator(".eq-unit").count() == len(network.units("coupled")), 60)

@@ -6,7 +6,7 @@ import re
 
 from load import load, start
 
-from fpgm_core import Settings, evaluate
+from fpgm_core import EvaluationConfig, evaluate
 
 
 def test_a_start_brings_bars_then_a_first_figure_then_the_exact_one(tmp_path, monkeypatch):
@@ -24,6 +24,6 @@ def test_results_never_mix_and_equal_plans_have_equal_figures(address, resnet20)
     assert len(told.firsts) == told.moves
     assert told.figures, "no measurement came to its end"
     rates, (card,) = next(iter(told.figures.items()))
-    figure = evaluate(resnet20, resnet20.plan(json.loads(rates)), Settings())
+    figure = evaluate(resnet20, resnet20.plan(json.loads(rates)), EvaluationConfig())
     shown = re.search(r'class="value">([\d.]+)%', card)
     assert shown[1] == f"{figure.accuracy.value:.2%}".rstrip("%")

@@ -10,7 +10,7 @@ import torch
 from fpgm_core.data import DATA, SPLITS, bundle, cifar10, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.models import list_models
-from fpgm_core.torchvision_shim import import_torchvision
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 EVERY_SPLIT = {"choose": 5000, "sealed": 5000, "all": 10_000, "train": 5000}
 

@@ -8,28 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core import FpgmError, Options, Prunable, Settings, evaluate
+from fpgm_core import EvaluationConfig, FpgmError, Network, SelectionOptions, evaluate
+from fpgm_core.calibration import Calibration
+from fpgm_core.criteria import get_criterion
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import (
     CONTESTED,
     Contest,
+    ContestConfig,
     Entry,
-    Rules,
     contest,
     contest_steps,
     equal_plan,
-    evaluator,
     known_contest,
     paired_change,
     wilson,
 )
-from fpgm_core.filters import get_criterion
-from fpgm_core.pruning import Unit
-from fpgm_core.repair import RUNGS, Calibration, rungs, scores
+from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core.graph import Unit
+from fpgm_core.recovery import RECOVERY_METHODS, scores
+from fpgm_core.recovery import methods as rungs
 
 module = importlib.import_module("fpgm_core.evaluation.contest")  # the package's `contest` is the function
-FEW = Settings(images=60, device="cpu", precision="float32")
-QUICK = Rules(criteria=("fpgm",), seeds=1, rungs=("as_is", "merged"))
+FEW = EvaluationConfig(images=60, device="cpu", precision="float32")
+QUICK = ContestConfig(criteria=("fpgm",), seeds=1, rungs=("as_is", "merged"))
 
 
 @pytest.fixture
@@ -72,12 +74,12 @@ def same(first, second):
 @pytest.mark.parametrize("rate", [0.3, 0.4, 0.5])
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
 def test_macs_are_equal(resnet20, name, rate):
-    net = resnet20 if name == "resnet20" else Prunable.load(name)
+    net = resnet20 if name == "resnet20" else Network.load(name)
     plain = net.plan(rate, coupling="inner")
     macs = net.cost(plain).macs
     for criterion, seed in (("l2_norm", 0), ("fpgm", 0), ("random", 0), ("random", 1)):
         plan = equal_plan(net, criterion, rate, seed=seed)
-        assert (plan.rates, plan.options) == (plain.rates, Options(seed=seed))
+        assert (plan.rates, plan.options) == (plain.rates, SelectionOptions(seed=seed))
         assert net.cost(plan).macs == macs
     mixed = equal_plan(net, "fpgm_mix", rate)
     short = {
@@ -103,7 +105,7 @@ def test_the_mix_prunes_as_many_of_every_layer_as_the_others(resnet20):
 def test_no_rate_of_the_mix_comes_nearer_from_below(size, blocks, rate):
     mix, unit = get_criterion("fpgm_mix"), Unit("unit", ("unit",), size * blocks, blocks)
     wanted = get_criterion("fpgm").count(unit.size, rate, blocks=blocks)
-    chosen = module._equal_rate(mix, unit, rate, Options())
+    chosen = module._equal_rate(mix, unit, rate, SelectionOptions())
     found = mix.count(unit.size, chosen, blocks=blocks)
     counts = {step / 2000: mix.count(unit.size, step / 2000, blocks=blocks) for step in range(2001)}
     assert found == max(count for count in counts.values() if count <= wanted)
@@ -112,8 +114,8 @@ def test_no_rate_of_the_mix_comes_nearer_from_below(size, blocks, rate):
 
 
 def test_hits_are_the_evaluators(small):
-    net, settings = Prunable.load("resnet20"), FEW
-    steps = list(contest_steps(net, Rules(criteria=("fpgm_mix", "refit_cost"), seeds=1), settings))
+    net, settings = Network.load("resnet20"), FEW
+    steps = list(contest_steps(net, ContestConfig(criteria=("fpgm_mix", "refit_cost"), seeds=1), settings))
     *shares, found = steps
     assert shares == sorted(shares)
     assert 0 < shares[0] < 0.25  # of four parts scoring is one
@@ -121,7 +123,7 @@ def test_hits_are_the_evaluators(small):
     assert [(entry.criterion, entry.seed) for entry in found.entries] == [
         ("fpgm_mix", None), ("refit_cost", None), ("random", 0),
     ]  # fmt: skip
-    assert found.rungs == tuple(RUNGS)
+    assert found.rungs == tuple(RECOVERY_METHODS)
     for entry in found.entries:
         plan = equal_plan(net, entry.criterion, 0.4, seed=entry.seed or 0)
         assert entry.macs == net.cost(plan).macs
@@ -134,7 +136,9 @@ def test_hits_are_the_evaluators(small):
 
 def test_a_repair_that_was_given_up_is_told(resnet20, small, monkeypatch):
     monkeypatch.setattr(rungs, "_right", lambda network, images, rights=iter((1, 2)): next(rights))
-    found = contest(resnet20, Rules(criteria=("bn_scale",), seeds=0, rungs=("repaired", "recalibrated")), FEW, False)
+    found = contest(
+        resnet20, ContestConfig(criteria=("bn_scale",), seeds=0, rungs=("repaired", "recalibrated")), FEW, False
+    )
     (entry,) = found.entries
     assert entry.given_up == ("repaired",)
 
@@ -279,13 +283,13 @@ def test_what_is_not_in_a_contest_is_said():
 )
 def test_rules_that_cannot_be_are_refused(fields, says):
     with pytest.raises(FpgmError, match=says):
-        Rules(**fields)
+        ContestConfig(**fields)
 
 
 def test_a_contest_of_nothing_is_refused(resnet20):
     with pytest.raises(FpgmError, match="a rate of 0 prunes nothing here; raise it"):
         contest(resnet20, replace(QUICK, rate=0.0), FEW)
-    untrained = Prunable(replace(resnet20.loaded, trained=False, weights="random"))
+    untrained = Network(replace(resnet20.loaded, trained=False, weights="random"))
     with pytest.raises(FpgmError, match="no trained weights"):
         contest(untrained, QUICK, FEW)
     with pytest.raises(FpgmError, match="ask for 1 to 5000"):
@@ -293,25 +297,30 @@ def test_a_contest_of_nothing_is_refused(resnet20):
 
 
 def test_a_bundle_is_written_and_found(resnet20, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "Rules", lambda: QUICK)
-    monkeypatch.setattr(module, "Settings", lambda: FEW)
-    monkeypatch.setattr(module, "contest", lambda prunable, kept: contest(prunable, QUICK, FEW, kept))
+    monkeypatch.setattr(module, "ContestConfig", lambda: QUICK)
+    monkeypatch.setattr(module, "EvaluationConfig", lambda: FEW)
+    monkeypatch.setattr(module, "contest", lambda network, kept: contest(network, QUICK, FEW, kept))
     path = module.bundle_contest("resnet20", tmp_path)
     monkeypatch.setattr(module, "_bundled", lambda fingerprint: tmp_path / f"{fingerprint}.npz")
-    assert path.name == f"{resnet20.loaded.fingerprint}.npz"
+    assert path.name == f"{resnet20.fingerprint}.npz"
     same(known_contest(resnet20, QUICK, FEW), contest(resnet20, QUICK, FEW, kept=False))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
 def test_what_ships_is_what_is_measured(resnet20, name):
-    net = resnet20 if name == "resnet20" else Prunable.load(name)
+    net = resnet20 if name == "resnet20" else Network.load(name)
     found = known_contest(net)
     assert found is not None
-    assert (found.criteria, len(found.random), found.rungs, found.images) == (CONTESTED, 10, tuple(RUNGS), 5000)
-    assert module._bundled(net.loaded.fingerprint).stat().st_size < 100_000
+    assert (found.criteria, len(found.random), found.rungs, found.images) == (
+        CONTESTED,
+        10,
+        tuple(RECOVERY_METHODS),
+        5000,
+    )
+    assert module._bundled(net.fingerprint).stat().st_size < 100_000
     for criterion, seed in (("fpgm", None), ("fpgm_mix", None), ("random", 3)):
         entry, plan = found.entry(criterion, seed), equal_plan(net, criterion, found.rate, seed=seed or 0)
         assert entry.macs == net.cost(plan).macs
         for rung in ("as_is", "merged"):
-            figure = evaluate(net, plan, Settings(images=100, rung=rung))
+            figure = evaluate(net, plan, EvaluationConfig(images=100, rung=rung))
             assert np.count_nonzero(entry.hits[rung][:100] != figure.right) <= 1  # sums may round otherwise elsewhere

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fpgm_core import COUPLINGS, FpgmError, Prunable
+from fpgm_core import COUPLINGS, FpgmError, Network
 from fpgm_core.evaluation import latency
 from fpgm_core.evaluation.latency import (
     Latency,
@@ -15,7 +15,6 @@ from fpgm_core.evaluation.latency import (
     scatter_zeros,
     zeros_steps,
 )
-from fpgm_core.models import LoadedModel
 
 
 def test_the_fields_are_what_was_measured(resnet20):
@@ -173,7 +172,7 @@ def test_a_compact_network_holds_less(resnet20, coupling):
 
 def test_a_compact_chain_by_hand(resnet20):
     module = Chain().eval().requires_grad_(False)
-    prunable = Prunable(LoadedModel(resnet20.loaded.info, module, "chain", "made by a test", True))
-    found = measure_latency(prunable, prunable.plan(0.5), batch=1, runs=1, device="cpu")
+    network = Network.from_module(module, (3, 32, 32), name="resnet20")
+    found = measure_latency(network, network.plan(0.5), batch=1, runs=1, device="cpu")
     assert found.dense_peak_bytes == 4 * ((24 + 128 + 64) + 32 * 32 * (3 + 8 + 16))
     assert found.compact_peak_bytes == 4 * ((12 + 32 + 32) + 32 * 32 * (3 + 4 + 8))  # c writes the outputs: whole

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 
+from fpgm_core.calibration import Calibration, calibrate
 from fpgm_core.evaluation import (
+    EvaluationConfig,
     Interval,
-    Settings,
     mixed_plans,
     premise,
     rank_interval,
@@ -16,7 +17,6 @@ from fpgm_core.evaluation import (
     study_steps,
     verdict,
 )
-from fpgm_core.repair import Calibration, calibrate
 
 
 def test_an_interval_by_hand():
@@ -81,8 +81,8 @@ def test_the_study_measures_mixed_plans(resnet20, monkeypatch):
     assert len({plan.key for plan in plans}) == 40
     assert all(0 <= rate <= 0.9 for plan in plans for rate in plan.rates.values())
     assert min(len(set(plan.rates.values())) for plan in plans) > 1
-    monkeypatch.setattr("fpgm_core.evaluation.surface_study.Calibration", lambda: Calibration(60, 8))
-    settings = Settings(images=100, rung="as_is", device="cpu", precision="float32")
+    monkeypatch.setattr("fpgm_core.evaluation.damage_study.Calibration", lambda: Calibration(60, 8))
+    settings = EvaluationConfig(images=100, rung="as_is", device="cpu", precision="float32")
     *_, study = study_steps(resnet20, 6, settings=settings)
     assert (len(study.plans), study.total) == (6, 6)
     predicted, lost = [p.predicted for p in study.plans], [-p.correct for p in study.plans]

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from fpgm_core import FpgmError, Settings, evaluate
-from fpgm_core.evaluation import Point, Sweep, evaluator, paired_change, sensitivity, sweep_steps
+from fpgm_core import EvaluationConfig, FpgmError, evaluate
+from fpgm_core.evaluation import Point, Sweep, paired_change, sensitivity, sweep_steps
+from fpgm_core.evaluation import accuracy as evaluator
 
-FEW = Settings(images=100, precision="float32")
+FEW = EvaluationConfig(images=100, precision="float32")
 RATES = (0.5, 0.9)
 
 
@@ -22,9 +23,9 @@ def measured(monkeypatch):
     """The plans that were measured, as they are."""
     plans, honest = [], sensitivity.measure
 
-    def noted(prunable, plan, *rest, **more):
+    def noted(network, plan, *rest, **more):
         plans.append(plan)
-        return honest(prunable, plan, *rest, **more)
+        return honest(network, plan, *rest, **more)
 
     monkeypatch.setattr(sensitivity, "measure", noted)
     return plans

@@ -5,19 +5,19 @@ from functools import cache
 import pytest
 import torch
 
-from fpgm_core import Prunable
+from fpgm_core import Network
 from fpgm_core.export import export
 
 
 @cache
 def _network(name):
-    return Prunable.load(name)
+    return Network.load(name)
 
 
 @cache
 def _compact(name, coupling, rate):
-    prunable = _network(name)
-    return prunable, prunable.compact(prunable.plan(rate, coupling=coupling))
+    network = _network(name)
+    return network, network.compact(network.plan(rate, coupling=coupling))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def network():
 
 @pytest.fixture
 def compact():
-    """A network by name, and its compact one: (prunable, module)."""
+    """A network by name, and its compact one: (network, module)."""
     return lambda name, coupling="inner", rate=0.4: _compact(name, coupling, rate)
 
 
@@ -36,8 +36,8 @@ def compact():
 def noise():
     """Random images for a network."""
 
-    def make(prunable, count):
-        return torch.randn(count, *prunable.loaded.info.input_shape, generator=torch.Generator().manual_seed(count))
+    def make(network, count):
+        return torch.randn(count, *network.input_shape, generator=torch.Generator().manual_seed(count))
 
     return make
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from fpgm_core import FpgmError, Plan, Prunable, Settings, evaluate
+from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, evaluate
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import evaluator
+from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.export import ARTEFACTS, Bundle, export, export_steps, networks, write_bundle, zip_bundle
 from fpgm_core.export import bundle as room
 from fpgm_core.export.bundle import MANIFEST, Progress
@@ -133,7 +133,7 @@ def test_a_layer_that_cannot_be_written_down_is_left_out_with_the_reason(resnet2
     class Doubled(torch.nn.ReLU):  # not torch.nn's own
         pass
 
-    honest = Prunable.compact
+    honest = Network.compact
 
     def compact(self, plan, aligned=False):
         module = honest(self, plan, aligned)
@@ -144,7 +144,7 @@ def test_a_layer_that_cannot_be_written_down_is_left_out_with_the_reason(resnet2
         module.recompile()
         return module
 
-    monkeypatch.setattr(Prunable, "compact", compact)
+    monkeypatch.setattr(Network, "compact", compact)
     found = export(resnet20, half, rung="as_is", measured=False)
     assert set(found.files) == {"plan.json", MANIFEST}
     (left,) = manifest_of(found)["skipped"]
@@ -225,8 +225,8 @@ def test_nothing_is_recalibrated_where_nothing_is_pruned(resnet20, only):
 def test_random_weights_are_not_recalibrated_and_not_scored(only, monkeypatch):
     only("python")
     monkeypatch.setattr(room, "_TIMED_RUNS", 1)
-    prunable = Prunable.load("resnet32")
-    found = export(prunable, prunable.plan(0.5, coupling="coupled"), rung="recalibrated", measured=True)
+    network = Network.load("resnet32")
+    found = export(network, network.plan(0.5, coupling="coupled"), rung="recalibrated", measured=True)
     assert (manifest_of(found)["recalibrated"], manifest_of(found)["trained"]) == (False, False)
     measured = entries(found)["python"]["measured"]
     assert not {"choose", "sealed"} & set(measured)
@@ -243,7 +243,7 @@ def test_the_accuracy_of_a_file_is_the_plans_accuracy(resnet20, half, only, monk
     monkeypatch.setattr(room, "load_images", lambda dataset, split: load_images(dataset, split).first(256))
     found = entries(export(resnet20, half))
     for split in ("choose", "sealed"):
-        figure = evaluate(resnet20, half, Settings(split, 256, device="cpu", precision="float32"))
+        figure = evaluate(resnet20, half, EvaluationConfig(split, 256, device="cpu", precision="float32"))
         assert found["python"]["measured"][split] == {
             "correct": figure.correct,
             "images": 256,

@@ -13,11 +13,10 @@ from safetensors.torch import load
 from torch import nn
 from torch.nn import functional as F
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.export import networks, python_source
-from fpgm_core.models import LoadedModel, ModelInfo
 from fpgm_core.pruning import randomised
-from fpgm_core.torchvision_shim import import_torchvision
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 FAMILIES = (
     "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5", "convnext_tiny", "efficientnet_b0", "inception_v3",
@@ -52,16 +51,16 @@ def answers(network, images):
         return network(images)
 
 
-def files_of(prunable, module):
-    shape = prunable.loaded.info.input_shape
+def files_of(network, module):
+    shape = network.input_shape
     return {networks.WEIGHTS: networks.as_safetensors(module), "compact.py": networks.as_python(module, "T", shape)}
 
 
 @pytest.mark.parametrize("coupling", ["independent", "coupled"])
 def test_the_python_file_rebuilds_the_network_without_this_library(compact, noise, tmp_path, coupling):
-    prunable, module = compact("resnet20", coupling)
-    images = noise(prunable, 3)
-    for name, content in files_of(prunable, module).items():
+    network, module = compact("resnet20", coupling)
+    images = noise(network, 3)
+    for name, content in files_of(network, module).items():
         (tmp_path / name).write_bytes(content)
     torch.save(images, tmp_path / "images.pt")
     done = subprocess.run(
@@ -73,9 +72,9 @@ def test_the_python_file_rebuilds_the_network_without_this_library(compact, nois
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_familys_python_file_rebuilds_it(compact, noise, name):
-    prunable, module = compact(name)
-    images = noise(prunable, 2)
-    rebuilt = networks.reload_python(files_of(prunable, module))
+    network, module = compact(name)
+    images = noise(network, 2)
+    rebuilt = networks.reload_python(files_of(network, module))
     expected = answers(module, images)
     assert not rebuilt.training
     assert not torch.equal(expected[0], expected[1])  # an untrained network that ignores its input would prove nothing
@@ -84,12 +83,12 @@ def test_every_familys_python_file_rebuilds_it(compact, noise, name):
 
 @pytest.mark.parametrize(("name", "coupling"), [("resnet20", "independent"), ("shufflenet_v2_x0_5", "inner")])
 def test_pt2_and_onnx_answer_for_any_batch_size(compact, noise, name, coupling):
-    prunable, module = compact(name, coupling)
-    shape = prunable.loaded.info.input_shape
+    net, module = compact(name, coupling)
+    shape = net.input_shape
     pt2 = networks.reload_pt2({"compact.pt2": networks.as_pt2(module, shape)})
     onnx = networks.reload_onnx({"compact.onnx": networks.as_onnx(module, shape)})
     for batch in (1, 3, 7):
-        images = noise(prunable, batch)
+        images = noise(net, batch)
         expected = answers(module, images)
         for network in (pt2, onnx):
             found = answers(network, images)
@@ -221,24 +220,23 @@ def test_any_title_gives_a_file_that_compiles(title):
 
 
 def toy(module, shape, classes):
-    info = ModelInfo("toy", "Toy", "toy", "made by a test", "cifar10", shape, classes, lambda: module)
     module = randomised(module.eval().requires_grad_(False), shape)
-    return Prunable(LoadedModel(info, module, "f" * 64, "made by a test", True))
+    return Network.from_module(module, shape, name="toy", dataset="cifar10")
 
 
-def agree(prunable, plan):
-    images = torch.randn(3, *prunable.loaded.info.input_shape, generator=torch.Generator().manual_seed(0))
-    masked = answers(prunable.masked(plan), images)
+def agree(network, plan):
+    images = torch.randn(3, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    masked = answers(network.masked(plan), images)
     assert plan.rates
-    assert (masked - answers(prunable.compact(plan), images)).abs().max() <= 1e-4 * masked.abs().max()
+    assert (masked - answers(network.compact(plan), images)).abs().max() <= 1e-4 * masked.abs().max()
 
 
 def test_a_transformers_compact_network_runs():
     models = import_torchvision("torchvision.models")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        prunable = toy(models.VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5), (3, 32, 32), 5)
-    agree(prunable, prunable.plan(0.5, coupling="inner"))
+        network = toy(models.VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5), (3, 32, 32), 5)
+    agree(network, network.plan(0.5, coupling="inner"))
 
 
 class Scaled(nn.Module):
@@ -256,5 +254,5 @@ class Scaled(nn.Module):
 def test_a_tensor_that_is_no_buffer_does_not_stop_it():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        prunable = toy(Scaled(), (3, 12, 12), 4)
-    agree(prunable, prunable.plan({"one": 0.5}))
+        network = toy(Scaled(), (3, 12, 12), 4)
+    agree(network, network.plan({"one": 0.5}))

@@ -13,27 +13,27 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from fpgm_core import FpgmError, Options, Plan, Prunable
+from fpgm_core import FpgmError, Network, Plan, SelectionOptions
 from fpgm_core.export import plan_csv, torch_ao_config, torch_pruning_ratios
 from fpgm_core.export.plans import as_json
-from fpgm_core.pruning import Unit
+from fpgm_core.graph import Unit
 
 
-def uneven(prunable, coupling, **fields):
+def uneven(network, coupling, **fields):
     """Another rate for every unit, and for every tenth none."""
-    rates = {unit.name: (i * 7 % 10) / 11 for i, unit in enumerate(prunable.units(coupling))}
-    return prunable.plan(rates, coupling=coupling, **fields)
+    rates = {unit.name: (i * 7 % 10) / 11 for i, unit in enumerate(network.units(coupling))}
+    return network.plan(rates, coupling=coupling, **fields)
 
 
-def kept(prunable, plan):
+def kept(network, plan):
     """Filters kept, by layer; layers that the plan does not move keep all."""
-    masks = prunable.keep_masks(plan)
+    masks = network.keep_masks(plan)
     return {layer.name: int(masks[layer.name].sum()) if layer.name in masks else layer.filters
-            for layer in prunable.layers}  # fmt: skip
+            for layer in network.layers}  # fmt: skip
 
 
-def rows(prunable, plan):
-    return list(csv.reader(io.StringIO(plan_csv(prunable, plan))))
+def rows(network, plan):
+    return list(csv.reader(io.StringIO(plan_csv(network, plan))))
 
 
 def test_the_table_by_hand(resnet20):
@@ -55,7 +55,7 @@ def test_the_table_names_the_layers_that_move_together(resnet20):
 
 
 def test_the_table_says_the_rounded_counts(resnet20):
-    plan = resnet20.plan(0.4, options=Options(round_to=8))
+    plan = resnet20.plan(0.4, options=SelectionOptions(round_to=8))
     assert {(line[3], line[4], line[5]) for line in rows(resnet20, plan)[1:]} == {
         ("16", "0", "16"), ("32", "8", "24"), ("64", "24", "40"),
     }  # fmt: skip
@@ -105,11 +105,11 @@ def test_the_plain_share_would_prune_one_too_many():
 )
 def test_torch_pruning_prunes_as_many_filters_of_every_layer(name, coupling):
     tp = pytest.importorskip("torch_pruning")
-    prunable = Prunable.load(name)
-    plan = uneven(prunable, coupling)
-    ratios = json.loads(as_json(torch_pruning_ratios(prunable, plan)))
-    model = copy.deepcopy(prunable.module).requires_grad_(True)
-    images = torch.zeros(1, *prunable.loaded.info.input_shape)
+    network = Network.load(name)
+    plan = uneven(network, coupling)
+    ratios = json.loads(as_json(torch_pruning_ratios(network, plan)))
+    model = copy.deepcopy(network.module).requires_grad_(True)
+    images = torch.zeros(1, *network.input_shape)
     pruner = tp.pruner.BasePruner(
         model,
         images,
@@ -119,9 +119,9 @@ def test_torch_pruning_prunes_as_many_filters_of_every_layer(name, coupling):
     )
     pruner.step()
     left = {layer: m.out_channels for layer, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-    assert left == kept(prunable, plan)
-    assert left != kept(prunable, prunable.plan(coupling=coupling))
-    assert model(images).shape == (1, prunable.loaded.info.num_classes)
+    assert left == kept(network, plan)
+    assert left != kept(network, network.plan(coupling=coupling))
+    assert model(images).shape == (1, network.loaded.info.num_classes)
 
 
 def test_torch_pruning_cannot_follow_an_independent_plan(resnet20):
@@ -129,16 +129,16 @@ def test_torch_pruning_cannot_follow_an_independent_plan(resnet20):
         torch_pruning_ratios(resnet20, resnet20.plan(0.4))
 
 
-def read_by_torch_ao(prunable, plan):
+def read_by_torch_ao(network, plan):
     """The filters torch.ao's FPGMPruner keeps, by layer that it prunes at all."""
     from torch.ao.pruning._experimental.pruner.FPGM_pruner import FPGMPruner
 
-    model = copy.deepcopy(prunable.module).requires_grad_(True)
+    model = copy.deepcopy(network.module).requires_grad_(True)
     pruner = FPGMPruner()
-    pruner.prepare(model, json.loads(as_json(torch_ao_config(prunable, plan))))
+    pruner.prepare(model, json.loads(as_json(torch_ao_config(network, plan))))
     pruner.enable_mask_update = True
     pruner.step()
-    layers = ((layer.name, model.get_submodule(layer.name)) for layer in prunable.layers)
+    layers = ((layer.name, model.get_submodule(layer.name)) for layer in network.layers)
     return {name: m.parametrizations.weight[0].mask.numpy() for name, m in layers if hasattr(m, "parametrizations")}
 
 

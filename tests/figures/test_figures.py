@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from fpgm_core.criteria import norm_diagnostics, pca, radial
+from fpgm_core.criteria.layouts import known_layout
 from fpgm_core.evaluation import Interval
 from fpgm_core.figures import (
     FilterStates,
@@ -16,8 +18,6 @@ from fpgm_core.figures import (
     tile,
     trace_figure,
 )
-from fpgm_core.filters import norm_diagnostics, pca, radial
-from fpgm_core.filters.layouts import known_layout
 
 KEEP = np.array([True, False, True, True, False, True] * 2)
 
@@ -61,7 +61,7 @@ def test_map_has_an_exact_star_under_pca(filters):
 def test_an_approximate_star_says_so_and_is_tied_to_the_three_nearest(resnet20):
     layer = "layer1.2.conv1"
     weights = resnet20.module.get_submodule(layer).weight
-    projection = known_layout(resnet20.loaded.fingerprint, layer, weights)
+    projection = known_layout(resnet20.fingerprint, layer, weights)
     figure = map_figure(projection, FilterStates(np.ones(16, dtype=bool)))
     assert "approximate" in by_name(figure, "geometric median").name
     lines = [trace for trace in figure.data if trace.mode == "lines"]

@@ -6,9 +6,9 @@ from functools import cache
 import pytest
 from staging import TRAINED, ZEROS
 
-from fpgm_core import Prunable
+from fpgm_core import Network
+from fpgm_core.calibration import Calibration
 from fpgm_core.lesson import MEASUREMENTS, STEPS, Found, Scene, Words, joined, steps, words_of
-from fpgm_core.repair import Calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def heard():
 @pytest.fixture(scope="session")
 def network():
     """A function: a network by its name, opened once; all but the trained ones have random weights."""
-    return cache(lambda name: Prunable.load(name, None if name in TRAINED else "random"))
+    return cache(lambda name: Network.load(name, None if name in TRAINED else "random"))
 
 
 @pytest.fixture(scope="session")

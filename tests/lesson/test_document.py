@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from staging import ZEROS
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.lesson import (
     LANGUAGES,
     MEASUREMENTS,
@@ -22,7 +22,6 @@ from fpgm_core.lesson import (
     words_of,
 )
 from fpgm_core.lesson.controls import NormControls
-from fpgm_core.models import LoadedModel
 
 EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source"}
 LOADING = {"src", "href", "data", "srcset", "poster", "action"}
@@ -160,7 +159,7 @@ def test_questions_glossary_and_references_close_it(written, network, language):
     for kind in ("check", "glossary", "references"):
         for text in words.under(kind).values():
             assert plain(text) in rest
-    assert network("resnet20").loaded.fingerprint[:12] in rest
+    assert network("resnet20").fingerprint[:12] in rest
     assert words("page.title") in rest
     assert "ResNet-20" in rest
 
@@ -199,9 +198,7 @@ def test_nothing_is_measured_without_weights(network, monkeypatch):
 
 def hostile(net, title):
     """A network whose title is not to be trusted."""
-    loaded = net.loaded
-    info = replace(loaded.info, title=title)
-    return Prunable(LoadedModel(info, loaded.module, loaded.fingerprint, loaded.weights, False))
+    return Network(net.module, net.input_shape, name=net.name, title=title, dataset=net.dataset, trained=False)
 
 
 def test_a_hostile_title_is_text(network):

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from staging import EN, TRAINED
 
+from fpgm_core.calibration import refit_cost, stand_in
+from fpgm_core.criteria import geometric_median
 from fpgm_core.evaluation import Contest, Entry, Interval, premise
-from fpgm_core.filters import geometric_median, weights_of
+from fpgm_core.graph import weights_of
 from fpgm_core.lesson import (
     STEPS,
     FilterControls,
@@ -19,8 +21,8 @@ from fpgm_core.lesson import (
     at_hand,
 )
 from fpgm_core.lesson.controls import CostControls
-from fpgm_core.lesson.measuring import PRINTED
-from fpgm_core.repair import RUNGS, refit_cost, stand_in
+from fpgm_core.lesson.measurements import PRINTED
+from fpgm_core.recovery import RECOVERY_METHODS
 
 # Step 6
 
@@ -158,7 +160,7 @@ def test_no_sentence_says_more_than_its_interval(network, counts, seed):
     assert [EN("cost.leader", rung=EN("rung.recalibrated"), name=EN(f"criterion.{name}")) for name in leads] == best
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("rung", RECOVERY_METHODS)
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_contest_that_ships_is_told_as_it_was_measured(show, network, name, rung):
     contest = at_hand(network(name), "contest").contest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import norm, spearmanr
 
-from fpgm_core.filters import geometric_median, medoid
+from fpgm_core.criteria import geometric_median, medoid
 from fpgm_core.lesson import PLANES, plane_facts, toys
 from fpgm_core.lesson.controls import DIMENSIONS
 from fpgm_core.lesson.toys import FOUR_POINTS, agreement, agreements, bell, bell_curve, cloud, height, walk

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fpgm_core.filters import dense_layers
+from fpgm_core.graph import dense_layers
 from fpgm_core.models import cifar_models, get_model_info
 
 # Parameters: counted by hand and in public reimplementations. MACs: the paper's networks, convolutions only.

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fpgm_core.errors import FpgmError
 from fpgm_core.models import cifar_models, fingerprint, get_model_info, list_models, load_model, torchvision_models
 from fpgm_core.models.registry import torchvision_infos
-from fpgm_core.torchvision_shim import import_torchvision
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 MODELS = list_models()
 RECORDED = [info for info in MODELS if info.record]
@@ -218,7 +218,7 @@ def test_a_downloaded_checkpoint_that_carries_code_is_refused_and_not_run(tmp_pa
     """torchvision's cache is a folder like any other: what lies in it is not unpickled."""
     import torch
 
-    from fpgm_core.torchvision_shim import import_torchvision
+    from fpgm_core.runtime.torchvision_import import import_torchvision
 
     class Payload:
         def __reduce__(self):

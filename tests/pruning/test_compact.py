@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fpgm_core import COUPLINGS
-from fpgm_core.pruning import folded_module
+from fpgm_core.inference import folded_module
 
 NETWORKS = (
     "resnet20", "resnet56", "vgg16_bn_cifar", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2",
@@ -16,8 +16,8 @@ NETWORKS = (
 )  # fmt: skip
 
 
-def images(prunable, count=1):
-    return torch.randn(count, *prunable.loaded.info.input_shape, generator=torch.Generator().manual_seed(0))
+def images(network, count=1):
+    return torch.randn(count, *network.input_shape, generator=torch.Generator().manual_seed(0))
 
 
 def distance(first, second):
@@ -27,27 +27,27 @@ def distance(first, second):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compact_aligned_and_folded_equal_masked(network, mixed, name, coupling):
-    prunable = network(name)
-    plan, x = mixed(prunable, coupling), images(prunable)
-    dense, masked, compact = prunable.module(x), prunable.masked(plan)(x), prunable.compact(plan)
+    net = network(name)
+    plan, x = mixed(net, coupling), images(net)
+    dense, masked, compact = net.module(x), net.masked(plan)(x), net.compact(plan)
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
-    for form in (compact, prunable.compact(plan, aligned=True)):
+    for form in (compact, net.compact(plan, aligned=True)):
         assert distance(form(x), masked) <= tolerance
-        assert distance(folded_module(form, prunable.flow)(x), masked) <= tolerance
+        assert distance(folded_module(form, net.flow)(x), masked) <= tolerance
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("criterion", ["fpgm_mix", "random"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_equal_at_every_rate(network, rate, criterion, coupling):
-    prunable = network("resnet20")
-    plan, x = prunable.plan(rate, criterion=criterion, coupling=coupling), images(prunable)
-    dense, masked, compact = prunable.module(x), prunable.masked(plan)(x), prunable.compact(plan)
+    net = network("resnet20")
+    plan, x = net.plan(rate, criterion=criterion, coupling=coupling), images(net)
+    dense, masked, compact = net.module(x), net.masked(plan)(x), net.compact(plan)
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
     assert distance(compact(x), masked) <= tolerance
-    assert distance(folded_module(compact, prunable.flow)(x), masked) <= tolerance
+    assert distance(folded_module(compact, net.flow)(x), masked) <= tolerance
 
 
 def widths(module):
@@ -56,8 +56,8 @@ def widths(module):
 
 @pytest.mark.parametrize(("rate", "kept"), [(0.0, (16, 32, 64)), (0.4, (10, 20, 39)), (0.9, (2, 4, 7))])
 def test_inner_widths_are_exactly_what_the_rate_keeps(network, rate, kept):
-    prunable = network("resnet20")
-    compact = prunable.compact(prunable.plan(rate, coupling="inner"))
+    net = network("resnet20")
+    compact = net.compact(net.plan(rate, coupling="inner"))
     for stage, (width, stream) in enumerate(zip(kept, (16, 32, 64), strict=True), start=1):
         for block in range(3):
             first, second = (compact.get_submodule(f"layer{stage}.{block}.conv{i}") for i in (1, 2))
@@ -70,27 +70,27 @@ def test_inner_widths_are_exactly_what_the_rate_keeps(network, rate, kept):
 
 
 def test_coupled_narrows_the_stream_itself(network):
-    prunable = network("resnet20")
-    plan = prunable.plan(0.4, coupling="coupled")
-    compact = prunable.compact(plan)
+    net = network("resnet20")
+    plan = net.plan(0.4, coupling="coupled")
+    compact = net.compact(plan)
     for name, width in widths(compact).items():
-        assert width == {16: 10, 32: 20, 64: 39}[prunable.module.get_submodule(name).out_channels]
+        assert width == {16: 10, 32: 20, 64: 39}[net.module.get_submodule(name).out_channels]
     # A stage's stream also carries what its padded shortcut brings from the stage before.
-    assert 39 < compact.fc.in_features == prunable.cost(plan).layers[-1].live_inputs < 64
+    assert 39 < compact.fc.in_features == net.cost(plan).layers[-1].live_inputs < 64
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_widths_are_the_live_filters_of_the_cost(network, mixed, coupling):
-    prunable = network("mobilenet_v2")
-    plan = mixed(prunable, coupling)
-    expected = {layer.name: layer.kept for layer in prunable.cost(plan).layers if layer.name != "classifier.1"}
-    assert widths(prunable.compact(plan)) == expected
+    net = network("mobilenet_v2")
+    plan = mixed(net, coupling)
+    expected = {layer.name: layer.kept for layer in net.cost(plan).layers if layer.name != "classifier.1"}
+    assert widths(net.compact(plan)) == expected
 
 
 def test_aligned_writers_share_a_width_and_carry_zeros(network):
-    prunable = network("resnet20")
-    plan = prunable.plan(0.4, criterion="random")
-    plain, aligned = prunable.compact(plan), prunable.compact(plan, aligned=True)
+    net = network("resnet20")
+    plan = net.plan(0.4, criterion="random")
+    plain, aligned = net.compact(plan), net.compact(plan, aligned=True)
     assert widths(plain)["layer1.1.conv2"] == 10
     stream = {widths(aligned)[name] for name in ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")}
     assert len(stream) == 1
@@ -103,12 +103,12 @@ def test_aligned_writers_share_a_width_and_carry_zeros(network):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "shufflenet_v2_x1_0", "mobilenet_v3_small"])
 def test_nothing_pruned_equals_dense(network, name, coupling):
-    prunable = network(name)
-    compact, x = prunable.compact(prunable.plan(coupling=coupling)), images(prunable)
-    dense = prunable.module(x)
+    net = network(name)
+    compact, x = net.compact(net.plan(coupling=coupling)), images(net)
+    dense = net.module(x)
     assert distance(compact(x), dense) <= 1e-6 * float(dense.abs().max())
-    assert compact.state_dict().keys() >= dict(prunable.module.named_parameters()).keys()
-    assert all(torch.equal(p, prunable.module.get_parameter(n)) for n, p in compact.named_parameters())
+    assert compact.state_dict().keys() >= dict(net.module.named_parameters()).keys()
+    assert all(torch.equal(p, net.module.get_parameter(n)) for n, p in compact.named_parameters())
 
 
 def storages(module):
@@ -117,14 +117,14 @@ def storages(module):
 
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_a_compact_network_has_storage_of_its_own(network, rate):
-    prunable = network("resnet20")
-    plan, x = prunable.plan(rate), images(prunable)
-    compact, answer = prunable.compact(plan), prunable.module(x)
-    assert not storages(compact) & storages(prunable.module)
+    net = network("resnet20")
+    plan, x = net.plan(rate), images(net)
+    compact, answer = net.compact(plan), net.module(x)
+    assert not storages(compact) & storages(net.module)
     for tensor in compact.state_dict().values():
         tensor.zero_()
-    assert torch.equal(prunable.module(x), answer)
-    assert not torch.equal(compact(x), prunable.compact(plan)(x))
+    assert torch.equal(net.module(x), answer)
+    assert not torch.equal(compact(x), net.compact(plan)(x))
 
 
 def saved(module):
@@ -135,11 +135,11 @@ def saved(module):
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_its_file_is_smaller_and_reads_back(network, coupling):
-    prunable = network("vgg16_bn_cifar")
-    plan, x = prunable.plan(0.5, coupling=coupling), images(prunable)
-    compact = prunable.compact(plan)
-    assert len(saved(compact)) < 0.3 * len(saved(prunable.module))  # half the rows of half the columns
-    other = prunable.compact(prunable.plan(0.5, criterion="random", coupling=coupling))
+    net = network("vgg16_bn_cifar")
+    plan, x = net.plan(0.5, coupling=coupling), images(net)
+    compact = net.compact(plan)
+    assert len(saved(compact)) < 0.3 * len(saved(net.module))  # half the rows of half the columns
+    other = net.compact(net.plan(0.5, criterion="random", coupling=coupling))
     assert not torch.equal(other(x), compact(x))
     other.load_state_dict(torch.load(io.BytesIO(saved(compact)), weights_only=True))
     assert torch.equal(other(x), compact(x))
@@ -147,9 +147,9 @@ def test_its_file_is_smaller_and_reads_back(network, coupling):
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_a_training_step_lowers_the_loss(network, coupling):
-    prunable = network("resnet20")
-    compact = prunable.compact(prunable.plan(0.4, coupling=coupling)).train().requires_grad_(True)
-    x, labels = images(prunable, 8), torch.arange(8)
+    net = network("resnet20")
+    compact = net.compact(net.plan(0.4, coupling=coupling)).train().requires_grad_(True)
+    x, labels = images(net, 8), torch.arange(8)
     optimizer = torch.optim.SGD(compact.parameters(), 0.001)
     losses = []
     for _ in range(2):
@@ -163,9 +163,9 @@ def test_a_training_step_lowers_the_loss(network, coupling):
 
 
 def test_two_compact_networks_of_one_plan_are_the_same(network):
-    prunable = network("shufflenet_v2_x1_0")
-    plan, x = prunable.plan(0.3, criterion="random"), images(prunable)
-    first, second = prunable.compact(plan), prunable.compact(plan)
+    net = network("shufflenet_v2_x1_0")
+    plan, x = net.plan(0.3, criterion="random"), images(net)
+    first, second = net.compact(plan), net.compact(plan)
     assert first.code == second.code
     assert first.state_dict().keys() == second.state_dict().keys()
     assert all(
@@ -175,18 +175,18 @@ def test_two_compact_networks_of_one_plan_are_the_same(network):
 
 
 def test_the_mode_is_the_originals(network):
-    prunable = network("resnet20")
-    compact = prunable.compact(prunable.plan(0.4))
+    net = network("resnet20")
+    compact = net.compact(net.plan(0.4))
     assert not any(module.training for module in compact.modules())
 
 
 def test_folding_removes_every_norm_behind_a_convolution(network):
-    prunable = network("resnet20")
-    folded = folded_module(prunable.module, prunable.flow)
+    net = network("resnet20")
+    folded = folded_module(net.module, net.flow)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert all(module.bias is not None for module in folded.modules() if isinstance(module, nn.Conv2d))
-    x = images(prunable)
-    assert distance(folded(x), prunable.module(x)) <= 1e-4 * float(prunable.module(x).abs().max())
+    x = images(net)
+    assert distance(folded(x), net.module(x)) <= 1e-4 * float(net.module(x).abs().max())
 
 
 def test_folding_leaves_norms_before_convolutions_alone(network):
@@ -197,9 +197,9 @@ def test_folding_leaves_norms_before_convolutions_alone(network):
 
 
 def test_folding_is_by_hand_what_the_norm_computes(network):
-    prunable = network("resnet20")
-    conv, bn = prunable.module.conv1, prunable.module.bn1
-    folded = folded_module(prunable.module, prunable.flow).conv1
+    net = network("resnet20")
+    conv, bn = net.module.conv1, net.module.bn1
+    folded = folded_module(net.module, net.flow).conv1
     scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
     torch.testing.assert_close(folded.weight.double(), conv.weight.double() * scale[:, None, None, None])
     torch.testing.assert_close(folded.bias.double(), bn.bias.double() - bn.running_mean.double() * scale)

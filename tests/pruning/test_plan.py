@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Options, Plan
+from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Plan, SelectionOptions
 
 PRINT = "3f" * 32
 names = st.text(min_size=1, max_size=12)
@@ -20,7 +20,7 @@ plans = st.builds(
     criterion=st.sampled_from(list(CRITERIA)),
     coupling=st.sampled_from(list(COUPLINGS)),
     options=st.builds(
-        Options, seed=st.integers(0, 2**32 - 1), mix_share=st.floats(0, 1), round_to=st.integers(1, 1024)
+        SelectionOptions, seed=st.integers(0, 2**32 - 1), mix_share=st.floats(0, 1), round_to=st.integers(1, 1024)
     ),
     rates=rates,
     locked_in=locks,

@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fpgm_core import Prunable
+from fpgm_core import Network
 from fpgm_core.__main__ import main
 from fpgm_core.data import load_images
-from fpgm_core.models import LoadedModel, get_model_info
-from fpgm_core.ranks import joined
+from fpgm_core.runtime.distributed import joined
 from fpgm_core.training import Recipe, Trainer, trainer
 
 IMAGES = 95  # two processes' parts are never quite equal
@@ -36,15 +35,15 @@ class WithoutNorms(nn.Module):
 def network():
     torch.manual_seed(0)
     module = WithoutNorms().eval().requires_grad_(False)
-    return Prunable(LoadedModel(get_model_info("resnet20"), module, "0" * 64, "made by a test", True))
+    return Network.from_module(module, (3, 32, 32), name="resnet20", dataset="cifar10")
 
 
 def run(folder):
     trainer._WATCHED = 300
     recipe = Recipe(epochs=3, learning_rate=0.05, batch=32, decay="step")
-    prunable, images = network(), load_images("cifar10", "train").first(IMAGES)
-    plan = prunable.plan(0.4)
-    return Trainer(prunable, plan, recipe, "rescored", images, False, "cpu", "float32", folder)
+    net, images = network(), load_images("cifar10", "train").first(IMAGES)
+    plan = net.plan(0.4)
+    return Trainer(net, plan, recipe, "rescored", images, False, "cpu", "float32", folder)
 
 
 def work(folder):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fpgm_core import FpgmError, Plan, Prunable, Settings, evaluate
+from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, evaluate
 from fpgm_core.data import load_images
 from fpgm_core.training import Outcome, Recipe, Trainer, outcome, outcome_steps, trainer, write_outcome
 
@@ -39,14 +39,14 @@ def test_what_is_written_evaluates_to_what_the_record_says(resnet20, tmp_path, s
     record = json.loads((tmp_path / "resnet20_cifar10.json").read_text())
     weights = tmp_path / record["file"]
     assert record["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    again = Prunable.load("resnet20", weights)
-    assert again.loaded.fingerprint == record["fingerprint"]
+    again = Network.load("resnet20", weights)
+    assert again.fingerprint == record["fingerprint"]
     reread = Plan.from_json((tmp_path / "plan.json").read_bytes())
     masks = again.keep_masks(reread)
     assert all(np.array_equal(masks[layer], training.masks[layer]) for layer in masks)
     assert again.cost(reread).macs == record["macs"]
     for half in ("choose", "sealed"):
-        settings = Settings(half, 120, rung="as_is", device="cpu", precision="float32")
+        settings = EvaluationConfig(half, 120, rung="as_is", device="cpu", precision="float32")
         assert evaluate(again, reread, settings).correct == record["accuracy"][half]["correct"]
     both = record["accuracy"]["choose"]["correct"] + record["accuracy"]["sealed"]["correct"]
     assert record["accuracy"]["all"] == {"correct": both, "images": 240, "accuracy": both / 240}
@@ -62,7 +62,7 @@ def test_a_dense_run_leaves_no_plan(resnet20, tmp_path):
         "resnet20_cifar10.json",
     }
     assert end.macs == end.dense_macs == resnet20.dense_cost.macs
-    network = Prunable.load("resnet20", tmp_path / "resnet20_cifar10.safetensors")
+    network = Network.load("resnet20", tmp_path / "resnet20_cifar10.safetensors")
     with torch.no_grad():
         images = load_images("cifar10", "choose").first(120)
         right = network.module(images.normalised(0, 120)).argmax(1) == images.labels

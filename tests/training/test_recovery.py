@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fpgm_core import FpgmError, Plan, Prunable, Settings, evaluate
+from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, evaluate
+from fpgm_core.calibration import Calibration
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import evaluator
+from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.export import ARTEFACTS, bundle, export_steps
 from fpgm_core.pruning import counted_macs, masked_module
-from fpgm_core.repair import Calibration, repair
+from fpgm_core.recovery import repair
 from fpgm_core.training import SCHEDULES, Recipe, Recovered, Run, recover_steps, recovery, trainer
 
 RECIPE = Recipe(epochs=3, learning_rate=0.02, batch=64)
@@ -28,9 +29,9 @@ def few(monkeypatch, threads):
         monkeypatch.setattr(module, "IMAGES", 128)
 
 
-def recovered(prunable, plan, recipe=RECIPE, count=512, **options):
+def recovered(network, plan, recipe=RECIPE, count=512, **options):
     images = load_images("cifar10", "train").first(count)
-    return list(recover_steps(prunable, plan, recipe, images=images, device="cpu", precision="float32", **options))
+    return list(recover_steps(network, plan, recipe, images=images, device="cpu", precision="float32", **options))
 
 
 def test_both_halves_are_measured_before_and_after(resnet20):
@@ -39,7 +40,7 @@ def test_both_halves_are_measured_before_and_after(resnet20):
     assert isinstance(result, Recovered)
     assert any(isinstance(step, Run) and step.share for step in steps) or len(result.run.epochs) == 3
     for half in ("choose", "sealed"):
-        alone = evaluate(resnet20, plan, Settings(half, device="cpu", precision="float32"))
+        alone = evaluate(resnet20, plan, EvaluationConfig(half, device="cpu", precision="float32"))
         assert result.before[half].correct == alone.correct
         assert result.after[half].dense_correct == alone.dense_correct
         lost = alone.dense_accuracy.value - alone.accuracy.value
@@ -65,14 +66,14 @@ def test_stopping_keeps_what_was_reached(resnet20):
 
 
 def test_nothing_to_win_back(resnet20):
-    figure = evaluate(resnet20, resnet20.plan(), Settings(images=100, device="cpu"))
+    figure = evaluate(resnet20, resnet20.plan(), EvaluationConfig(images=100, device="cpu"))
     plan, both = resnet20.plan(), {"sealed": figure}
     result = recovery.Recovered(Run(RECIPE), plan, resnet20.compact(plan), None, both, both)
     assert result.won_back("sealed") is None
 
 
 def test_random_weights_are_not_fine_tuned():
-    network = Prunable.load("resnet32")
+    network = Network.load("resnet32")
     with pytest.raises(FpgmError, match="nothing to fine-tune"):
         next(recover_steps(network, network.plan(0.3)))
 
@@ -113,7 +114,7 @@ def test_it_begins_with_repaired_weights(resnet20, schedule):
     mended = repair(resnet20, resnet20.keep_masks(plan), calibration=Calibration(400, 12), images=training)
     recipe = replace(RECIPE, epochs=1, learning_rate=1e-7)  # so little that what it began with shows
     *_, result = recovered(resnet20, plan, recipe, 128, schedule=schedule, mended=mended)
-    alone = evaluate(resnet20, plan, Settings("choose", device="cpu", precision="float32"))
+    alone = evaluate(resnet20, plan, EvaluationConfig("choose", device="cpu", precision="float32"))
     assert result.before["choose"].correct > alone.correct + 10
     weight = result.network.get_submodule("layer1.0.conv2").weight
     expected = mended.compact(resnet20).get_submodule("layer1.0.conv2").weight

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.data import load_images
 from fpgm_core.training import (
     CONTROLS,
@@ -68,7 +68,7 @@ def test_controls_add_their_runs_and_start_after_the_dense_one():
 
 def test_the_familys_rate_is_the_smallest_that_costs_no_more():
     rate = reproduce.family_rate()
-    large, small = Prunable.load("resnet56", "random"), Prunable.load("resnet20", "random")
+    large, small = Network.load("resnet56", "random"), Network.load("resnet20", "random")
     assert large.cost(large.plan(rate)).macs <= small.dense_cost.macs < large.cost(large.plan(rate - 0.01)).macs
 
 
@@ -98,12 +98,12 @@ def test_fine_tuning_starts_from_the_dense_run_of_its_seed(run, images, tmp_path
     with pytest.raises(FpgmError, match="starts from the dense run"):
         run(tuned)
     run(Case("resnet20", 2))
-    dense = Prunable.load("resnet20", tmp_path / "resnet20-dense-seed2" / "resnet20_cifar10.safetensors")
+    dense = Network.load("resnet20", tmp_path / "resnet20-dense-seed2" / "resnet20_cifar10.safetensors")
     began = []
     honest = Trainer.steps
     monkeypatch.setattr(Trainer, "steps", lambda self: began.append(self) or honest(self))
     *_, result = run(tuned)
-    assert began[0].prunable.loaded.fingerprint == dense.loaded.fingerprint
+    assert began[0].network.fingerprint == dense.fingerprint
     assert began[0].recipe == replace(RECIPE, seed=2, learning_rate=0.001)
     assert began[0].plan.options.seed == 2
     assert result["accuracy"]["all"]["images"] == 120
@@ -117,7 +117,7 @@ def test_the_compact_network_trains_at_the_dense_runs_compute(run):
 
 
 def test_resnet110_warms_up_as_the_official_code_does():
-    network = Prunable.load("resnet110", "random")
+    network = Network.load("resnet110", "random")
     assert reproduce._recipe(Case("resnet110", 0), RECIPE, network).warm_up == 1
     assert reproduce._recipe(Case("resnet110", 0, "fpgm", 0.4, 0.01), RECIPE, network).warm_up == 0
 

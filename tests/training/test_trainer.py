@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from fpgm_core import FpgmError, Prunable
+from fpgm_core import FpgmError, Network
 from fpgm_core.data import load_images
-from fpgm_core.pruning import live_sources
+from fpgm_core.graph import live_sources
 from fpgm_core.training import SCHEDULES, Recipe, Trainer, augment, draw_crops
 from fpgm_core.training import trainer as trainer_module
 
@@ -77,7 +77,7 @@ def test_held_filters_are_zero_after_every_step(resnet20, train, schedule):
     for _ in trainer.steps():
         live = live_sources(resnet20.flow, trainer.masks)
         for site in resnet20.flow.convs:
-            dead = ~live[site.first : site.first + site.outputs]
+            dead = ~live[site.filter_offset : site.filter_offset + site.outputs]
             assert not trainer._module.get_submodule(site.name).weight[torch.from_numpy(dead)].any()
     assert any(not mask.all() for mask in trainer.masks.values())
 
@@ -174,7 +174,7 @@ def test_without_decay_norms_and_biases_feel_no_decay(train):
 
 
 def test_nobody_is_there_to_learn_from(images):
-    network = Prunable.load("resnet32")
+    network = Network.load("resnet32")
     with pytest.raises(FpgmError, match="nobody to learn from"):
         Trainer(network, network.plan(0.3), replace(SHORT, distillation=0.5), "hard", images, scratch=True)
 

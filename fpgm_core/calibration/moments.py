@@ -1,0 +1,334 @@
+"""The calibration pass: second moments of what every consumer of prunable channels reads, and its mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from fpgm_core.calibration.patches import groups_of, patches, positions
+from fpgm_core.data import Batch, ImageSet, load_images
+from fpgm_core.errors import FpgmError
+from fpgm_core.graph import COUPLINGS, TracedModule, WeightedLayer, overlay
+from fpgm_core.runtime.cores import each, workers
+from fpgm_core.runtime.device import to_device
+from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.progress import finished
+from fpgm_core.runtime.storage import home, write_atomic
+
+RIDGE = 1e-3  # of the mean diagonal of what a layer reads
+MOST_COLUMNS = 8192  # of one group of a consumer: 256 MiB of second moments
+_PIXELS = 1 << 20  # of a batch's images together: 128 at 32 x 32, 20 at 224 x 224
+_LARGEST_BATCH = 128
+_RECENT = 2
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How to calibrate: on the first `images` training images, at `positions` of each layer's output, by `seed`."""
+
+    images: int = 1500
+    positions: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("images", 1), ("positions", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**32:
+                raise FpgmError(f"{name} {value!r} is not a whole number of at least {least}")
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What one consumer reads, over samples of its input columns, float32.
+
+    `mean` is (groups, P) and `covariance` (groups, P, P), centred and divided by `samples`; the P columns of a group
+    lie channel by channel, as in the layer's weight. A group of fewer samples than columns is singular.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    samples: int
+
+    @property
+    def columns(self) -> int:
+        """P, the columns of one group."""
+        return self.mean.shape[1]
+
+    @property
+    def singular(self) -> bool:
+        """Whether there are too few samples, or dead columns: without a ridge no least squares has one answer."""
+        return self.samples <= self.columns or bool((self.covariance.diagonal(dim1=1, dim2=2) <= 0).any())
+
+    def ridged(self, ridge: float) -> Tensor:
+        """The covariance in float64, with `ridge` times each group's mean diagonal added to the diagonal."""
+        return with_ridge(self.covariance.double(), ridge)
+
+
+def with_ridge(covariance: Tensor, ridge: float, floor: Tensor | None = None) -> Tensor:
+    """(groups, P, P) with `ridge` times the mean of each group's diagonal on its diagonal: positive definite.
+
+    Columns that are always zero do not count in the mean. `floor` (groups,) is the least that is added, for the
+    rounding of the covariance itself; a group that is all zero gets the unit matrix.
+    """
+    diagonal = covariance.diagonal(dim1=1, dim2=2)
+    alive = (diagonal > 0).sum(1).clamp_min(1)
+    added = ridge * diagonal.clamp_min(0).sum(1) / alive
+    added = added if floor is None else torch.maximum(added, floor)
+    added = torch.where(added > 0, added, torch.ones_like(added))
+    return covariance + torch.diag_embed(added[:, None].expand_as(diagonal))
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the calibration pass found: a Moment by consumer, and why some consumers have none.
+
+    `images` of the network's training images were read; `fingerprint` names the weights.
+    """
+
+    fingerprint: str
+    calibration: Calibration
+    images: int
+    source: str
+    layers: Mapping[str, Moment]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, layer: str) -> Moment:
+        """The moments of one consumer. Raises FpgmError with the reason where there are none."""
+        if layer not in self.layers:
+            raise FpgmError(f"no moments of {layer}: {self.skipped.get(layer, 'it reads no prunable channels')}")
+        return self.layers[layer]
+
+
+def prunable_layers(network: TracedModule) -> set[str]:
+    """The layers that some coupling may prune."""
+    return {member for name in COUPLINGS for unit in network.units(name) for member in unit.members}
+
+
+def consumers(network: TracedModule) -> tuple[WeightedLayer, ...]:
+    """The convolutions and Linear layers that read a channel which some coupling may prune, in forward order."""
+    flow, members = network.flow, prunable_layers(network)
+    own = [
+        np.arange(s.filter_offset, s.filter_offset + s.outputs)
+        for s in flow.sites
+        if s.name in members and s.filter_offset >= 0
+    ]
+    written = np.concatenate(own) if own else np.zeros(0, dtype=int)
+    return tuple(s for s in flow.sites if s.name not in flow.repeated and np.isin(s.reads, written).any())
+
+
+def batch_size(images: ImageSet) -> int:
+    """How many images go through a network at once: fewer where they are large."""
+    height, width = images.pixels.shape[1:3]
+    return max(1, min(_LARGEST_BATCH, _PIXELS // (height * width)))
+
+
+def calibrate_steps(
+    network: TracedModule,
+    calibration: Calibration = Calibration(),
+    images: ImageSet | None = None,
+    device: torch.device = torch.device("cpu"),
+    kept: bool = True,
+    batch: int | None = None,
+) -> Iterator[float | Moments]:
+    """One pass of the dense network over training images; yields the share that is done, 0..1, and last the moments.
+
+    `images` are the training images (None: those of the network's data set); where there are fewer than asked for,
+    all of them are read. What an earlier pass over the same images found is read from `FPGM_HOME`, and what this
+    one finds is written there, unless not `kept`. `batch` images run at once: of it the result depends only by
+    rounding. Memory is bounded by the moments themselves and one batch. Stop iterating to cancel.
+
+    Raises FpgmError where the network has no images here, where nothing can be pruned, or where an activation
+    is not finite.
+    """
+    images = load_images(network.dataset, "train") if images is None else images  # type: ignore[attr-defined]
+    images = images.first(min(calibration.images, len(images)))
+    record = _Record(network, calibration, images)
+    found = record.read() if kept else None
+    if found is None:
+        found = yield from finished(_passed(network, calibration, images, device, batch or batch_size(images)))
+        if kept:
+            record.write(found)
+    yield found
+
+
+def calibrate(network: TracedModule, calibration: Calibration = Calibration(), **more: Any) -> Moments:
+    """The moments, all at once. See `calibrate_steps`, whose other arguments are `more`."""
+    *_, found = calibrate_steps(network, calibration, **more)
+    assert isinstance(found, Moments)
+    return found
+
+
+def _passed(
+    network: TracedModule, calibration: Calibration, images: ImageSet, device: torch.device, batch: int
+) -> Iterator[float | Moments]:
+    dense = to_device(overlay(network.module, {}), device)
+    sums, skipped = _sums(network, calibration, len(images), device)
+    if not sums:
+        raise FpgmError(f"nothing to calibrate: {next(iter(skipped.values()), 'no layer reads prunable channels')}")
+    views = [_Listening(overlay(dense, {}), sums) for _ in range(workers(device))]
+    resident = images.to(device)
+    begins = range(0, len(images), batch)
+    for first in range(0, len(begins), len(views)):
+        group = [
+            Batch(resident, begin, min(begin + batch, len(images))) for begin in begins[first : first + len(views)]
+        ]
+        with FORWARD_LOCK:
+            heard = each(lambda pair: pair[0].hear(pair[1]), list(zip(views, group, strict=False)), device)
+        # A core a layer: every sum takes its batches in their order, so that cores change nothing.
+        each(partial(_add_all, heard=heard), list(sums.items()), device)
+        yield group[-1].end / len(images)
+    layers = {name: one.moment(name) for name, one in sums.items()}
+    yield Moments(network.fingerprint, calibration, len(images), images.name, layers, skipped)
+
+
+def _sums(
+    network: TracedModule, calibration: Calibration, images: int, device: torch.device
+) -> tuple[dict[str, _Sums], dict[str, str]]:
+    """Sums to be filled for every consumer, and why some consumers have none."""
+    sums: dict[str, _Sums] = {}
+    skipped: dict[str, str] = {}
+    for site in consumers(network):
+        layer = network.module.get_submodule(site.name)
+        columns = layer.get_parameter("weight")[0].numel()
+        if columns > MOST_COLUMNS:
+            skipped[site.name] = f"{site.name} reads {columns:,} columns, and moments are kept of {MOST_COLUMNS:,}"
+            continue
+        at = positions(site, images, calibration.positions, calibration.seed).to(device)
+        sums[site.name] = _Sums(at, groups_of(layer), columns)
+    return sums, skipped
+
+
+def _add_all(named: tuple[str, _Sums], heard: list[dict[str, Tensor]]) -> None:
+    name, one = named
+    for found in heard:
+        one.add(found[name])
+
+
+class _Listening:
+    """A view of the network that notes what its consumers read."""
+
+    def __init__(self, view: nn.Module, sums: Mapping[str, _Sums]) -> None:
+        self._view, self._begin = view, 0
+        self._heard: dict[str, Tensor] = {}
+        for name, one in sums.items():
+            view.get_submodule(name).register_forward_pre_hook(partial(self._note, name, one.at))
+
+    def _note(self, name: str, at: Tensor, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        self._heard[name] = patches(layer, x, at[self._begin : self._begin + len(x)])
+
+    def hear(self, batch: Batch) -> dict[str, Tensor]:
+        """What every consumer reads of a batch, (samples, groups, P) each."""
+        self._begin, self._heard = batch.begin, {}
+        with torch.inference_mode():
+            self._view(batch.normalised())
+        return self._heard
+
+
+class _Sums:
+    """Sums over samples of one consumer's columns, shifted by the first batch's mean: large means lose nothing."""
+
+    def __init__(self, at: Tensor, groups: int, columns: int) -> None:
+        self.at, self._count = at, 0
+        self._shift: Tensor | None = None
+        self._first = torch.zeros(groups, columns, dtype=torch.float64, device=at.device)
+        self._second = torch.zeros(groups, columns, columns, device=at.device)
+
+    def add(self, found: Tensor) -> None:
+        """Samples of columns, (samples, groups, P)."""
+        if self._shift is None:
+            self._shift = found.mean(0, keepdim=True)
+        found = (found - self._shift).transpose(0, 1)
+        self._first += found.sum(1, dtype=torch.float64)
+        self._second.baddbmm_(found.transpose(1, 2), found)
+        self._count += found.shape[1]
+
+    def moment(self, name: str) -> Moment:
+        """Mean and covariance. Raises FpgmError where something was not finite."""
+        assert self._shift is not None
+        mean = self._first / self._count
+        covariance = self._second.div_(self._count)
+        covariance -= (mean[:, :, None] * mean[:, None, :]).float()
+        if not bool(covariance.isfinite().all()):
+            raise FpgmError(f"what {name} reads is not finite; check the network's weights")
+        whole = (mean + self._shift[0]).float()
+        return Moment(whole.cpu(), covariance.cpu(), self._count)
+
+
+_HELD: OrderedDict[Path, Moments] = OrderedDict()
+_HELD_LOCK = threading.Lock()
+
+
+class _Record:
+    """The file that keeps a pass's moments: covariances as lower triangles."""
+
+    def __init__(self, network: TracedModule, calibration: Calibration, images: ImageSet) -> None:
+        pixels = images.pixels.cpu().contiguous().numpy()
+        self._fields = network.fingerprint, calibration, len(images), images.name
+        identity: dict[str, Any] = {
+            "format": _FORMAT,
+            "fingerprint": network.fingerprint,
+            **asdict(calibration),
+            "images": len(images),
+            "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
+            "normalised": [*images.mean, *images.std],
+        }
+        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.path = home() / "moments" / f"{name[:32]}.safetensors"
+
+    def read(self) -> Moments | None:
+        """What it holds; None where it is absent or damaged."""
+        with _HELD_LOCK:
+            if self.path in _HELD and self.path.exists():
+                return _HELD[self.path]
+        try:
+            stored = load_safetensors(self.path.read_bytes())
+            about = json.loads(bytes(stored.pop("about").numpy()))
+            layers = {name: _unpacked(stored, name, samples) for name, samples in about["samples"].items()}
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
+            return None
+        found = Moments(*self._fields, layers, about["skipped"])
+        self._hold(found)
+        return found
+
+    def write(self, found: Moments) -> None:
+        """Write it whole. Raises FpgmError where that is impossible."""
+        about = {"samples": {name: one.samples for name, one in found.layers.items()}, "skipped": dict(found.skipped)}
+        stored = {"about": torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)}
+        for name, one in found.layers.items():
+            stored[f"{name}.mean"] = one.mean.contiguous()
+            stored[f"{name}.covariance"] = one.covariance[:, _lower(one.columns)]
+        write_atomic(self.path, save_safetensors(stored))
+        self._hold(found)
+
+    def _hold(self, found: Moments) -> None:
+        with _HELD_LOCK:
+            _HELD[self.path] = found
+            while len(_HELD) > _RECENT:
+                _HELD.popitem(last=False)
+
+
+def _lower(columns: int) -> Tensor:
+    return torch.ones(columns, columns, dtype=torch.bool).tril()
+
+
+def _unpacked(stored: Mapping[str, Tensor], name: str, samples: int) -> Moment:
+    mean, packed = stored[f"{name}.mean"], stored[f"{name}.covariance"]
+    lower = torch.zeros(*mean.shape, mean.shape[1])
+    lower[:, _lower(mean.shape[1])] = packed
+    return Moment(mean, lower + lower.tril(-1).transpose(1, 2), samples)

@@ -1,0 +1,133 @@
+"""What commands share: which network, which plan, how to show progress and results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fpgm_core.criteria import CRITERIA, DATA_CRITERIA, SelectionOptions, check_rate
+from fpgm_core.errors import FpgmError
+from fpgm_core.graph import COUPLINGS
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.recovery import RECOVERY_METHODS, provide_steps
+from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.distributed import ranks
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name, a line of help, its arguments, and what it does; `run` returns the exit status."""
+
+    name: str
+    text: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def rate_of(text: str) -> float:
+    """An argument as a rate."""
+    try:
+        return check_rate(float(text))
+    except ValueError as error:
+        message = str(error) if isinstance(error, FpgmError) else f"rate {text!r} is not a number from 0 to 1"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which network, with which weights."""
+    parser.add_argument("model", help="a name that `models` lists")
+    parser.add_argument("--weights", help="a checkpoint file, a torchvision weights name, or random")
+
+
+def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """The arguments that say what to prune."""
+    what = parser.add_mutually_exclusive_group(required=required)
+    what.add_argument("--rate", type=rate_of, help="prune this fraction of every unit")
+    what.add_argument("--plan", type=Path, help="a plan's JSON file, which also says criterion and coupling")
+    add_choices(parser)
+
+
+def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") -> None:
+    """The arguments that say how to choose filters; `coupling` is what none given means."""
+    parser.add_argument("--criterion", help=f"one of {', '.join((*CRITERIA, *DATA_CRITERIA))} (default fpgm)")
+    parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default {coupling})")
+    parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
+    parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
+    parser.add_argument("--round-to", type=int, help="round the filters kept up to a multiple, 8 say (default 1)")
+
+
+def add_rung(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say on which rung of the recovery ladder the pruned network stands."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--rung", choices=list(RECOVERY_METHODS), help="what is done after pruning (default recalibrated)"
+    )
+    which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
+
+
+def rung_of(chosen: argparse.Namespace) -> str:
+    """The rung that `add_rung`'s arguments say."""
+    return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
+
+
+def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
+    """The plan that `add_plan`'s arguments say."""
+    given = {name: getattr(chosen, name) for name in ("criterion", "coupling", "seed", "mix_share", "round_to")}
+    if chosen.plan is not None:
+        extra = [name for name, value in given.items() if value is not None]
+        if extra:
+            raise FpgmError(f"the plan says its own {extra[0]}; leave --{extra[0].replace('_', '-')} out")
+        try:
+            plan = Plan.from_json(chosen.plan.read_bytes())
+        except OSError as error:
+            raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
+        network.check(plan)
+        _provide(chosen, network, plan)
+        return plan
+    options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}
+    names = {name: given[name] for name in ("criterion", "coupling") if given[name] is not None}
+    plan = network.plan(chosen.rate, options=SelectionOptions(**options), **names)
+    _provide(chosen, network, plan)
+    return plan
+
+
+def _provide(chosen: argparse.Namespace, network: Network, plan: Plan) -> None:
+    """Have the scores made that the plan's criterion needs, with progress."""
+    for share in provide_steps(network, plan.criterion, device=choose_device(getattr(chosen, "device", "auto"))):
+        progress(f"scoring by {plan.criterion}", share)
+    progress("", 1)
+
+
+def opened(chosen: argparse.Namespace) -> tuple[Network, Plan]:
+    """The network and plan of the arguments; what must be known of the weights goes to stderr."""
+    network = Network.load(chosen.model, chosen.weights)
+    if network.notice:
+        print(f"note: {network.notice}", file=sys.stderr)
+    return network, plan_of(chosen, network)
+
+
+def about(network: Network) -> dict[str, Any]:
+    """The network's part of a JSON result."""
+    return {
+        "model": network.name,
+        "weights": network.weights,
+        "trained": network.trained,
+        "fingerprint": network.fingerprint,
+        "notice": network.notice,
+    }
+
+
+def show(chosen: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    """The result: one JSON object where that was asked for, else text."""
+    print(json.dumps(result) if chosen.json else text)
+
+
+def progress(doing: str, share: float) -> None:
+    """A line of progress on a terminal's stderr."""
+    if sys.stderr.isatty() and ranks().first:
+        print(f"\r\033[K{doing} {share:.0%}", end="" if doing else "\r\033[K", file=sys.stderr, flush=True)

@@ -1,0 +1,130 @@
+"""The command that compares criteria at equal MACs, on every rung of the ladder."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fpgm_core.cli.arguments import Command, about, add_model, progress, rate_of, show
+from fpgm_core.data import SPLITS
+from fpgm_core.evaluation import Contest, ContestConfig, Entry, EvaluationConfig, Interval, contest_steps
+from fpgm_core.graph import COUPLINGS
+from fpgm_core.pruning import Network
+from fpgm_core.recovery import get_recovery_method
+from fpgm_core.runtime.device import DEVICES, PRECISIONS
+
+_BASE = "fpgm"  # what the others are compared with
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    rules = ContestConfig()
+    add_model(parser)
+    parser.add_argument("--rate", type=rate_of, default=rules.rate, help=f"of every unit (default {rules.rate:g})")
+    parser.add_argument(
+        "--coupling", choices=list(COUPLINGS), default=rules.coupling, help=f"(default {rules.coupling})"
+    )
+    parser.add_argument("--seeds", type=int, default=rules.seeds, help=f"of the control (default {rules.seeds})")
+    parser.add_argument("--images", type=int, help="only the first N of the split")
+    parser.add_argument("--split", choices=SPLITS, default="choose", help="test images to read (default choose)")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
+
+
+def _contest(chosen: argparse.Namespace) -> int:
+    network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
+    rules = ContestConfig(chosen.rate, chosen.coupling, seeds=chosen.seeds)
+    settings = EvaluationConfig(
+        chosen.split, chosen.images, device=chosen.device, precision=chosen.precision, data_root=chosen.data
+    )
+    for step in contest_steps(network, rules, settings):
+        if isinstance(step, float):
+            progress("contesting", step)
+    progress("", 1)
+    assert isinstance(step, Contest)
+    result = {
+        **about(network),
+        "rate": step.rate,
+        "coupling": step.coupling,
+        "split": step.split,
+        "images": step.images,
+        "dense_macs": network.dense_cost.macs,
+        "entries": [_entry(step, entry) for entry in step.entries],
+        "ranking": {rung: _ranking(step, rung) for rung in step.rungs},
+        "seconds": time.perf_counter() - start,
+    }
+    show(chosen, result, _table(step, network.dense_cost.macs))
+    return 0
+
+
+def _entry(found: Contest, entry: Entry) -> dict[str, Any]:
+    rungs = {
+        rung: {"correct": entry.correct(rung), "accuracy": asdict(found.accuracy(entry, rung))} for rung in found.rungs
+    }
+    facts = {"criterion": entry.criterion, "seed": entry.seed, "macs": entry.macs}
+    return {**facts, "given_up": list(entry.given_up), "rungs": rungs}
+
+
+def _ranking(found: Contest, rung: str) -> dict[str, Any]:
+    ranking = found.ranking(rung)
+    return {
+        "criteria": list(ranking.criteria),
+        "leaders": list(ranking.leaders),
+        "changes": [
+            {"first": first, "second": second, **asdict(change), "excludes_zero": change.excludes_zero}
+            for (first, second), change in ranking.changes.items()
+        ],
+        "against_random": {name: _sides(found.against_random(name, rung)) for name in ranking.criteria},
+    }
+
+
+def _sides(changes: tuple[Interval, ...]) -> dict[str, int]:
+    """Over how many seeds the paired interval puts a criterion, and under how many."""
+    above, below = sum(one.low > 0 for one in changes), sum(one.high < 0 for one in changes)
+    return {"seeds": len(changes), "above": above, "below": below}
+
+
+def _table(found: Contest, dense_macs: int) -> str:
+    """A block a rung: the criteria in order, and the control."""
+    macs = sorted({entry.macs for entry in found.entries})
+    left = " to ".join(f"{count:,}" for count in dict.fromkeys((macs[0], macs[-1])))
+    lines = [f"{found.model}, {found.coupling}, {found.rate:.0%} of every unit: {left} of {dense_macs:,} MACs"]
+    for rung in found.rungs:
+        lines += [
+            "",
+            f"{get_recovery_method(rung).title:12} {'accuracy':27} {f'against {_BASE}, points':24} against random",
+        ]
+        lines += [_row(found, rung, name) for name in found.ranking(rung).criteria]
+        if found.random:
+            shares = [found.accuracy(entry, rung).value for entry in found.random]
+            lines.append(f"  {'random':10} {min(shares):7.2%} to {max(shares):.2%}, seeds: {len(shares)}")
+    unreached = sum("repaired" in entry.given_up for entry in found.entries)
+    if unreached:
+        lines += ["", f"{unreached} repairs did worse on held-out training images, so recalibrated was measured there"]
+    said = "changes are paired, and mean something where the interval excludes 0 (*)"
+    return "\n".join([*lines, "", f"on {found.images:,} images of {found.split}; {said}"])
+
+
+def _row(found: Contest, rung: str, name: str) -> str:
+    entry = found.entry(name)
+    accuracy, sides = found.accuracy(entry, rung), _sides(found.against_random(name, rung))
+    share = f"{accuracy.value:7.2%}  [{accuracy.low:.2%}, {accuracy.high:.2%}]"
+    change = "" if name == _BASE else _points(found.change(entry, found.entry(_BASE), rung))
+    beside = f"above {sides['above']}, below {sides['below']} of {sides['seeds']}"
+    return f"  {name:10} {share:27} {change:24} {beside}"
+
+
+def _points(change: Interval) -> str:
+    low, value, high = (f"{share * 100:+.2f}" for share in (change.low, change.value, change.high))
+    return f"{value} [{low}, {high}]{'*' if change.excludes_zero else ''}"
+
+
+CONTEST = Command(
+    "contest",
+    "compare criteria at equal MACs on every rung, beside random ones; kept once measured",
+    _arguments,
+    _contest,
+)

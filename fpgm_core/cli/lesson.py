@@ -1,0 +1,37 @@
+"""The command that writes the lesson, with a network's own figures, as one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fpgm_core.cli.arguments import Command, about, add_model, progress, show
+from fpgm_core.pruning import Network
+from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.storage import write_atomic
+
+
+def _lesson_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--language", default="en", help="en or ko (default en)")
+    parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+
+
+def _lesson(chosen: argparse.Namespace) -> int:
+    from fpgm_core.lesson import document_steps  # plotly: only who draws waits
+
+    network = Network.load(chosen.model, chosen.weights)
+    for step in document_steps(network, chosen.language):
+        if isinstance(step, float):
+            progress("the lesson", step)
+    assert isinstance(step, str)
+    progress("", 1)
+    content = step.encode()
+    if ranks().first:
+        write_atomic(chosen.out, content)
+    result = {**about(network), "language": chosen.language, "out": str(chosen.out), "bytes": len(content)}
+    show(chosen, result, f"the lesson on {network.title}: {chosen.out}, {len(content):,} bytes")
+    return 0
+
+
+LESSON = Command("lesson", "write the lesson with this network's figures as one HTML file", _lesson_arguments, _lesson)

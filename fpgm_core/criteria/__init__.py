@@ -1,0 +1,58 @@
+"""Scoring filters: criteria, geometry, norm diagnostics, projections."""
+
+from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, ranks, spearman
+from fpgm_core.criteria.geometry import (
+    GeometricMedian,
+    cosine_sums,
+    distance_sums,
+    geometric_median,
+    manhattan_sums,
+    medoid,
+    pairwise_distances,
+    weiszfeld_step,
+)
+from fpgm_core.criteria.projections import Faithfulness, Projection, pca, placed, radial, trustworthiness, umap
+from fpgm_core.criteria.registry import (
+    CRITERIA,
+    DATA_CRITERIA,
+    Criterion,
+    SelectionOptions,
+    combined,
+    get_criterion,
+    select,
+    unit_scores,
+)
+from fpgm_core.criteria.selection import check_rate, num_pruned
+
+__all__ = [
+    "CRITERIA",
+    "DATA_CRITERIA",
+    "Criterion",
+    "Faithfulness",
+    "GeometricMedian",
+    "NormDiagnostics",
+    "Projection",
+    "SelectionOptions",
+    "check_rate",
+    "combined",
+    "cosine_sums",
+    "distance_sums",
+    "geometric_median",
+    "get_criterion",
+    "manhattan_sums",
+    "medoid",
+    "norm_diagnostics",
+    "num_pruned",
+    "overlap",
+    "pairwise_distances",
+    "pca",
+    "placed",
+    "radial",
+    "ranks",
+    "select",
+    "spearman",
+    "trustworthiness",
+    "umap",
+    "unit_scores",
+    "weiszfeld_step",
+]

@@ -1,0 +1,157 @@
+"""Filters in two dimensions, with their geometric median, and how far each picture can be trusted."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fpgm_core.criteria.diagnostics import spearman
+from fpgm_core.criteria.geometry import GeometricMedian, geometric_median, pairwise_distances
+from fpgm_core.errors import FpgmError
+
+UMAP_MINIMUM = 10
+UMAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How well on-screen distances tell the true ones.
+
+    `trustworthiness` in 0..1 (Venna and Kaski 2001; None under 5 filters), `distances` the Spearman
+    correlation of all pairwise distances, `to_median` that of true and on-screen distance to the median.
+    """
+
+    trustworthiness: float | None
+    distances: float | None
+    to_median: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Where N filters and their geometric median lie on the plane.
+
+    `points` (N, 2) and `median` (2,) are float64. `exact_median` says whether the median's place is
+    its true image (PCA, radial) or an estimate (UMAP's `transform`). `distances` (N,) are the true
+    distances to the median.
+    """
+
+    method: str
+    points: np.ndarray
+    median: np.ndarray
+    exact_median: bool
+    distances: np.ndarray
+    faithfulness: Faithfulness
+
+
+def _flat(filters: Tensor) -> np.ndarray:
+    return filters.detach().cpu().double().flatten(1).numpy()
+
+
+def pca(filters: Tensor) -> Projection:
+    """Principal components of filters (N, ...): a linear image, so the median's place is exact."""
+    x, median = _flat(filters), geometric_median(filters)
+    plane, centre = _principal_plane(x)
+    return _projection("pca", filters, (x - centre) @ plane, (median.point.numpy() - centre) @ plane, True, median)
+
+
+def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    centre = x.mean(0)
+    _, _, axes = np.linalg.svd(x - centre, full_matrices=False)
+    axes = axes[:2]
+    # A singular vector's sign is arbitrary: fix it, so that pictures do not flip between machines.
+    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+    plane = np.zeros((x.shape[1], 2))
+    plane[:, : len(axes)] = axes.T
+    return plane, centre
+
+
+def radial(filters: Tensor) -> Projection:
+    """The median at the origin, each filter at its true distance; angles are those of PCA around the median."""
+    flat, median = pca(filters), geometric_median(filters)
+    offset = flat.points - flat.median
+    angle = np.arctan2(offset[:, 1], offset[:, 0])
+    radius = median.distances.numpy()
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return _projection("radial", filters, points, np.zeros(2), True, median)
+
+
+def umap(filters: Tensor, seed: int = UMAP_SEED) -> Projection:
+    """UMAP of filters (N, ...), fitted on the filters only; the median is placed by `transform`: approximate.
+
+    The same seed gives the same picture on one machine. Starts from scaled PCA coordinates, since the
+    spectral start fails on few points. Raises FpgmError under 10 filters, where it means nothing.
+    """
+    n = len(filters)
+    if n < UMAP_MINIMUM:
+        raise FpgmError(f"UMAP needs at least {UMAP_MINIMUM} filters and this layer has {n}; look at PCA instead")
+    x, median = _flat(filters), geometric_median(filters)
+    plane, centre = _principal_plane(x)
+    start = (x - centre) @ plane
+    start = (10 * start / max(np.abs(start).max(), 1e-12)).astype(np.float32)
+    reducer = _umap_class()(
+        n_neighbors=min(15, n - 1), n_components=2, init=start, random_state=seed, n_jobs=1, transform_seed=seed
+    )
+    with warnings.catch_warnings():
+        # Few points make a disconnected graph; the badge says what that does to the picture.
+        warnings.simplefilter("ignore", UserWarning)
+        points = reducer.fit_transform(x)
+        place = reducer.transform(median.point.numpy()[None])[0]
+    return _projection("umap", filters, points.astype(np.float64), place.astype(np.float64), False, median)
+
+
+def _umap_class() -> Any:
+    # Imported here only: the first import in a process compiles for many seconds.
+    with warnings.catch_warnings():
+        # umap warns at import that TensorFlow is missing; nothing here needs it.
+        warnings.simplefilter("ignore", ImportWarning)
+        from umap import UMAP
+
+    return UMAP
+
+
+def placed(
+    method: str, filters: Tensor, points: np.ndarray, median_place: np.ndarray, exact_median: bool = False
+) -> Projection:
+    """A projection from coordinates computed before: points (N, 2) and the median's place (2,)."""
+    median = geometric_median(filters)
+    return _projection(method, filters, np.asarray(points), np.asarray(median_place), exact_median, median)
+
+
+def _projection(
+    method: str, filters: Tensor, points: np.ndarray, place: np.ndarray, exact: bool, median: GeometricMedian
+) -> Projection:
+    true_distances = median.distances.numpy()
+    return Projection(
+        method, points, place, exact, true_distances, _faithfulness(filters, points, place, true_distances)
+    )
+
+
+def _faithfulness(filters: Tensor, points: np.ndarray, place: np.ndarray, to_median: np.ndarray) -> Faithfulness:
+    true = pairwise_distances(filters).cpu().numpy()
+    shown = np.linalg.norm(points[:, None] - points[None], axis=2)
+    upper = np.triu_indices(len(points), 1)
+    return Faithfulness(
+        trustworthiness(true, shown),
+        spearman(true[upper], shown[upper]) if len(points) > 2 else None,
+        spearman(to_median, np.linalg.norm(points - place, axis=1)),
+    )
+
+
+def trustworthiness(true: np.ndarray, shown: np.ndarray, neighbours: int = 5) -> float | None:
+    """Share of on-screen neighbours that are true ones, 1 = all (Venna and Kaski, ICANN 2001).
+
+    `true` and `shown` are distance matrices (N, N). Uses min(neighbours, under N / 2); None under 5 points.
+    """
+    n = len(true)
+    if n < 5:
+        return None
+    k = min(neighbours, (n - 1) // 2)
+    off = np.eye(n, dtype=bool)
+    true_rank = np.where(off, -1.0, true).argsort(1, kind="stable").argsort(1)  # itself 0, nearest 1
+    nearest = np.where(off, np.inf, shown).argsort(1, kind="stable")[:, :k]
+    excess = np.take_along_axis(true_rank, nearest, 1) - k
+    return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * excess[excess > 0].sum())

@@ -1,0 +1,132 @@
+"""MACs and parameters, counted under a plan's own masks; and the paper's closed form beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.graph.flow import ALWAYS, Flow, Gate, WeightedLayer
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution or Linear layer: filters kept, input channels live, multiply-adds of one image, parameters."""
+
+    name: str
+    kept: int
+    live_inputs: int
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs under some keep masks.
+
+    `macs` counts the multiply-adds of convolutions and Linear layers for one image (no bias, no norm;
+    FLOPs = 2 x MACs); `params` every learnable parameter that is left and a forward pass in eval mode
+    reads (auxiliary heads, which only training runs, are not counted).
+    """
+
+    layers: tuple[LayerCost, ...]
+    macs: int
+    params: int
+
+
+def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which sources carry something, bool (flow.size + 1,): index it with a site's `reads`.
+
+    A filter is live where it is kept, reads something live, and some live consumer reads it; layers
+    without a mask keep all. (A depthwise filter whose one channel is absent has nothing to filter; of a
+    grouped convolution all kept filters are read where one is, for its groups must stay of equal size.)
+
+    Raises FpgmError where nothing reaches a layer that no plan may empty.
+    """
+    kept = np.ones(flow.size + 1, dtype=bool)
+    kept[-1] = False  # index -1 is NEVER
+    for site in flow.sites:
+        if site.filter_offset >= 0:
+            mask = keep_masks.get(site.name, True)
+            kept[site.filter_offset : site.filter_offset + site.outputs] = mask & _fed_filters(site, kept)
+        if (site.filter_offset < 0 or site.name in flow.fixed) and not kept[site.reads].any():
+            raise FpgmError(f"nothing is left that reaches {site.name} under these rates; lower them")
+    used = np.zeros_like(kept)
+    used[ALWAYS] = True
+    used[flow.observed] = True
+    for reader in reversed(flow.readers):  # consumers come after their producers
+        if isinstance(reader, Gate):
+            weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
+            if not kept[reader.filter_offset + weighed].all():
+                raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
+            used[reader.filter_offset + weighed] = True
+        else:
+            if reader.filter_offset >= 0 and 1 < reader.groups < reader.reads.shape[1]:
+                own = slice(reader.filter_offset, reader.filter_offset + reader.outputs)
+                used[own] = (kept & used)[own].any()
+            used[reader.reads[:, read_channels(reader, kept & used)]] = True
+    used[-1] = False
+    return kept & used
+
+
+def _fed_filters(site: WeightedLayer, kept: np.ndarray) -> np.ndarray:
+    """The filters of a layer that read anything at all, bool (N,)."""
+    groups = kept[site.reads].any(0).reshape(site.groups, -1).any(1)
+    return np.repeat(groups, site.outputs // site.groups)
+
+
+def read_channels(site: WeightedLayer, live: np.ndarray) -> np.ndarray:
+    """The input channels that some live filter of this layer reads, bool (C,)."""
+    if site.filter_offset < 0:
+        return np.ones(site.reads.shape[1], dtype=bool)
+    groups = live[site.filter_offset : site.filter_offset + site.outputs].reshape(site.groups, -1).any(1)
+    return np.repeat(groups, site.reads.shape[1] // site.groups)
+
+
+def count_cost(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> Cost:
+    """The cost by layer and in total where each named layer keeps the filters of its mask, bool (N,)."""
+    live = live_sources(flow, keep_masks)
+    layers, counted = [], set[str]()
+    for site in flow.sites:
+        layers.append(_layer_cost(site, live, shared=site.name in counted))
+        counted.add(site.name)
+    norms = sum(2 * int(live[norm.reads].any(0).sum()) for norm in flow.norms if norm.affine)
+    params = sum(layer.params for layer in layers) + norms + flow.other_params
+    return Cost(tuple(layers), sum(layer.macs for layer in layers), params)
+
+
+def _layer_cost(site: WeightedLayer, live: np.ndarray, shared: bool) -> LayerCost:
+    inputs = live[site.reads].any(0).reshape(site.groups, -1).sum(1)
+    if site.filter_offset >= 0:
+        rows = live[site.filter_offset : site.filter_offset + site.outputs].reshape(site.groups, -1).sum(1)
+    else:
+        rows = np.full(site.groups, site.outputs // site.groups)
+    weights, kept = int((rows * inputs).sum()) * site.kernel, int(rows.sum())
+    params = 0 if shared else weights + (kept if site.has_bias else 0)  # a layer that runs twice is stored once
+    return LayerCost(site.name, kept, int(inputs.sum()), weights * site.cost_per_weight, params)
+
+
+def closed_form_cut(flow: Flow, rate: float) -> float:
+    """The share of convolution FLOPs cut by the paper's formula for CIFAR ResNets, with fractional channels.
+
+    With p = 1 - rate: the first convolution costs p of its dense MACs, each block's first p and second
+    p^2, and both of the very first block p^2; no Linear layer, no norm (paper, Table 1). It prints the
+    paper's percentages; the true count follows the plan's masks and differs.
+
+    Raises FpgmError for networks other than CIFAR ResNets, where the paper gives no formula.
+    """
+    p = 1 - rate
+    blocks = [site for site in flow.convs if site.name.startswith("layer")]
+    if [site.name for site in flow.convs][:1] != ["conv1"] or any(
+        site.name.count(".") != 2 or not site.name.endswith((".conv1", ".conv2")) for site in blocks
+    ):
+        raise FpgmError("the paper's closed form is for CIFAR ResNets only; read the counted MACs")
+    left = total = 0.0
+    for site in flow.convs:
+        dense = site.outputs * site.reads.shape[1] * site.kernel * site.cost_per_weight
+        squared = site.name.endswith(".conv2") or site.name == "layer1.0.conv1"
+        total += dense
+        left += dense * (p * p if squared else p)
+    return 1 - left / total

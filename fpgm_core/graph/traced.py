@@ -1,0 +1,74 @@
+"""A module whose channels can be followed: its graph, units and costs, each found once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+
+from torch import nn
+
+from fpgm_core.graph.cost import Cost, count_cost
+from fpgm_core.graph.flow import Flow
+from fpgm_core.graph.layers import Layer, dense_layers
+from fpgm_core.graph.tracing import trace_flow
+from fpgm_core.graph.units import Unit, refusals, units
+from fpgm_core.models import fingerprint
+from fpgm_core.runtime.memo import Memo
+
+
+class TracedModule:
+    """A module in eval mode with its channel-flow graph: shared between threads, never changed in place.
+
+    `module` maps images (B, *input_shape) to logits; `input_shape` is (channels, height, width). `shapes_on` is the
+    device of the pass that shapes are taken from, see `trace_flow`.
+    """
+
+    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int], *, shapes_on: str = "meta") -> None:
+        self.module = module
+        self.input_shape = input_shape
+        self._shapes_on = shapes_on
+        self._memo = Memo(8192)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the weights; see `models.fingerprint`."""
+        return fingerprint(self.module.state_dict())
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 (hex) of the weights, the graph and the input shape: the key of everything kept about a network.
+
+        Two networks of equal weights whose forwards differ have one fingerprint and two identities.
+        """
+        digest = hashlib.sha256(f"{self.fingerprint} {self.input_shape}".encode())
+        for node in self.flow.graph.graph.nodes:
+            digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}\n".encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The channel-flow graph. Raises FpgmError where the network cannot be traced."""
+        return trace_flow(self.module, self.input_shape, self._shapes_on)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every convolution, in forward order."""
+        return dense_layers(self.module, self.input_shape, self._shapes_on)
+
+    @cached_property
+    def dense_cost(self) -> Cost:
+        """The cost of the dense network."""
+        return count_cost(self.flow, {})
+
+    def units(self, coupling: str) -> tuple[Unit, ...]:
+        """The units under a coupling, in forward order."""
+        return self._memo(("units", coupling), lambda: units(self.flow, coupling))
+
+    def refusals(self, coupling: str) -> Mapping[str, str]:
+        """The convolutions a coupling leaves whole, with the reason."""
+        return self._memo(("refusals", coupling), lambda: refusals(self.flow, coupling))
+
+    def unit_of(self, layer: str, coupling: str) -> Unit | None:
+        """The unit that moves a layer, or None where the coupling leaves it whole."""
+        return next((unit for unit in self.units(coupling) if layer in unit.members), None)

@@ -1,0 +1,77 @@
+"""Several processes at one piece of work, as torchrun starts them; one alone where it did not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from fpgm_core.errors import FpgmError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's number among `count`; the first of them alone writes and speaks."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def mine(self, items: Tensor) -> Tensor:
+        """This process's part of what all have in the same order: every `count`-th."""
+        return items[self.rank :: self.count]
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place; integers are exact."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def wait(self) -> None:
+        """Go on when all are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def ranks() -> World:
+    """Who this process is; one alone unless `joined`."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    return World()
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Join the other processes where torchrun started this one: over nccl with GPUs, else gloo.
+
+    Raises FpgmError where there are more processes than GPUs.
+    """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ
+    if alone or ranks().count > 1:  # or joined already, by who called
+        yield ranks()
+        return
+    if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise FpgmError(f"more processes than the {torch.cuda.device_count()} GPUs here; lower --nproc-per-node")
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield ranks()
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,179 @@
+"""Pictures of filters: where the median truly lies, and how far each picture can be trusted."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import manifold
+from sklearn.decomposition import PCA
+
+from fpgm_core.criteria import geometric_median, pca, placed, projections, radial, spearman, trustworthiness, umap
+from fpgm_core.errors import FpgmError
+
+
+def random_filters(n=16, seed=0):
+    return torch.randn(n, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def distances(x):
+    return np.linalg.norm(x[:, None] - x[None], axis=2)
+
+
+def test_pca_is_that_of_sklearn_up_to_the_axes_signs():
+    filters = random_filters()
+    flat = filters.flatten(1).double().numpy()
+    theirs = PCA(2, svd_solver="full").fit_transform(flat)
+    ours = pca(filters).points
+    np.testing.assert_allclose(ours * np.sign((ours * theirs).sum(0)), theirs, atol=1e-9)
+
+
+def test_pcas_median_is_the_linear_image_of_the_median():
+    filters = random_filters()
+    flat, found = filters.flatten(1).double().numpy(), pca(filters)
+    # The linear map is recovered from the picture alone: 16 points, their images, and no formula of the library's.
+    plane, *_ = np.linalg.lstsq(flat - flat.mean(0), found.points, rcond=None)
+    median = geometric_median(filters).point.numpy()
+    np.testing.assert_allclose(found.median, (median - flat.mean(0)) @ plane, atol=1e-9)
+    assert found.exact_median
+
+
+def test_pca_does_not_flip_with_the_order_of_the_filters():
+    filters, order = random_filters(), torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    np.testing.assert_allclose(pca(filters[order]).points, pca(filters).points[order], atol=1e-9)
+
+
+def test_filters_on_a_plane_are_shown_without_any_loss():
+    plane = np.random.RandomState(0).randn(20, 2)
+    turned = torch.from_numpy(plane @ np.linalg.qr(np.random.RandomState(1).randn(9, 2))[0].T)
+    found = pca(turned)
+    np.testing.assert_allclose(distances(found.points), distances(plane), atol=1e-9)
+    faith = found.faithfulness
+    assert (faith.trustworthiness, faith.distances, faith.to_median) == pytest.approx((1, 1, 1))
+
+
+def test_radial_shows_every_filters_true_distance_to_the_median():
+    filters = random_filters()
+    found, flat = radial(filters), pca(filters)
+    true = geometric_median(filters).distances
+    np.testing.assert_allclose(np.linalg.norm(found.points, axis=1), true, rtol=1e-12)
+    np.testing.assert_allclose(found.distances, true, rtol=1e-12)
+    assert found.median.tolist() == [0, 0]
+    assert found.exact_median
+    assert found.faithfulness.to_median == pytest.approx(1)
+    around = flat.points - flat.median
+    np.testing.assert_allclose(
+        found.points / np.linalg.norm(found.points, axis=1)[:, None],
+        around / np.linalg.norm(around, axis=1)[:, None],
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("method", [pca, radial])
+@pytest.mark.parametrize("shape", [(1, 1, 3, 3), (2, 3, 3, 3), (4, 1, 1, 1), (6, 1, 1, 1), (5, 2, 1, 1)])
+@pytest.mark.parametrize("kind", ["random", "equal", "zero", "half"])
+def test_few_flat_or_equal_filters_still_make_a_finite_picture(method, shape, kind):
+    random = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    filters = {"random": random, "equal": torch.ones(shape), "zero": torch.zeros(shape), "half": random.half()}[kind]
+    found = method(filters)
+    assert found.points.shape == (shape[0], 2)
+    assert found.median.shape == (2,)
+    assert np.isfinite(found.points).all()
+    assert np.isfinite(found.median).all()
+    assert (found.faithfulness.trustworthiness is None) == (shape[0] < 5)
+
+
+@given(st.integers(5, 30), st.integers(1, 7), st.integers(0, 1000))
+def test_trustworthiness_is_that_of_sklearn(n, neighbours, seed):
+    rng = np.random.RandomState(seed)
+    x, shown = rng.randn(n, 9), rng.randn(n, 2)
+    neighbours = min(neighbours, (n - 1) // 2)
+    expected = manifold.trustworthiness(x, shown, n_neighbors=neighbours)
+    assert trustworthiness(distances(x), distances(shown), neighbours) == pytest.approx(expected, abs=1e-12)
+
+
+def test_trustworthiness_uses_fewer_neighbours_where_there_are_few_points():
+    x, shown = np.random.RandomState(0).randn(6, 4), np.random.RandomState(1).randn(6, 2)
+    assert trustworthiness(distances(x), distances(shown)) == manifold.trustworthiness(x, shown, n_neighbors=2)
+    assert trustworthiness(distances(x[:4]), distances(shown[:4])) is None
+    assert trustworthiness(distances(x), distances(x)) == 1
+
+
+def test_faithfulness_is_measured_on_what_is_shown():
+    filters = random_filters(12)
+    points, place = np.random.RandomState(0).randn(12, 2), np.array([5.0, 5.0])
+    found = placed("umap", filters, points, place)
+    flat = filters.flatten(1).double().numpy()
+    upper = np.triu_indices(12, 1)
+    faith = found.faithfulness
+    assert faith.trustworthiness == pytest.approx(manifold.trustworthiness(flat, points, n_neighbors=5))
+    assert faith.distances == pytest.approx(spearman(distances(flat)[upper], distances(points)[upper]))
+    assert faith.to_median == pytest.approx(spearman(found.distances, np.linalg.norm(points - place, axis=1)))
+    assert (found.method, found.exact_median) == ("umap", False)
+    assert np.array_equal(found.points, points)
+    assert np.array_equal(found.median, place)
+
+
+class RecordingUmap:
+    """Stands in for UMAP, whose first fit compiles for many seconds; remembers what it was given."""
+
+    def __init__(self, **options):
+        self.options = options
+        RecordingUmap.last = self
+
+    def fit_transform(self, x):
+        self.fitted = x
+        return np.arange(2 * len(x), dtype=np.float32).reshape(-1, 2)
+
+    def transform(self, x):
+        self.transformed = x
+        return np.array([[3.0, 4.0]], dtype=np.float32)
+
+
+@pytest.mark.parametrize("n", [10, 16, 40])
+def test_umap_is_fitted_on_the_filters_alone_and_then_places_the_median(monkeypatch, n):
+    monkeypatch.setattr(projections, "_umap_class", lambda: RecordingUmap)
+    filters = random_filters(n)
+    found, stand_in = umap(filters, seed=5), RecordingUmap.last
+    assert np.array_equal(stand_in.fitted, filters.flatten(1).double().numpy())
+    np.testing.assert_allclose(stand_in.transformed, geometric_median(filters).point[None], rtol=1e-12)
+    assert stand_in.options["n_neighbors"] == min(15, n - 1)
+    assert stand_in.options["random_state"] == stand_in.options["transform_seed"] == 5
+    assert stand_in.options["init"].shape == (n, 2)
+    assert found.points.dtype == np.float64
+    assert found.median.tolist() == [3, 4]
+    assert found.exact_median is False
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_umap_of_too_few_filters_is_refused_with_another_picture_to_look_at(n):
+    with pytest.raises(FpgmError, match=f"at least 10 filters and this layer has {n}; look at PCA"):
+        umap(random_filters(n))
+
+
+@pytest.fixture(scope="module")
+def two_umaps():
+    """The only two real fits: the first one in a process compiles for many seconds."""
+    # Two groups far apart, so that the picture has something to get right.
+    filters = random_filters(20)
+    filters[10:] += 3
+    return filters, umap(filters), umap(filters)
+
+
+def test_umap_is_the_same_for_the_same_seed(two_umaps):
+    _, first, second = two_umaps
+    assert np.array_equal(first.points, second.points)
+    assert np.array_equal(first.median, second.median)
+
+
+def test_umap_keeps_groups_apart_and_measures_its_own_faithfulness(two_umaps):
+    filters, found, _ = two_umaps
+    shown = distances(found.points)
+    assert shown[:10, :10].max() < shown[:10, 10:].min()
+    assert found.faithfulness.distances > 0.5
+    assert found.faithfulness.trustworthiness == pytest.approx(
+        manifold.trustworthiness(filters.flatten(1).double().numpy(), found.points, n_neighbors=5)
+    )
+    np.testing.assert_allclose(found.distances, geometric_median(filters).distances, rtol=1e-12)
+    assert found.points.shape == (20, 2)
+    assert found.exact_median is False

@@ -1,0 +1,305 @@
+"""Repair in closed form: against numpy's least squares, masked against compact, and what it does on ResNet-20."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from toys import Toy, conv, head
+
+from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, Network, evaluate
+from fpgm_core.calibration import Calibration
+from fpgm_core.data import ImageSet, load_images
+from fpgm_core.graph import overlay, trace_flow
+from fpgm_core.recovery import (
+    RECOVERY_METHODS,
+    Mended,
+    batch_norms_of,
+    images_that_fit,
+    recalibrate,
+    refit_steps,
+    repair,
+    repair_steps,
+)
+from fpgm_core.recovery import methods as rungs
+from fpgm_core.recovery.interpreter import Walk, bytes_an_image
+from fpgm_core.recovery.refit import _PairSums
+
+SHAPE = (3, 8, 8)
+ALL = Calibration(images=40, positions=64)  # every position of an 8 x 8 image
+
+
+def images(count=50, side=8):
+    pixels = torch.randint(
+        0, 256, (count, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5)
+    )
+    return ImageSet("made by a test", pixels, torch.zeros(count, dtype=torch.long), (0.5,) * 3, (0.25,) * 3, ("a",))
+
+
+def network(net, name="toy"):
+    return Network.from_module(net, SHAPE, name=name)
+
+
+@pytest.fixture
+def plain():
+    torch.manual_seed(0)
+    return network(
+        Toy(lambda net, x: head(net, net.two(F.relu(net.one(x)))), one=conv(3, 6), two=conv(6, 4), fc=nn.Linear(4, 5))
+    )
+
+
+@pytest.fixture
+def normed():
+    torch.manual_seed(1)
+    layers = {"one": conv(3, 6, bias=False), "bn": nn.BatchNorm2d(6), "two": conv(6, 4, bias=False)}
+    return network(
+        Toy(
+            lambda net, x: head(net, net.bn2(net.two(F.relu(net.bn(net.one(x)))))),
+            **layers,
+            bn2=nn.BatchNorm2d(4),
+            fc=nn.Linear(4, 5),
+        ),
+        "normed",
+    )
+
+
+def refitted(net, masks, pictures, calibration=ALL, ridge=1e-3):
+    *_, tensors = refit_steps(net, masks, pictures, calibration, ridge)
+    return tensors
+
+
+def columns(module, x):
+    return F.unfold(x, 3, padding=1).transpose(1, 2).flatten(0, 1).double().numpy()
+
+
+def test_the_first_refit_is_numpys_least_squares(plain):
+    """Ridge towards W as rows sqrt(n r) I with targets sqrt(n r) W, below the centred samples."""
+    keep = np.array([True, False, True, True, False, True])
+    pictures = images()
+    tensors = refitted(plain, {"one": keep}, pictures)
+    with torch.no_grad():
+        x = F.relu(plain.module.one(pictures.normalised(0, 40)))
+        y = plain.module.two(x).flatten(2).transpose(1, 2).flatten(0, 1).double().numpy()
+    inputs = columns(plain.module, x[:, keep])
+    weight = plain.module.two.weight[:, keep].flatten(1).double().numpy()
+    centred, wanted = inputs - inputs.mean(0), y - y.mean(0)
+    ridge = 1e-3 * (centred**2).mean(0).mean()  # 2,560 samples of 36 columns are enough
+    pull = np.sqrt(len(inputs) * ridge) * np.eye(inputs.shape[1])
+    solution, *_ = np.linalg.lstsq(np.vstack([centred, pull]), np.vstack([wanted, pull @ weight.T]), rcond=None)
+    found = tensors["two.weight"]
+    np.testing.assert_allclose(found[:, keep].flatten(1), solution.T, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(tensors["two.bias"], y.mean(0) - inputs.mean(0) @ solution, rtol=1e-3, atol=1e-4)
+    assert torch.equal(found[:, ~keep], plain.module.two.weight[:, ~keep] * 0)
+
+
+def test_without_a_bias_the_norm_behind_takes_the_mean(normed):
+    """The mean of what the norm gets, less its running mean, stays what it was in the dense network."""
+    keep = np.array([True, True, False, True, False, True])
+    pictures = images()
+    tensors = refitted(normed, {"one": keep}, pictures)
+    x = pictures.normalised(0, 40)
+    with torch.no_grad():
+        dense = normed.module.two(F.relu(normed.module.bn(normed.module.one(x)))).mean((0, 2, 3))
+        hidden = F.relu(normed.module.bn(normed.module.one(x))) * torch.from_numpy(keep)[:, None, None]
+        made = F.conv2d(hidden, tensors["two.weight"], padding=1).mean((0, 2, 3))
+    shift = normed.module.bn2.running_mean - tensors["bn2.running_mean"]
+    torch.testing.assert_close(made + shift, dense, rtol=1e-3, atol=1e-4)
+    assert set(tensors) == {"two.weight", "bn2.running_mean", "fc.weight", "fc.bias"}
+
+
+def test_a_filter_that_the_others_make_up_costs_nothing(plain):
+    """Two equal filters: without one of them, the refitted network answers as the dense one."""
+    with torch.no_grad():
+        plain.module.one.weight[4], plain.module.one.bias[4] = plain.module.one.weight[1], plain.module.one.bias[1]
+    keep = np.arange(6) != 4
+    pictures = images()
+    mended = Mended("repaired", {"one": keep}, refitted(plain, {"one": keep}, pictures, ridge=1e-7))
+    x = pictures.normalised(0, 50)
+    with torch.no_grad():
+        dense, pruned = plain.module(x), Mended("as_is", {"one": keep}, {}).masked(plain)(x)
+        torch.testing.assert_close(mended.masked(plain)(x), dense, rtol=1e-3, atol=1e-3)
+    assert float((pruned - dense).abs().max()) > 0.05
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_batches_change_roundings_only(normed, monkeypatch, size):
+    keep = {"one": np.array([True, True, False, True, False, True])}
+    reference = refitted(normed, keep, images())
+    monkeypatch.setattr("fpgm_core.recovery.refit.batch_size", lambda _: size)
+    found = refitted(normed, keep, images())
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, reference[name], rtol=1e-3, atol=1e-4)
+
+
+def test_fewer_samples_than_columns_stay_near_the_old_weights(plain):
+    keep = {"one": np.array([True, False, True, True, False, True])}
+    tensors = refitted(plain, keep, images(), Calibration(images=1, positions=3))
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    moved = (tensors["two.weight"] - plain.module.two.weight)[:, keep["one"]].norm()
+    assert float(moved) < 2 * float(plain.module.two.weight.norm())
+
+
+def test_dead_channels_keep_their_weights(plain):
+    with torch.no_grad():
+        plain.module.one.weight[2], plain.module.one.bias[2] = 0, -1.0  # behind the ReLU always zero
+    tensors = refitted(plain, {"one": np.arange(6) != 0}, images())
+    torch.testing.assert_close(tensors["two.weight"][:, 2], plain.module.two.weight[:, 2])
+
+
+def test_nothing_pruned_is_nothing_replaced(plain):
+    assert refitted(plain, {"one": np.ones(6, dtype=bool)}, images()) == {}
+
+
+def test_grouped_and_depthwise_layers():
+    torch.manual_seed(2)
+    net = network(
+        Toy(
+            lambda net, x: head(net, net.three(F.relu(net.deep(F.relu(net.two(F.relu(net.one(x)))))))),
+            one=conv(3, 8), two=conv(8, 8, groups=2), deep=conv(8, 8, groups=8), three=conv(8, 4, 1),
+            fc=nn.Linear(4, 5),
+        ),
+        "grouped",
+    )  # fmt: skip
+    masks = net.keep_masks(net.plan(0.5, coupling="inner"))
+    tensors = refitted(net, masks, images())
+    assert {"two.weight", "three.weight"} <= set(tensors)
+    assert "deep.weight" not in tensors
+    mended = Mended("repaired", masks, tensors)
+    x = images().normalised(0, 20)
+    with torch.no_grad():
+        dense, one, two = net.module(x), mended.masked(net)(x), mended.compact(net)(x)
+        before = Mended("as_is", masks, {}).masked(net)(x)
+    assert float((one - two).abs().max()) <= 1e-4 * float(dense.abs().max())
+    assert float((one - dense).square().mean()) < 0.5 * float((before - dense).square().mean())
+
+
+def test_a_walk_is_the_network(resnet20):
+    pictures = load_images("cifar10", "train").normalised(0, 6)
+    walk = Walk(overlay(resnet20.module, {}), resnet20.flow, torch.device("cpu"), 2)
+    nodes = list(resnet20.flow.graph.graph.nodes)
+    with torch.inference_mode():
+        for number in range(2):
+            walk.begin(number, pictures[3 * number : 3 * number + 3])
+        for place in range(0, len(nodes), 9):
+            for number in range(2):
+                assert len(walk.upto(number, place)) <= 4  # what is read no more is let go
+        expected = resnet20.module(pictures)
+        found = torch.cat([walk.upto(number, len(nodes))[nodes[-1]] for number in range(2)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_walk_holds_is_bounded(resnet20, monkeypatch):
+    stream = 4 * 16 * 32 * 32
+    assert 2 * stream <= bytes_an_image(resnet20.flow) <= 4 * stream
+    assert images_that_fit(resnet20, 1500) == 1500
+    monkeypatch.setattr("fpgm_core.recovery.refit._MEMORY", 100 * 2 * bytes_an_image(resnet20.flow))
+    assert images_that_fit(resnet20, 1500) == 100
+
+
+def test_sums_do_not_depend_on_how_samples_arrive():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 30, 5, generator=generator), torch.randn(2, 30, 3, generator=generator)
+    whole, parts = _PairSums(), _PairSums()
+    whole.add(*_PairSums.of(x, y))
+    for at in range(0, 30, 7):
+        parts.add(*_PairSums.of(x[:, at : at + 7], y[:, at : at + 7]))
+    old = torch.zeros(2, 3, 5, dtype=torch.float64)
+    for one, other in zip(whole.solve(old, 1e-3, True), parts.solve(old, 1e-3, True), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3e3])
+def test_large_means_change_no_weight(shift):
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(1, 400, 6, generator=generator), torch.randn(1, 400, 2, generator=generator)
+    parts = _PairSums()
+    for at in range(0, 400, 50):
+        parts.add(*_PairSums.of(x[:, at : at + 50] + shift, y[:, at : at + 50]))
+    fitted, _ = parts.solve(torch.zeros(1, 2, 6, dtype=torch.float64), 0.0, True)
+    centred = (x - x.mean(1, keepdim=True)).double()[0], (y - y.mean(1, keepdim=True)).double()[0]
+    expected = np.linalg.lstsq(*(one.numpy() for one in centred), rcond=None)[0].T
+    np.testing.assert_allclose(fitted[0].numpy(), expected, atol=1e-3)
+
+
+def test_an_input_that_never_changes_leaves_the_weights_and_moves_the_offset():
+    x, y = torch.full((1, 8, 5), 0.37), torch.full((1, 8, 2), 1.5)
+    sums, old = _PairSums(), torch.ones(1, 2, 5, dtype=torch.float64)
+    for _ in range(3):
+        sums.add(*_PairSums.of(x, y))
+    fitted, offset = sums.solve(old, 1e-3, True)
+    torch.testing.assert_close(fitted, old, rtol=0, atol=0.05)
+    torch.testing.assert_close(fitted @ x[0, 0].double() + offset.view(1, 2), y[:, 0].double())
+
+
+QUICK = Calibration(images=200, positions=12)
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_masked_and_compact_answer_alike(resnet20, coupling):
+    masks = resnet20.keep_masks(resnet20.plan(0.5, coupling=coupling))
+    training = load_images("cifar10", "train").first(600)
+    found = repair(resnet20, masks, calibration=QUICK, images=training)
+    assert found.rung == "repaired"
+    assert found.right["repaired"] > found.right["recalibrated"] + 10  # of 120
+    x = load_images("cifar10", "choose").normalised(0, 60)
+    with torch.inference_mode():
+        dense, masked, compact = resnet20.module(x), found.masked(resnet20)(x), found.compact(resnet20)(x)
+    assert float((masked - compact).abs().max()) <= 1e-4 * float(dense.abs().max())
+    assert repair(resnet20, masks, calibration=QUICK, images=training) is found  # remembered
+
+
+def test_a_repair_that_does_worse_is_given_up_and_says_so(resnet20, monkeypatch):
+    masks = resnet20.keep_masks(resnet20.plan(0.3, coupling="inner"))
+    counts = iter([10, 20])  # the repaired network, the recalibrated one
+    monkeypatch.setattr(rungs, "_right", lambda *_: next(counts))
+    training = load_images("cifar10", "train").first(200)
+    found = repair(resnet20, masks, calibration=Calibration(40, 4), images=training)
+    assert (found.rung, found.watched) == ("recalibrated", 40)
+    assert "right about 10 of 40" in found.notice
+    assert {name.rpartition(".")[2] for name in found.tensors} == {"running_mean", "running_var"}
+    by_hand = resnet20.masked(resnet20.plan(0.3, coupling="inner"))
+    list(recalibrate(by_hand, training))
+    for one, other in zip(batch_norms_of(found.masked(resnet20)), batch_norms_of(by_hand), strict=True):
+        torch.testing.assert_close(one.running_var, other.running_var, rtol=1e-4, atol=1e-5)
+
+
+def test_too_few_images_are_refused(plain):
+    with pytest.raises(FpgmError, match="has 1"):
+        repair(plain, {"one": np.arange(6) != 0}, images=images(1))
+    with pytest.raises(FpgmError, match="no images of none here"):
+        repair(plain, {"one": np.arange(6) != 0})
+
+
+def test_progress_rises_and_it_can_be_stopped(resnet20):
+    masks = resnet20.keep_masks(resnet20.plan(0.35, coupling="inner"))
+    few = load_images("cifar10", "train").first(100)
+    *shares, last = repair_steps(resnet20, masks, Calibration(20, 2), few)
+    assert isinstance(last, Mended)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    steps = repair_steps(resnet20, masks, Calibration(21, 2), few)
+    next(steps)
+    steps.close()
+    assert isinstance(next(repair_steps(resnet20, masks, Calibration(21, 2), few)), float)  # nothing half is remembered
+
+
+@pytest.mark.parametrize("rung", RECOVERY_METHODS)
+def test_every_rung_is_measured(resnet20, rung, monkeypatch):
+    few = load_images("cifar10", "train").first(700)
+    monkeypatch.setattr("fpgm_core.evaluation.accuracy.load_images", lambda d, s, r=None: few if s == "train" else
+                        load_images(d, s, r))  # fmt: skip
+    plan = resnet20.plan(0.4, coupling="inner")
+    figure = evaluate(resnet20, plan, EvaluationConfig(images=300, rung=rung, device="cpu", precision="float32"))
+    assert figure.rung == rung
+    assert (figure.recalibration_images > 0) == (RECOVERY_METHODS[rung].needs == "training images")
+    low = {"as_is": 0, "merged": 130, "recalibrated": 190, "repaired": 230}[rung]
+    assert figure.correct >= low
+
+
+def test_an_unknown_rung_is_refused():
+    with pytest.raises(FpgmError, match="choose one of as_is, merged, recalibrated, repaired"):
+        EvaluationConfig(rung="fixed")
+
+
+def test_toys_trace(plain):
+    assert trace_flow(plain.module, SHAPE).size == 11
