@@ -1,6 +1,6 @@
 """Scoring filters: criteria, geometry, norm diagnostics, projections."""
 
-from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, ranks, spearman
+from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, rankdata, spearman
 from fpgm_core.criteria.geometry import (
     GeometricMedian,
     cosine_sums,
@@ -11,7 +11,15 @@ from fpgm_core.criteria.geometry import (
     pairwise_distances,
     weiszfeld_step,
 )
-from fpgm_core.criteria.projections import Faithfulness, Projection, pca, placed, radial, trustworthiness, umap
+from fpgm_core.criteria.projections import (
+    Faithfulness,
+    Projection,
+    from_coordinates,
+    pca,
+    radial,
+    trustworthiness,
+    umap,
+)
 from fpgm_core.criteria.registry import (
     CRITERIA,
     DATA_CRITERIA,
@@ -37,6 +45,7 @@ __all__ = [
     "combined",
     "cosine_sums",
     "distance_sums",
+    "from_coordinates",
     "geometric_median",
     "get_criterion",
     "manhattan_sums",
@@ -46,9 +55,8 @@ __all__ = [
     "overlap",
     "pairwise_distances",
     "pca",
-    "placed",
     "radial",
-    "ranks",
+    "rankdata",
     "select",
     "spearman",
     "trustworthiness",
