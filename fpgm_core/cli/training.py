@@ -201,7 +201,7 @@ def _recover_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _mended(chosen: argparse.Namespace, network: Network, plan: Plan, images: ImageSet) -> Mended | None:
     """The repaired network of a plan that prunes something."""
-    if network.prunes_nothing(plan):
+    if network.prune(plan).prunes_nothing:
         return None
     step: Mended | float = 0.0
     for step in repair_steps(network, network.keep_masks(plan), images=images, device=choose_device(chosen.device)):

@@ -2,7 +2,6 @@
 
 from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, rankdata, spearman
 from fpgm_core.criteria.geometry import (
-    GeometricMedian,
     cosine_sums,
     distance_sums,
     geometric_median,
@@ -11,15 +10,7 @@ from fpgm_core.criteria.geometry import (
     pairwise_distances,
     weiszfeld_step,
 )
-from fpgm_core.criteria.projections import (
-    Faithfulness,
-    Projection,
-    from_coordinates,
-    pca,
-    radial,
-    trustworthiness,
-    umap,
-)
+from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, trustworthiness, umap
 from fpgm_core.criteria.registry import (
     CRITERIA,
     DATA_CRITERIA,
@@ -36,8 +27,6 @@ __all__ = [
     "CRITERIA",
     "DATA_CRITERIA",
     "Criterion",
-    "Faithfulness",
-    "GeometricMedian",
     "NormDiagnostics",
     "Projection",
     "SelectionOptions",

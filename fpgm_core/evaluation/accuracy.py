@@ -198,7 +198,7 @@ def _measure(runner: _Runner, plan: Plan, settings: EvaluationConfig, first_figu
     dataset, rung = runner.network.dataset, settings.rung
     images = load_images(dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
-    if runner.network.prunes_nothing(plan):
+    if runner.network.prune(plan).prunes_nothing:
         yield from runner.stream(None, images, 0, "measuring")
         return
     needed = get_recovery_method(rung).needs != "nothing"
@@ -291,7 +291,7 @@ class _Runner:
 
     def compact(self, plan: Plan) -> GraphModule:
         """The compact network on the device, convolutions in channels_last."""
-        return to_device(self.network.compact(plan, aligned=True), self.device)
+        return to_device(self.network.prune(plan).compact(aligned=True), self.device)
 
     def folded(self, chain: Chain) -> Chain:
         """The same network with its norms folded, remembering what its parts make of images to classify."""

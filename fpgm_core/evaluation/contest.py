@@ -150,7 +150,7 @@ def known_contest(
 
 
 def _measured(network: Network, rules: ContestConfig, settings: EvaluationConfig) -> Generator[float, None, Contest]:
-    if network.prunes_nothing(equal_plan(network, RANDOM, rules.rate, rules.coupling)):
+    if network.prune(equal_plan(network, RANDOM, rules.rate, rules.coupling)).prunes_nothing:
         raise FpgmError(f"nothing to compare: a rate of {rules.rate:g} prunes nothing here; raise it")
     unscored = [name for name in rules.criteria if not network.has_scores(name)]
     total = len(unscored) + len(rules.contenders)

@@ -334,7 +334,7 @@ class Trainer:
 
     def reached(self) -> Plan:
         """A plan that prunes what the run prunes now: the run's own, where the schedule kept to it."""
-        return self.network.holding(self.plan, self.masks)
+        return self.network.plan_that_prunes(self.masks, like=self.plan)
 
     @staticmethod
     def _copy(module: _Module) -> _Module:
