@@ -43,7 +43,7 @@ class TracedModule:
         """
         digest = hashlib.sha256(f"{self.fingerprint} {self.input_shape}".encode())
         for node in self.flow.graph.graph.nodes:
-            digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}\n".encode())
+            digest.update(f"{node.op} {node.name} {_target_name(node.target)} {node.args} {node.kwargs}\n".encode())
         return digest.hexdigest()
 
     @cached_property
@@ -72,3 +72,8 @@ class TracedModule:
     def unit_of(self, layer: str, coupling: str) -> Unit | None:
         """The unit that moves a layer, or None where the coupling leaves it whole."""
         return next((unit for unit in self.units(coupling) if layer in unit.members), None)
+
+
+def _target_name(target: object) -> str:
+    """A node's target by its qualified name: a function's own text has its address in it, another in every process."""
+    return target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__)
