@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from fpgm_core.calibration.moments import RIDGE, Calibration, batch_size, with_ridge
+from fpgm_core.calibration.moments import RIDGE, CalibrationConfig, batch_size, with_ridge
 from fpgm_core.calibration.patches import as_matrices, groups_of, outputs_at, patches, positions
 from fpgm_core.data import ImageSet
 from fpgm_core.graph import WeightedLayer, overlay
@@ -38,7 +38,7 @@ class _Task:
 
 
 def refit_work(
-    pruned: PrunedNetwork, images: ImageSet, *, config: Calibration = Calibration(), ridge: float = RIDGE
+    pruned: PrunedNetwork, images: ImageSet, *, config: CalibrationConfig = CalibrationConfig(), ridge: float = RIDGE
 ) -> Work[dict[str, Tensor]]:
     """Refit a pruned network, front to back; returns the replaced tensors, by name.
 
@@ -72,9 +72,9 @@ def images_that_fit(network: Network, wanted: int) -> int:
 class _Repairer:
     """The dense network and the pruned one, walked side by side."""
 
-    def __init__(self, pruned: PrunedNetwork, images: ImageSet, calibration: Calibration, ridge: float) -> None:
+    def __init__(self, pruned: PrunedNetwork, images: ImageSet, calibration: CalibrationConfig, ridge: float) -> None:
         network, flow, self._device = pruned.network, pruned.network.flow, images.pixels.device
-        self._images = images.first(images_that_fit(network, min(calibration.images, len(images))))
+        self._images = images.first(images_that_fit(network, min(calibration.num_images, len(images))))
         self._calibration, self._ridge = calibration, ridge
         size = batch_size(images)
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]

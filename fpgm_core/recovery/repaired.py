@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fpgm_core.calibration import RIDGE, Calibration, batch_size
+from fpgm_core.calibration import RIDGE, CalibrationConfig, batch_size
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
@@ -25,7 +25,7 @@ from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, within
 
 WATCHED = 1000
-REPAIR = Calibration(images=1200, positions=24)
+REPAIR = CalibrationConfig(num_images=1200, positions=24)
 _REMEMBERED = 8
 
 
@@ -34,7 +34,7 @@ def repaired_work(
     images: ImageSet,
     context: RecoveryContext = RecoveryContext(),
     *,
-    config: Calibration = REPAIR,
+    config: CalibrationConfig = REPAIR,
     ridge: float = RIDGE,
 ) -> Work[PrunedNetwork]:
     """Repair a pruned network in closed form, in float32 whatever the context's precision.
@@ -58,12 +58,12 @@ def repaired_work(
 
 
 def _repair_work(
-    pruned: PrunedNetwork, images: ImageSet, *, config: Calibration, ridge: float, device: torch.device
+    pruned: PrunedNetwork, images: ImageSet, *, config: CalibrationConfig, ridge: float, device: torch.device
 ) -> Work[tuple[RecoveryStep, dict[str, Tensor]]]:
     num_watched = min(WATCHED, max(1, len(images) // 5))
     watched = replace(images, pixels=images.pixels[-num_watched:], labels=images.labels[-num_watched:]).to(device)
     rest = images.first(len(images) - num_watched)
-    fitted = rest.first(images_that_fit(pruned.network, min(config.images, len(rest)))).to(device)
+    fitted = rest.first(images_that_fit(pruned.network, min(config.num_images, len(rest)))).to(device)
     tensors = yield from within(refit_work(pruned, fitted, config=config, ridge=ridge), 0, 0.7, "repairing")
     repaired = pruned.with_tensors(tensors, RecoveryStep("repaired"))
     right = {"repaired": _count_right(repaired.compact(aligned=True), watched)}
@@ -98,7 +98,7 @@ def _count_right(module: nn.Module, images: ImageSet) -> int:
         return sum(each(count, split(0, len(images), batch_size(images), device), device))
 
 
-def _key(pruned: PrunedNetwork, images: ImageSet, config: Calibration, ridge: float, device: torch.device) -> Hashable:
+def _key(pruned: PrunedNetwork, images: ImageSet, config: CalibrationConfig, ridge: float, device: torch.device) -> Hashable:
     """What a repair's result depends on."""
     digest = hashlib.sha256(b"".join(np.packbits(pruned.keep_masks[name]) for name in sorted(pruned.keep_masks)))
     for name in sorted(pruned.tensors):
