@@ -72,6 +72,11 @@ class ImageSet:
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
 
     @cached_property
+    def highest_label(self) -> int:
+        """The highest class that an image has."""
+        return int(self.labels.max())
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of pixels, labels and normalisation: what results measured on these images are kept by."""
         sha = hashlib.sha256(f"{tuple(self.pixels.shape)} {self.mean} {self.std}".encode())

@@ -65,6 +65,12 @@ def measure_work(
         raise FpgmError(f"cannot evaluate: {pruned.network.notice}")
     if training is None and get_recovery_method(method).needs_images:
         raise FpgmError(f"{method} reads training images; give some")
+    classes = pruned.network.num_classes
+    if classes is not None and images.highest_label >= classes:
+        raise FpgmError(
+            f"{images.name} has labels up to {images.highest_label}, and {pruned.network.name} has {classes} classes; "
+            "give images of the classes that it was trained on"
+        )
     pruned.live  # noqa: B018  a plan that leaves nothing is refused here, not in the middle
 
     def begin(session: _Evaluation) -> Work[Measurement]:
