@@ -3,26 +3,28 @@
 from fpgm_core.calibration.block_obs import Elimination, UnitLoss, greedy_order, readings, refit_cost, stand_in
 from fpgm_core.calibration.moments import (
     RIDGE,
-    Calibration,
+    CalibrationConfig,
     Moment,
     Moments,
     calibrate,
-    calibrate_steps,
+    calibrate_work,
     consumers,
+    prunable_layers,
     with_ridge,
 )
 
 __all__ = [
     "RIDGE",
-    "Calibration",
+    "CalibrationConfig",
     "Elimination",
     "Moment",
     "Moments",
     "UnitLoss",
     "calibrate",
-    "calibrate_steps",
+    "calibrate_work",
     "consumers",
     "greedy_order",
+    "prunable_layers",
     "readings",
     "refit_cost",
     "stand_in",

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fpgm_core.criteria import CRITERIA, DATA_CRITERIA, SelectionOptions, check_rate
+from fpgm_core.criteria import CRITERIA, SelectionOptions, check_rate, check_scorable, score_work
+from fpgm_core.data import load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan
-from fpgm_core.recovery import RECOVERY_METHODS, provide_steps
+from fpgm_core.recovery import RECOVERY_METHODS
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.progress import run
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") -> None:
     """The arguments that say how to choose filters; `coupling` is what none given means."""
-    parser.add_argument("--criterion", help=f"one of {', '.join((*CRITERIA, *DATA_CRITERIA))} (default fpgm)")
+    parser.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
     parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default {coupling})")
     parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
     parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
@@ -75,8 +77,8 @@ def rung_of(chosen: argparse.Namespace) -> str:
     return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
 
 
-def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
-    """The plan that `add_plan`'s arguments say."""
+def plan_of(chosen: argparse.Namespace, network: Network) -> tuple[Network, Plan]:
+    """The plan that `add_plan`'s arguments say, and the network with the scores that it needs."""
     given = {name: getattr(chosen, name) for name in ("criterion", "coupling", "seed", "mix_share", "round_to")}
     if chosen.plan is not None:
         extra = [name for name, value in given.items() if value is not None]
@@ -87,20 +89,23 @@ def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
         except OSError as error:
             raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
         network.check(plan)
-        _provide(chosen, network, plan)
-        return plan
+        return _scored(chosen, network, plan.criterion), plan
     options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}
     names = {name: given[name] for name in ("criterion", "coupling") if given[name] is not None}
     plan = network.plan(chosen.rate, options=SelectionOptions(**options), **names)
-    _provide(chosen, network, plan)
-    return plan
+    return _scored(chosen, network, plan.criterion), plan
 
 
-def _provide(chosen: argparse.Namespace, network: Network, plan: Plan) -> None:
-    """Have the scores made that the plan's criterion needs, with progress."""
-    for share in provide_steps(network, plan.criterion, device=choose_device(getattr(chosen, "device", "auto"))):
-        progress(f"scoring by {plan.criterion}", share)
+def _scored(chosen: argparse.Namespace, network: Network, criterion: str) -> Network:
+    """The network with the scores that a criterion needs, made with progress where it needs images."""
+    if network.has_scores(criterion):
+        return network
+    check_scorable(network, criterion)  # before images are looked for
+    device = choose_device(getattr(chosen, "device", "auto"))
+    work = score_work(network, criterion, load_images(network.dataset, "train"), device=device)
+    scores = run(work, lambda step: progress(f"scoring by {criterion}", step.share))
     progress("", 1)
+    return network.with_scores(criterion, scores)
 
 
 def opened(chosen: argparse.Namespace) -> tuple[Network, Plan]:
@@ -108,7 +113,7 @@ def opened(chosen: argparse.Namespace) -> tuple[Network, Plan]:
     network = Network.load(chosen.model, chosen.weights)
     if network.notice:
         print(f"note: {network.notice}", file=sys.stderr)
-    return network, plan_of(chosen, network)
+    return plan_of(chosen, network)
 
 
 def about(network: Network) -> dict[str, Any]:

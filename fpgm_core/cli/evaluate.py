@@ -61,7 +61,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(chosen: argparse.Namespace) -> int:
     network = Network.load(chosen.model, chosen.weights)
-    plan = plan_of(chosen, network)
+    network, plan = plan_of(chosen, network)
     settings = EvaluationConfig(
         chosen.split, chosen.images, rung_of(chosen), chosen.device, chosen.precision, chosen.data
     )
@@ -255,7 +255,7 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
     rates = chosen.rate or RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
     network = Network.load(chosen.model, chosen.weights)
-    like = plan_of(chosen, network)
+    network, like = plan_of(chosen, network)
     settings = replace(
         SWEPT,
         images=chosen.images,

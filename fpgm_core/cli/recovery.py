@@ -6,11 +6,11 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fpgm_core.calibration import Calibration, Moments, calibrate_steps
+from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.cli.arguments import (
     Command,
     about,
@@ -30,21 +30,21 @@ from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
 from fpgm_core.recovery import REPAIR, SURFACE_RATES, DamageSurface, Mended, damage_steps, repair_steps
 from fpgm_core.runtime.device import DEVICES, choose_device
+from fpgm_core.runtime.progress import run
 
 
-def _add_calibration(parser: argparse.ArgumentParser, default: Calibration) -> None:
-    for field, text in (
-        ("images", "training images to read"),
-        ("positions", "places in each layer's output to look at, an image"),
+def _add_calibration(parser: argparse.ArgumentParser, default: CalibrationConfig) -> None:
+    for name, value, text in (
+        ("images", default.num_images, "training images to read"),
+        ("positions", default.positions, "places in each layer's output to look at, an image"),
     ):
-        value = getattr(default, field)
-        parser.add_argument(f"--{field}", type=int, default=value, help=f"{text} (default {value})")
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"{text} (default {value})")
     parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
     parser.add_argument("--device", choices=DEVICES, default="auto")
 
 
-def _calibration(chosen: argparse.Namespace) -> Calibration:
-    return Calibration(**{f.name: getattr(chosen, f.name) for f in fields(Calibration) if f.name != "seed"})
+def _calibration(chosen: argparse.Namespace) -> CalibrationConfig:
+    return CalibrationConfig(num_images=chosen.images, positions=chosen.positions)
 
 
 def _training(chosen: argparse.Namespace, network: Network) -> ImageSet:
@@ -54,10 +54,12 @@ def _training(chosen: argparse.Namespace, network: Network) -> ImageSet:
 
 
 def _moments(chosen: argparse.Namespace, network: Network) -> Moments:
-    return _last(
-        "calibrating",
-        calibrate_steps(network, _calibration(chosen), _training(chosen, network), choose_device(chosen.device)),
+    work = calibrate_work(
+        network, _training(chosen, network), config=_calibration(chosen), device=choose_device(chosen.device)
     )
+    moments = run(work, lambda step: progress("calibrating", step.share))
+    progress("", 1)
+    return moments
 
 
 def _last(doing: str, steps: Iterator[Any]) -> Any:
@@ -72,7 +74,7 @@ def _last(doing: str, steps: Iterator[Any]) -> Any:
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    _add_calibration(parser, Calibration())
+    _add_calibration(parser, CalibrationConfig())
 
 
 def _calibrate(chosen: argparse.Namespace) -> int:
@@ -85,8 +87,9 @@ def _calibrate(chosen: argparse.Namespace) -> int:
     ]  # fmt: skip
     result = {
         **about(network),
-        **asdict(moments.calibration),
-        "images": moments.images,
+        "images": moments.num_images,
+        "positions": moments.config.positions,
+        "seed": moments.config.seed,
         "source": moments.source,
         "layers": layers,
         "skipped": dict(moments.skipped),
@@ -98,7 +101,7 @@ def _calibrate(chosen: argparse.Namespace) -> int:
         for one in layers
     ]
     lines += [f"left out: {reason}" for reason in moments.skipped.values()]
-    show(chosen, result, "\n".join([*lines, f"{moments.images:,} images, {result['seconds']:.1f} s"]))
+    show(chosen, result, "\n".join([*lines, f"{moments.num_images:,} images, {result['seconds']:.1f} s"]))
     return 0
 
 
@@ -147,7 +150,7 @@ def _repair(chosen: argparse.Namespace) -> int:
 def _replaceability_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--coupling", choices=list(COUPLINGS), default="inner", help="which layers (default inner)")
-    _add_calibration(parser, Calibration())
+    _add_calibration(parser, CalibrationConfig())
 
 
 def _replaceability(chosen: argparse.Namespace) -> int:
@@ -186,7 +189,7 @@ def _damage_arguments(parser: argparse.ArgumentParser) -> None:
     add_choices(parser, "inner")
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
     parser.add_argument("--study", type=int, metavar="N", help="measure N plans at mixed rates beside the prediction")
-    _add_calibration(parser, Calibration())
+    _add_calibration(parser, CalibrationConfig())
 
 
 def _damage(chosen: argparse.Namespace) -> int:
@@ -195,7 +198,7 @@ def _damage(chosen: argparse.Namespace) -> int:
     network = Network.load(chosen.model, chosen.weights)
     if chosen.study is not None:
         return _study(chosen, network)
-    like = plan_of(chosen, network)
+    network, like = plan_of(chosen, network)
     found: DamageSurface = _last("predicting", damage_steps(network, _moments(chosen, network), like, rates))
     result = {
         **about(network),

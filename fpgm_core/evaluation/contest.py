@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from fpgm_core.criteria import Criterion, SelectionOptions, check_rate, get_criterion
+from fpgm_core.criteria import Criterion, SelectionOptions, check_rate, check_scorable, get_criterion, score_work
 from fpgm_core.data import load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.accuracy import EvaluationConfig, Figure, Repairing, measure
 from fpgm_core.evaluation.contest_results import RANDOM, Contest, Entry
 from fpgm_core.graph import Unit, get_coupling
 from fpgm_core.pruning import Network, Plan
-from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method, provide_steps
+from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.progress import shares
 from fpgm_core.runtime.storage import home, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
@@ -83,16 +84,16 @@ def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "i
 
 def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
     size = unit.size // unit.blocks
-    wanted = get_criterion(RANDOM).count(unit.size, rate, options, unit.blocks)
+    wanted = get_criterion(RANDOM).count(unit.size, rate, options=options, blocks=unit.blocks)
 
     def count(rate: float) -> int:
-        return record.count(unit.size, rate, options, unit.blocks)
+        return record.count(unit.size, rate, options=options, blocks=unit.blocks)
 
     if count(rate) == wanted:
         return rate
-    shares = [share(options) for _, share in record.stages]
+    stage_shares = record.shares(options)
     # The count only ever steps up where one of the stages' shares of the rate reaches a whole filter.
-    steps = sorted({k / (size * share) for share in shares if share > 0 for k in range(int(size * share) + 1)})
+    steps = sorted({k / (size * share) for share in stage_shares if share > 0 for k in range(int(size * share) + 1)})
     allowed = [step for step in steps if count(step) <= wanted]
     most = max(count(step) for step in allowed)
     return next(step for step in allowed if count(step) == most)
@@ -109,7 +110,7 @@ def contest_steps(
     `settings` say on which images and where; their rung does not count. What was measured before, see
     `known_contest`, is not measured again, and what is measured is kept; unless `kept`, nothing is read or written.
 
-    Raises FpgmError as `measure` and `provide_steps` do, and for a rate that prunes nothing.
+    Raises FpgmError as `measure` and `score_work` do, and for a rate that prunes nothing.
     """
     found = known_contest(network, rules, settings) if kept else None
     if found is None:
@@ -155,8 +156,10 @@ def _measured(network: Network, rules: ContestConfig, settings: EvaluationConfig
     unscored = [name for name in rules.criteria if not network.has_scores(name)]
     total = len(unscored) + len(rules.contenders)
     for done, name in enumerate(unscored):
-        for share in provide_steps(network, name, device=choose_device(settings.device)):
-            yield (done + share) / total
+        check_scorable(network, name)  # before images are looked for
+        training = load_images(network.dataset, "train")  # to be handed in
+        work = score_work(network, name, training, device=choose_device(settings.device))
+        network = network.with_scores(name, (yield from shares(work, done / total, (done + 1) / total)))
     entries: list[Entry] = []
     for criterion, seed in rules.contenders:
         plan = equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0)

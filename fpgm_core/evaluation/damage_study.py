@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fpgm_core.calibration import Calibration, calibrate
+from fpgm_core.calibration import CalibrationConfig, calibrate
+from fpgm_core.data import load_images
 from fpgm_core.evaluation.accuracy import EvaluationConfig, evaluate
 from fpgm_core.evaluation.intervals import Interval
 from fpgm_core.evaluation.replaceability import rank_interval
@@ -62,9 +63,10 @@ def study_steps(
     count: int = PLANS,
     seed: int = SEED,
     settings: EvaluationConfig = EvaluationConfig(rung="repaired"),
+    config: CalibrationConfig = CalibrationConfig(),
 ) -> Iterator[Study]:
     """Predict and measure `count` mixed plans; yields what there is after each. Stop iterating to cancel."""
-    predicted = surface(network, calibrate(network, Calibration()))
+    predicted = surface(network, calibrate(network, load_images(network.dataset, "train"), config=config))
     found: list[Studied] = []
     for plan in mixed_plans(network, count, seed):
         figure = evaluate(network, plan, settings)

@@ -15,7 +15,6 @@ from fpgm_core.recovery.methods import (
 )
 from fpgm_core.recovery.recalibration import BATCH, FIRST_IMAGES, IMAGES, batch_norms_of, recalibrate
 from fpgm_core.recovery.refit import images_that_fit, refit_steps
-from fpgm_core.recovery.scores import bn_scales, provide, provide_steps, refit_cost_steps, taylor_steps
 
 __all__ = [
     "BATCH",
@@ -27,7 +26,6 @@ __all__ = [
     "DamageSurface",
     "Mended",
     "batch_norms_of",
-    "bn_scales",
     "damage_steps",
     "get_recovery_method",
     "images_that_fit",
@@ -35,14 +33,10 @@ __all__ = [
     "mends",
     "merge",
     "merged_tensors",
-    "provide",
-    "provide_steps",
     "recalibrate",
-    "refit_cost_steps",
     "refit_steps",
     "repair",
     "repair_steps",
     "surface",
-    "taylor_steps",
     "twins",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from fpgm_core.calibration import RIDGE
-from fpgm_core.calibration.moments import Calibration, batch_size
+from fpgm_core.calibration.moments import CalibrationConfig, batch_size
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import overlay
@@ -29,7 +29,7 @@ from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import finished
 
 WATCHED = 1000
-REPAIR = Calibration(images=1200, positions=24)
+REPAIR = CalibrationConfig(num_images=1200, positions=24)
 _REMEMBERED = 8
 
 
@@ -118,7 +118,7 @@ def merge(network: Network, keep_masks: Mapping[str, np.ndarray]) -> Mended:
 def repair_steps(
     network: Network,
     keep_masks: Mapping[str, np.ndarray],
-    calibration: Calibration = REPAIR,
+    calibration: CalibrationConfig = REPAIR,
     images: ImageSet | None = None,
     device: torch.device = torch.device("cpu"),
     ridge: float = RIDGE,
@@ -155,7 +155,7 @@ def repair(network: Network, keep_masks: Mapping[str, np.ndarray], **more: Any) 
 def _repaired(
     network: Network,
     keep_masks: Mapping[str, np.ndarray],
-    calibration: Calibration,
+    calibration: CalibrationConfig,
     images: ImageSet,
     device: torch.device,
     ridge: float,
@@ -163,7 +163,7 @@ def _repaired(
     held = min(WATCHED, max(1, len(images) // 5))
     watched = replace(images, pixels=images.pixels[-held:], labels=images.labels[-held:]).to(device)
     rest = images.first(len(images) - held)
-    fitted = rest.first(images_that_fit(network, min(calibration.images, len(rest)))).to(device)
+    fitted = rest.first(images_that_fit(network, min(calibration.num_images, len(rest)))).to(device)
     tensors = yield from finished(refit_steps(network, keep_masks, fitted, calibration, ridge), 0, 0.7)
     repaired = Mended("repaired", keep_masks, tensors, len(fitted), held)
     right = {"repaired": _right(repaired.compact(network, aligned=True), watched)}

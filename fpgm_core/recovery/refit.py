@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from fpgm_core.calibration.moments import RIDGE, Calibration, batch_size, with_ridge
+from fpgm_core.calibration.moments import RIDGE, CalibrationConfig, batch_size, with_ridge
 from fpgm_core.calibration.patches import as_matrices, groups_of, outputs_at, patches, positions
 from fpgm_core.data import ImageSet
 from fpgm_core.graph import WeightedLayer, live_sources, overlay
@@ -41,7 +41,7 @@ def refit_steps(
     network: Network,
     keep_masks: Mapping[str, np.ndarray],
     images: ImageSet,
-    calibration: Calibration = Calibration(),
+    calibration: CalibrationConfig = CalibrationConfig(),
     ridge: float = RIDGE,
 ) -> Iterator[float | dict[str, Tensor]]:
     """Refit a pruned network, front to back; yields the share that is done, 0..1, and last the replaced tensors.
@@ -81,11 +81,11 @@ class _Repairer:
         network: Network,
         keep_masks: Mapping[str, np.ndarray],
         images: ImageSet,
-        calibration: Calibration,
+        calibration: CalibrationConfig,
         ridge: float,
     ) -> None:
         flow, self._device = network.flow, images.pixels.device
-        self._images = images.first(images_that_fit(network, min(calibration.images, len(images))))
+        self._images = images.first(images_that_fit(network, min(calibration.num_images, len(images))))
         self._calibration, self._ridge = calibration, ridge
         size = batch_size(images)
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
@@ -123,7 +123,7 @@ class _Repairer:
     def refit(self, task: _Task) -> None:
         """Fit one layer, in both walks' present place, and put what came of it into the pruned network."""
         layer = self._pruned.get_submodule(task.site.name)
-        at = positions(task.site, len(self._images), self._calibration.positions, self._calibration.seed)
+        at = positions(task.site, len(self._images), count=self._calibration.positions, seed=self._calibration.seed)
         sums = _PairSums()
         for first in range(0, len(self._batches), workers(self._device)):
             numbers = range(len(self._batches))[first : first + workers(self._device)]
@@ -139,9 +139,12 @@ class _Repairer:
                 if not walk.begun(number):
                     walk.begin(number, self._images.normalised(begin, end))
             wanted = self._walks[0].upto(number, task.place + 1)[task.node]
-            y = outputs_at(layer, wanted, here)[:, task.rows]
+            y = outputs_at(layer, wanted, at=here)[:, task.rows]
             x = patches(
-                layer, self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]], here, self._taken(task)
+                layer,
+                self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]],
+                at=here,
+                channels=self._taken(task),
             )
             groups = x.shape[1]
             return _PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
