@@ -12,15 +12,16 @@ from fpgm_core.cli.arguments import (
     add_plan,
     add_rung,
     finish,
+    images_of,
     opened,
     pruned_of,
     recovered,
     rung_of,
     show,
 )
-from fpgm_core.data import DATA, HALVES, ImageSet, load_images, sample_images
+from fpgm_core.data import DATA, HALVES, ImageSet, sample_images
 from fpgm_core.export import Bundle, ExportConfig, export_work, write_bundle
-from fpgm_core.pruning import Network, PrunedNetwork
+from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
 NUM_SAMPLES = 64  # images that the forms are compared on
@@ -33,28 +34,27 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
 
 
-def test_images(network: Network, root: Path | None = None) -> dict[str, ImageSet]:
-    """Both halves of the test images by name, the same that every measurement reads; none where there are none here."""
-    if network.dataset not in DATA:
-        return {}
-    return {half: load_images(network.dataset, half, root) for half in HALVES}
+def exported(pruned: PrunedNetwork, splits: Mapping[str, ImageSet], folder: Path) -> Bundle:
+    """A pruned network written into a folder, measured on test images by split; with progress.
 
-
-def exported(pruned: PrunedNetwork, folder: Path) -> Bundle:
-    """A pruned network written into a folder, with progress; under torchrun by the first process alone."""
+    Under torchrun all processes may call it: the first alone writes.
+    """
     network = pruned.network
     samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
-    bundle = finish(export_work(pruned, images=test_images(network), config=ExportConfig(samples=samples)))
+    bundle = finish(export_work(pruned, images=splits, config=ExportConfig(samples=samples)))
     if world().is_main:
         write_bundle(bundle, folder)
     return bundle
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    pruned, rung = pruned_of(chosen, opened(chosen)), rung_of(chosen)
-    if pruned.network.trained and pruned.network.dataset in DATA or rung in ("merged",):
-        pass
-    bundle = exported(pruned, chosen.out)
+    network, method = opened(chosen), rung_of(chosen)
+    pruned = pruned_of(chosen, network)
+    has_images = network.dataset in DATA
+    if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on
+        pruned = recovered(chosen, pruned, method)
+    splits = {half: images_of(chosen, network, half) for half in HALVES} if has_images else {}
+    bundle = exported(pruned, splits, chosen.out)
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:
         lines += [f"  {file['file']:22} {file['bytes']:>12,} bytes  {entry['title']}" for file in entry["files"]]

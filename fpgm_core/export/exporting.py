@@ -100,7 +100,7 @@ def export_work(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Subject:
-    """What is exported: a pruned network, its compact form and its proof; what artefacts are compared and measured on."""
+    """What is exported: a pruned network, its compact form and proof; what artefacts are compared and measured on."""
 
     pruned: PrunedNetwork
     module: GraphModule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from fpgm_core.data import ImageSet
@@ -10,8 +11,6 @@ from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
 from fpgm_core.recovery.recalibrated import recalibrated_work
 from fpgm_core.runtime.progress import Work, within
 from fpgm_core.training import Recipe, Trainer, get_schedule
-
-_RECALIBRATION_SHARE = 0.02  # of the whole, roughly: for progress alone
 
 
 def fine_tuned_work(
@@ -23,17 +22,17 @@ def fine_tuned_work(
     schedule: str = "finetune",
     watched: ImageSet | None = None,
     folder: Path | None = None,
+    stop: threading.Event | None = None,
 ) -> Work[PrunedNetwork]:
     """Train a pruned network on `images`; each Progress has the training run so far (`training.Run`).
 
     A schedule that trains the compact network begins with norm statistics measured anew, unless something was
     recovered before. After every epoch accuracy on `watched` images is noted, where there are some, and a checkpoint
-    goes into `folder`, from which the same call resumes. Stop iterating to cancel. Raises FpgmError as `Trainer` does.
+    goes into `folder`, from which the same call resumes. Setting `stop` ends training
+    after the batches that are under way; what was reached comes back. Raises FpgmError as `Trainer` does.
     """
-    begin = 0.0
     if get_schedule(schedule).compact and not pruned.recovery:
-        pruned = yield from within(recalibrated_work(pruned, images, context), 0.0, _RECALIBRATION_SHARE)
-        begin = _RECALIBRATION_SHARE
+        pruned = yield from within(recalibrated_work(pruned, images, context), 0.0, 0.0)
     trainer = Trainer(
         pruned,
         recipe,
@@ -44,7 +43,7 @@ def fine_tuned_work(
         precision=str(context.dtype).removeprefix("torch."),
         folder=folder,
     )
-    return (yield from within(trainer.train_work(), begin))
+    return (yield from trainer.train_work(stop=stop))
 
 
 FINE_TUNED = RecoveryMethod(

@@ -10,12 +10,13 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.recovery.as_is import AS_IS
+from fpgm_core.recovery.fine_tuned import FINE_TUNED
 from fpgm_core.recovery.merged import MERGED
 from fpgm_core.recovery.method import RecoveryMethod
 from fpgm_core.recovery.recalibrated import RECALIBRATED
 from fpgm_core.recovery.repaired import REPAIRED
 
-_METHODS = {method.name: method for method in (AS_IS, MERGED, RECALIBRATED, REPAIRED)}
+_METHODS = {method.name: method for method in (AS_IS, MERGED, RECALIBRATED, REPAIRED, FINE_TUNED)}
 RECOVERY_METHODS: Mapping[str, RecoveryMethod] = MappingProxyType(_METHODS)
 
 
