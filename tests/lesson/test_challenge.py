@@ -8,9 +8,10 @@ from fpgm_core import EvaluationConfig, FpgmError, evaluate
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.graph import COUPLINGS
-from fpgm_core.lesson import TARGET, Judged, challenge, cut_of, judge_steps
-from fpgm_core.lesson.challenge import reference_plan
+from fpgm_core.lesson import TARGET_CUT, Verdict, judge_work, macs_cut
+from fpgm_core.lesson.steps.challenge import reference_plan
 from fpgm_core.recovery import methods as rungs
+from fpgm_core.runtime.progress import run
 
 FEW = EvaluationConfig(images=200, device="cpu", precision="float32")
 
@@ -25,11 +26,6 @@ def small(monkeypatch):
     )
     for room in (evaluator, rungs):
         monkeypatch.setattr(room, "IMAGES", 128)
-
-
-def judged(*arguments):
-    *shares, last = judge_steps(*arguments)
-    return shares, last
 
 
 def mixed(net, coupling, criterion, low, high):
@@ -80,17 +76,16 @@ def test_what_fpgm_cannot_cut_is_said(network):
 def test_the_cut_is_counted(network):
     net = network("resnet20")
     plan = net.plan(0.4, coupling="inner")
-    assert cut_of(net, plan) == 1 - net.cost(plan).macs / net.dense_cost.macs
-    assert cut_of(net, net.plan(coupling="inner")) == 0
+    assert macs_cut(net, plan) == 1 - net.cost(plan).macs / net.dense_cost.macs
+    assert macs_cut(net, net.plan(coupling="inner")) == 0
 
 
-def test_too_little_is_refused_before_anything_is_measured(network, monkeypatch):
+def test_too_little_is_refused_before_anything_is_measured(network):
     net = network("resnet20")
-    monkeypatch.setattr(challenge, "measure", lambda *_, **__: pytest.fail("measured"))
-    cuts = {rate: cut_of(net, net.plan(rate / 100, coupling="inner")) for rate in range(30, 50)}
-    most = max(rate for rate, cut in cuts.items() if cut < TARGET)
+    cuts = {rate: macs_cut(net, net.plan(rate / 100, coupling="inner")) for rate in range(30, 50)}
+    most = max(rate for rate, cut in cuts.items() if cut < TARGET_CUT)
     with pytest.raises(FpgmError, match=rf"the plan cuts {cuts[most]:.1%} of the MACs; at least 40% has to go"):
-        next(judge_steps(net, net.plan(most / 100, coupling="inner"), "as_is", FEW))
+        next(judge_work(net, net.plan(most / 100, coupling="inner"), method="as_is", config=FEW))
 
 
 @pytest.mark.parametrize("rung", ["as_is", "recalibrated"])
@@ -98,27 +93,28 @@ def test_figures_are_those_of_the_sealed_split(network, small, rung):
     net = network("resnet20")
     plan = mixed(net, "inner", "l2_norm", 0.35, 0.55)
     strange = replace(FEW, split="choose", rung="merged")  # neither counts
-    shares, found = judged(net, plan, rung, strange)
-    assert isinstance(found, Judged)
+    shares = []
+    verdict = run(judge_work(net, plan, method=rung, config=strange), lambda step: shares.append(step.share))
+    assert isinstance(verdict, Verdict)
     assert shares == sorted(shares)
     assert all(0 <= share < 1 for share in shares)
     asked = replace(FEW, split="sealed", rung=rung)
     mine, theirs = (evaluate(net, one, asked) for one in (plan, reference_plan(net, plan)))
-    for figure, expected in ((found.figure, mine), (found.reference, theirs)):
+    for figure, expected in ((verdict.measurement, mine), (verdict.reference, theirs)):
         assert (figure.state, figure.images, figure.rung) == ("exact", 200, rung)
         assert figure.hits == expected.hits
         assert figure.accuracy == expected.accuracy
     assert mine.hits != evaluate(net, plan, replace(asked, split="choose")).hits
-    assert found.change == mine.against(theirs)
-    assert (found.plan, found.rung) == (plan, rung)
-    assert found.cut == cut_of(net, plan) >= TARGET
-    assert found.reference_cut >= found.cut
+    assert verdict.change == mine.against(theirs)
+    assert (verdict.plan, verdict.method) == (plan, rung)
+    assert verdict.cut == macs_cut(net, plan) >= TARGET_CUT
+    assert verdict.reference_cut >= verdict.cut
 
 
-def test_the_target_itself_is_enough(network, small, monkeypatch):
+def test_the_target_itself_is_enough(network, small):
     net = network("resnet20")
     plan = net.plan(0.45, coupling="inner")
-    monkeypatch.setattr(challenge, "TARGET", cut_of(net, plan))
-    _, found = judged(net, plan, "as_is", replace(FEW, images=20))
-    assert found.change.value == 0
-    assert not found.change.excludes_zero
+    few = replace(FEW, images=20)
+    verdict = run(judge_work(net, plan, method="as_is", config=few, target=macs_cut(net, plan)))
+    assert verdict.change.value == 0
+    assert not verdict.change.excludes_zero

@@ -18,8 +18,8 @@ from fpgm_core.recovery import RECOVERY_METHODS
 
 ROOT = Path(fpgm_core.__file__).parent.parent
 SOURCES = [
-    *sorted((ROOT / "fpgm_core" / "lesson").glob("*.py")),
-    ROOT / "fpgm_core" / "figures" / "lesson.py",
+    *sorted((ROOT / "fpgm_core" / "lesson").rglob("*.py")),
+    *sorted((ROOT / "fpgm_core" / "figures" / "lesson").glob("*.py")),
     *sorted((ROOT / "pages" / "ui").glob("*.py")),
 ]
 BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").glob("*.js")))
