@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fpgm_core.cli import COMMANDS
 from fpgm_core.errors import FpgmError
-from fpgm_core.runtime.distributed import joined
+from fpgm_core.runtime.distributed import joined_world
 from fpgm_core.runtime.memory import keep_freed_memory
 
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for input that cannot be right."""
     chosen = build_parser().parse_args(arguments)
     try:
-        with joined() as here, nullcontext() if here.first else redirect_stdout(io.StringIO()):
+        with joined_world() as here, nullcontext() if here.is_main else redirect_stdout(io.StringIO()):
             return COMMANDS[chosen.command].run(chosen)
     except FpgmError as error:
         line = " ".join(str(error).split())

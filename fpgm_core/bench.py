@@ -113,7 +113,7 @@ def evaluation(bench: Bench) -> Result:
     plan = bench.network.plan(0.4, coupling="coupled")
     bench.warm()
     seconds, figure = bench.from_nothing(plan, bench.settings(rung="as_is"))
-    masked = bench.network.masked(plan).to(bench.device)
+    masked = bench.network.prune(plan).masked().to(bench.device)
     start = time.perf_counter()
     right = _count(masked, _subset("all", bench.images), bench.device)
     return Result(
@@ -133,7 +133,7 @@ def limit(bench: Bench) -> Iterator[Result]:
         ("dense", bench.network.plan()),
         ("coupled 40%", bench.network.plan(0.4, coupling="coupled")),
     ):
-        module = bench.network.compact(plan)
+        module = bench.network.prune(plan).compact()
         seconds = _median_seconds(partial(_classify, bench, module))
         macs = bench.network.cost(plan).macs * bench.images
         yield Result(
@@ -201,7 +201,7 @@ def recalibration(bench: Bench) -> Result:
     """Recalibration against classifying the test images."""
     plan = bench.network.plan(0.4)
     bench.warm()
-    module = to_device(bench.network.compact(plan, aligned=True), bench.device)
+    module = to_device(bench.network.prune(plan).compact(aligned=True), bench.device)
     training = load_images("cifar10", "train").first(IMAGES).to(bench.device)
     took = _median_seconds(lambda: list(recalibrate(module, training, bench.precision)))
     seconds, _ = bench.from_nothing(plan, bench.settings(rung="as_is"))
@@ -223,7 +223,7 @@ def sensitivity(bench: Bench) -> Result:
     *_, sweep = sweep_steps(bench.network, settings=settings, kept=False)
     seconds = time.perf_counter() - start
     middle = bench.network.units("inner")[len(bench.network.units("inner")) // 2].name
-    masked = bench.network.masked(bench.network.plan({middle: 0.5}, coupling="inner")).to(bench.device)
+    masked = bench.network.prune(bench.network.plan({middle: 0.5}, coupling="inner")).masked().to(bench.device)
 
     def point() -> None:
         _recalibrate(masked, _subset("train", IMAGES), bench.device)

@@ -1,6 +1,6 @@
 """The calibration pass: second moments of what every consumer reads, and what refitting costs."""
 
-from fpgm_core.calibration.block_obs import Elimination, Reading, UnitLoss, greedy_order, readings, refit_cost, stand_in
+from fpgm_core.calibration.block_obs import Elimination, UnitLoss, greedy_order, readings, refit_cost, stand_in
 from fpgm_core.calibration.moments import (
     RIDGE,
     Calibration,
@@ -18,7 +18,6 @@ __all__ = [
     "Elimination",
     "Moment",
     "Moments",
-    "Reading",
     "UnitLoss",
     "calibrate",
     "calibrate_steps",

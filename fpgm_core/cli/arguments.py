@@ -16,7 +16,7 @@ from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.recovery import RECOVERY_METHODS, provide_steps
 from fpgm_core.runtime.device import choose_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 
 
 @dataclass(frozen=True)
@@ -129,5 +129,5 @@ def show(chosen: argparse.Namespace, result: dict[str, Any], text: str) -> None:
 
 def progress(doing: str, share: float) -> None:
     """A line of progress on a terminal's stderr."""
-    if sys.stderr.isatty() and ranks().first:
+    if sys.stderr.isatty() and world().is_main:
         print(f"\r\033[K{doing} {share:.0%}", end="" if doing else "\r\033[K", file=sys.stderr, flush=True)

@@ -42,7 +42,7 @@ from fpgm_core.graph import Cost
 from fpgm_core.pruning import Network, Plan, Proof, randomised, verify_steps
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.device import DEVICES, PRECISIONS
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
 
 _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
@@ -102,7 +102,7 @@ def _report(result: dict[str, Any]) -> str:
 
 def _run(network: Network, plan: Plan, settings: EvaluationConfig) -> Figure:
     """Measure, with a line of progress on a terminal's stderr."""
-    live = sys.stderr.isatty() and ranks().first
+    live = sys.stderr.isatty() and world().is_main
     last: Figure | None = None
     for step in measure(network, plan, settings, first_figure=False):
         if isinstance(step, Figure):

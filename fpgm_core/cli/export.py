@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fpgm_core.cli.arguments import Command, add_model, add_plan, add_rung, opened, progress, rung_of, show
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def _export(chosen: argparse.Namespace) -> int:
             progress(step.doing, step.share)
     assert isinstance(step, Bundle)
     progress("", 1)
-    if ranks().first:
+    if world().is_main:
         write_bundle(step, chosen.out)
     lines = [f"{len(step.files)} files in {chosen.out}:"]
     for entry in step.manifest["artefacts"]:

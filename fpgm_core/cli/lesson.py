@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fpgm_core.cli.arguments import Command, about, add_model, progress, show
 from fpgm_core.pruning import Network
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.progress import run
 from fpgm_core.runtime.storage import write_atomic
 
@@ -25,7 +25,7 @@ def _lesson(chosen: argparse.Namespace) -> int:
     work = document_work(network, chosen.language)
     content = run(work, lambda step: progress("the lesson", step.share)).encode()
     progress("", 1)
-    if ranks().first:
+    if world().is_main:
         write_atomic(chosen.out, content)
     result = {**about(network), "language": chosen.language, "out": str(chosen.out), "bytes": len(content)}
     show(chosen, result, f"the lesson on {network.title}: {chosen.out}, {len(content):,} bytes")

@@ -111,7 +111,7 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
 def _repair(chosen: argparse.Namespace) -> int:
     network, plan = opened(chosen)
     training, device = _training(chosen, network), choose_device(chosen.device)
-    if network.prunes_nothing(plan):
+    if network.prune(plan).prunes_nothing:
         raise FpgmError("nothing to repair: this plan prunes nothing; raise a rate")
     start = time.perf_counter()
     mended: Mended = _last(

@@ -17,7 +17,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.recovery import Mended, repair_steps
 from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training import (
     CONTROLS,
@@ -78,9 +78,9 @@ def _plan(chosen: argparse.Namespace, network: Network) -> Plan:
 def _data(chosen: argparse.Namespace, dataset: str) -> Any:
     if chosen.download and chosen.data is None:
         raise FpgmError("--download needs --data, the folder to fetch into")
-    if ranks().first:  # the others find what the first has fetched
+    if world().is_main:  # the others find what the first has fetched
         load_images(dataset, "train", chosen.data, chosen.download)
-    ranks().wait()
+    world().wait()
     return load_images(dataset, "train", chosen.data)
 
 
@@ -91,7 +91,7 @@ def _told(chosen: argparse.Namespace, name: str = "") -> Iterator[Any]:
 
     def tell(run: Run) -> None:
         nonlocal said
-        if not ranks().first:
+        if not world().is_main:
             return
         progress("", 1)
         for epoch in run.epochs[said:] if said else run.epochs[-1:]:  # gone on with, a run says where it is
@@ -118,7 +118,7 @@ def _line(name: str, epoch: Epoch, epochs: int) -> str:
 
 
 def _board(folder: Path | None) -> Any:
-    if folder is None or not ranks().first:
+    if folder is None or not world().is_main:
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -163,8 +163,8 @@ def _train(chosen: argparse.Namespace) -> int:
         for run in trainer.steps():
             tell(run)
     outcome = _measured(trainer, chosen.data)
-    paths = write_outcome(outcome, chosen.out) if ranks().first else []
-    ranks().wait()
+    paths = write_outcome(outcome, chosen.out) if world().is_main else []
+    world().wait()
     result = {
         **{key: value for key, value in outcome.about.items() if key != "curve"},
         "accuracy": outcome.accuracy,
@@ -201,7 +201,7 @@ def _recover_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _mended(chosen: argparse.Namespace, network: Network, plan: Plan, images: ImageSet) -> Mended | None:
     """The repaired network of a plan that prunes something."""
-    if network.prunes_nothing(plan):
+    if network.prune(plan).prunes_nothing:
         return None
     step: Mended | float = 0.0
     for step in repair_steps(network, network.keep_masks(plan), images=images, device=choose_device(chosen.device)):
@@ -235,13 +235,13 @@ def _recover(chosen: argparse.Namespace) -> int:
             if isinstance(step, Run):
                 tell(step)
     assert isinstance(step, Recovered)
-    if ranks().first:
+    if world().is_main:
         for part in export_steps(network, step.plan, trained=step.network, whole=step.whole):
             if not isinstance(part, Bundle):
                 progress(part.doing, part.share)
         assert isinstance(part, Bundle)
         write_bundle(part, chosen.out / "export")
-    ranks().wait()
+    world().wait()
     progress("", 1)
     cost = network.cost(step.plan)
     result = {
@@ -297,7 +297,7 @@ def _reproduce(chosen: argparse.Namespace) -> int:
         assert isinstance(step, dict)
         results.append(step)
         text = table(results)
-        if ranks().first:
+        if world().is_main:
             _write_table(chosen.out, text, results)
     progress("", 1)
     show(chosen, {"results": results}, text)

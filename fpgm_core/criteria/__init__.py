@@ -1,8 +1,7 @@
 """Scoring filters: criteria, geometry, norm diagnostics, projections."""
 
-from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, ranks, spearman
+from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, rankdata, spearman
 from fpgm_core.criteria.geometry import (
-    GeometricMedian,
     cosine_sums,
     distance_sums,
     geometric_median,
@@ -11,7 +10,7 @@ from fpgm_core.criteria.geometry import (
     pairwise_distances,
     weiszfeld_step,
 )
-from fpgm_core.criteria.projections import Faithfulness, Projection, pca, placed, radial, trustworthiness, umap
+from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, trustworthiness, umap
 from fpgm_core.criteria.registry import (
     CRITERIA,
     DATA_CRITERIA,
@@ -28,8 +27,6 @@ __all__ = [
     "CRITERIA",
     "DATA_CRITERIA",
     "Criterion",
-    "Faithfulness",
-    "GeometricMedian",
     "NormDiagnostics",
     "Projection",
     "SelectionOptions",
@@ -37,6 +34,7 @@ __all__ = [
     "combined",
     "cosine_sums",
     "distance_sums",
+    "from_coordinates",
     "geometric_median",
     "get_criterion",
     "manhattan_sums",
@@ -46,9 +44,8 @@ __all__ = [
     "overlap",
     "pairwise_distances",
     "pca",
-    "placed",
     "radial",
-    "ranks",
+    "rankdata",
     "select",
     "spearman",
     "trustworthiness",

@@ -45,8 +45,8 @@ def norm_diagnostics(filters: Tensor) -> NormDiagnostics:
     )
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """World 1..N of `values` (N,), equal values sharing the mean of their ranks."""
+def rankdata(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..N of `values` (N,), equal values sharing the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[inverse]
@@ -54,7 +54,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's rank correlation of two arrays (N,); None where one of them is constant."""
-    a, b = ranks(np.asarray(first)), ranks(np.asarray(second))
+    a, b = rankdata(np.asarray(first)), rankdata(np.asarray(second))
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / size) if size > 0 else None

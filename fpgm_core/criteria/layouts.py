@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from fpgm_core.criteria.projections import UMAP_MINIMUM, UMAP_SEED, Projection, placed, umap
+from fpgm_core.criteria.projections import UMAP_MINIMUM, UMAP_SEED, Projection, from_coordinates, umap
 from fpgm_core.graph.layers import dense_layers, weights_of
 from fpgm_core.models import load_model
 from fpgm_core.runtime.storage import home, write_atomic
@@ -32,7 +32,7 @@ def known_layout(fingerprint: str, layer: str, filters: Tensor, seed: int = UMAP
     places = _read(fingerprint, layer, seed)
     if places is None or places.shape != (len(filters) + 1, 2) or not np.isfinite(places).all():
         return None
-    return placed("umap", filters, places[:-1].astype(np.float64), places[-1].astype(np.float64))
+    return from_coordinates("umap", filters, places[:-1].astype(np.float64), places[-1].astype(np.float64))
 
 
 def _read(fingerprint: str, layer: str, seed: int) -> np.ndarray | None:

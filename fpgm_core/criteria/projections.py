@@ -113,7 +113,7 @@ def _umap_class() -> Any:
     return UMAP
 
 
-def placed(
+def from_coordinates(
     method: str, filters: Tensor, points: np.ndarray, median_place: np.ndarray, exact_median: bool = False
 ) -> Projection:
     """A projection from coordinates computed before: points (N, 2) and the median's place (2,)."""

@@ -34,7 +34,7 @@ from fpgm_core.recovery import (
 )
 from fpgm_core.runtime.cores import each, split, workers
 from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices, to_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
 # Small enough that activations stay in a CPU's caches (bfloat16's are half as large), large enough to fill a GPU.
@@ -198,7 +198,7 @@ def _measure(runner: _Runner, plan: Plan, settings: EvaluationConfig, first_figu
     dataset, rung = runner.network.dataset, settings.rung
     images = load_images(dataset, settings.split, settings.data_root)
     images = images if settings.images is None else images.first(settings.images)
-    if runner.network.prunes_nothing(plan):
+    if runner.network.prune(plan).prunes_nothing:
         yield from runner.stream(None, images, 0, "measuring")
         return
     needed = get_recovery_method(rung).needs != "nothing"
@@ -291,7 +291,7 @@ class _Runner:
 
     def compact(self, plan: Plan) -> GraphModule:
         """The compact network on the device, convolutions in channels_last."""
-        return to_device(self.network.compact(plan, aligned=True), self.device)
+        return to_device(self.network.prune(plan).compact(aligned=True), self.device)
 
     def folded(self, chain: Chain) -> Chain:
         """The same network with its norms folded, remembering what its parts make of images to classify."""
@@ -347,7 +347,7 @@ class _Runner:
     @property
     def stride(self) -> int:
         """How many images are classified between two yields: a batch for every core of a CPU."""
-        return BATCH[self.device.type, self.dtype] * workers(self.device) * ranks().count
+        return BATCH[self.device.type, self.dtype] * workers(self.device) * world().count
 
     def hits(self, network: Chain, images: ImageSet, begin: int, end: int) -> Tensor:
         """Which of images `begin` to `end` are classified rightly, bool (end - begin,), on the device."""
@@ -360,7 +360,7 @@ class _Runner:
                 return self._right_in_low_precision(network, batch)
 
         # Under torchrun each process answers for its own part of them.
-        here, size = ranks(), end - begin
+        here, size = world(), end - begin
         low, high = begin + size * here.rank // here.count, begin + size * (here.rank + 1) // here.count
         right = torch.zeros(size, dtype=torch.uint8, device=self.device)
         if high > low:

@@ -26,7 +26,7 @@ from fpgm_core.graph import Unit, get_coupling
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method, provide_steps
 from fpgm_core.runtime.device import choose_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import home, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
@@ -114,7 +114,7 @@ def contest_steps(
     found = known_contest(network, rules, settings) if kept else None
     if found is None:
         found = yield from _measured(network, rules, settings)
-        if kept and ranks().first:
+        if kept and world().is_main:
             identity = _identity(network, rules, settings)
             with suppress(FpgmError):  # a disk that is full takes nothing from what was measured
                 write_atomic(_own(identity), _packed(found, identity))
@@ -150,7 +150,7 @@ def known_contest(
 
 
 def _measured(network: Network, rules: ContestConfig, settings: EvaluationConfig) -> Generator[float, None, Contest]:
-    if network.prunes_nothing(equal_plan(network, RANDOM, rules.rate, rules.coupling)):
+    if network.prune(equal_plan(network, RANDOM, rules.rate, rules.coupling)).prunes_nothing:
         raise FpgmError(f"nothing to compare: a rate of {rules.rate:g} prunes nothing here; raise it")
     unscored = [name for name in rules.criteria if not network.has_scores(name)]
     total = len(unscored) + len(rules.contenders)

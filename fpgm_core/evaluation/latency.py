@@ -60,7 +60,7 @@ def latency_steps(
     """As `measure_latency`, a pass at a time: yields the share that is done, 0..1, and last the result."""
     place = _place(batch, runs, device)
     # Both rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
-    forms = [to_device(network.compact(one).eval(), place) for one in (_whole(plan), plan)]
+    forms = [to_device(network.prune(one).compact().eval(), place) for one in (_whole(plan), plan)]
     images = _images(network, batch, place)
     dense_ms, compact_ms = yield from _in_turns(forms, images, runs)
     dense, compact = (peak_bytes(form, images) for form in forms)
@@ -94,7 +94,7 @@ def zeros_steps(
     Raises FpgmError for a batch or runs under 1, a plan that does not fit, or a device that is not there.
     """
     place = _place(batch, runs, device)
-    modules = (network.compact(_whole(plan)), scatter_zeros(network, plan), network.compact(plan))
+    modules = (network.prune(_whole(plan)).compact(), scatter_zeros(network, plan), network.prune(plan).compact())
     lacking, weights = _lacking(network, modules[-1]), sum(w.numel() for w in _conv_weights(network).values())
     forms = [to_device(module.eval(), place) for module in modules]
     dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(network, batch, place), runs)
@@ -108,7 +108,7 @@ def scatter_zeros(network: Network, plan: Plan) -> nn.Module:
     Those of the smallest magnitude in each, ties going to the earlier one; the dense network is not touched.
     """
     dense, thinned = _conv_weights(network), {}
-    for name, count in _lacking(network, network.compact(plan)).items():
+    for name, count in _lacking(network, network.prune(plan).compact()).items():
         flat = dense[name].detach().flatten().clone()
         flat[flat.abs().argsort(stable=True)[:count]] = 0.0
         thinned[f"{name}.weight"] = flat.reshape(dense[name].shape)

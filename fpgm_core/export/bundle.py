@@ -198,7 +198,7 @@ def _check_size(trained: GraphModule, proof: Proof, input_shape: tuple[int, int,
 
 def _mended(network: Network, plan: Plan, rung: str) -> Generator[Progress, None, Mended | None]:
     """The tensors of a rung that replaces weights; None on the others, and where nothing is pruned."""
-    if not mends(rung) or network.prunes_nothing(plan):
+    if not mends(rung) or network.prune(plan).prunes_nothing:
         return None
     mended: Mended | float = 0.0
     for mended in mended_steps(network, network.keep_masks(plan), rung):
@@ -210,8 +210,8 @@ def _mended(network: Network, plan: Plan, rung: str) -> Generator[Progress, None
 
 def _untrained(network: Network, plan: Plan, rung: str) -> Generator[Progress, None, tuple[str, GraphModule]]:
     """The rung of the recovery ladder, "as is" or "recalibrated", and the compact network on it."""
-    module = network.compact(plan)
-    if rung == "as_is" or not _can_measure(network) or network.prunes_nothing(plan):
+    module = network.prune(plan).compact()
+    if rung == "as_is" or not _can_measure(network) or network.prune(plan).prunes_nothing:
         return "as is", module
     for seen in recalibrate(module, load_images(network.dataset, "train").first(IMAGES)):
         yield Progress("recalibrating", seen / IMAGES)

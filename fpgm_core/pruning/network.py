@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,17 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from fpgm_core.criteria import SelectionOptions, combined, get_criterion, overlap, select, spearman, unit_scores
+from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import cifar_models, load_model
-from fpgm_core.pruning.compact import compact_module
-from fpgm_core.pruning.masked import masked_module
 from fpgm_core.pruning.plan import Plan
+from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.memo import Memo
 
 
@@ -56,7 +56,8 @@ class Network(TracedModule):
         self.weights, self.trained, self.notice = weights, trained, notice
         self._build = build
         self._costs = Memo(256)  # large for large networks
-        self._handed: dict[str, Mapping[str, np.ndarray]] = {}
+        self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
+        self._digests: Mapping[str, str] = {}
 
     @classmethod
     def load(cls, name: str, weights: Any = None) -> Network:
@@ -156,11 +157,11 @@ class Network(TracedModule):
     ) -> np.ndarray:
         """One score a filter of a unit, float64 (N,), higher = more important: of the criterion's last stage.
 
-        Raises FpgmError for a criterion that needs more than weights before its scores were handed in.
+        Raises FpgmError for a criterion that needs more than weights, where `with_scores` was not given its scores.
         """
         record = get_criterion(criterion)
         if record.needs != "weights":
-            return combined([self._handed_in(criterion, member) for member in unit.members])
+            return combined([self._given_scores(criterion, member) for member in unit.members])
         score = record.stages[stage][0]
         read = tuple(getattr(options, name) for name in record.options)
         return self._memo(
@@ -168,23 +169,31 @@ class Network(TracedModule):
             lambda: unit_scores(score, self._weights(unit), options),
         )
 
-    def hand_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> None:
-        """Keep scores, float64 (N,) by layer, of a criterion that needs more than weights: the first that come stay."""
-        self._handed.setdefault(criterion, dict(scores))
+    def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
+        """The same network with the scores, float64 (N,) by layer, of a criterion that needs more than weights.
+
+        A new value: this one is not changed, and both share everything else that was computed.
+        """
+        self.flow  # noqa: B018  traced once, for both
+        digest = hashlib.sha256(b"".join(name.encode() + scores[name].tobytes() for name in sorted(scores))).hexdigest()
+        scored = copy.copy(self)
+        scored._scores = {**self._scores, criterion: dict(scores)}
+        scored._digests = {**self._digests, criterion: digest}
+        return scored
 
     def has_scores(self, criterion: str) -> bool:
         """Whether plans with this criterion can be made: always, where it needs weights alone."""
-        return get_criterion(criterion).needs == "weights" or criterion in self._handed
+        return get_criterion(criterion).needs == "weights" or criterion in self._scores
 
-    def _handed_in(self, criterion: str, layer: str) -> np.ndarray:
-        if criterion not in self._handed:
+    def _given_scores(self, criterion: str, layer: str) -> np.ndarray:
+        if criterion not in self._scores:
             raise FpgmError(
                 f"{criterion} scores filters by the network's {get_criterion(criterion).needs}, which have not been "
-                "looked at yet; call fpgm_core.recovery.provide first"
+                "looked at yet; give training images to prune(), or scores to with_scores()"
             )
-        if layer not in self._handed[criterion]:
+        if layer not in self._scores[criterion]:
             raise FpgmError(f"{criterion} has no scores for {layer}; choose another criterion for this network")
-        return self._handed[criterion][layer]
+        return self._scores[criterion][layer]
 
     def agreement(self, unit: Unit) -> float | None:
         """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""
@@ -231,7 +240,7 @@ class Network(TracedModule):
         read = tuple(getattr(options, name) for name in criterion.options)
         counts = criterion.counts(unit.size, rate, options, unit.blocks)
         return self._memo(
-            ("mask", unit, criterion_name, read, counts, locked_in, locked_out),
+            ("mask", unit, criterion_name, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -258,33 +267,46 @@ class Network(TracedModule):
             for member in unit.members
         }
 
-    def holding(self, plan: Plan, keep_masks: Mapping[str, np.ndarray]) -> Plan:
-        """`plan` where it prunes just what `keep_masks` prune, else one like it that does: all of it locked out."""
-        own = self.keep_masks(plan)
+    def plan_that_prunes(self, keep_masks: Mapping[str, np.ndarray], like: Plan) -> Plan:
+        """`like` itself where it prunes just what `keep_masks` prune, else one like it with all of that locked out."""
+        own = self.keep_masks(like)
         if all(np.array_equal(own[layer], keep_masks[layer]) for layer in own):
-            return plan
-        units = self.units(plan.coupling)
-        gone = {unit.name: tuple(map(int, np.flatnonzero(~keep_masks[unit.name]))) for unit in units}
+            return like
+        units = self.units(like.coupling)
+        pruned = {unit.name: tuple(map(int, np.flatnonzero(~keep_masks[unit.name]))) for unit in units}
         return replace(
-            plan,
-            options=replace(plan.options, mix_share=0.0, round_to=1),
-            rates={unit.name: len(gone[unit.name]) / unit.size for unit in units},
+            like,
+            options=replace(like.options, mix_share=0.0, round_to=1),
+            rates={unit.name: len(pruned[unit.name]) / unit.size for unit in units},
             locked_in={},
-            locked_out={name: indices for name, indices in gone.items() if indices},
+            locked_out={name: indices for name, indices in pruned.items() if indices},
         )
 
-    def prunes_nothing(self, plan: Plan) -> bool:
-        """Whether a plan keeps every filter."""
-        return all(bool(mask.all()) for mask in self.keep_masks(plan).values())
+    def prune(
+        self,
+        rate: float | Mapping[str, float] | Plan = 0.0,
+        *,
+        images: ImageSet | None = None,
+        device: torch.device = torch.device("cpu"),
+        **fields: Any,
+    ) -> PrunedNetwork:
+        """Prune by a plan, or by one rate for all units, or by a rate for each unit name: nothing is measured.
+
+        `fields` are the plan's others: criterion, coupling, options, locked_in, locked_out. `images` are training
+        images, for criteria that need them where `with_scores` was not given scores. Raises FpgmError for a plan that
+        does not fit, or that leaves nothing.
+        """
+        criterion = rate.criterion if isinstance(rate, Plan) else fields.get("criterion", "fpgm")
+        network = self
+        if images is not None and not self.has_scores(criterion):
+            raise FpgmError(f"{criterion} needs scores; give them to with_scores()")
+        plan = rate if isinstance(rate, Plan) else network.plan(rate, **fields)
+        pruned = PrunedNetwork(network, plan, network.keep_masks(plan))
+        pruned.live  # noqa: B018  what leaves nothing is refused here
+        return pruned
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        return self._costs(plan.key, lambda: count_cost(self.flow, self.keep_masks(plan)))
-
-    def masked(self, plan: Plan) -> nn.Module:
-        """The masked network: removed channels are exactly zero; the dense one is not touched."""
-        return masked_module(self.module, self.flow, self.keep_masks(plan))
-
-    def compact(self, plan: Plan, aligned: bool = False) -> GraphModule:
-        """The compact network: physically smaller, computing what `masked` computes. See `compact_module`."""
-        return compact_module(self.module, self.flow, self.keep_masks(plan), aligned)
+        return self._costs(
+            (plan.key, self._digests.get(plan.criterion)), lambda: count_cost(self.flow, self.keep_masks(plan))
+        )

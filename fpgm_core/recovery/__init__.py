@@ -1,11 +1,10 @@
 """The recovery ladder: what is done to a network after pruning."""
 
 from fpgm_core.recovery.damage import SURFACE_RATES, DamageSurface, damage_steps, surface
-from fpgm_core.recovery.merging import Twins, merged_tensors, twins
+from fpgm_core.recovery.merging import merged_tensors, twins
 from fpgm_core.recovery.methods import (
     RECOVERY_METHODS,
     REPAIR,
-    WATCHED,
     Mended,
     get_recovery_method,
     mended_steps,
@@ -25,10 +24,8 @@ __all__ = [
     "RECOVERY_METHODS",
     "REPAIR",
     "SURFACE_RATES",
-    "WATCHED",
     "DamageSurface",
     "Mended",
-    "Twins",
     "batch_norms_of",
     "bn_scales",
     "damage_steps",

@@ -45,7 +45,7 @@ def provide_steps(
     scores = yield from finished(_MAKERS[criterion](network, images, device))
     if not scores:
         raise FpgmError(f"{criterion} finds nothing to score in {network.name}; choose another criterion")
-    network.hand_scores(criterion, scores)
+    network._scores = {**network._scores, criterion: scores}  # until score_work replaces this
 
 
 def provide(network: Network, criterion: str, **more: Any) -> None:

@@ -22,7 +22,7 @@ class World:
     count: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
@@ -48,7 +48,7 @@ class World:
             dist.barrier()
 
 
-def ranks() -> World:
+def world() -> World:
     """Who this process is; one alone unless `joined`."""
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size())
@@ -56,14 +56,14 @@ def ranks() -> World:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined_world() -> Iterator[World]:
     """Join the other processes where torchrun started this one: over nccl with GPUs, else gloo.
 
     Raises FpgmError where there are more processes than GPUs.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ
-    if alone or ranks().count > 1:  # or joined already, by who called
-        yield ranks()
+    if alone or world().count > 1:  # or joined already, by who called
+        yield world()
         return
     if torch.cuda.is_available():
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -72,6 +72,6 @@ def joined() -> Iterator[World]:
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield ranks()
+        yield world()
     finally:
         dist.destroy_process_group()

@@ -92,7 +92,7 @@ def _fitting(trainer: Trainer, weights: str) -> Plan:
     """A plan for the weights that were reached; every pruned filter is locked out, whatever they score now."""
     reached, network = trainer.reached(), trainer.network
     nothing = network.plan(0.0, criterion=reached.criterion, coupling=reached.coupling)
-    return replace(network.holding(nothing, trainer.masks), fingerprint=weights)
+    return replace(network.plan_that_prunes(trainer.masks, like=nothing), fingerprint=weights)
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> list[Path]:

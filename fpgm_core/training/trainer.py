@@ -26,7 +26,7 @@ from fpgm_core.models import fingerprint
 from fpgm_core.pruning import Network, Plan, compact_module, keep_tensors
 from fpgm_core.recovery import IMAGES, Mended, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training.recipe import Recipe
@@ -116,9 +116,9 @@ class Trainer:
         self._identity = self._describe(scratch)
         self._dense = self._start(scratch)
         self.masks: Masks = dict(mended.keep_masks) if mended else self._chosen()
-        self._ranks = ranks()
+        self._world = world()
         self._module = self._begin(recalibrated=not scratch)
-        self._forward = DistributedDataParallel(self._module) if self._ranks.count > 1 else self._module
+        self._forward = DistributedDataParallel(self._module) if self._world.count > 1 else self._module
         self._momentum: dict[str, Tensor] = {}
         self._teacher = self._teach() if recipe.distillation else None
         self.run = Run(recipe)
@@ -147,7 +147,7 @@ class Trainer:
     @property
     def writes(self) -> bool:
         """Whether this process is the one that writes results."""
-        return self._ranks.first
+        return self._world.is_main
 
     def _start(self, scratch: bool) -> nn.Module:
         if not scratch:
@@ -186,7 +186,7 @@ class Trainer:
         number, start = len(self.run.epochs), time.perf_counter()
         # A last batch that not every process could have a part of is left out.
         order = self._order(number)
-        batches = [b for b in order.split(self.recipe.batch) if len(b) >= self._ranks.count]
+        batches = [b for b in order.split(self.recipe.batch) if len(b) >= self._world.count]
         generator = self._generator(number, 1)
         loss = torch.zeros((), dtype=torch.float64 if self.device.type == "cpu" else torch.float32, device=self.device)
         right = torch.zeros((), dtype=torch.long, device=self.device)
@@ -198,8 +198,8 @@ class Trainer:
             right += batch_right
             if index % _SAID_EVERY == _SAID_EVERY - 1 and index + 1 < len(batches):
                 yield replace(self.run, share=(index + 1) / len(batches))
-        self._ranks.share(self._module.buffers())
-        loss, right = self._ranks.total(loss), self._ranks.total(right)
+        self._world.share(self._module.buffers())
+        loss, right = self._world.total(loss), self._world.total(right)
         if not bool(loss.isfinite()):  # asked once an epoch: asking makes a device wait
             raise FpgmError("the loss is no longer a finite number; lower the learning rate")
         changed = self._reselect((number + 1) / self.recipe.epochs)
@@ -252,7 +252,7 @@ class Trainer:
                     guide = self._teacher(images)
         loss = self._loss(logits.float(), labels, guide)
         # Gradients are averaged over processes, whose parts of a batch may differ by an image.
-        (loss * (len(labels) * self._ranks.count / len(chosen))).backward()
+        (loss * (len(labels) * self._world.count / len(chosen))).backward()
         self._update(rate)
         with torch.no_grad():
             for tensor, keep in holds:
@@ -260,11 +260,11 @@ class Trainer:
         return loss.detach() * len(labels), (logits.argmax(1) == labels).sum()
 
     def _batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        mine = self._ranks.mine(chosen)
+        mine = self._world.mine(chosen)
         part = replace(self._images, pixels=self._images.pixels[mine], labels=self._images.labels[mine])
         images = part.normalised(0, len(mine))
         if self.recipe.augmented:  # drawn for the whole batch: the same for an image, whoever has it
-            images = augment(images, [self._ranks.mine(drawn) for drawn in draw_crops(len(chosen), generator)])
+            images = augment(images, [self._world.mine(drawn) for drawn in draw_crops(len(chosen), generator)])
         return images, part.labels
 
     def _loss(self, logits: Tensor, labels: Tensor, guide: Tensor | None) -> Tensor:
@@ -315,10 +315,10 @@ class Trainer:
         low = self.dtype != torch.float32
         correct = torch.zeros((), dtype=torch.long, device=self.device)
         for index, (images, labels) in enumerate(self._watched.batches(250)):
-            if index % self._ranks.count == self._ranks.rank:
+            if index % self._world.count == self._world.rank:
                 with FORWARD_LOCK, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
                     correct += (self._module(images).argmax(1) == labels).sum()
-        return int(self._ranks.total(correct))
+        return int(self._world.total(correct))
 
     def compact(self) -> GraphModule:
         """The compact network as trained so far: a copy on the CPU, in eval mode."""
@@ -334,7 +334,7 @@ class Trainer:
 
     def reached(self) -> Plan:
         """A plan that prunes what the run prunes now: the run's own, where the schedule kept to it."""
-        return self.network.holding(self.plan, self.masks)
+        return self.network.plan_that_prunes(self.masks, like=self.plan)
 
     @staticmethod
     def _copy(module: _Module) -> _Module:
@@ -345,7 +345,7 @@ class Trainer:
 
     def _save(self) -> None:
         path = self._path()
-        if path is None or not self._ranks.first:
+        if path is None or not self._world.is_main:
             return
         tensors = {f"model/{name}": t for name, t in self._module.state_dict().items()}
         tensors |= {f"momentum/{name}": t for name, t in self._momentum.items()}

@@ -20,7 +20,7 @@ _JOB = "export_job"
 
 def export_panel(here: Session) -> None:
     """The button, the progress, the result of the plan on screen."""
-    if here.network.prunes_nothing(here.look.plan):
+    if here.network.prune(here.look.plan).prunes_nothing:
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
     trained = recovered(here)
     with_training = trained is not None and st.toggle("Export the trained weights from Recover", value=True)

@@ -110,7 +110,7 @@ def _begin(here: Session, recipe: Recipe, schedule: str, copy: Path | None, repa
     def steps() -> Iterator[Run | Recovered | None]:
         images = load_images(network.dataset, "train", copy)  # in the background: it may be large
         mended: Mended | None = None
-        if repaired and not network.prunes_nothing(plan):
+        if repaired and not network.prune(plan).prunes_nothing:
             for step in repair_steps(network, network.keep_masks(plan), images=images, device=choose_device("auto")):
                 mended = step if isinstance(step, Mended) else None
                 yield None

@@ -56,7 +56,7 @@ def training(monkeypatch):
         yield Run(recipe, (EPOCH,), 0.5)
         gate.wait(20)
         ended = calls.ends(plan)
-        yield reached(recipe, network.compact(ended), ended, network.masked(ended))
+        yield reached(recipe, network.prune(ended).compact(), ended, network.prune(ended).masked())
 
     monkeypatch.setattr(recover_panel, "recover_steps", fake)
     yield calls, gate

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from sklearn import manifold
 from sklearn.decomposition import PCA
 
-from fpgm_core.criteria import geometric_median, pca, placed, projections, radial, spearman, trustworthiness, umap
+from fpgm_core.criteria import (
+    from_coordinates,
+    geometric_median,
+    pca,
+    projections,
+    radial,
+    spearman,
+    trustworthiness,
+    umap,
+)
 from fpgm_core.errors import FpgmError
 
 
@@ -102,7 +111,7 @@ def test_trustworthiness_uses_fewer_neighbours_where_there_are_few_points():
 def test_faithfulness_is_measured_on_what_is_shown():
     filters = random_filters(12)
     points, place = np.random.RandomState(0).randn(12, 2), np.array([5.0, 5.0])
-    found = placed("umap", filters, points, place)
+    found = from_coordinates("umap", filters, points, place)
     flat = filters.flatten(1).double().numpy()
     upper = np.triu_indices(12, 1)
     faith = found.faithfulness

@@ -78,7 +78,7 @@ def test_running_counts_equal_a_plain_loop(net, criterion, coupling, threads, co
     settings = dataclasses.replace(AS_IS, images=250)
     figures = [figure for figure in measure(net, plan, settings) if figure]
     images = load_images("cifar10", "choose").first(250)
-    masked, dense = right(net.masked(plan), images), right(net.module, images)
+    masked, dense = right(net.prune(plan).masked(), images), right(net.module, images)
     assert [figure.images for figure in figures] == seen
     for figure in figures:
         n = figure.images
@@ -96,11 +96,13 @@ def test_running_counts_equal_a_plain_loop(net, criterion, coupling, threads, co
 def test_recalibrated_counts_equal_a_plain_loop(net, few):
     plan = net.plan(0.4, coupling="inner")
     figure = evaluate(net, plan, dataclasses.replace(AS_IS, rung="recalibrated"))
-    masked, images = net.masked(plan), load_images("cifar10", "choose").first(200)
+    masked, images = net.prune(plan).masked(), load_images("cifar10", "choose").first(200)
     list(recalibrate(masked, load_images("cifar10", "train").first(384)))
     assert figure.recalibration_images == 384
     assert figure.correct == int(right(masked, images).sum())
-    assert figure.correct > int(right(net.masked(plan), images).sum())  # it is what makes a pruned network usable
+    assert figure.correct > int(
+        right(net.prune(plan).masked(), images).sum()
+    )  # it is what makes a pruned network usable
 
 
 def test_the_order_of_figures(net, few, one_core):
@@ -123,7 +125,7 @@ def test_the_provisional_figure_is_of_the_network_so_far(net, few):
     plan = net.plan(0.4, coupling="inner")
     settings = dataclasses.replace(AS_IS, images=350, rung="recalibrated")
     provisional = next(figure for figure in measure(net, plan, settings) if figure)
-    masked = net.masked(plan)
+    masked = net.prune(plan).masked()
     list(recalibrate(masked, load_images("cifar10", "train").first(FIRST_IMAGES)))
     assert provisional.correct == int(right(masked, load_images("cifar10", "choose").first(250)).sum())
 
@@ -166,7 +168,7 @@ def test_the_exact_figure_says_which_images_were_right(net, few, one_core):
     plan, settings = net.plan(0.3, coupling="inner"), dataclasses.replace(AS_IS, images=303)
     *running, exact = [figure for figure in measure(net, plan, settings) if figure]
     hits = torch.from_numpy(exact.right)
-    assert torch.equal(hits, right(net.masked(plan), load_images("cifar10", "choose").first(303)))
+    assert torch.equal(hits, right(net.prune(plan).masked(), load_images("cifar10", "choose").first(303)))
     assert int(hits.sum()) == exact.correct
     assert len(exact.hits) == 38  # bits
     assert [figure.hits for figure in running] == [None] * 3
@@ -314,9 +316,9 @@ class MixesUp(nn.Module):
 
 def test_close_answers_are_asked_again(net, monkeypatch, one_core):
     plan, images = net.plan(0.4), load_images("cifar10", "choose").first(250)
-    network = MixesUp(net.compact(plan))
+    network = MixesUp(net.prune(plan).compact())
     chain = Chain([network])
-    truth = right(net.masked(plan), images)
+    truth = right(net.prune(plan).masked(), images)
 
     def hits():
         return evaluator._Runner.create(net, EvaluationConfig(device="cpu", precision="bfloat16")).hits(

@@ -65,7 +65,7 @@ def conv_weights(module):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_scattered_are_as_many_zeros_as_the_compact_network_lacks(resnet20, coupling):
     plan = resnet20.plan(0.4, coupling=coupling)
-    dense, compact = conv_weights(resnet20.module), conv_weights(resnet20.compact(plan))
+    dense, compact = conv_weights(resnet20.module), conv_weights(resnet20.prune(plan).compact())
     scattered = conv_weights(scatter_zeros(resnet20, plan))
     assert scattered.keys() == dense.keys()
     for name, weight in scattered.items():
@@ -93,7 +93,9 @@ def test_zeros_scattered_and_by_filter_are_timed_in_turns(resnet20, monkeypatch)
     assert timed == [(16, False), (16, True), (10, False)] * 6
     assert (found.dense_ms, found.scattered_ms, found.compact_ms) == pytest.approx((13, 14, 15))
     assert (found.batch, found.runs, found.device, found.threads) == (2, 3, "cpu", torch.get_num_threads())
-    weights = [sum(w.numel() for w in conv_weights(one).values()) for one in (resnet20.module, resnet20.compact(plan))]
+    weights = [
+        sum(w.numel() for w in conv_weights(one).values()) for one in (resnet20.module, resnet20.prune(plan).compact())
+    ]
     assert found.share == (weights[0] - weights[1]) / weights[0]
 
 
@@ -165,7 +167,9 @@ def test_weights_that_share_storage_count_once():
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_a_compact_network_holds_less(resnet20, coupling):
     images = torch.zeros(8, 3, 32, 32)
-    peaks = [peak_bytes(resnet20.compact(resnet20.plan(rate, coupling=coupling)), images) for rate in (0.0, 0.3, 0.6)]
+    peaks = [
+        peak_bytes(resnet20.prune(resnet20.plan(rate, coupling=coupling)).compact(), images) for rate in (0.0, 0.3, 0.6)
+    ]
     assert peaks == sorted(set(peaks), reverse=True)
     assert peaks[0] <= peak_bytes(resnet20.module, images)  # a traced network lets go of activations sooner
 

@@ -17,7 +17,7 @@ def _network(name):
 @cache
 def _compact(name, coupling, rate):
     network = _network(name)
-    return network, network.compact(network.plan(rate, coupling=coupling))
+    return network, network.prune(network.plan(rate, coupling=coupling)).compact()
 
 
 @pytest.fixture

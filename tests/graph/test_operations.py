@@ -252,7 +252,7 @@ def test_a_pointwise_linear_layer_is_a_convolution(toy):
     assert [(layer.name, layer.shape) for layer in network.layers if layer.name == "up"] == [("up", (16, 8, 1, 1))]
     assert site(network.flow, "up").cost_per_weight == 8 * 8
     assert network.unit_of("a", "coupled").members == ("a", "d", "down")
-    compact = network.compact(network.plan({"up": 0.25}))
+    compact = network.prune(network.plan({"up": 0.25})).compact()
     assert (compact.up.out_features, compact.down.in_features) == (12, 12)
 
 
@@ -267,7 +267,7 @@ def test_groups_stay_of_equal_size(toy):
     network = toy(two_grouped)
     units = {unit.name: unit.blocks for unit in network.units("independent")}
     assert units == {"a": 4, "g": 4, "h": 2}
-    compact = network.compact(network.plan(0.5))
+    compact = network.prune(network.plan(0.5)).compact()
     assert (compact.g.in_channels, compact.g.out_channels, compact.g.groups) == (8, 16, 4)
     assert (compact.h.in_channels, compact.h.out_channels, compact.h.groups) == (16, 4, 2)
 
@@ -444,7 +444,7 @@ ONCE_WRONG = {
 def test_what_was_once_wrong(toy, images, name, coupling, criterion):
     network = toy(ONCE_WRONG[name])
     dense = network.module(images)
-    assert close(network.masked(network.plan(coupling=coupling))(images), dense, dense)
+    assert close(network.prune(network.plan(coupling=coupling)).masked()(images), dense, dense)
     for rate in (0.3, 0.5):
         plan = network.plan(rate, criterion=criterion, coupling=coupling)
         proof = verify(network, network.keep_masks(plan), images)

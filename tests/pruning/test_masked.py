@@ -60,7 +60,7 @@ def test_removed_channels_are_exactly_zero(network, mixed, name, coupling):
     net = network(name)
     plan = mixed(net, coupling)
     masks = net.keep_masks(plan)
-    assert not_silent(net.masked(plan), net, masks) == []
+    assert not_silent(net.prune(plan).masked(), net, masks) == []
 
 
 def test_a_norm_without_scale_and_shift_is_silent_too(wrap):
@@ -102,7 +102,7 @@ def test_nothing_of_a_removed_filter_is_left(network, mixed, name, coupling):
 def test_nothing_pruned_equals_dense_exactly(network, name, coupling):
     net = network(name)
     x = images(net)
-    assert torch.equal(net.masked(net.plan(coupling=coupling))(x), net.module(x))
+    assert torch.equal(net.prune(net.plan(coupling=coupling)).masked()(x), net.module(x))
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -110,8 +110,8 @@ def test_the_dense_network_is_not_touched(network, criterion):
     net = network("resnet20")
     before = bits(net.module)
     plan = net.plan(0.5, criterion=criterion)
-    net.masked(plan)(images(net))
-    net.compact(plan)(images(net))
+    net.prune(plan).masked()(images(net))
+    net.prune(plan).compact()(images(net))
     assert same(bits(net.module), before)
 
 

@@ -142,7 +142,7 @@ def test_in_bfloat16_the_statistics_are_float32s(images):
         if isinstance(module, nn.Conv2d):
             module.weight.data, module.bias.data = module.weight.bfloat16().float(), module.bias.bfloat16().float()
     many = ImageSet("many", images.pixels.repeat(7, 1, 1, 1)[: 16 * BATCH], torch.zeros(16 * BATCH, dtype=torch.long),
-                    images.mean, images.std, images.classes)  # fmt: skip
+                    images.mean, images.std, images.class_names)  # fmt: skip
     for net, dtype in zip(nets, (torch.float32, torch.bfloat16, torch.float32), strict=True):
         list(recalibrate(net, many, dtype))
 

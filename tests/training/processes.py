@@ -17,7 +17,7 @@ from torch import nn
 from fpgm_core import Network
 from fpgm_core.__main__ import main
 from fpgm_core.data import load_images
-from fpgm_core.runtime.distributed import joined
+from fpgm_core.runtime.distributed import joined_world
 from fpgm_core.training import Recipe, Trainer, trainer
 
 IMAGES = 95  # two processes' parts are never quite equal
@@ -49,7 +49,7 @@ def run(folder):
 def work(folder):
     rank = int(os.environ.get("RANK", "0"))
     torch.set_num_threads(1)
-    with joined() as here:
+    with joined_world() as here:
         training = run(folder)
         *_, end = training.steps()
         found = {

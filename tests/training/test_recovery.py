@@ -68,7 +68,7 @@ def test_stopping_keeps_what_was_reached(resnet20):
 def test_nothing_to_win_back(resnet20):
     figure = evaluate(resnet20, resnet20.plan(), EvaluationConfig(images=100, device="cpu"))
     plan, both = resnet20.plan(), {"sealed": figure}
-    result = recovery.Recovered(Run(RECIPE), plan, resnet20.compact(plan), None, both, both)
+    result = recovery.Recovered(Run(RECIPE), plan, resnet20.prune(plan).compact(), None, both, both)
     assert result.won_back("sealed") is None
 
 
