@@ -29,10 +29,8 @@ def kernels_figure(layer_weights: np.ndarray, chosen: int, *, twin: int | None) 
     limit = float(np.abs(layer_weights).max()) or 1.0
     panels = [(f"filter {chosen}", layer_weights[chosen])]
     if twin is not None:
-        panels += [
-            (f"nearest: {twin}", layer_weights[twin]),
-            ("difference", layer_weights[chosen] - layer_weights[twin]),
-        ]
+        panels.append((f"nearest: {twin}", layer_weights[twin]))
+        panels.append(("difference", layer_weights[chosen] - layer_weights[twin]))
     traces, layout, width = [], {"height": 210, "margin": {"l": 0, "r": 0, "t": 24, "b": 0}}, 1 / len(panels)
     layout["annotations"] = [
         {"text": title, "x": (column + 0.5) * width, "y": 1, "xref": "paper", "yref": "paper", "font": {"size": 12},

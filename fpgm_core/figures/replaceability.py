@@ -31,8 +31,12 @@ def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go
     """Each layer's rank correlation with refit cost, of g and of the norm, with 95% intervals; `chosen` stands out."""
     names = [layer.layer for layer in layers]
     traces = [
-        _correlations({layer.layer: layer.by_distance for layer in layers}, "g", KEPT, symbol="circle", shift=-0.14),
-        _correlations({layer.layer: layer.by_norm for layer in layers}, "L2 norm", QUIET, symbol="diamond", shift=0.14),
+        _correlations(
+            {layer.layer: layer.by_distance for layer in layers}, "g", colour=KEPT, symbol="circle", shift=-0.14
+        ),
+        _correlations(
+            {layer.layer: layer.by_norm for layer in layers}, "L2 norm", colour=QUIET, symbol="diamond", shift=0.14
+        ),
     ]
     shapes = [{"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "y domain", "line": {"color": QUIET}}]
     if chosen in names:
@@ -55,7 +59,7 @@ def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go
 
 
 def _correlations(
-    intervals: Mapping[str, Interval | None], label: str, colour: str, *, symbol: str, shift: float
+    intervals: Mapping[str, Interval | None], label: str, *, colour: str, symbol: str, shift: float
 ) -> go.Scatter:
     """The layers' intervals, a row each, `shift` below its middle; layers without one are left out."""
     known = [(row, name, rho) for row, (name, rho) in enumerate(intervals.items()) if rho is not None]

@@ -43,17 +43,23 @@ def sweep_figure(
         for rate in rates
         if (unit, rate) in measured
     ]
-    loss = np.full((len(units), len(rates)), np.nan)
+    percent = [round(rate * 100) for rate in rates]
+    traces = [_losses(cells, rates, rows=len(units)), _clickable(units, cells), _plan_marks(units, rates, plan=plan)]
+    return go.Figure(traces, _map_layout(units, percent, chosen=chosen))
+
+
+def _losses(cells: Sequence[tuple[int, float, Point]], rates: Sequence[float], *, rows: int) -> go.Heatmap:
+    """The colours and numbers of the measured cells: points lost, on the square root's scale."""
+    loss = np.full((rows, len(rates)), np.nan)
     text = np.full(loss.shape, "", dtype=object)
     for row, rate, point in cells:
         loss[row, rates.index(rate)] = max(0.0, -point.change.value * 100)
         text[row, rates.index(rate)] = change_text(point)
     most = max(1.0, np.nanmax(loss, initial=0.0))
-    percent = [round(rate * 100) for rate in rates]
     ticks = _TICKS[most >= _TICKS]
-    colours = go.Heatmap(
-        x=percent,
-        y=list(range(len(units))),
+    return go.Heatmap(
+        x=[round(rate * 100) for rate in rates],
+        y=list(range(rows)),
         z=np.sqrt(loss),
         zmin=0,
         zmax=float(np.sqrt(most)),
@@ -69,9 +75,6 @@ def sweep_figure(
             "ticktext": [f"{tick:g}" for tick in ticks],
             "thickness": 12,
         },
-    )
-    return go.Figure(
-        [colours, _clickable(units, cells), _bars(units, rates, plan)], _map_layout(units, percent, chosen)
     )
 
 
@@ -95,7 +98,7 @@ def _hover(unit: str, point: Point) -> str:
     return f"{unit} at {point.rate:.0%}: {point.change.told(100)} points"
 
 
-def _bars(units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float]) -> go.Scatter:
+def _plan_marks(units: Sequence[str], rates: Sequence[float], *, plan: Mapping[str, float]) -> go.Scatter:
     """The plan's rates, those within the swept ones."""
     rows = [(row, plan[unit] * 100) for row, unit in enumerate(units) if rates[0] <= plan.get(unit, 0) <= rates[-1]]
     return go.Scatter(
@@ -108,7 +111,7 @@ def _bars(units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float
     )
 
 
-def _map_layout(units: Sequence[str], percent: Sequence[int], chosen: str | None) -> dict[str, Any]:
+def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | None) -> dict[str, Any]:
     return {
         "height": 110 + _ROW * max(4, len(units)),
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
@@ -134,22 +137,19 @@ def sensitivity_curves(sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: b
     One line a unit; the `chosen` one stands out, with its paired 95% intervals.
     """
 
-    def x(points: Sequence[Point]) -> list[float]:
-        return [0.0, *(100 * ((1 - point.macs / dense_macs) if by_macs else point.rate) for point in points)]
-
-    def line(unit: str, points: Sequence[Point], style: dict[str, Any]) -> go.Scatter:
+    def line(unit: str, style: dict[str, Any]) -> go.Scatter:
+        points = sweep.units[unit]
+        x = [0.0, *(100 * ((1 - point.macs / dense_macs) if by_macs else point.rate) for point in points)]
         y = [0.0, *(point.change.value * 100 for point in points)]
         text = ["dense", *(_hover(unit, point) for point in points)]
-        return go.Scatter(x=x(points), y=y, text=text, hovertemplate="%{text}<extra></extra>", **style)
+        return go.Scatter(x=x, y=y, text=text, hovertemplate="%{text}<extra></extra>", **style)
 
-    units = sweep.units
     quiet = {"mode": "lines", "line": {"color": QUIET, "width": 1}, "opacity": 0.5, "showlegend": False}
-    traces = [line(unit, points, quiet) for unit, points in units.items() if unit != chosen]
-    if chosen in units:
-        points = units[chosen]
-        bars = error_bars([Interval(0, 0, 0), *(point.change for point in points)], 100, thickness=1.5)
-        style = {"mode": "lines+markers", "name": chosen, "error_y": bars}
-        traces.append(line(chosen, points, {**style, "line": {"color": MEDIAN, "width": 3}, "marker": {"size": 8}}))
+    traces = [line(unit, quiet) for unit in sweep.units if unit != chosen]
+    if chosen in sweep.units:
+        changes = [Interval(0, 0, 0), *(point.change for point in sweep.units[chosen])]
+        style = {"mode": "lines+markers", "name": chosen, "error_y": error_bars(changes, 100, thickness=1.5)}
+        traces.append(line(chosen, {**style, "line": {"color": MEDIAN, "width": 3}, "marker": {"size": 8}}))
     zero = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": 0, "y1": 0}
     return go.Figure(
         traces,

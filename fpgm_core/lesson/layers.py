@@ -49,7 +49,7 @@ def layer_norms(network: Network) -> Mapping[str, LayerNorms]:
     return dict(zip((layer.name for layer in network.layers), each(norms, network.layers, CPU), strict=True))
 
 
-def choose_layer(network: Network, wanted: str, offered: Sequence[str]) -> str:
+def choose_layer(network: Network, wanted: str, *, offered: Sequence[str]) -> str:
     """The wanted layer; for "" the one on which norm and FPGM agree least.
 
     Raises FpgmError for a layer that is not offered.

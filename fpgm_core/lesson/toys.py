@@ -141,7 +141,7 @@ def weiszfeld_path(points: Points, start: tuple[float, float], *, steps: int) ->
     return torch.stack(path).numpy()
 
 
-def sum_of_distances(points: Sequence[Sequence[float]], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def sum_of_distances(points: Sequence[Sequence[float]], *, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """f, the sum of distances to the points (Eq. 1 and 2), on a grid: (len(y), len(x))."""
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     return np.linalg.norm(grid[:, :, None] - np.array(points), axis=3).sum(2)
@@ -176,11 +176,11 @@ class Agreement:
 @lru_cache(maxsize=512)
 def agreement(dimension: int, centre: float, *, seeds: int = 10) -> Agreement:
     """How far norm and FPGM agree on clouds of that dimension and centre."""
-    correlations = [_rank_correlation(dimension, centre, seed) for seed in range(seeds)]
+    correlations = [_rank_correlation(dimension, centre, seed=seed) for seed in range(seeds)]
     return Agreement(float(np.mean(correlations)), min(correlations), max(correlations), seeds)
 
 
-def _rank_correlation(dimension: int, centre: float, seed: int) -> float:
+def _rank_correlation(dimension: int, centre: float, *, seed: int) -> float:
     filters = torch.from_numpy(cloud(dimension, centre, seed=seed))
     rho = spearman(*(CRITERIA[name].score(filters).numpy() for name in ("l2_norm", "fpgm")))
     return 0.0 if rho is None else rho

@@ -97,7 +97,12 @@ def test_the_walk_on_its_contour():
     x, y = np.linspace(-1, 3, 5), np.linspace(-2, 2, 4)
     path = np.array([[1.0, 2.0], [1.0, 1.6]])
     figure = figures.median_figure(
-        points, grid=(x, y, sum_of_distances(points, x, y)), path=path, median=(1.0, 1.5), mean=(1.0, 2.75), words=words
+        points,
+        grid=(x, y, sum_of_distances(points, x=x, y=y)),
+        path=path,
+        median=(1.0, 1.5),
+        mean=(1.0, 2.75),
+        words=words,
     )
     contour = next(trace for trace in figure.data if isinstance(trace, go.Contour))
     assert np.asarray(contour.z).shape == (4, 5)

@@ -170,7 +170,7 @@ def test_a_path_of_no_steps_and_one_that_begins_on_a_filter():
 @given(planes)
 def test_height_against_a_double_loop(points):
     x, y = np.linspace(-2, 3, 4), np.linspace(-1, 1, 3)
-    found = sum_of_distances(points, x, y)
+    found = sum_of_distances(points, x=x, y=y)
     assert found.shape == (3, 4)
     for row, b in enumerate(y):
         for column, a in enumerate(x):

@@ -62,7 +62,7 @@ def contest_figure(
 ) -> go.Figure:
     """Accuracy on every rung: of each criterion with its interval, and of every random draw (a list for each rung)."""
     places = np.arange(len(rungs), dtype=float)
-    traces = [_control_dots(places, control, words)]
+    traces = [_control_dots(places, control, words=words)]
     for number, (name, intervals) in enumerate(criteria.items()):
         traces.append(dots(
             places - 0.1 + 0.12 * number, [100 * interval.value for interval in intervals], name=name,
@@ -80,7 +80,7 @@ def contest_figure(
     return go.Figure(traces, drawn)
 
 
-def _control_dots(places: np.ndarray, control: Sequence[Sequence[float]], words: Words) -> go.Scatter:
+def _control_dots(places: np.ndarray, control: Sequence[Sequence[float]], *, words: Words) -> go.Scatter:
     """Every random draw's accuracy, left of its rung's place, three columns wide so that few overlap."""
     draws = [(place - 0.32 + 0.04 * (seed % 3), 100 * accuracy)
              for place, accuracies in zip(places, control, strict=True)

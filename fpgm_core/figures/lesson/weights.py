@@ -47,15 +47,15 @@ def plane_figure(
             marker={"size": 20, "color": KEPT}, hovertemplate="%{text}: (%{x:.2f}, %{y:.2f})<extra></extra>",
         )
     )  # fmt: skip
-    traces.append(_dropped(points[[*by_norm]], "norm_drops", QUIET, symbol="diamond-open", words=words))
-    traces.append(_dropped(points[[*by_distance]], "fpgm_drops", PRUNED, symbol="square-open", words=words))
+    traces.append(_dropped(points[[*by_norm]], "norm_drops", colour=QUIET, symbol="diamond-open", words=words))
+    traces.append(_dropped(points[[*by_distance]], "fpgm_drops", colour=PRUNED, symbol="square-open", words=words))
     traces.append(dots([median[0]], [median[1]], name=words("figure.median"), marker=STAR, hoverinfo="skip"))
     drawn = lesson_layout("", "")
     drawn["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1, "range": [-4.2, 4.2]}
     return go.Figure(traces, drawn | {"height": 460})
 
 
-def _dropped(points: np.ndarray, name: str, colour: str, *, symbol: str, words: Words) -> go.Scatter:
+def _dropped(points: np.ndarray, name: str, *, colour: str, symbol: str, words: Words) -> go.Scatter:
     """Open marks around the filters (K, 2) that a criterion drops."""
     return dots(points[:, 0], points[:, 1], name=words(f"figure.{name}"), hoverinfo="skip",
                 marker={"size": 32, "color": colour, "symbol": symbol, "line": {"width": 3}})  # fmt: skip

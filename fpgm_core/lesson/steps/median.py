@@ -22,13 +22,13 @@ def show_median(context: StepContext, controls: MedianControls) -> StepView:
     median_x, median_y = median.point.tolist()
     figure = figures.median_figure(
         np.array(points),
-        grid=(x, y, sum_of_distances(points, x, y)),
+        grid=(x, y, sum_of_distances(points, x=x, y=y)),
         path=path,
         median=(median_x, median_y),
         mean=(mean[0], mean[1]),
         words=words,
     )
-    sums = [float(sum_of_distances(points, place[:1], place[1:])[0, 0]) for place in path]
+    sums = [float(sum_of_distances(points, x=place[:1], y=place[1:])[0, 0]) for place in path]
     table = {"k": list(range(len(path))), "x": path[:, 0].tolist(), "y": path[:, 1].tolist(), "f": sums}
     mean_moved = float(np.linalg.norm(mean - start_mean))
     median_moved = float((median.point - start_median.point).norm())

@@ -51,7 +51,7 @@ def show_replaceable(context: StepContext, controls: FilterControls) -> StepView
         return StepView()
     words, network = context.words, context.network
     offered = tuple(layer.layer for layer in layers)
-    name = choose_layer(network, controls.layer, offered)
+    name = choose_layer(network, controls.layer, offered=offered)
     nearest = geometric_median(weights_of(network.module, name)).nearest
     alone, refitted = stand_in(network, name, moments)
     chosen = choose_filter(name, controls.filter, count=len(alone), default=nearest)

@@ -51,7 +51,7 @@ def show_reviewer(context: StepContext, controls: FilterControls) -> StepView:
     """g of one filter term by term, and four points where the medoid is not the filter nearest the median."""
     words, network = context.words, context.network
     offered = tuple(layer.name for layer in network.layers)
-    layer = choose_layer(network, controls.layer, offered)
+    layer = choose_layer(network, controls.layer, offered=offered)
     filters = weights_of(network.module, layer)
     distances = pairwise_distances(filters).cpu().numpy()
     sums, best = DistanceSums.of(distances), medoid(filters)
