@@ -1,12 +1,12 @@
 """The channel-flow graph: tracing, units, costs, layers."""
 
-from fpgm_core.graph.cost import Cost, closed_form_cut, count_cost, live_sources
-from fpgm_core.graph.flow import Flow, WeightedLayer, is_in_place
-from fpgm_core.graph.layers import Layer, dense_layers, weights_of
-from fpgm_core.graph.overlay import overlay
-from fpgm_core.graph.traced import TracedModule
-from fpgm_core.graph.tracing import trace_flow
-from fpgm_core.graph.units import COUPLINGS, Unit, get_coupling, refusals, units
+from fpgm_core.graph.cost import (Cost, closed_form_cut, count_cost, live_sources)
+from fpgm_core.graph.flow import (Flow, WeightedLayer, is_in_place)
+from fpgm_core.graph.layers import (Layer, dense_layers, weights_of)
+from fpgm_core.graph.overlay import (overlay)
+from fpgm_core.graph.traced import (TracedModule)
+from fpgm_core.graph.tracing import (trace_flow)
+from fpgm_core.graph.units import (COUPLINGS, Unit, get_coupling, refusals, units)
 
 __all__ = [
     "COUPLINGS",

@@ -43,7 +43,7 @@ class TracedModule:
         """
         digest = hashlib.sha256(f"{self.fingerprint} {self.input_shape}".encode())
         for node in self.flow.graph.graph.nodes:
-            digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}\n".encode())
+            digest.update(f"{node.op} {node.name} {_target_name(node.target)} {node.args} {node.kwargs}\n".encode())
         return digest.hexdigest()
 
     @cached_property
@@ -61,6 +61,13 @@ class TracedModule:
         """The cost of the dense network."""
         return count_cost(self.flow, {})
 
+    @cached_property
+    def num_classes(self) -> int | None:
+        """How many logits an image gets; None where the output is no single tensor of them."""
+        output = next(node for node in reversed(self.flow.graph.graph.nodes) if node.op == "output")
+        shape = output.all_input_nodes[0].meta.get("shape") if len(output.all_input_nodes) == 1 else None
+        return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
     def units(self, coupling: str) -> tuple[Unit, ...]:
         """The units under a coupling, in forward order."""
         return self._memo(("units", coupling), lambda: units(self.flow, coupling))
@@ -72,3 +79,8 @@ class TracedModule:
     def unit_of(self, layer: str, coupling: str) -> Unit | None:
         """The unit that moves a layer, or None where the coupling leaves it whole."""
         return next((unit for unit in self.units(coupling) if layer in unit.members), None)
+
+
+def _target_name(target: object) -> str:
+    """A node's target by its qualified name: a function's own text has its address in it, another in every process."""
+    return target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__name__)

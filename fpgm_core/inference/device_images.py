@@ -30,3 +30,11 @@ class Resident:
             while len(self._sets) > self._limit:
                 self._sets.popitem(last=False)
             return self._sets[key][1].first(len(images))
+
+
+_RESIDENT = Resident()
+
+
+def on_device(images: ImageSet, device: torch.device) -> ImageSet:
+    """`images` on `device`, still uint8; copied once for every measurement and recovery that asks."""
+    return _RESIDENT.get(images, device)
