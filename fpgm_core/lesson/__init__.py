@@ -3,7 +3,7 @@
 from fpgm_core.lesson.content import Evidence, Picture, Step, StepContext, StepView
 from fpgm_core.lesson.controls import Controls, FilterControls, PlaneControls, pack, unpack
 from fpgm_core.lesson.document import document_work
-from fpgm_core.lesson.evidence import MEASUREMENTS, can_measure, combined, known_evidence
+from fpgm_core.lesson.evidence import MEASUREMENTS, combined, known_evidence
 from fpgm_core.lesson.steps import STEPS, get_step
 from fpgm_core.lesson.steps.challenge import TARGET_CUT, Verdict, judge_work, macs_cut
 from fpgm_core.lesson.toys import PLANES, plane_facts
@@ -25,7 +25,6 @@ __all__ = [
     "StepView",
     "Verdict",
     "Words",
-    "can_measure",
     "combined",
     "document_work",
     "get_step",

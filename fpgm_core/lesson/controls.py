@@ -9,7 +9,7 @@ from typing import Any
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.lesson.toys import PLANES, Points
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.recovery import ladder
 
 DIMENSIONS = (2, 4, 9, 16, 32, 64, 144, 288, 576)
 OUTLIER_START = 1.0  # where the median's outlier lies to begin with
@@ -102,7 +102,7 @@ class AgreementControls(Controls):
 class CostControls(Controls):
     """The recovery whose intervals are shown (`rung` in links), and the rate whose FLOPs are counted."""
 
-    rung: str = _one_of("recalibrated", tuple(RECOVERY_METHODS))
+    rung: str = _one_of("recalibrated", ladder())
     rate: float = _between(0.4, low=0.1, high=0.7, step=0.05)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fpgm_core.lesson.content import Picture, Step, StepContext, StepView
+from fpgm_core.data import ImageSet
+from fpgm_core.lesson.content import Evidence, Picture, Step, StepContext, StepView
 from fpgm_core.lesson.controls import Controls
-from fpgm_core.lesson.evidence import MEASUREMENTS, Measure, can_measure, combined
+from fpgm_core.lesson.evidence import MEASUREMENTS, Measure, combined
 from fpgm_core.lesson.markup import marked, number
 from fpgm_core.lesson.steps import STEPS
 from fpgm_core.lesson.words import Words, words_of
@@ -31,29 +32,44 @@ def document_work(
     network: Network,
     language: str,
     *,
+    images: ImageSet | None = None,
+    training: ImageSet | None = None,
     controls: Mapping[str, Controls] | None = None,
     measurements: Mapping[str, Measure] = MEASUREMENTS,
 ) -> Work[str]:
     """Write the lesson on a network, in a language, as HTML.
 
     Steps stand as `controls` (by step) set them, else at their defaults, with all answers shown. What they need is
-    measured first by `measurements`. A network that cannot be measured here keeps the steps that need no images.
+    first measured by `measurements` on `images` to choose on and `training` images; without either, or for a network
+    with random weights, what needs images is left out.
 
     Raises FpgmError for an unknown language, or controls that do not fit the network.
     """
     words = words_of(language)
-    needs = [need for step in STEPS.values() for need in step.needs] if can_measure(network) else []
-    parts = []
-    for done, need in enumerate(needs):
-        begin, end = (0.95 * count / len(needs) for count in (done, done + 1))
-        parts.append((yield from within(measurements[need](network), begin, end)))
-    context = StepContext(network, words, combined(parts))
+    evidence = None
+    if images is not None and training is not None and network.trained:
+        evidence = yield from within(_evidence_work(network, images, training, measurements=measurements), 0.0, 0.95)
+    context = StepContext(network, words, evidence or Evidence())
     sections = []
     for position, step in enumerate(STEPS.values(), 1):
         view = step.show(context, (controls or {}).get(step.name) or step.controls())
-        sections.append(_section(step, view, position=position, complete=bool(needs or not step.needs), words=words))
+        sections.append(
+            _section(step, view, position=position, complete=evidence is not None or not step.needs, words=words)
+        )
         yield Progress(0.95 + 0.05 * position / len(STEPS))
     return _page(network, sections, words=words)
+
+
+def _evidence_work(
+    network: Network, images: ImageSet, training: ImageSet, *, measurements: Mapping[str, Measure]
+) -> Work[Evidence]:
+    """All that the steps need, measured one after another."""
+    needs = [need for step in STEPS.values() for need in step.needs]
+    parts = []
+    for done, need in enumerate(needs):
+        work = measurements[need](network, images, training)
+        parts.append((yield from within(work, done / len(needs), (done + 1) / len(needs))))
+    return combined(parts)
 
 
 def _page(network: Network, sections: Sequence[str], *, words: Words) -> str:

@@ -7,7 +7,8 @@ import pytest
 from staging import TRAINED, ZEROS
 
 from fpgm_core import Network
-from fpgm_core.calibration import Calibration
+from fpgm_core.calibration import CalibrationConfig
+from fpgm_core.data import load_images
 from fpgm_core.lesson import STEPS, Evidence, StepContext, Words, combined, known_evidence, words_of
 from fpgm_core.lesson.evidence import costs_work
 from fpgm_core.runtime.progress import run
@@ -46,15 +47,24 @@ def network():
 
 
 @pytest.fixture(scope="session")
-def evidence(network, tmp_path_factory):
+def images():
+    """A function: CIFAR-10's images of a split."""
+    return cache(lambda split: load_images("cifar10", split))
+
+
+@pytest.fixture(scope="session")
+def evidence(network, images, tmp_path_factory):
     """A function: refit costs of a trained network, on few images, and the contest that ships with it."""
 
     @cache
     def measured(name):
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("FPGM_HOME", str(tmp_path_factory.mktemp("home")))
-            costs = run(costs_work(network(name), calibration=Calibration(images=150, positions=8)))
-            return combined([costs, known_evidence(network(name), "contest")])
+            few = CalibrationConfig(num_images=150, positions=8)
+            choose, training = images("choose"), images("train")
+            costs = run(costs_work(network(name), choose, training, config=few))
+            contest = known_evidence(network(name), "contest", images=choose, training=training)
+            return combined([costs, contest])
 
     return measured
 

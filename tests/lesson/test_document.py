@@ -77,19 +77,25 @@ def halfway(result):
 def measured(known):
     """Measurements that take no time."""
     return {
-        "costs": lambda network: halfway(Evidence(known.moments, known.replaceability)),
-        "contest": lambda network: halfway(Evidence(contest=known.contest)),
-        "zeros": lambda network: halfway(Evidence(zeros=ZEROS)),
+        "costs": lambda *_: halfway(Evidence(known.moments, known.replaceability)),
+        "contest": lambda *_: halfway(Evidence(contest=known.contest)),
+        "zeros": lambda *_: halfway(Evidence(zeros=ZEROS)),
     }
 
 
 @pytest.fixture(scope="module")
-def written(network, evidence):
+def written(network, images, evidence):
     """ResNet-20's lesson in every language: shares, the file, and the file read."""
     files = {}
     for language in LANGUAGES:
         shares = []
-        work = document_work(network("resnet20"), language, measurements=measured(evidence("resnet20")))
+        work = document_work(
+            network("resnet20"),
+            language,
+            images=images("choose"),
+            training=images("train"),
+            measurements=measured(evidence("resnet20")),
+        )
         text = run(work, lambda step, shares=shares: shares.append(step.share))
         files[language] = shares, text, Page(text)
     return files
@@ -193,11 +199,13 @@ def test_a_network_without_weights_keeps_what_needs_no_images(unmeasured):
     assert "is ahead of FPGM" not in unmeasured.text("cost")
 
 
-def test_nothing_is_measured_without_weights(network):
-    def never(network):
+@pytest.mark.parametrize(("name", "given"), [("shufflenet_v2_x0_5", True), ("resnet20", False)])
+def test_nothing_is_measured_without_weights_or_images(network, images, name, given):
+    def never(*_):
         pytest.fail("measured")
 
-    work = document_work(network("shufflenet_v2_x0_5"), "en", measurements=dict.fromkeys(MEASUREMENTS, never))
+    sets = {"images": images("choose"), "training": images("train")} if given else {}
+    work = document_work(network(name), "en", measurements=dict.fromkeys(MEASUREMENTS, never), **sets)
     assert next(work).share > 0.95
 
 

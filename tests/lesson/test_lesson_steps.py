@@ -12,7 +12,6 @@ from fpgm_core.lesson import (
     MEASUREMENTS,
     STEPS,
     Evidence,
-    can_measure,
     combined,
     get_step,
     known_evidence,
@@ -83,29 +82,26 @@ def test_the_steps_are_eight_and_take_half_an_hour():
         get_step("nobody")
 
 
-def test_only_trained_networks_can_be_measured(network):
-    assert all(can_measure(network(name)) for name in TRAINED)
-    assert not can_measure(network(UNTRAINED))
-
-
 # What they need
 
 
-def test_measurements_tell_their_share_and_return_evidence(network):
+def test_measurements_tell_their_share_and_return_evidence(network, images):
     shares = []
-    zeros = run(zeros_work(network("resnet20"), batch=1, runs=2), lambda step: shares.append(step.share)).zeros
+    sets = images("choose"), images("train")
+    zeros = run(zeros_work(network("resnet20"), *sets, batch=1, runs=2), lambda step: shares.append(step.share)).zeros
     assert shares == sorted(shares)
     assert 0 == shares[0] < shares[-1] <= 1
     assert (zeros.batch, zeros.runs) == (1, 2)
     assert zeros.share == pytest.approx(0.4, abs=0.05)
-    contest = run(MEASUREMENTS["contest"](network("resnet20"))).contest
+    contest = run(MEASUREMENTS["contest"](network("resnet20"), *sets)).contest
     assert contest.criteria == ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
 
 
-def test_what_was_measured_before_is_known(network):
-    assert known_evidence(network("resnet20"), "contest").contest.images == 5000
-    assert known_evidence(network("resnet20"), "costs") is None
-    assert known_evidence(network("resnet20"), "zeros") is None
+def test_what_was_measured_before_is_known(network, images):
+    sets = {"images": images("choose"), "training": images("train")}
+    assert known_evidence(network("resnet20"), "contest", **sets).contest.images == 5000
+    assert known_evidence(network("resnet20"), "costs", **sets) is None
+    assert known_evidence(network("resnet20"), "zeros", **sets) is None
 
 
 def test_parts_are_combined(evidence):

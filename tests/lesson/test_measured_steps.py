@@ -18,11 +18,10 @@ from fpgm_core.lesson import (
     Evidence,
     FilterControls,
     StepContext,
-    known_evidence,
 )
 from fpgm_core.lesson.controls import CostControls
 from fpgm_core.lesson.steps.cost import PRINTED
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.recovery import ladder
 
 # Step 6
 
@@ -160,10 +159,10 @@ def test_no_sentence_says_more_than_its_interval(network, counts, seed):
     assert [EN("cost.leader", rung=EN("rung.recalibrated"), name=EN(f"criterion.{name}")) for name in leads] == best
 
 
-@pytest.mark.parametrize("rung", RECOVERY_METHODS)
+@pytest.mark.parametrize("rung", ladder())
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_contest_that_ships_is_told_as_it_was_measured(show, network, name, rung):
-    contest = known_evidence(network(name), "contest").contest
+def test_the_contest_that_ships_is_told_as_it_was_measured(show, evidence, name, rung):
+    contest = evidence(name).contest
     shown, words = show("cost", name, CostControls(rung))
     for criterion in ("l2_norm", "fpgm_mix", "refit_cost"):
         change = contest.change(contest.entry(criterion), contest.entry("fpgm"), rung)
