@@ -28,7 +28,7 @@ from fpgm_core.evaluation import (
     time_pass,
 )
 from fpgm_core.graph import weights_of
-from fpgm_core.inference import memory
+from fpgm_core.inference import PrefixCache
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.recovery import BATCH, IMAGES, batch_norms_of, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
@@ -98,7 +98,7 @@ class Bench:
         """The median of several such times, nothing remembered of earlier plans, and the figure."""
         times = []
         for _ in range(runs):
-            memory(self.device).clear()
+            PrefixCache.on(self.device).clear()
             seconds, figure = self.figure(plan, settings)
             times.append(seconds)
         return statistics.median(times), figure
@@ -173,7 +173,7 @@ def first_answer(bench: Bench) -> Result:
     bench.warm()
     firsts, ends = [], []
     for rate in (0.2, 0.3, 0.4):
-        memory(bench.device).clear()
+        PrefixCache.on(bench.device).clear()
         start = time.perf_counter()
         told = [
             (time.perf_counter() - start, figure)
@@ -218,7 +218,7 @@ def sensitivity(bench: Bench) -> Result:
     """The sweep of every unit, against each of its points by the loop people write."""
     settings = replace(SWEPT, device=bench.device.type, images=min(bench.images, SWEPT.images or bench.images))
     bench.warm()
-    memory(bench.device).clear()
+    PrefixCache.on(bench.device).clear()
     start = time.perf_counter()
     *_, sweep = sweep_steps(bench.network, settings=settings, kept=False)
     seconds = time.perf_counter() - start

@@ -18,8 +18,8 @@ from fpgm_core.data import SPLITS, Batch, ImageSet, get_data, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.graph import overlay
-from fpgm_core.inference import Chain, folded_module, memory
-from fpgm_core.inference.device_images import Resident
+from fpgm_core.inference import Chain, folded_module
+from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.fusing import fused
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.recovery import (
@@ -32,6 +32,7 @@ from fpgm_core.recovery import (
     mends,
     recalibrate,
 )
+from fpgm_core.runtime.cache import clear_caches
 from fpgm_core.runtime.cores import each, split, workers
 from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices, to_device
 from fpgm_core.runtime.distributed import world
@@ -301,7 +302,7 @@ class _Runner:
         )
 
     def resident(self, images: ImageSet) -> ImageSet:
-        return _RESIDENT.get(images, self.device)
+        return on_device(images, self.device)
 
     def stream(
         self, module: Chain | None, images: ImageSet, recalibrated_on: int, state: str, rung: str = "as_is"
@@ -382,7 +383,7 @@ class _Runner:
                         "or choose another device"
                     ) from error
                 _LARGEST[kind] //= 2
-            memory(self.device).clear()
+            clear_caches(self.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -426,7 +427,6 @@ class _DenseHits:
             return self._known
 
 
-_RESIDENT = Resident()
 _DENSE: OrderedDict[tuple[object, ...], _DenseHits] = OrderedDict()
 _DENSE_LIMIT = 16
 _DENSE_LOCK = threading.Lock()
