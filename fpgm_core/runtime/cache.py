@@ -157,7 +157,7 @@ def budget_of(device: torch.device = _CPU) -> CacheBudget:
 
 
 def limit_of(device: torch.device = _CPU) -> int:
-    """The bytes that caches may take: `FPGM_CACHE_BYTES` (default 2 GiB) of the computer's memory, an eighth of a GPU's.
+    """The bytes that caches may take: `FPGM_CACHE_BYTES` (default 2 GiB) of main memory, an eighth of a GPU's.
 
     Raises FpgmError where the variable is no number of bytes.
     """
