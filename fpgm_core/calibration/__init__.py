@@ -1,16 +1,7 @@
 """The calibration pass: second moments of what every consumer reads, and what refitting costs."""
 
-from fpgm_core.calibration.block_obs import Elimination, UnitLoss, greedy_order, readings, refit_cost, stand_in
-from fpgm_core.calibration.moments import (
-    RIDGE,
-    Calibration,
-    Moment,
-    Moments,
-    calibrate,
-    calibrate_steps,
-    consumers,
-    with_ridge,
-)
+from fpgm_core.calibration.block_obs import (Elimination, UnitLoss, greedy_order, readings, refit_cost, stand_in)
+from fpgm_core.calibration.moments import (RIDGE, Calibration, Moment, Moments, batch_size, calibrate, calibrate_steps, consumers, with_ridge)
 
 __all__ = [
     "RIDGE",
@@ -19,6 +10,7 @@ __all__ = [
     "Moment",
     "Moments",
     "UnitLoss",
+    "batch_size",
     "calibrate",
     "calibrate_steps",
     "consumers",

@@ -63,6 +63,13 @@ class TracedModule:
         """The cost of the dense network."""
         return count_cost(self.flow, {})
 
+    @cached_property
+    def num_classes(self) -> int | None:
+        """How many logits an image gets; None where the output is no single tensor of them."""
+        output = next(node for node in reversed(self.flow.graph.graph.nodes) if node.op == "output")
+        shape = output.all_input_nodes[0].meta.get("shape") if len(output.all_input_nodes) == 1 else None
+        return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
     def units(self, coupling: str) -> tuple[Unit, ...]:
         """The units under a coupling, in forward order."""
         return self._memo(("units", coupling), lambda: units(self.flow, coupling))

@@ -113,6 +113,11 @@ class Chain(nn.Module):
         return cls.remembering(segments(module, _PARTS), kind, late)
 
     @classmethod
+    def plain(cls, module: GraphModule, late: bool = True) -> Chain:
+        """The same parts, of which nothing is remembered yet."""
+        return cls(segments(module, _PARTS), late=late)
+
+    @classmethod
     def remembering(cls, parts: Sequence[nn.Module], kind: str, late: bool = True) -> Chain:
         """A chain that remembers: two that begin with equal parts, to the last bit, share what those make.
 
