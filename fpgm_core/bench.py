@@ -91,7 +91,9 @@ class Bench:
         images = load_images("cifar10", name)
         return images.first(min(len(images), self.images, most or len(images)))
 
-    def measure(self, pruned: PrunedNetwork, images: ImageSet, method: str = "recalibrated") -> tuple[float, Measurement]:
+    def measure(
+        self, pruned: PrunedNetwork, images: ImageSet, method: str = "recalibrated"
+    ) -> tuple[float, Measurement]:
         """Seconds to the exact measurement of a pruned network, and the measurement."""
         training = load_images("cifar10", "train")
         start = time.perf_counter()

@@ -62,7 +62,7 @@ def _calibration(chosen: argparse.Namespace) -> CalibrationConfig:
 
 def _moments(chosen: argparse.Namespace, network: Network) -> Moments:
     training, device = training_of(chosen, network), choose_device(chosen.device)
-    return finish(calibrate_work(network, training, _calibration(chosen), device=device), "calibrating")
+    return finish(calibrate_work(network, training, config=_calibration(chosen), device=device), "calibrating")
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:

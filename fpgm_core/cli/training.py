@@ -70,8 +70,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", type=Path, help="also log every epoch for TensorBoard, into this folder")
 
 
-def _plan(chosen: argparse.Namespace, network: Network) -> Plan:
-    """The plan; beside a plan's file --seed is the run's alone."""
+def _plan(chosen: argparse.Namespace, network: Network) -> tuple[Network, Plan]:
+    """The network with its scores, and the plan; beside a plan's file --seed is the run's alone."""
     return plan_of(argparse.Namespace(**{**vars(chosen), "seed": None if chosen.plan else chosen.seed}), network)
 
 
@@ -153,7 +153,7 @@ def _train(chosen: argparse.Namespace) -> int:
     chosen.rate = 0.0 if chosen.rate is None and chosen.plan is None else chosen.rate
     given = chosen.weights or (None if chosen.from_weights or chosen.plan else "random")
     network = Network.load(chosen.model, given)
-    plan = _plan(chosen, network)
+    network, plan = _plan(chosen, network)
     trainer = Trainer(
         network, plan, _recipe(chosen), chosen.schedule, _data(chosen, network.dataset),
         not chosen.from_weights, chosen.device, chosen.precision, chosen.out,
@@ -217,7 +217,7 @@ def _recover(chosen: argparse.Namespace) -> int:
     from fpgm_core.export import Bundle, export_steps, write_bundle  # onnx and the like: only who exports waits
 
     network = Network.load(chosen.model, chosen.weights)
-    plan = _plan(chosen, network)
+    network, plan = _plan(chosen, network)
     images = _data(chosen, network.dataset)
     mended = _mended(chosen, network, plan, images) if chosen.from_repaired else None
     with _told(chosen) as tell:

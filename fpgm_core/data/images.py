@@ -80,8 +80,8 @@ class ImageSet:
     def digest(self) -> str:
         """SHA-256 (hex) of pixels, labels and normalisation: what results measured on these images are kept by."""
         sha = hashlib.sha256(f"{tuple(self.pixels.shape)} {self.mean} {self.std}".encode())
-        sha.update(self.pixels.cpu().contiguous().numpy())
-        sha.update(self.labels.cpu().contiguous().numpy())
+        sha.update(self.pixels.cpu().contiguous().numpy().data)
+        sha.update(self.labels.cpu().contiguous().numpy().data)
         return sha.hexdigest()
 
     def take(self, indices: Tensor | np.ndarray, name: str) -> ImageSet:

@@ -82,14 +82,14 @@ def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "i
 
 def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
     size = unit.size // unit.blocks
-    wanted = get_criterion(RANDOM).count(unit.size, rate, options, unit.blocks)
+    wanted = get_criterion(RANDOM).count(unit.size, rate, options=options, blocks=unit.blocks)
 
     def count(rate: float) -> int:
-        return record.count(unit.size, rate, options, unit.blocks)
+        return record.count(unit.size, rate, options=options, blocks=unit.blocks)
 
     if count(rate) == wanted:
         return rate
-    shares = [share(options) for _, share in record.stages]
+    shares = record.shares(options)
     # The count only ever steps up where one of the stages' shares of the rate reaches a whole filter.
     steps = sorted({k / (size * share) for share in shares if share > 0 for k in range(int(size * share) + 1)})
     allowed = [step for step in steps if count(step) <= wanted]
@@ -163,8 +163,8 @@ def _measured(
     entries: list[Entry] = []
     for done, (criterion, seed) in enumerate(rules.contenders, len(unscored)):
         pruned = network.prune(equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0))
-        work = _entry_work(pruned, images, training, rules.rungs, config)
-        entries.append((yield from within(work, done / total, (done + 1) / total, f"measuring {criterion}")))
+        entry = _entry_work(pruned, images, training, rules.rungs, config)
+        entries.append((yield from within(entry, done / total, (done + 1) / total, f"measuring {criterion}")))
     return _contest(network.name, _identity(network, images, training, rules, config), tuple(entries))
 
 

@@ -1,8 +1,8 @@
 """Leaving: plans and compact networks in forms that other tools read, each reloaded before it is offered."""
 
-from fpgm_core.export.bundle import (ARTEFACTS, Bundle, export, export_steps, write_bundle, zip_bundle)
-from fpgm_core.export.plans import (plan_csv, torch_ao_config, torch_pruning_ratios)
-from fpgm_core.export.source import (python_source)
+from fpgm_core.export.bundle import ARTEFACTS, Bundle, export, export_steps, write_bundle, zip_bundle
+from fpgm_core.export.plans import plan_csv, torch_ao_config, torch_pruning_ratios
+from fpgm_core.export.source import python_source
 
 __all__ = [
     "ARTEFACTS",

@@ -1,7 +1,15 @@
 """Networks: the registry, checkpoints, fingerprints."""
 
-from fpgm_core.models.checkpoints import (fingerprint, load_state, read_checkpoint)
-from fpgm_core.models.registry import (LoadedModel, ModelInfo, bundled_record, cifar_models, get_model_info, list_models, load_model)
+from fpgm_core.models.checkpoints import fingerprint, load_state, read_checkpoint
+from fpgm_core.models.registry import (
+    LoadedModel,
+    ModelInfo,
+    bundled_record,
+    cifar_models,
+    get_model_info,
+    list_models,
+    load_model,
+)
 
 __all__ = [
     "LoadedModel",

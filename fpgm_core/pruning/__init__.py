@@ -1,12 +1,12 @@
 """Plans, pruned networks in their masked and compact forms, the proof that both are equal."""
 
-from fpgm_core.pruning.compact import (compact_module)
-from fpgm_core.pruning.masked import (keep_tensors, masked_module, masked_tensors)
-from fpgm_core.pruning.network import (Network)
-from fpgm_core.pruning.plan import (FORMAT_VERSION, Plan)
-from fpgm_core.pruning.presets import (PRESETS, Preset, stage_of, stages)
-from fpgm_core.pruning.proof import (Proof, counted_macs, randomised, verify, verify_work)
-from fpgm_core.pruning.pruned import (PrunedNetwork, RecoveryStep)
+from fpgm_core.pruning.compact import compact_module
+from fpgm_core.pruning.masked import keep_tensors, masked_module, masked_tensors
+from fpgm_core.pruning.network import Network
+from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
+from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
+from fpgm_core.pruning.proof import Proof, counted_macs, randomised, verify, verify_work
+from fpgm_core.pruning.pruned import PrunedNetwork, RecoveryStep
 
 __all__ = [
     "FORMAT_VERSION",

@@ -112,7 +112,7 @@ class _Repairer:
     def refit(self, task: _Task) -> None:
         """Fit one layer, in both walks' present place, and put what came of it into the pruned network."""
         layer = self._pruned.get_submodule(task.site.name)
-        at = positions(task.site, len(self._images), self._calibration.positions, self._calibration.seed)
+        at = positions(task.site, len(self._images), count=self._calibration.positions, seed=self._calibration.seed)
         sums = _PairSums()
         for first in range(0, len(self._batches), workers(self._device)):
             numbers = range(len(self._batches))[first : first + workers(self._device)]
@@ -122,15 +122,18 @@ class _Repairer:
 
     def _pairs(self, task: _Task, layer: nn.Module, at: Tensor, number: int) -> tuple[Tensor, ...]:
         begin, end = self._batches[number]
-        here = at[begin:end].to(self._device)
+        places = at[begin:end].to(self._device)
         with torch.inference_mode():
             for walk in self._walks:
                 if not walk.begun(number):
                     walk.begin(number, self._images.normalised(begin, end))
             wanted = self._walks[0].upto(number, task.place + 1)[task.node]
-            y = outputs_at(layer, wanted, here)[:, task.rows]
+            y = outputs_at(layer, wanted, at=places)[:, task.rows]
             x = patches(
-                layer, self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]], here, self._taken(task)
+                layer,
+                self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]],
+                at=places,
+                channels=self._taken(task),
             )
             groups = x.shape[1]
             return _PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))

@@ -98,9 +98,13 @@ def _count_right(module: nn.Module, images: ImageSet) -> int:
         return sum(each(count, split(0, len(images), batch_size(images), device), device))
 
 
-def _key(pruned: PrunedNetwork, images: ImageSet, config: CalibrationConfig, ridge: float, device: torch.device) -> Hashable:
+def _key(
+    pruned: PrunedNetwork, images: ImageSet, config: CalibrationConfig, ridge: float, device: torch.device
+) -> Hashable:
     """What a repair's result depends on."""
-    digest = hashlib.sha256(b"".join(np.packbits(pruned.keep_masks[name]) for name in sorted(pruned.keep_masks)))
+    digest = hashlib.sha256(
+        b"".join(np.packbits(pruned.keep_masks[name]).tobytes() for name in sorted(pruned.keep_masks))
+    )
     for name in sorted(pruned.tensors):
         digest.update(name.encode() + pruned.tensors[name].contiguous().numpy().tobytes())
     return (pruned.network.identity, digest.hexdigest(), tuple(sorted(pruned.keep_masks)), config,

@@ -68,7 +68,7 @@ def masks_of(
 def _mask(plan: Plan, unit: Unit, *, module: nn.Module, share: float, before: np.ndarray) -> np.ndarray:
     criterion, rate = get_criterion(plan.criterion), plan.rate(unit.name) * share
     out = {*plan.locked_out.get(unit.name, ()), *map(int, np.flatnonzero(~before))}
-    if len(out) >= criterion.count(unit.size, rate, plan.options, unit.blocks):  # a ramp that is not there yet
+    if len(out) >= criterion.count(unit.size, rate, options=plan.options, blocks=unit.blocks):  # early in a ramp
         mask = before.copy()
         mask[sorted(out)] = False
         return mask
@@ -76,9 +76,18 @@ def _mask(plan: Plan, unit: Unit, *, module: nn.Module, share: float, before: np
     alive = np.flatnonzero(before)
     scores = np.full(unit.size, -np.inf)
     among = {member: filters[torch.from_numpy(alive)] for member, filters in weights.items()}
-    scores[alive] = unit_scores(criterion.stages[0][0], among, plan.options)
+    scores[alive] = unit_scores(criterion.stages[0].score, among, options=plan.options)
     kept = plan.locked_in.get(unit.name, ())
-    return select(criterion, weights, rate, plan.options, kept, sorted(out), scores, unit.blocks)
+    return select(
+        criterion,
+        weights,
+        rate=rate,
+        options=plan.options,
+        locked_in=kept,
+        locked_out=sorted(out),
+        first_scores=scores,
+        blocks=unit.blocks,
+    )
 
 
 _RAMP = 0.5  # the part of a run over which a rescored schedule reaches the plan's rates

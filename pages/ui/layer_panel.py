@@ -12,7 +12,6 @@ from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import CRITERIA, FpgmError, Network, SelectionOptions
 from fpgm_core.criteria import (
-    DATA_CRITERIA,
     Projection,
     geometric_median,
     get_criterion,
@@ -343,7 +342,7 @@ def _lock(here: Session, chosen: int, wanted: str) -> None:
 def _ranks(here: Session, chosen: int) -> pd.DataFrame:
     """The filter's rank under each criterion: 1 is pruned first."""
     network = here.network
-    names = (*CRITERIA, *(name for name in DATA_CRITERIA if network.has_scores(name)))
+    names = tuple(name for name in CRITERIA if network.has_scores(name))
     ranks = _all_ranks(network.fingerprint, here.look.layer, here.look.plan.options.seed, names, network)
     n = len(next(iter(ranks.values())))
     return pd.DataFrame(

@@ -10,12 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError, Network, Plan
-from fpgm_core.calibration import Calibration, Moments, calibrate_steps
+from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import Interval, Replaceability, replaceability
 from fpgm_core.figures import FilterStates, agreement_figure, cost_figure, heat_strips
 from fpgm_core.recovery import DamageSurface, damage_steps
 from fpgm_core.runtime.device import choose_device
-from fpgm_core.runtime.progress import finished
+from fpgm_core.runtime.progress import finished, shares
 from pages.ui.pictures import drawn, filter_states, first_number
 from pages.ui.sitting import Session, callback
 from pages.ui.waiting import awaited, background, result
@@ -27,7 +28,9 @@ def _moments(network: Network, share: float) -> Generator[float, None, Moments]:
     """The calibration pass, as the first `share` of some work."""
     if not network.trained:
         raise FpgmError(f"random weights have nothing that could be replaced: {network.notice}")
-    return (yield from finished(calibrate_steps(network, Calibration(), device=choose_device("auto")), 0, share))
+    training = load_images(network.dataset, "train")
+    work = calibrate_work(network, training, config=CalibrationConfig(), device=choose_device("auto"))
+    return (yield from shares(work, 0, share))
 
 
 def _costs(network: Network, coupling: str) -> Iterator[float | tuple[Replaceability, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,13 +11,14 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import EvaluationConfig, FpgmError, Network, Plan
-from fpgm_core.criteria import norm_diagnostics
+from fpgm_core.criteria import Scores, check_scorable, norm_diagnostics, score_work
 from fpgm_core.criteria.diagnostics import NormDiagnostics
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import Figure, Repairing
 from fpgm_core.graph import Cost, weights_of
 from fpgm_core.pruning import PRESETS
-from fpgm_core.recovery import provide, provide_steps
 from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.progress import shares
 from pages.ui.jobs import Job, engine
 from pages.ui.state import History, Look, decode, encode
 
@@ -29,12 +30,42 @@ _TRACE_LIMIT = 300
 PURPOSES = (":export", ":recover", ":scores", ":replaceability", ":surface", ":sensitivity")
 
 
-@st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
 def network(model: str) -> Network:
-    """A network of the registry, opened once for every session. Raises FpgmError for one that cannot be."""
+    """A network of the registry, opened once for every session, with the scores that were made of it.
+
+    Raises FpgmError for one that cannot be opened.
+    """
+    opened = _opened(model)
+    return _with_scores(opened.fingerprint, tuple(known_scores().get(opened.fingerprint, {})), opened)
+
+
+@st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
+def _opened(model: str) -> Network:
     opened = Network.load(model)
     opened.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
     return opened
+
+
+# Until sessions hold their scores: what was made by criteria that need images, by fingerprint, then criterion.
+@st.cache_resource(show_spinner=False)
+def known_scores() -> dict[str, dict[str, Scores]]:
+    """Scores of criteria that need images, by the network's fingerprint, then the criterion."""
+    return {}
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _with_scores(fingerprint: str, criteria: tuple[str, ...], _network: Network) -> Network:
+    for criterion in criteria:
+        _network = _network.with_scores(criterion, known_scores()[fingerprint][criterion])
+    return _network
+
+
+def _score_steps(network: Network, criterion: str, known: dict[str, dict[str, Scores]]) -> Iterator[float]:
+    check_scorable(network, criterion)
+    work = score_work(network, criterion, load_images(network.dataset, "train"), device=choose_device("auto"))
+    scores = yield from shares(work)
+    known[network.fingerprint] = {**known.get(network.fingerprint, {}), criterion: scores}
+    yield 1.0
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -121,7 +152,7 @@ class Session:
         if module.has_scores(criterion):
             return False
         key = ("scores", module.fingerprint, criterion)
-        steps = partial(provide_steps, module, criterion, device=choose_device("auto"))
+        steps = partial(_score_steps, module, criterion, known_scores())
         self.pending = Pending(look, engine().run(f"{self.session}:scores", key, steps))
         return True
 
@@ -252,7 +283,6 @@ def sitting() -> Session:
             st.session_state.sitting.go(wanted)
         close_with_session(st.session_state.sitting.session)
     here: Session = st.session_state.sitting
-    provide(here.network, here.look.plan.criterion)  # nothing to do, but for a network that was opened anew since
     return here
 
 

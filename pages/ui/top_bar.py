@@ -9,7 +9,7 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
-from fpgm_core.criteria import DATA_CRITERIA, get_criterion
+from fpgm_core.criteria import get_criterion
 from fpgm_core.evaluation import Figure, Repairing
 from fpgm_core.graph import Cost
 from fpgm_core.models import cifar_models, list_models
@@ -17,7 +17,6 @@ from pages.ui.live import LIVE
 from pages.ui.sitting import Session, first_look, mirror
 from pages.ui.waiting import progress
 
-_ALL_CRITERIA = {**CRITERIA, **DATA_CRITERIA}
 STYLE = """
 [data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
   background: light-dark(#ffffff, #16181b); border-bottom: 1px solid rgba(128,128,128,.3);
@@ -180,9 +179,9 @@ def pickers(here: Session) -> None:
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",
-        list(_ALL_CRITERIA),
-        format_func=lambda name: _ALL_CRITERIA[name].title,
-        help="  \n".join(f"**{record.title}**: {record.summary}" for record in _ALL_CRITERIA.values()),
+        list(CRITERIA),
+        format_func=lambda name: CRITERIA[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
         **mirror("criterion", plan.criterion, _set_criterion),
     )
     coupling.selectbox(
