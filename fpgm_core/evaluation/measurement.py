@@ -72,3 +72,8 @@ class Measurement:
         Both must be of one image set. Raises FpgmError where either is not exact, or their images differ in number.
         """
         return change_between(self.right, other.right)
+
+    def won_back(self, before: Measurement) -> float | None:
+        """The share of what was lost `before`, on the same images, that is no longer lost; None where nothing was."""
+        lost = before.dense_accuracy.value - before.accuracy.value
+        return (self.accuracy.value - before.accuracy.value) / lost if lost > 0 else None

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from fpgm_core.data import ImageSet
+from fpgm_core.inference.classifier import BATCH
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work
-
-# Small enough that activations stay in a CPU's caches, large enough to fill a GPU.
-_BATCH = {"cpu": 100, "cuda": 1000, "mps": 500}
 
 
 def count_correct_work(module: Callable[[Tensor], Tensor], images: ImageSet) -> Work[int]:
@@ -21,7 +19,7 @@ def count_correct_work(module: Callable[[Tensor], Tensor], images: ImageSet) -> 
     It is given none but these, on the device that they are on; a module is in eval mode already. `Progress.partial` is
     the count so far.
     """
-    size, correct = _BATCH.get(images.pixels.device.type, 100), 0
+    size, correct = BATCH[images.pixels.device.type, torch.float32], 0
     for begin in range(0, len(images), size):
         end = min(begin + size, len(images))
         with FORWARD_LOCK, torch.inference_mode():
