@@ -7,7 +7,7 @@ import pytest
 from staging import TRAINED, ZEROS
 
 from fpgm_core import Network
-from fpgm_core.calibration import Calibration
+from fpgm_core.calibration import CalibrationConfig
 from fpgm_core.lesson import MEASUREMENTS, STEPS, Found, Scene, Words, joined, steps, words_of
 
 
@@ -51,7 +51,7 @@ def found(network, tmp_path_factory):
     def measured(name):
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("FPGM_HOME", str(tmp_path_factory.mktemp("home")))
-            patched.setattr(steps, "Calibration", lambda: Calibration(images=150, positions=8))
+            patched.setattr(steps, "CalibrationConfig", lambda: CalibrationConfig(num_images=150, positions=8))
             *_, costs = MEASUREMENTS["costs"](network(name))
             assert isinstance(costs, Found)
             return joined([costs, steps.at_hand(network(name), "contest")])
