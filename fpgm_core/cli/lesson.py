@@ -8,6 +8,7 @@ from pathlib import Path
 from fpgm_core.cli.arguments import Command, about, add_model, progress, show
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.progress import run
 from fpgm_core.runtime.storage import write_atomic
 
 
@@ -18,15 +19,12 @@ def _lesson_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _lesson(chosen: argparse.Namespace) -> int:
-    from fpgm_core.lesson import document_steps  # plotly: only who draws waits
+    from fpgm_core.lesson import document_work  # brings plotly: only those who draw wait for it
 
     network = Network.load(chosen.model, chosen.weights)
-    for step in document_steps(network, chosen.language):
-        if isinstance(step, float):
-            progress("the lesson", step)
-    assert isinstance(step, str)
+    work = document_work(network, chosen.language)
+    content = run(work, lambda step: progress("the lesson", step.share)).encode()
     progress("", 1)
-    content = step.encode()
     if world().is_main:
         write_atomic(chosen.out, content)
     result = {**about(network), "language": chosen.language, "out": str(chosen.out), "bytes": len(content)}

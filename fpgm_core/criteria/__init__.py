@@ -13,8 +13,9 @@ from fpgm_core.criteria.geometry import (
 )
 from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, trustworthiness, umap
 from fpgm_core.criteria.registry import CRITERIA, get_criterion, register_criterion, unregister_criterion
+from fpgm_core.criteria.rounding import check_rate, num_pruned
 from fpgm_core.criteria.scoring import batch_norm_scores, check_scorable, score, score_work
-from fpgm_core.criteria.selection import check_rate, combined, num_pruned, select, unit_scores
+from fpgm_core.criteria.selection import combined, select, unit_scores
 
 __all__ = [
     "CRITERIA",

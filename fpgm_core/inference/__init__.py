@@ -1,13 +1,17 @@
 """The fast path: prefix cache, segments, folding, fusing, images on the device."""
 
+from fpgm_core.inference.classifier import Classifier, dense_answers
+from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.folding import folded_module
-from fpgm_core.inference.prefix_cache import Chain, Memory, memory
+from fpgm_core.inference.prefix_cache import Chain, PrefixCache
 from fpgm_core.inference.segments import segments
 
 __all__ = [
     "Chain",
-    "Memory",
+    "Classifier",
+    "PrefixCache",
+    "dense_answers",
     "folded_module",
-    "memory",
+    "on_device",
     "segments",
 ]

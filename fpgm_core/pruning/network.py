@@ -33,6 +33,8 @@ from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.memo import Memo
 
+_MEMO, _COSTS = 8192, 256  # values remembered; costs are large for large networks
+
 
 class Network(TracedModule):
     """One network, ready to be pruned under any plan: shared between threads, never changed in place.
@@ -65,7 +67,7 @@ class Network(TracedModule):
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
         self._build = build
-        self._costs = Memo(256)  # large for large networks
+        self._costs = Memo(_COSTS)
         self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
         self._digests: Mapping[str, str] = {}
 
@@ -127,6 +129,15 @@ class Network(TracedModule):
             trained=trained,
             notice=notice,
         )
+
+    def with_module(self, module: nn.Module) -> Network:
+        """The same network with other weights: `module` is of the same architecture, and the graph is shared."""
+        self.flow, self.layers, self.dense_cost  # noqa: B018  traced once, for both
+        other = copy.copy(self)
+        other.module, other._memo, other._costs = module, Memo(_MEMO), Memo(_COSTS)
+        for name in ("fingerprint", "identity"):
+            other.__dict__.pop(name, None)
+        return other
 
     def build(self) -> nn.Module:
         """A new module of the same architecture with random weights, drawn from torch's global generator."""

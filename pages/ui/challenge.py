@@ -7,13 +7,13 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from fpgm_core.lesson import TARGET, Judged, Words, cut_of, judge_steps
+from fpgm_core.lesson import TARGET_CUT, Verdict, Words, judge_work, macs_cut
 from fpgm_core.pruning import PRESETS
 from fpgm_core.recovery import RECOVERY_METHODS
 from pages.ui.course import Course, link
 from pages.ui.rates import live_panel, set_preset, take_move
 from pages.ui.sitting import Session, mirror
-from pages.ui.waiting import awaited
+from pages.ui.waiting import as_steps, awaited
 
 
 def challenge(here: Session, held: Course, words: Words) -> None:
@@ -25,10 +25,10 @@ def challenge(here: Session, held: Course, words: Words) -> None:
     live_panel(slots[0], slots[1], slots[2], words.under("live"))
     if not held.bare:
         _controls(here, words)
-    cut = cut_of(here.network, here.look.plan)
+    cut = macs_cut(here.network, here.look.plan)
     state, button = st.columns([2.2, 1], vertical_alignment="center")
-    enough = cut >= TARGET and here.network.trained
-    state.markdown(words("challenge.ready" if cut >= TARGET else "challenge.not_yet", cut=cut))
+    enough = cut >= TARGET_CUT and here.network.trained
+    state.markdown(words("challenge.ready" if cut >= TARGET_CUT else "challenge.not_yet", cut=cut))
     asked = (here.look.plan.key, here.look.rung)
     button.button(words("challenge.hand_in"), key="hand_in", type="primary", width="stretch", disabled=not enough,
                   on_click=lambda: st.session_state.update(handed=asked))  # fmt: skip
@@ -62,10 +62,10 @@ def _controls(here: Session, words: Words) -> None:
 def _judge(here: Session, words: Words) -> None:
     """Have the plan on screen judged, and keep the verdict."""
     plan, rung = here.look.plan, here.look.rung
-    steps = partial(judge_steps, here.network, plan, rung)
+    steps = as_steps(partial(judge_work, here.network, plan, method=rung))
     labels = words("page.stop"), words("page.go_on")
     judged = awaited(here, ":judge", ("judge", plan.key, rung), steps, words("challenge.judging"), labels)
-    if not isinstance(judged, Judged):
+    if not isinstance(judged, Verdict):
         return
     handed = st.session_state.setdefault("attempts", {})
     chosen = here.measured(rung)
@@ -75,29 +75,29 @@ def _judge(here: Session, words: Words) -> None:
     st.info(
         words(
             f"challenge.verdict_{kind}",
-            accuracy=judged.figure.accuracy.value,
+            accuracy=judged.measurement.accuracy.value,
             reference=judged.reference.accuracy.value,
             change=change.told(-100 if kind == "behind" else 100),
         )
     )
     if chosen:
-        gap = judged.figure.accuracy.value - chosen.accuracy.value
+        gap = judged.measurement.accuracy.value - chosen.accuracy.value
         st.caption(words("challenge.gap", choose=chosen.accuracy.value, gap=gap * 100))
 
 
 def _attempts(words: Words) -> None:
     """What was handed in during this sitting, in its order."""
-    handed: dict[tuple[str, str], tuple[Judged, float | None]] = st.session_state.get("attempts", {})
+    handed: dict[tuple[str, str], tuple[Verdict, float | None]] = st.session_state.get("attempts", {})
     if not handed:
         return
     st.markdown(f"**{words('challenge.handed')}**")
     rows = list(handed.values())
     table = {
         words("challenge.attempt"): range(1, len(rows) + 1),
-        words("cost.rung"): [words(f"rung.{judged.rung}") for judged, _ in rows],
+        words("cost.rung"): [words(f"rung.{judged.method}") for judged, _ in rows],
         words("challenge.cut"): [round(judged.cut * 100, 1) for judged, _ in rows],
         words("challenge.choose"): [None if chosen is None else round(chosen * 100, 2) for _, chosen in rows],
-        words("challenge.sealed"): [round(judged.figure.accuracy.value * 100, 2) for judged, _ in rows],
+        words("challenge.sealed"): [round(judged.measurement.accuracy.value * 100, 2) for judged, _ in rows],
         words("challenge.against"): [judged.change.told(100) for judged, _ in rows],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True)

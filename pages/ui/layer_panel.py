@@ -140,7 +140,7 @@ def _picture(here: Session, known: LayerFacts, states: FilterStates) -> None:
     about = (look.view, here.network.fingerprint, look.layer, states.keep.tobytes(), tuple(states.locked))
     if look.view == "Scores":
         count = int((~states.keep).sum())
-        figure = drawn(about, lambda: scores_figure(known.norms, known.sums, states, count))
+        figure = drawn(about, lambda: scores_figure(known.norms, known.sums, states=states, count=count))
         _chart(figure, "norm against g, exact")
         st.caption("Exact. Left of the vertical line a norm prunes; below the horizontal one FPGM does.")
     elif look.view == "Map":
@@ -155,7 +155,7 @@ def _picture(here: Session, known: LayerFacts, states: FilterStates) -> None:
         _costs(here, states)
     else:
         figures = diagnostics(here.network.fingerprint, here.network)
-        figure = drawn(about, lambda: norms_figure(known.norms, states, look.layer, figures))
+        figure = drawn(about, lambda: norms_figure(known.norms, states, layer=look.layer, diagnostics=figures))
         _chart(figure, "the layer's norms and the two requirements")
         st.caption("The norm criterion wants a large spread and a floor near 0: the upper left corner on the right.")
     _data_table(known, states)
@@ -291,7 +291,7 @@ def _filter_panel(here: Session, known: LayerFacts, states: FilterStates) -> Non
     st.plotly_chart(
         drawn(
             ("kernels", network.fingerprint, look.layer, chosen, twin),
-            lambda: kernels_figure(weights_of(network.module, look.layer).numpy(), chosen, twin),
+            lambda: kernels_figure(weights_of(network.module, look.layer).numpy(), chosen, twin=twin),
         ),
         key="kernels",
         alt=f"kernels of filter {chosen}, of its nearest twin, and their difference",

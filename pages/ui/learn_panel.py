@@ -19,18 +19,18 @@ from fpgm_core.lesson import (
     MEASUREMENTS,
     STEPS,
     Controls,
+    Evidence,
     FilterControls,
-    Found,
     Picture,
-    Scene,
-    Shown,
     Step,
+    StepContext,
+    StepView,
     Words,
-    at_hand,
     can_measure,
-    document_steps,
+    combined,
+    document_work,
     get_step,
-    joined,
+    known_evidence,
     pack,
     words_of,
 )
@@ -41,7 +41,7 @@ from pages.ui.sitting import Session, first_look, mirror
 from pages.ui.top_bar import STYLE, navigation
 from pages.ui.toy_plane import arrangement, live_plane
 from pages.ui.turning import read_turn, turning
-from pages.ui.waiting import awaited
+from pages.ui.waiting import as_steps, awaited
 
 _KEYS = "turning"
 _STYLE = """
@@ -162,7 +162,7 @@ def _print(here: Session, held: Course, words: Words) -> None:
     if st.session_state.get("printing") != key:
         st.button(words("page.print"), on_click=lambda: st.session_state.update(printing=key))
         return
-    steps = partial(document_steps, network, held.language, held.controls)
+    steps = as_steps(partial(document_work, network, held.language, controls=held.controls))
     written = awaited(here, ":print", key, steps, words("page.printing"), _labels(words))
     if isinstance(written, str):
         name = f"lesson-{network.name}-{held.language}.html"
@@ -176,7 +176,7 @@ def _labels(words: Words) -> tuple[str, str]:
 def _step(here: Session, held: Course, step: Step, words: Words) -> None:
     """The step's words and controls on the left, its first picture on the right, the others and what they say below."""
     told, seen = st.columns([1, 1.7], gap="large")
-    shown = Shown(())
+    shown = StepView()
     with seen:
         if step.name == "challenge":
             challenge(here, held, words)
@@ -211,34 +211,34 @@ def _beside(pictures: Sequence[Picture], words: Words) -> DeltaGenerator:
     return after
 
 
-def _found(here: Session, step: Step, words: Words) -> Found:
+def _found(here: Session, step: Step, words: Words) -> Evidence:
     """What the step needs, as far as it is there; the rest is measured in the background."""
-    network, parts = here.network, list[Found]()
+    network, parts = here.network, list[Evidence]()
     if step.needs and not can_measure(network):
         st.warning(words("page.only_trained"))
-        return Found()
+        return Evidence()
     for need in step.needs:
-        known = at_hand(network, need)
+        known = known_evidence(network, need)
         if known is None and need == "contest" and st.session_state.get("contest") != network.fingerprint:
             wanted = network.fingerprint
             st.button(words("page.measure_contest"), on_click=partial(st.session_state.update, contest=wanted))
         elif known is None:
-            steps = partial(MEASUREMENTS[need], network)
+            steps = as_steps(partial(MEASUREMENTS[need], network))
             key = (need, network.fingerprint)
             known = awaited(here, f":{need}", key, steps, words(f"page.{_DOING[need]}"), _labels(words))
-        if isinstance(known, Found):
+        if isinstance(known, Evidence):
             parts.append(known)
-    return joined(parts)
+    return combined(parts)
 
 
-def _shown(here: Session, held: Course, step: Step, words: Words, found: Found) -> Shown:
+def _shown(here: Session, held: Course, step: Step, words: Words, found: Evidence) -> StepView:
     """The step as it stands; figures are kept while nothing they depend on changes."""
-    scene = Scene(here.network, words, found, held.revealed)
+    context = StepContext(here.network, words, found, held.revealed)
     try:
-        return step.show(scene, held.set_here)
+        return step.show(context, held.set_here)
     except FpgmError as error:
         st.error(words("page.failed", reason=error))
-        return Shown(())
+        return StepView()
 
 
 def _picture(picture: Picture, words: Words) -> None:
@@ -249,7 +249,7 @@ def _picture(picture: Picture, words: Words) -> None:
             st.dataframe(pd.DataFrame(picture.table), hide_index=True, height=240)
 
 
-def _controls(here: Session, held: Course, step: Step, shown: Shown, words: Words) -> None:
+def _controls(here: Session, held: Course, step: Step, shown: StepView, words: Words) -> None:
     """A slider or a menu for every field of the step's controls, and what some steps have beside."""
     controls = held.set_here
     if step.name == "plane":
@@ -267,7 +267,7 @@ def _controls(here: Session, held: Course, step: Step, shown: Shown, words: Word
         elif "options" in one.metadata:
             st.select_slider(label, one.metadata["options"], **_field(controls, one.name))
     if isinstance(shown.controls, FilterControls):
-        _filter_controls(here, shown.controls, shown.offered, step, words)
+        _filter_controls(here, shown.controls, shown.layers, step, words)
 
 
 def _named(words: Words, kind: str, value: str) -> str:
@@ -302,7 +302,7 @@ def _other_filter(layer: str) -> Callable[[Course, int], Course]:
     return lambda course, wanted: course.setting(FilterControls(layer, int(wanted)))
 
 
-def _question(held: Course, step: Step, shown: Shown, words: Words) -> None:
+def _question(held: Course, step: Step, shown: StepView, words: Words) -> None:
     """Predict first: the answer comes once one of the options was chosen, or the answer asked for."""
     said = held.said.get(step.name)
     st.radio(
@@ -322,7 +322,7 @@ def _question(held: Course, step: Step, shown: Shown, words: Words) -> None:
         )
 
 
-def _conclusion(held: Course, shown: Shown, words: Words) -> None:
+def _conclusion(held: Course, shown: StepView, words: Words) -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if held.revealed:

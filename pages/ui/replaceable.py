@@ -135,7 +135,7 @@ def cost_view(here: Session, one: Replaceability, states: FilterStates) -> None:
     by_norm = by == "L2 norm"
     rho = one.by_norm if by_norm else one.by_distance
     about = ("cost", here.look.plan.fingerprint, one.layer, by_norm, bytes(states.keep), tuple(states.locked))
-    figure = drawn(about, lambda: cost_figure(one, states, by_norm))
+    figure = drawn(about, lambda: cost_figure(one, states, by_norm=by_norm))
     st.plotly_chart(
         figure,
         key="costs",

@@ -160,7 +160,7 @@ def _pictures(here: Session, sweep: Sweep) -> None:
     with left:
         about = ("sweep", *seen, *sorted(plan.rates.items()))
         st.plotly_chart(
-            drawn(about, lambda: sweep_figure(sweep, names, RATES, plan.rates, chosen)),
+            drawn(about, lambda: sweep_figure(sweep, names, rates=RATES, plan=plan.rates, chosen=chosen)),
             key="sweep",
             alt="points of accuracy that every unit loses alone, rate by rate",
             on_select=callback(lambda now: _clicked(now, names)),
@@ -178,7 +178,10 @@ def _pictures(here: Session, sweep: Sweep) -> None:
                                   label_visibility="collapsed")  # fmt: skip
         about = ("curves", *seen, by)
         st.plotly_chart(
-            drawn(about, lambda: sensitivity_curves(sweep, chosen, network.dense_cost.macs, by == "MACs cut")),
+            drawn(
+                about,
+                lambda: sensitivity_curves(sweep, chosen, dense_macs=network.dense_cost.macs, by_macs=by == "MACs cut"),
+            ),
             key="sweep_curves",
             alt=f"change of accuracy of every unit, {chosen} in colour",
             config={"displayModeBar": False},

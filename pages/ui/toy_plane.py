@@ -11,7 +11,7 @@ from math import hypot
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.lesson import PLANES, PlaneControls, Scene, Words, get_step, plane_facts, words_of
+from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts, words_of
 from pages.ui.course import Course, go, now, share_course
 from pages.ui.plane import Plane, plane, read_plane
 from pages.ui.sitting import sitting
@@ -110,7 +110,7 @@ def live_plane() -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if shown:
-            said = get_step("plane").show(Scene(sitting().network, words), controls).conclusion
+            said = get_step("plane").show(StepContext(sitting().network, words), controls).conclusion
             st.markdown("\n".join(f"- {sentence}" for sentence in said))
         else:
             st.caption(words("page.covered"))

@@ -27,7 +27,7 @@ def trace_panel(here: Session) -> None:
     chart, table = st.columns([1.75, 1], gap="medium")
     with chart:
         st.plotly_chart(
-            drawn(("trace", now, dense, *points), lambda: trace_figure(points, dense, now)),
+            drawn(("trace", now, dense, *points), lambda: trace_figure(points, dense, current=now)),
             key="trace",
             alt="accuracy against MACs of every tried plan",
             on_select=callback(_go_back),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from fpgm_core.runtime.progress import Work
 from pages.ui.jobs import Job, engine
 from pages.ui.sitting import Session, callback
 
@@ -24,6 +25,20 @@ def background(
     if held is None or held[0] != key:
         held = here.works[purpose] = (key, engine().run(here.session + purpose, key, steps))
     return held[1]
+
+
+def as_steps(work: Callable[[], Work[T]]) -> Callable[[], Iterator[float | T]]:
+    """Work as an iterator of shares done that ends with the result; goes when jobs run work themselves."""
+
+    def steps() -> Iterator[float | T]:
+        running = work()
+        try:
+            while True:
+                yield next(running).share
+        except StopIteration as end:
+            yield end.value
+
+    return steps
 
 
 def result(job: Job[float | T] | None) -> T | None:

@@ -1,15 +1,28 @@
 """The Learn page, driven headless: steps, predictions, controls, languages, links, plane, challenge, printing."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 from driving import again, opened, press, sitting, until
 from looks import resnet20_look
 
 from fpgm_core import EvaluationConfig, Network, Plan
-from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, words_of
-from fpgm_core.lesson import challenge as lesson_challenge
+from fpgm_core.lesson import (
+    LANGUAGES,
+    PLANES,
+    STEPS,
+    TARGET_CUT,
+    Evidence,
+    StepContext,
+    get_step,
+    judge_work,
+    known_evidence,
+    macs_cut,
+    words_of,
+)
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
+from fpgm_core.runtime.progress import Progress
 from pages.ui import challenge, learn_panel
 from pages.ui.course import Course, link
 from pages.ui.state import Look, encode
@@ -20,10 +33,16 @@ PAGE = "pages/4_Learn.py"
 TOYS = ("norms", "median", "reviewer", "agreement")
 
 
+def unmeasured(network):
+    """Work that comes to no evidence."""
+    yield Progress(0.5)
+    return Evidence()
+
+
 @pytest.fixture(autouse=True)
 def nothing_slow(monkeypatch):
     """What has to be measured comes at once, and is nothing: the library's own tests measure."""
-    slow = dict.fromkeys(learn_panel.MEASUREMENTS, lambda network: iter([Found()]))
+    slow = dict.fromkeys(learn_panel.MEASUREMENTS, unmeasured)
     monkeypatch.setattr(learn_panel, "MEASUREMENTS", slow)
 
 
@@ -62,7 +81,7 @@ def test_every_step_opens_by_its_link_in_every_language(step, language):
 @pytest.mark.parametrize("step", TOYS)
 def test_the_answer_comes_after_the_prediction_and_follows_from_the_figures(step, resnet20):
     app = learn(step=step)
-    shown = get_step(step).show(Scene(resnet20, EN), get_step(step).controls())
+    shown = get_step(step).show(StepContext(resnet20, EN), get_step(step).controls())
     assert not any(sentence in texts(app) for sentence in shown.conclusion)
     assert EN("page.covered") in texts(app)
     wrong = next(option for option in get_step(step).options if option != shown.answer)
@@ -89,12 +108,12 @@ def test_the_answer_can_just_be_asked_for_and_the_step_begun_again():
 def test_controls_change_the_sentences_and_the_link(resnet20):
     app = learn(step="norms")
     press(app, "learn-show")
-    before = get_step("norms").show(Scene(resnet20, EN), NormControls()).conclusion[0]
+    before = get_step("norms").show(StepContext(resnet20, EN), NormControls()).conclusion[0]
     assert before in texts(app)
     widget(app.slider, EN("norms.deviation")).set_value(0.3).run()
     widget(app.slider, EN("norms.smallest")).set_value(0.0).run()
     wanted = NormControls(deviation=0.3, smallest=0.0)
-    now = get_step("norms").show(Scene(resnet20, EN), wanted)
+    now = get_step("norms").show(StepContext(resnet20, EN), wanted)
     assert now.conclusion[0] in texts(app)
     assert before not in texts(app)
     again_ = learn(step="norms", c=app.query_params["c"])
@@ -171,7 +190,7 @@ def test_a_filter_that_another_network_has_not_is_as_it_comes():
 def test_another_layer_shows_its_own_filters(resnet20):
     app = learn(step="reviewer")
     widget(app.selectbox, EN("reviewer.layer")).set_value("conv1").run()
-    shown = get_step("reviewer").show(Scene(resnet20, EN), FilterControls("conv1"))
+    shown = get_step("reviewer").show(StepContext(resnet20, EN), FilterControls("conv1"))
     assert widget(app.selectbox, EN("reviewer.filter")).value == shown.controls.filter
     other = (shown.controls.filter + 1) % 16
     widget(app.selectbox, EN("reviewer.filter")).set_value(other).run()
@@ -251,10 +270,11 @@ def test_a_contest_that_is_not_at_hand_is_measured_when_asked(monkeypatch):
 
     def contest(network):
         asked.append(network)
-        yield Found()
+        yield Progress(0.5)
+        return Evidence()
 
     monkeypatch.setitem(learn_panel.MEASUREMENTS, "contest", contest)
-    monkeypatch.setattr(learn_panel, "at_hand", lambda network, name: None)
+    monkeypatch.setattr(learn_panel, "known_evidence", lambda network, name: None)
     app = learn(step="cost")
     button = next(one for one in app.button if one.label == EN("page.measure_contest"))
     assert not asked
@@ -270,8 +290,8 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
     assert until(app, lambda: len(app.get("plotly_chart")) == 3)
     widget(app.get("button_group"), EN("cost.rung")).set_value("repaired").run()
     assert course(app).set_here == CostControls("repaired")
-    known = at_hand(resnet20, "contest")
-    shown = get_step("cost").show(Scene(resnet20, EN, known), CostControls("repaired"))
+    known = known_evidence(resnet20, "contest")
+    shown = get_step("cost").show(StepContext(resnet20, EN, known), CostControls("repaired"))
     assert all(sentence in texts(app) for sentence in shown.conclusion)
 
 
@@ -280,11 +300,11 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
 
 def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(monkeypatch):
     few = EvaluationConfig(images=150)
-    monkeypatch.setattr(challenge, "judge_steps", lambda *which: lesson_challenge.judge_steps(*which, few))
+    monkeypatch.setattr(challenge, "judge_work", partial(judge_work, config=few))
     app = learn(step="challenge")
     plan: Plan = sitting(app).look.plan
-    cut = lesson_challenge.cut_of(sitting(app).network, plan)
-    assert app.button(key="hand_in").disabled == (cut < lesson_challenge.TARGET)
+    cut = macs_cut(sitting(app).network, plan)
+    assert app.button(key="hand_in").disabled == (cut < TARGET_CUT)
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_10%").run()
     assert app.button(key="hand_in").disabled
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_50%").run()
@@ -295,12 +315,10 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
     table = app.dataframe[0].value
     held = sitting(app)
     ((judged, _),) = app.session_state["attempts"].values()
-    assert judged.figure.images == 150
-    assert judged.rung == "as_is"
-    assert table[EN("challenge.sealed")].tolist() == [round(judged.figure.accuracy.value * 100, 2)]
-    assert table[EN("challenge.cut")].tolist() == [
-        round(lesson_challenge.cut_of(held.network, held.look.plan) * 100, 1)
-    ]
+    assert judged.measurement.images == 150
+    assert judged.method == "as_is"
+    assert table[EN("challenge.sealed")].tolist() == [round(judged.measurement.accuracy.value * 100, 2)]
+    assert table[EN("challenge.cut")].tolist() == [round(macs_cut(held.network, held.look.plan) * 100, 1)]
     assert any("Sealed:" in info.value for info in app.info)
 
 
@@ -319,7 +337,11 @@ def test_a_link_carries_the_whole_course(resnet20):
 
 
 def test_the_printed_lesson_is_written_in_the_background(monkeypatch):
-    monkeypatch.setattr(learn_panel, "document_steps", lambda network, language, controls: iter([0.5, "<html></html>"]))
+    def document_work(network, language, controls):
+        yield Progress(0.5)
+        return "<html></html>"
+
+    monkeypatch.setattr(learn_panel, "document_work", document_work)
     app = learn(step="plane")
     next(one for one in app.button if one.label == EN("page.print")).click().run()
     assert until(app, lambda: app.get("download_button"))
