@@ -129,7 +129,7 @@ def _umap_scale(x: np.ndarray) -> float:
     """What filters are multiplied by before they are fitted: 1, but where float32 cannot hold their squares."""
     largest = float(np.abs(x).max())
     low, high = _FLOAT32_RANGE
-    return 1.0 if low <= largest <= high else 2.0 ** -np.round(np.log2(largest))
+    return 1.0 if low <= largest <= high else float(2.0 ** -np.round(np.log2(largest)))
 
 
 def _umap_class() -> Any:
