@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from driving import opened, press, sitting, sound, until
@@ -11,9 +12,8 @@ from driving import opened, press, sitting, sound, until
 from fpgm_core import CRITERIA, Network, Plan
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.graph import weights_of
-from fpgm_core.recovery import provide
 from pages.ui.rates import bars
-from pages.ui.sitting import Tried, first_look
+from pages.ui.sitting import Tried, first_look, known_scores
 from pages.ui.state import Look, decode, encode
 
 
@@ -131,15 +131,15 @@ def test_every_criterion_can_be_chosen(app, criterion):
 
 
 def test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made(app):
-    network, before = sitting(app).network, plan(app)
-    network._handed.pop("taylor", None)
+    before = plan(app)
+    known_scores().clear()
     widget(app.selectbox, "Criterion").set_value("taylor").run()
     assert plan(app) == before
     assert sitting(app).pending.look.plan.criterion == "taylor"
     assert until(app, lambda: plan(app).criterion == "taylor", 120)
     assert sitting(app).pending is None
     assert any("Taylor, first order" in frame.value.get("criterion", pd.Series()).tolist() for frame in app.dataframe)
-    network._handed.pop("taylor")
+    known_scores().clear()
     other = opened(s=encode(sitting(app).look))
     assert plan(other).criterion == "fpgm"
     press(other, "cancel_scores")
@@ -269,15 +269,14 @@ def test_a_repair_that_was_given_up_is_told(app):
     assert any("this is recalibrated" in info.value for info in app.info)
 
 
-def test_a_network_that_was_opened_anew_gets_its_scores_again(app):
+def test_scores_that_were_made_before_are_not_made_again(app):
     network = sitting(app).network
-    provide(network, "bn_scale")
-    widget(app.selectbox, "Criterion").set_value("bn_scale").run()
-    assert plan(app).criterion == "bn_scale"
-    network._handed.clear()
-    network._memory._values.clear()
-    sound(app.run())
-    assert plan(app).criterion == "bn_scale"
+    scores = {layer.name: np.arange(float(layer.filters)) for layer in network.layers}
+    known_scores()[network.fingerprint] = {"taylor": scores}
+    widget(app.selectbox, "Criterion").set_value("taylor").run()
+    assert plan(app).criterion == "taylor"
+    assert sitting(app).network is sitting(app).network
+    known_scores().clear()
 
 
 def test_undo_and_redo_walk_the_history(app):

@@ -8,24 +8,25 @@ from driving import again, opened, press, sitting, until
 from looks import resnet20_look
 
 from fpgm_core import Network
-from fpgm_core.calibration import Calibration, calibrate
+from fpgm_core.calibration import CalibrationConfig, calibrate
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import replaceability
 from fpgm_core.recovery import surface
 from pages.ui import replaceable
 from pages.ui.rates import bars
 from pages.ui.state import Look, encode
 
-FEW = Calibration(images=150, positions=8)
+FEW = CalibrationConfig(num_images=150, positions=8)
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(replaceable, "Calibration", lambda: FEW)
+    monkeypatch.setattr(replaceable, "CalibrationConfig", lambda: FEW)
 
 
 @pytest.fixture(scope="module")
 def moments(resnet20):
-    return calibrate(resnet20, FEW)
+    return calibrate(resnet20, load_images("cifar10", "train"), config=FEW)
 
 
 def figure(app, key):
