@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.ui.plan_page import plan_page
-from pages.ui.replaceable import replaceability_panel
+from pages.ui.panels.frame import plan_page
+from pages.ui.panels.refit import replaceability_panel
 
 plan_page("Replaceability", replaceability_panel)

@@ -12,9 +12,9 @@ from fpgm_core import CRITERIA, Network, Plan
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.graph import weights_of
 from fpgm_core.recovery import provide
-from pages.ui.rates import bars
-from pages.ui.sitting import Tried, first_look
-from pages.ui.state import Look, decode, encode
+from pages.ui.panels.bars import bars
+from pages.ui.session.session import TriedPlan, first_view
+from pages.ui.session.view_state import ViewState, decode, encode
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def move(app, rates, phase="rest", chosen=None, seq=1):
 
 @pytest.mark.parametrize("model", [None, "resnet56", "mobilenetv2_cifar"])
 def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(model):
-    app = opened(s=encode(first_look(model)) if model else "")
+    app = opened(s=encode(first_view(model)) if model else "")
     assert plan(app).model == (model or "mobilenetv2_cifar")
     assert set(plan(app).rates.values()) == {0.3}
     network = Network.load(plan(app).model)
@@ -61,7 +61,7 @@ def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagr
 
 
 def test_the_first_picture_is_of_a_depthwise_layer():
-    look = first_look()
+    look = first_view()
     layer = Network.load(look.plan.model).module.get_submodule(look.layer)
     assert layer.groups == layer.in_channels > 1
 
@@ -259,10 +259,10 @@ def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
 
 def test_a_repair_that_was_given_up_is_told(app):
     here = sitting(app)
-    assert until(app, lambda: here.measured("recalibrated"), 60)
-    kept = here.measured("recalibrated")
+    assert until(app, lambda: session.measured("recalibrated"), 60)
+    kept = session.measured("recalibrated")
     assert not app.info
-    here.trace = [*here.trace, Tried(replace(here.look, rung="repaired"), here.network.cost(plan(app)), kept)]
+    session.trace = [*session.trace, TriedPlan(replace(session.state, rung="repaired"), session.network.cost(plan(app)), kept)]
     widget(app.get("button_group"), "Ladder").set_value("repaired").run()
     assert any("this is recalibrated" in info.value for info in app.info)
 
@@ -292,10 +292,10 @@ def test_undo_and_redo_walk_the_history(app):
 @pytest.mark.parametrize("rung", ["as_is", "merged", "repaired"])
 def test_every_rung_of_the_ladder_is_measured_as_such(app, rung):
     widget(app.get("button_group"), "Ladder").set_value(rung).run()
-    assert sitting(app).look.rung == rung
+    assert sitting(app).look.method == rung
     assert until(app, lambda: sitting(app).measured(rung), 120)
     figure = sitting(app).measured(rung)
-    assert figure.rung == rung
+    assert figure.method == rung
     shown = widget(app.get("button_group"), "Ladder").options
     assert any(f"{figure.accuracy.value:.2%}" in str(option) for option in shown)
 
@@ -312,14 +312,14 @@ def test_the_link_carries_everything_into_another_browser(app):
 def test_a_damaged_link_is_told_and_the_page_opens(app, damage):
     other = opened(s=damage(encode(sitting(app).look)))
     assert "link" in other.error[0].value
-    assert sitting(other).look == first_look()
+    assert sitting(other).look == first_view()
 
 
 def test_a_link_with_a_plan_for_other_weights_is_told(app):
     look = sitting(app).look
     other = opened(s=encode(replace(look, plan=replace(look.plan, fingerprint="0" * 64))))
     assert "other weights" in other.error[0].value
-    assert sitting(other).look == first_look()
+    assert sitting(other).look == first_view()
 
 
 def test_a_saved_plan_opens_again_and_a_foreign_one_is_refused(app):
@@ -356,7 +356,7 @@ def test_the_exact_figure_arrives_and_enters_the_trace(app):
 
 
 def test_looks_round_trip_through_links():
-    look = Look(
+    look = ViewState(
         Plan("resnet20", "f" * 64, rates={"conv1": 0.25}, locked_in={"conv1": (3,)}),
         "conv1",
         4,

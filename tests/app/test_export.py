@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 from driving import opened, press, sitting, until
-from looks import resnet20_look
+from view_states import resnet20_view
 
 from fpgm_core import FpgmError, Network
 from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
 from fpgm_core.export.bundle import Progress
 from fpgm_core.pruning import Proof
 from pages.ui import export_panel
-from pages.ui.jobs import engine
-from pages.ui.state import encode
+from pages.ui.session.jobs import engine
+from pages.ui.session.view_state import encode
 
 LATENCY = {
     "batch": 1, "runs": 9, "device": "cpu", "threads": 2, "dense_ms": 8.125, "compact_ms": 4.0625,
@@ -98,7 +98,7 @@ def test_it_shows_the_plan_of_explore_what_it_costs_and_what_will_be_in_it(app):
 
 def test_a_plan_that_prunes_nothing_is_told(app):
     here = sitting(app)
-    here.go(replace(here.look, plan=Network.load("resnet20").plan()))
+    session.go(replace(session.state, plan=Network.load("resnet20").plan()))
     app.run()
     assert "This plan prunes nothing" in told(app)
     assert "40,551,040 of 40,551,040" in html(app)
@@ -115,7 +115,7 @@ def test_preparing_shows_progress_and_then_the_result(app, steps):
     gate.set()
     assert until(app, lambda: app.success)
     look = sitting(app).look
-    assert [call[1:] for call in calls] == [(look.plan, look.rung)]
+    assert [call[1:] for call in calls] == [(look.plan, look.method)]
     assert calls[0][0] is sitting(app).network
     for words in ("differ by at most 2.5e-06", "17.2", "72 images", "11,465,204 MACs", "82,054 parameters"):
         assert words in app.success[0].value
@@ -210,11 +210,11 @@ def test_another_plan_needs_its_own_export(app, steps):
     prepare(app)
     assert until(app, lambda: app.success)
     here = sitting(app)
-    here.go(replace(here.look, plan=here.look.plan.with_rates({"conv1": 0.1})))
+    session.go(replace(session.state, plan=session.state.plan.with_rates({"conv1": 0.1})))
     app.run()
     assert not app.success
     assert app.button(key="prepare").label == "Prepare the export"
-    here.step(-1)
+    session.step(-1)
     app.run()
     assert app.success
 
@@ -238,6 +238,6 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
 
 def test_a_network_without_weights_says_so(steps):
     network = Network.load("resnet110")
-    look = replace(resnet20_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
+    look = replace(resnet20_view(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
     assert "no trained weights" in app.warning[0].value

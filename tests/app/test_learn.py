@@ -4,16 +4,16 @@ import dataclasses
 
 import pytest
 from driving import again, opened, press, sitting, until
-from looks import resnet20_look
+from view_states import resnet20_view
 
 from fpgm_core import EvaluationConfig, Network, Plan
 from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, words_of
 from fpgm_core.lesson import challenge as lesson_challenge
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
 from pages.ui import challenge, learn_panel
-from pages.ui.course import Course, link
-from pages.ui.state import Look, encode
-from pages.ui.turning import read_turn
+from pages.ui.session.lesson_state import LessonState, link
+from pages.ui.session.view_state import ViewState, encode
+from pages.ui.components.page_keys import read_turn
 
 EN, KO = words_of("en"), words_of("ko")
 PAGE = "pages/4_Learn.py"
@@ -29,7 +29,7 @@ def nothing_slow(monkeypatch):
 
 def learn(look=None, **query):
     """The page, opened by a link's query."""
-    return opened(PAGE, s=encode(look or resnet20_look()), **query)
+    return opened(PAGE, s=encode(look or resnet20_view()), **query)
 
 
 def widget(elements, label):
@@ -239,9 +239,9 @@ def test_filters_are_added_and_removed_by_buttons_too():
 
 
 def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
-    look = resnet20_look()
+    look = resnet20_view()
     bare = Network.load("resnet110")
-    app = learn(Look(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
+    app = learn(ViewState(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
     assert any(EN("page.only_trained") in warning.value for warning in app.warning)
     assert any(chart for chart in app.get("plotly_chart")), "the FLOPs need no weights"
 
@@ -268,7 +268,7 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
     assert any("ten random draws" in caption.value for caption in app.caption)
     press(app, "learn-show")
     assert until(app, lambda: len(app.get("plotly_chart")) == 3)
-    widget(app.get("button_group"), EN("cost.rung")).set_value("repaired").run()
+    widget(app.get("button_group"), EN("cost.method")).set_value("repaired").run()
     assert course(app).set_here == CostControls("repaired")
     known = at_hand(resnet20, "contest")
     shown = get_step("cost").show(Scene(resnet20, EN, known), CostControls("repaired"))
@@ -288,7 +288,7 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_10%").run()
     assert app.button(key="hand_in").disabled
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_50%").run()
-    widget(app.get("button_group"), EN("cost.rung")).set_value("as_is").run()
+    widget(app.get("button_group"), EN("cost.method")).set_value("as_is").run()
     assert not app.button(key="hand_in").disabled
     press(app, "hand_in")
     assert until(app, lambda: app.dataframe, 60)
@@ -296,7 +296,7 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
     held = sitting(app)
     ((judged, _),) = app.session_state["attempts"].values()
     assert judged.figure.images == 150
-    assert judged.rung == "as_is"
+    assert judged.method == "as_is"
     assert table[EN("challenge.sealed")].tolist() == [round(judged.figure.accuracy.value * 100, 2)]
     assert table[EN("challenge.cut")].tolist() == [
         round(lesson_challenge.cut_of(held.network, held.look.plan) * 100, 1)
@@ -308,14 +308,14 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
 
 
 def test_a_link_carries_the_whole_course(resnet20):
-    held = Course(step="reviewer", language="ko", bare=True).setting(FilterControls("conv1", 3))
-    query = link(held, resnet20_look())
+    held = LessonState(step="reviewer", language="ko", bare=True).setting(FilterControls("conv1", 3))
+    query = link(held, resnet20_view())
     app = opened(PAGE, **query)
     assert {field.name: getattr(course(app), field.name) for field in dataclasses.fields(held)} == {
         field.name: getattr(held, field.name) for field in dataclasses.fields(held)
     }
-    assert sitting(app).look == resnet20_look()
-    assert "c" not in link(held, resnet20_look(), "cost"), "what is not set is not carried"
+    assert sitting(app).look == resnet20_view()
+    assert "c" not in link(held, resnet20_view(), "cost"), "what is not set is not carried"
 
 
 def test_the_printed_lesson_is_written_in_the_background(monkeypatch):

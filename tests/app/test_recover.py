@@ -13,7 +13,7 @@ from fpgm_core.evaluation import Figure
 from fpgm_core.recovery import Mended
 from fpgm_core.training import Epoch, Recipe, Recovered, Run
 from pages.ui import export_panel, recover_panel
-from pages.ui.jobs import engine
+from pages.ui.session.jobs import engine
 
 EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
 
@@ -216,7 +216,7 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
     train(app)
     assert until(app, lambda: table(app) is not None)
     here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=Network.load("resnet20").plan(0.2)))
+    session.go(replace(session.state, plan=Network.load("resnet20").plan(0.2)))
     app.run()
     assert table(app) is None
     app.switch_page("pages/1_Export.py").run()
@@ -226,7 +226,7 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
 def test_a_network_without_weights_is_told(app):
     network = Network.load("resnet32")
     here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=network.plan(0.2), layer="conv1", chosen=None))
+    session.go(replace(session.state, plan=network.plan(0.2), layer="conv1", chosen=None))
     app.run()
     assert any("open a network that has both" in element.value for element in app.info)
     assert not [button for button in app.button if button.key == "train"]

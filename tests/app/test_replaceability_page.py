@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 from driving import again, opened, press, sitting, until
-from looks import resnet20_look
+from view_states import resnet20_view
 
 from fpgm_core import Network
 from fpgm_core.calibration import Calibration, calibrate
 from fpgm_core.evaluation import replaceability
 from fpgm_core.recovery import surface
 from pages.ui import replaceable
-from pages.ui.rates import bars
-from pages.ui.state import Look, encode
+from pages.ui.panels.bars import bars
+from pages.ui.session.view_state import ViewState, encode
 
 FEW = Calibration(images=150, positions=8)
 
@@ -46,7 +46,7 @@ def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, 
     holds = sum(one.verdict.startswith("holds") for one in found)
     assert any(f"holds in {holds}" in heading.value and f"of {len(found)} layers" in heading.value
                for heading in app.subheader)  # fmt: skip
-    one = next(one for one in found if one.layer == resnet20_look().layer)
+    one = next(one for one in found if one.layer == resnet20_view().layer)
     names = [trace["name"] for trace in figure(app, "costs")["data"]]
     pruned = int((~resnet20.keep_mask(sitting(app).look.plan, resnet20.unit_of(one.layer, "independent"))).sum())
     assert names == [f"kept ({len(one.costs) - pruned})", f"pruned ({pruned})"]
@@ -78,7 +78,7 @@ def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
 
 
 def test_a_network_without_weights_says_why_there_is_nothing():
-    look = Look(Network.load("resnet110").plan(0.2), "conv1")
+    look = ViewState(Network.load("resnet110").plan(0.2), "conv1")
     app = opened("pages/3_Replaceability.py", s=encode(look))
     assert until(app, lambda: any("random weights" in error.value for error in app.error), 60)
 
@@ -92,9 +92,9 @@ def test_work_that_is_stopped_waits_until_it_is_wanted_again(monkeypatch):
     app = opened("pages/3_Replaceability.py")
     press(app, "stop:replaceability")
     here = sitting(app)
-    assert here.works[":replaceability"][1] is None
+    assert session.works[":replaceability"][1] is None
     again(app)
-    assert here.works[":replaceability"][1] is None, "looking at the page does not begin it again"
+    assert session.works[":replaceability"][1] is None, "looking at the page does not begin it again"
     press(app, "go_on:replaceability")
-    assert here.works[":replaceability"][1] is not None
+    assert session.works[":replaceability"][1] is not None
     press(app, "stop:replaceability")

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 from driving import again, opened, press, sitting, until
-from looks import resnet20_look
+from view_states import resnet20_view
 
 from fpgm_core import EvaluationConfig
 from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.evaluation import sweep_steps
 from fpgm_core.figures.sensitivity import told
 from pages.ui import sensitive
-from pages.ui.sitting import first_look
-from pages.ui.state import encode
+from pages.ui.session.session import first_view
+from pages.ui.session.view_state import encode
 
 FEW = EvaluationConfig(images=100, precision="float32")
 RATES = (0.5, 0.9)
@@ -41,7 +41,7 @@ def whole(app):
 
 
 def look(**fields):
-    return replace(resnet20_look(), **fields)
+    return replace(resnet20_view(), **fields)
 
 
 def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
@@ -85,27 +85,27 @@ def test_another_rung_is_another_sweep(resnet20):
 
 def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
     app = opened(PAGE, s=encode(look()))
-    here, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
-    before = here.look.plan
+    session, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
+    before = session.state.plan
     assert before.rate(names[3]) != 0.9
-    sensitive.set_bar(here, names, [3, 0.9])
+    sensitive.set_bar(session, names, [3, 0.9])
     again(app)
-    assert (here.look.plan, here.look.layer) == (before.with_rates({names[3]: 0.9}), names[3])
-    sensitive.set_bar(here, names, {"0": 3, "1": 0.9})  # as some browsers send it
-    assert here.look.plan == before.with_rates({names[3]: 0.0})
+    assert (session.state.plan, session.state.layer) == (before.with_rates({names[3]: 0.9}), names[3])
+    sensitive.set_bar(session, names, {"0": 3, "1": 0.9})  # as some browsers send it
+    assert session.state.plan == before.with_rates({names[3]: 0.0})
 
 
 def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
-    locked = resnet20_look().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
+    locked = resnet20_view().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
     app = opened(PAGE, s=encode(look(plan=locked)))
-    here, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
-    sensitive.set_bar(here, names, [names.index("layer1.0.conv1"), 0.9])
+    session, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
+    sensitive.set_bar(session, names, [names.index("layer1.0.conv1"), 0.9])
     again(app)
-    assert here.look.plan == locked
+    assert session.state.plan == locked
     assert any("raise the rate" in error.value for error in app.error)
 
 
 def test_without_trained_weights_there_is_nothing_to_lose():
-    app = opened(PAGE, s=encode(first_look("resnet110")))
+    app = opened(PAGE, s=encode(first_view("resnet110")))
     assert any("no accuracy to lose" in info.value for info in app.info)
     assert not has(app, "begin_sweep")

@@ -7,7 +7,7 @@ import pytest
 from browsing import NEEDS_CHROMIUM, card, look_of, until
 
 from fpgm_core import Network
-from pages.ui.state import Look, encode
+from pages.ui.session.view_state import ViewState, encode
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -88,7 +88,7 @@ def test_a_filter_is_locked_by_a_click(page):
 
 def test_a_place_on_a_damage_strip_is_a_rate(page, address):
     network = Network.load("resnet20")
-    page.goto(f"{address}/?s={encode(Look(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', heat=True))}")
+    page.goto(f"{address}/?s={encode(ViewState(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', heat=True))}")
     strip = page.locator('.eq-unit[data-unit="layer2.1.conv1"] .eq-heat')
     assert until(lambda: strip.count() and "gradient" in strip.evaluate("it => it.style.background"), 120)
     box = strip.bounding_box()
@@ -98,7 +98,7 @@ def test_a_place_on_a_damage_strip_is_a_rate(page, address):
 
 def test_a_link_restores_the_page_with_109_bars_and_nothing_is_fetched_from_elsewhere(page, address):
     network = Network.load("resnet110")
-    look = Look(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")
+    look = ViewState(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")
     page.goto(f"{address}/?s={encode(look)}")
     assert until(lambda: page.locator(".eq-unit").count() == 109, 90)
     assert until(lambda: f"{network.cost(look.plan).macs:,} of" in card(page, "MACs"), 30)
