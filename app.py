@@ -7,6 +7,6 @@ if __name__ == "__main__":  # the page, which Streamlit runs for every browser
 else:  # the server, once, before there is a browser
     import streamlit as st
 
-    from pages.ui.preload import opening
+    from pages.ui.preload import preload
 
-    app = st.App(__file__, lifespan=opening)
+    app = st.App(__file__, lifespan=preload)

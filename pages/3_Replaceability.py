@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pages.ui.panels.frame import plan_page
-from pages.ui.panels.refit import replaceability_panel
+from pages.ui.replaceability import replaceability_page
 
-plan_page("Replaceability", replaceability_panel)
+plan_page("Replaceability", replaceability_page)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pages.ui.panels.frame import plan_page
-from pages.ui.sensitivity import sensitivity_panel
+from pages.ui.sensitivity import sensitivity_page
 
-plan_page("Sensitivity", sensitivity_panel)
+plan_page("Sensitivity", sensitivity_page)

@@ -1,4 +1,4 @@
-"""The look that tests of the pages begin from, whatever the app itself opens on."""
+"""The view state that tests of the pages begin from, whatever the app itself opens on."""
 
 from fpgm_core import Network
 from pages.ui.session.view_state import ViewState, encode

@@ -1,4 +1,4 @@
-"""What the server does before the first browser has come."""
+"""What the server reads before the first browser comes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from importlib import import_module
 
 import streamlit as st
 
-_FIRST = "pages.ui.explore"
+FIRST_PAGE = "pages.ui.explore"
 
 
 @asynccontextmanager
-async def opening(app: st.App) -> AsyncIterator[None]:
+async def preload(app: st.App) -> AsyncIterator[None]:
     """Import what the first page needs, torch above all, while the browser still reads Streamlit's own scripts.
 
     In a thread: the server answers meanwhile, and a page that comes sooner waits for the rest of the import.
     """
-    threading.Thread(target=_import, name="opening", daemon=True).start()
+    threading.Thread(target=read_modules, name="preload", daemon=True).start()
     yield
 
 
-def _import() -> None:
-    """Read the first page's modules, which stay for good: the garbage collector need not look through them, ever."""
+def read_modules(module: str = FIRST_PAGE) -> None:
+    """Import a page's modules, which stay for good: the garbage collector never need look through them."""
     gc.disable()
     try:
-        import_module(_FIRST)
+        import_module(module)
         gc.freeze()
     finally:
         gc.enable()

@@ -44,7 +44,13 @@ def recovered(session: Session) -> Recovered | None:
 
 def _job_of_this_plan(session: Session) -> Job[Recovered] | None:
     job = session.jobs.get(_JOB)
-    return job if job is not None and job.key.plan == session.state.plan else None
+    return job if job is not None and _training(job).plan == session.state.plan else None
+
+
+def _training(job: Job[Recovered]) -> Training:
+    """What a job of _JOB was started with."""
+    assert isinstance(job.key, Training)
+    return job.key
 
 
 def recover_page(session: Session) -> None:
@@ -134,9 +140,9 @@ def _watch(session: Session, job: Job[Recovered]) -> None:
         st.error(job.error)
     if job.done:
         if job.result is not None:
-            _result(session, job.key, job.result)
+            _result(session, _training(job), job.result)
         return
-    training: Training = job.key  # type: ignore[assignment]
+    training = _training(job)
 
     @st.fragment(run_every=1.0)
     def watch() -> None:
@@ -169,8 +175,8 @@ def _result(session: Session, training: Training, result: Recovered) -> None:
     if share is not None:
         st.metric(f"Won back of what was lost when {training.before}, sealed half", f"{share:.0%}")
     st.caption(
-        f"After {len(result.run.epochs)} epochs; the last epoch, not the best. Intervals are 95%, paired for the change "
-        "against dense. Export can carry these weights."
+        f"After {len(result.run.epochs)} epochs; the last epoch, not the best. Intervals are 95%, paired for the "
+        "change against dense. Export can carry these weights."
     )
     if result.run.epochs:
         st.plotly_chart(training_figure(result.run), key="curves", config={"displayModeBar": False})

@@ -50,9 +50,7 @@ def _verdict(layers: Sequence[Replaceability]) -> str:
 def _agreement(session: Session, layers: Sequence[Replaceability], chosen: str) -> None:
     plan, names = session.state.plan, [costs.layer for costs in layers]
     st.plotly_chart(
-        cached_figure(
-            ("agreement", plan.fingerprint, plan.coupling, chosen), lambda: agreement_figure(layers, chosen)
-        ),
+        cached_figure(("agreement", plan.fingerprint, plan.coupling, chosen), lambda: agreement_figure(layers, chosen)),
         key="agreement",
         alt="rank correlation of g and of the norm with refit cost, layer by layer",
         on_select=callback(lambda session: _choose(session, names)),

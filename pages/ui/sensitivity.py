@@ -1,123 +1,107 @@
-"""What each unit alone costs, measured rate by rate in the background; rates are chosen from it."""
+"""The page Sensitivity: what every unit alone loses, measured rate by rate in the background; bars set from it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import EvaluationConfig, FpgmError, Network, Plan
-from fpgm_core.evaluation import RATES, SWEPT, Repairing, Sweep, sweep_steps
+from fpgm_core import FpgmError
+from fpgm_core.evaluation import RATES, SWEPT, Sweep, sweep_steps
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.recovery import get_recovery_method
-from pages.ui.session.jobs import Job, engine
-from pages.ui.panels.pictures import drawn
-from pages.ui.session.session import Session, callback, sitting
-from pages.ui.panels.pickers import accuracy_card, time_left
+from fpgm_core.runtime.progress import Work, timed
+from pages.ui.components.cards import accuracy_card, time_left
+from pages.ui.panels.pictures import cached_figure, clicked
+from pages.ui.session.jobs import Job, from_steps
+from pages.ui.session.session import Session, callback, current_session
 
-_PURPOSE = ":sensitivity"
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A sweep as far as it is, and how long the rest will take, as far as one can tell."""
-
-    sweep: Sweep
-    seconds_left: float | None
+_JOB = "sensitivity"
 
 
-def _settings(session: Session) -> EvaluationConfig:
-    return replace(SWEPT, rung=session.state.method)
-
-
-def _steps(network: Network, like: Plan, settings: EvaluationConfig) -> Iterator[_Running]:
-    begun, known = time.monotonic(), None
-    for sweep in sweep_steps(network, like, settings, RATES):
-        known = len(sweep.points) if known is None else known
-        new = len(sweep.points) - known
-        each = (time.monotonic() - begun) / new if new else None
-        yield _Running(sweep, each and each * (sweep.total - len(sweep.points)))
-
-
-def _about(session: Session) -> Hashable:
+def _key(session: Session) -> Hashable:
     plan = session.state.plan
     return ("sensitivity", plan.fingerprint, plan.criterion, plan.coupling, plan.options, session.state.method)
 
 
-def sensitivity_panel(session: Session) -> None:
+def _sweep_work(session: Session) -> Work[Sweep]:
+    config = replace(SWEPT, rung=session.state.method)
+    network, plan = session.network, session.state.plan
+    return from_steps(lambda: sweep_steps(network, plan, config, RATES))()
+
+
+def sensitivity_page(session: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
+    method = get_recovery_method(session.state.method).title.lower()
     st.markdown(
         f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEPT.images:,} images of the "
-        f"choose half, *{get_recovery_method(session.state.method).title.lower()}* as on Explore. What it bears alone says how far its "
-        "bar may go."
+        f"choose half, *{method}* as on Explore. What it bears alone says how far its bar may go."
     )
     if not session.network.trained:
         st.info("Random weights have no accuracy to lose; open a network with trained ones.")
         return
     if session.message:
         st.error(session.message)
-    session.remember()
-    job = _job(session)
+    session.record()
+    job = session.jobs.get(_JOB, _key(session))
     try:
-        sweep = _known(session, job)
+        sweep = known_sweep(session)
     except FpgmError as error:
         st.error(str(error))
         return
-    _progress(session, job, sweep)
+    _progress(job, sweep)
     if sweep.points:
         _choosing(session, sweep)
         _pictures(session, sweep)
 
 
-def _job(session: Session) -> Job[_Running] | None:
-    about, job = session.works.get(_PURPOSE, (None, None))
-    return job if about == _about(session) else None
-
-
-def _known(session: Session, job: Job[_Running] | None) -> Sweep:
+def known_sweep(session: Session) -> Sweep:
     """What is measured so far: by the job, or kept from before. Raises FpgmError where nothing can be swept."""
-    if job and job.latest:
-        return job.latest.sweep
-    return next(sweep_steps(session.network, session.state.plan, _settings(session), RATES))
+    job = session.jobs.get(_JOB, _key(session))
+    if job is not None and (job.result or job.partial):
+        return job.result or job.partial
+    sweep: Sweep = next(_sweep_work(session)).partial  # the first step brings what earlier sweeps kept
+    return sweep
 
 
 def _begin(session: Session) -> None:
-    network, plan, settings = session.network, session.state.plan, _settings(session)
-    job: Job[_Running] = engine().run(session.session + _PURPOSE, _about(session), lambda: _steps(network, plan, settings))
-    session.works[_PURPOSE] = (_about(session), job)
+    session.jobs.start(_JOB, lambda: timed(_sweep_work(session)), key=_key(session))
 
 
-def _progress(session: Session, job: Job[_Running] | None, sweep: Sweep) -> None:
-    """How far the sweep is, and the button that begins it, stops it, or goes on with it."""
+def _progress(job: Job[Sweep] | None, sweep: Sweep) -> None:
+    """How far the sweep is, and the button that begins it, stops it, or resumes it."""
     if job is not None and job.error:
         st.error(job.error)
+    known, total = len(sweep.points), sweep.total
     if job is not None and not job.done:
         bar, button = st.columns([5, 1], vertical_alignment="center")
         with bar:
             _watch(job, len(sweep.units))
-        button.button("Stop", key="stop_sweep", width="stretch", on_click=callback(lambda session: session.halt(_PURPOSE)))
-    elif len(sweep.points) < sweep.total:
-        begun = f"go on, {len(sweep.points)} of {sweep.total} are measured" if sweep.points else f"{sweep.total} points"
-        st.button(f"Measure: {begun}", key="begin_sweep", type="primary", on_click=callback(_begin))
+        stop = callback(lambda session: session.jobs.stop(_JOB))
+        button.button("Stop", key="stop_sweep", width="stretch", on_click=stop)
+    elif known < total:
+        label = f"Resume: {known} of {total} points are measured" if known else f"Measure: {total} points"
+        st.button(label, key="begin_sweep", type="primary", on_click=callback(_begin))
 
 
 @st.fragment(run_every=1.0)
-def _watch(job: Job[_Running], units: int) -> None:
+def _watch(job: Job[Sweep], units: int) -> None:
     """The progress; the page is drawn anew where a unit is complete, or all."""
-    running = job.latest
-    if job.done or (running and len(running.sweep.units) > max(units, 1)):
+    sweep, progress = job.partial, job.progress
+    if job.done or (sweep and len(sweep.units) > max(units, 1)):
         st.rerun()
-    done, total = (len(running.sweep.points), running.sweep.total) if running else (0, 1)
-    left = time_left(running.seconds_left) if running else ""
-    st.progress(done / total, text=f"measured {done} of {total}{left}" if running else "waiting for its turn")
+    if sweep is None or progress is None:
+        st.progress(0.0, text="waiting for its turn")
+        return
+    left = time_left(progress.seconds_left)
+    st.progress(len(sweep.points) / sweep.total, text=f"measured {len(sweep.points)} of {sweep.total}{left}")
 
 
 def _choosing(session: Session, sweep: Sweep) -> None:
     """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
-    loss, button, _, measured = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
+    loss, button, _, accuracy = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
     points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
     rates = sweep.rates_within(points / 100)
     plan = session.state.plan.with_rates(rates)
@@ -125,13 +109,13 @@ def _choosing(session: Session, sweep: Sweep) -> None:
     button.button(
         f"Set the bars: {cut:.1%} of the MACs cut",
         key="set_bars",
-        help="Every measured unit at its highest rate up to which it loses no more than that, alone. Together they "
-        "may lose more: what the plan loses is measured then.",
+        help="Sets every measured unit to its highest rate at which it loses no more than that alone. Together they "
+        "may lose more: what the plan loses is then measured.",
         disabled=plan == session.state.plan,
         on_click=callback(lambda session: session.change(plan=session.state.plan.with_rates(rates))),
     )
-    with measured:
-        _accuracy(0.5 if session.job and not session.job.done else None)
+    with accuracy:
+        _accuracy(0.5 if session.measuring and not session.measuring.done else None)
 
 
 def _accuracy(every: float | None) -> None:
@@ -140,11 +124,11 @@ def _accuracy(every: float | None) -> None:
     @st.fragment(run_every=every)
     def card() -> None:
         session = current_session()
-        job = session.job
+        job = session.measuring
         if every and (job is None or job.done):
             st.rerun()
-        repairing = job.latest if job and isinstance(job.latest, Repairing) else None
-        st.html(accuracy_card(session.figure, repairing, job.error if job else None, False, True))
+        error = job.error if job else None
+        st.html(accuracy_card(session.measurement, refitted=session.refitted, error=error))
 
     card()
 
@@ -155,30 +139,31 @@ def _pictures(session: Session, sweep: Sweep) -> None:
     unit = network.unit_of(session.state.layer, plan.coupling)
     chosen = unit.name if unit else names[0]
     # Drawn anew where a unit is complete: with every point the pictures would flicker.
-    seen = (_about(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
+    extent = (_key(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
-        about = ("sweep", *seen, *sorted(plan.rates.items()))
+        key = ("sweep", *extent, *sorted(plan.rates.items()))
         st.plotly_chart(
-            drawn(about, lambda: sweep_figure(sweep, names, RATES, plan.rates, chosen)),
+            cached_figure(key, lambda: sweep_figure(sweep, names, RATES, plan.rates, chosen)),
             key="sweep",
             alt="points of accuracy that every unit loses alone, rate by rate",
-            on_select=callback(lambda session: _clicked(now, names)),
+            on_select=callback(lambda session: _click(session, names)),
             selection_mode="points",
             config={"displayModeBar": False},
         )
         st.caption(
             "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell "
-            "to set that bar; click where a bar stands to set it back to 0."
+            "to set that bar; click the cell where a bar stands to set it back to 0."
             + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
             * (session.state.method == "recalibrated")
         )
     with right:
-        by = st.segmented_control("Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by",
-                                  label_visibility="collapsed")  # fmt: skip
-        about = ("curves", *seen, by)
+        axis = st.segmented_control(
+            "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
+        )
+        key = ("curves", *extent, axis)
         st.plotly_chart(
-            drawn(about, lambda: sensitivity_curves(sweep, chosen, network.dense_cost.macs, by == "MACs cut")),
+            cached_figure(key, lambda: sensitivity_curves(sweep, chosen, network.dense_cost.macs, axis == "MACs cut")),
             key="sweep_curves",
             alt=f"change of accuracy of every unit, {chosen} in colour",
             config={"displayModeBar": False},
@@ -188,14 +173,14 @@ def _pictures(session: Session, sweep: Sweep) -> None:
         st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
 
 
-def _clicked(session: Session, names: list[str]) -> None:
-    points = st.session_state.sweep.selection.points
-    if points and (data := points[0].get("customdata")) is not None:
-        set_bar(session, names, data)
+def _click(session: Session, names: list[str]) -> None:
+    point = clicked("sweep")
+    if point is not None:
+        set_bar(session, names, point)
 
 
 def set_bar(session: Session, names: list[str], data: list[float] | dict[str, float]) -> None:
-    """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its place and the rate."""
+    """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its row and the rate."""
     row, rate = data if isinstance(data, list) else (data[key] for key in sorted(data, key=int))
     name, plan = names[int(row)], session.state.plan
     unit = next(unit for unit in session.network.units(plan.coupling) if unit.name == name)

@@ -34,8 +34,8 @@ def press(app, key):
     return sound(app.button(key=key).click().run())
 
 
-def sitting(app):
-    return app.session_state["sitting"]
+def session_of(app):
+    return app.session_state["session"]
 
 
 def until(app, condition, seconds=30):

@@ -9,9 +9,9 @@ import asyncio, gc, sys, threading
 import app
 
 async def serve():
-    async with app.opening(app.app):
+    async with app.preload(app.app):
         begun = "torch" in sys.modules and "pages.ui.explore" in sys.modules
-        await asyncio.to_thread(lambda: [t.join() for t in threading.enumerate() if t.name == "opening"])
+        await asyncio.to_thread(lambda: [t.join() for t in threading.enumerate() if t.name == "preload"])
         print(begun, "torch" in sys.modules, "pages.ui.explore" in sys.modules)
 
 print("torch" in sys.modules)
@@ -20,10 +20,9 @@ print(gc.isenabled(), gc.get_freeze_count() > 100_000)
 """
 FAILING = """
 import gc
-from pages.ui import opening
-opening._FIRST = "no_such_module"
+from pages.ui.preload import read_modules
 try:
-    opening._import()
+    read_modules("no_such_module")
 except ImportError as error:
     print(error, gc.isenabled())
 """

@@ -16,7 +16,7 @@ NEEDS_CHROMIUM = [
 ]
 
 
-def look_of(page) -> ViewState:
+def state_of(page) -> ViewState:
     return decode(parse_qs(urlparse(page.evaluate("location.href")).query)["s"][0])
 
 

@@ -108,7 +108,9 @@ def _refit_cost(session: Session, facts: LayerFacts, states: FilterStates) -> No
     if costs is not None:
         cost_view(session, costs, states)
     elif layers is not None:
-        st.info("No layer that could be refitted reads this one under this coupling, so its filters have no refit cost.")
+        st.info(
+            "No layer that could be refitted reads this one under this coupling, so its filters have no refit cost."
+        )
 
 
 def _cached(session: Session, states: FilterStates, build: Callable[[], go.Figure]) -> go.Figure:

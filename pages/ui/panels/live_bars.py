@@ -120,7 +120,7 @@ def _draw_cards(
 
 
 def _poll_interval(session: Session, coming: bool, waiting: bool) -> int:
-    """After how many milliseconds the bars poll again, 0 for never; what is only `coming` lets the pictures go first."""
+    """After how many milliseconds the bars poll again, 0 for never; one `coming` lets the pictures go first."""
     job = session.measuring
     if not coming and (job is None or job.done):
         return 0

@@ -87,7 +87,7 @@ def rate_controls(session: Session) -> None:
     multiple.selectbox(
         "Keep ×",
         MULTIPLES,
-        help="Round the number of filters kept up to a multiple, which suits hardware. The counts shown are the rounded ones.",
+        help="Round the filters kept up to a multiple, which suits hardware. The counts shown are rounded.",
         **mirror("multiple", session.state.plan.options.round_to, _set_multiple),
     )
     with layers:
@@ -155,7 +155,8 @@ def _coupled_layers(session: Session, units: Sequence[Unit]) -> None:
             st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"agreement": number})
         if refusals:
             st.dataframe(
-                pd.DataFrame({"layer": list(refusals), "why it is not pruned": list(refusals.values())}), hide_index=True
+                pd.DataFrame({"layer": list(refusals), "why it is not pruned": list(refusals.values())}),
+                hide_index=True,
             )
 
 

@@ -182,7 +182,9 @@ class Session:
     def measured(self, method: str) -> Figure | None:
         """The exact measurement of the plan on screen under a recovery method, where this session has made it."""
         wanted = (self.state.plan, method)
-        return next((tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None)
+        return next(
+            (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
+        )
 
     def has_new_result(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
