@@ -12,6 +12,7 @@ from torch import Tensor
 from fpgm_core.criteria.diagnostics import spearman
 from fpgm_core.criteria.geometry import GeometricMedian, geometric_median, pairwise_distances
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.extras import require
 
 UMAP_MINIMUM = 10
 UMAP_SEED = 0
@@ -137,9 +138,7 @@ def _umap_class() -> Any:
     with warnings.catch_warnings():
         # umap warns at import that TensorFlow is missing; nothing here needs it.
         warnings.simplefilter("ignore", ImportWarning)
-        from umap import UMAP
-
-    return UMAP
+        return require("umap", extra="figures").UMAP
 
 
 def from_coordinates(

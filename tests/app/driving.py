@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from view_states import resnet20_view
 from streamlit.testing.v1 import AppTest
+from view_states import resnet20_view
 
 from pages.ui.session.view_state import encode
 

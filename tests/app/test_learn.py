@@ -11,10 +11,10 @@ from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, ge
 from fpgm_core.lesson import challenge as lesson_challenge
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
 from pages.ui import learn as learn_page
+from pages.ui.components.page_keys import read_turn
 from pages.ui.panels import challenge, lesson_top
 from pages.ui.session.lesson_state import LessonState, link
 from pages.ui.session.view_state import ViewState, encode
-from pages.ui.components.page_keys import read_turn
 
 EN, KO = words_of("en"), words_of("ko")
 PAGE = "pages/4_Learn.py"
