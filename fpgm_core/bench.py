@@ -26,10 +26,11 @@ from fpgm_core.evaluation import (
     time_pass,
 )
 from fpgm_core.graph import weights_of
-from fpgm_core.inference import memory
+from fpgm_core.inference import PrefixCache
 from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
 from fpgm_core.recovery import BATCH, NUM_IMAGES, batch_norms_of, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
+from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
@@ -107,7 +108,7 @@ class Bench:
         """The median of several such times, nothing remembered of earlier plans, and the measurement."""
         times = []
         for _ in range(runs):
-            memory(self.device).clear()
+            PrefixCache.on(self.device).clear()
             seconds, measurement = self.measure(pruned, images, method)
             times.append(seconds)
         return statistics.median(times), measurement
@@ -189,7 +190,7 @@ def first_answer(bench: Bench) -> Result:
     bench.warm()
     firsts, ends = [], []
     for rate in (0.2, 0.3, 0.4):
-        memory(bench.device).clear()
+        PrefixCache.on(bench.device).clear()
         start = time.perf_counter()
         seen: list[float] = []
 
@@ -237,7 +238,7 @@ def sensitivity(bench: Bench) -> Result:
     """The sweep of every unit, against each of its points by the loop people write."""
     images, training = bench.split("choose", SWEEP_IMAGES), load_images("cifar10", "train")
     bench.warm()
-    memory(bench.device).clear()
+    PrefixCache.on(bench.device).clear()
     start = time.perf_counter()
     sweep = run(sweep_work(bench.network, images, training=training, config=bench.config, use_cache=False))
     seconds = time.perf_counter() - start
@@ -260,8 +261,7 @@ def sensitivity(bench: Bench) -> Result:
 
 def scoring(bench: Bench) -> Iterator[Result]:
     """g of every layer's filters, against scipy's distances, as the paper's code has it."""
-    from scipy.spatial.distance import cdist
-
+    cdist = require("scipy.spatial.distance", extra="test").cdist
     for name in _SCORED:
         network = Network.load(name, "random")
         weights = [weights_of(network.module, layer.name) for layer in network.layers]

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from fpgm_core.calibration.patches import groups_of, patches, positions
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import COUPLINGS, TracedModule, WeightedLayer, overlay
+from fpgm_core.runtime.cache import Cache
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, run
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import Kept, ResultStore
 
 RIDGE = 1e-3  # of the mean diagonal of what a layer reads
 MOST_COLUMNS = 8192  # of one group of a consumer: 256 MiB of second moments
 _PIXELS = 1 << 20  # of a batch's images together: 128 at 32 x 32, 20 at 224 x 224
 _LARGEST_BATCH = 128
-_RECENT = 2
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -269,68 +262,63 @@ class _Sums:
         return Moment(mean.cpu(), covariance.cpu(), self._count)
 
 
-_HELD: OrderedDict[Path, Moments] = OrderedDict()
-_HELD_LOCK = threading.Lock()
+_STORE = ResultStore("moments")
+_RECENT = Cache["Moments"]("moments")
 
 
 class _Record:
-    """The file that keeps a pass's moments: covariances as lower triangles."""
+    """What keeps a pass's moments, in memory and on disk: covariances as lower triangles."""
 
     def __init__(self, network: TracedModule, config: CalibrationConfig, images: ImageSet, most_columns: int) -> None:
-        pixels = images.pixels.cpu().contiguous().numpy()
         self._fields = network.fingerprint, config, len(images), images.name
-        identity: dict[str, Any] = {
+        self._identity = {
             "format": _FORMAT,
-            "fingerprint": network.fingerprint,
-            "positions": config.positions,
-            "seed": config.seed,
-            "images": len(images),
-            "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
-            "normalised": [*images.mean, *images.std],
+            "network": network.identity,
+            "images": images.digest,
+            "source": images.name,
+            **asdict(config),
+            "most_columns": most_columns,
         }
-        if most_columns != MOST_COLUMNS:
-            identity["most_columns"] = most_columns
-        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self.path = home() / "moments" / f"{name[:32]}.safetensors"
+        self._key = json.dumps(self._identity)
 
     def read(self) -> Moments | None:
         """What it holds; None where it is absent or damaged."""
-        with _HELD_LOCK:
-            if self.path in _HELD and self.path.exists():
-                return _HELD[self.path]
-        try:
-            stored = load_safetensors(self.path.read_bytes())
-            about = json.loads(bytes(stored.pop("about").numpy()))
-            layers = {name: _unpacked(stored, name, samples) for name, samples in about["samples"].items()}
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
-            return None
-        found = Moments(*self._fields, layers, about["skipped"])
-        self._hold(found)
-        return found
+        moments = _RECENT.get(self._key)
+        if moments is None:
+            moments = _STORE.read(self._identity, self._moments_in)
+            if moments is not None:
+                _RECENT.put(self._key, moments)
+        return moments
 
-    def write(self, found: Moments) -> None:
+    def write(self, moments: Moments) -> None:
         """Write it whole. Raises FpgmError where that is impossible."""
-        about = {"samples": {name: one.samples for name, one in found.layers.items()}, "skipped": dict(found.skipped)}
-        stored = {"about": torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)}
-        for name, one in found.layers.items():
-            stored[f"{name}.mean"] = one.mean.contiguous()
-            stored[f"{name}.covariance"] = one.covariance[:, _lower(one.columns)]
-        write_atomic(self.path, save_safetensors(stored))
-        self._hold(found)
+        values = {
+            "samples": {name: moment.samples for name, moment in moments.layers.items()},
+            "skipped": dict(moments.skipped),
+        }
+        arrays = {}
+        for name, moment in moments.layers.items():
+            arrays[f"{name}.mean"] = moment.mean
+            arrays[f"{name}.covariance"] = moment.covariance[:, _lower(moment.columns)]
+        _STORE.write(self._identity, Kept(values, arrays))
+        _RECENT.put(self._key, moments)
 
-    def _hold(self, found: Moments) -> None:
-        with _HELD_LOCK:
-            _HELD[self.path] = found
-            while len(_HELD) > _RECENT:
-                _HELD.popitem(last=False)
+    def _moments_in(self, kept: Kept) -> Moments:
+        samples, skipped = kept.values["samples"], kept.values["skipped"]
+        layers = {name: _unpacked(kept.arrays, name, count) for name, count in samples.items()}
+        if not layers or not all(isinstance(reason, str) for reason in skipped.values()):
+            raise ValueError("no moments")
+        return Moments(*self._fields, layers, skipped)
 
 
 def _lower(columns: int) -> Tensor:
     return torch.ones(columns, columns, dtype=torch.bool).tril()
 
 
-def _unpacked(stored: Mapping[str, Tensor], name: str, samples: int) -> Moment:
-    mean, packed = stored[f"{name}.mean"], stored[f"{name}.covariance"]
+def _unpacked(arrays: Mapping[str, Tensor], name: str, samples: int) -> Moment:
+    mean, packed = arrays[f"{name}.mean"], arrays[f"{name}.covariance"]
+    if not isinstance(samples, int) or samples < 1 or not bool(mean.isfinite().all() and packed.isfinite().all()):
+        raise ValueError(f"no moments of {name}")
     lower = torch.zeros(*mean.shape, mean.shape[1])
     lower[:, _lower(mean.shape[1])] = packed
     return Moment(mean, lower + lower.tril(-1).transpose(1, 2), samples)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -14,8 +13,9 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.graph import Flow
 from fpgm_core.inference.folding import folded_module
 from fpgm_core.inference.fusing import fused
-from fpgm_core.inference.prefix_cache import Chain, memory
+from fpgm_core.inference.prefix_cache import Chain
 from fpgm_core.pruning import Network
+from fpgm_core.runtime.cache import Cache, clear_caches, size_of
 from fpgm_core.runtime.cores import each, split, workers
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.distributed import world
@@ -99,7 +99,7 @@ class Classifier:
                         "or choose another device"
                     ) from error
                 _LARGEST[kind] //= 2
-            memory(self.device).clear()
+            clear_caches(self.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -127,6 +127,11 @@ class DenseAnswers:
         self._known = torch.zeros(0, dtype=torch.bool, device=classifier.device)
         self._lock = threading.Lock()
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes once all are found; the images are everybody's."""
+        return size_of(self._network) + len(self._images)
+
     def up_to(self, count: int) -> Tensor:
         """Bool (at least `count`,)."""
         with self._lock:
@@ -138,19 +143,10 @@ class DenseAnswers:
             return self._known
 
 
-_DENSE: OrderedDict[tuple[object, ...], DenseAnswers] = OrderedDict()
-_DENSE_LIMIT = 16
-_DENSE_LOCK = threading.Lock()
-
-
 def dense_answers(network: Network, images: ImageSet, classifier: Classifier) -> DenseAnswers:
-    """The dense network's answers to `images`, which lie on the classifier's device: remembered for a while."""
-    place = (str(classifier.device), str(classifier.dtype))
-    key = (network.identity, images.pixels.data_ptr(), len(images), images.mean, images.std, *place)
-    with _DENSE_LOCK:
-        if key not in _DENSE:
-            _DENSE[key] = DenseAnswers(network, images, classifier)
-        _DENSE.move_to_end(key)
-        while len(_DENSE) > _DENSE_LIMIT:
-            _DENSE.popitem(last=False)
-        return _DENSE[key]
+    """The dense network's answers to `images`, which lie on the classifier's device: made once for all who ask."""
+    cache = Cache[DenseAnswers]("dense answers", sizeof=lambda answers: answers.nbytes, device=classifier.device)
+    # The answers have the images: as long as they are remembered, no other set has these addresses.
+    where = images.pixels.data_ptr(), images.labels.data_ptr(), len(images), images.mean, images.std
+    key = (network.identity, where, str(classifier.dtype))
+    return cache.get_or_make(key, lambda: DenseAnswers(network, images, classifier))
