@@ -260,15 +260,10 @@ def test_a_plan_of_what_units_bear_alone(run, result, net, tmp_path):
 
 
 @pytest.fixture
-def few(monkeypatch):
+def few(few_images, small_exports):
     """Export only a plan and a rebuilt network, timed once and measured on 100 images."""
-    from fpgm_core.data import load_images
-    from fpgm_core.export import ARTEFACTS, bundle
-
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")})
-    monkeypatch.setattr(bundle, "load_images", lambda name, split: load_images(name, split).first(100))
-    monkeypatch.setattr(bundle, "IMAGES", 100)
-    monkeypatch.setattr(bundle, "_TIMED_RUNS", 1)
+    few_images(100)
+    small_exports("plan", "torch_pruning", "python")
 
 
 def test_export(result, net, tmp_path, few):

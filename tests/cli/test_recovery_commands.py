@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from fpgm_core.data import load_images
-
 FEW = ["--images", "60", "--positions", "8", "--device", "cpu"]
 INNER = ["resnet20", "--rate", "0.4", "--coupling", "inner"]
 
@@ -22,16 +20,9 @@ def result(run):
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(few_images):
     """Few training images wherever rungs and scores are made."""
-
-    def few(name, split, root=None, download=False):
-        return load_images(name, split, root).first(300)
-
-    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
-    for room in ("evaluation.accuracy", "export.bundle", "recovery.methods"):
-        monkeypatch.setattr(f"fpgm_core.{room}.load_images", few)
-        monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 128)
+    few_images(300)
 
 
 def test_calibrate(result, own_home):
@@ -109,15 +100,14 @@ def test_evaluate_by_a_criterion_of_data(result, small, criterion):
     assert found["macs"] < found["dense_macs"]
 
 
-def test_export_carries_repaired_weights(result, small, monkeypatch, tmp_path):
-    from fpgm_core.export import ARTEFACTS, bundle
-
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "python")})
-    monkeypatch.setattr(bundle, "_timings", lambda *_: iter(()))
+def test_export_carries_repaired_weights(result, few_images, small_exports, tmp_path):
+    few_images(300)
+    small_exports("plan", "python")
     found = result("export", *INNER, "--rung", "repaired", "--out", tmp_path / "out")
     assert (found["rung"], found["recalibrated"]) == ("repaired", False)
+    assert [step["method"] for step in found["recovery"]] == ["repaired"]
     assert found["proof"]["holds"]
     measured = next(one for one in found["artefacts"] if one["name"] == "python")["measured"]
     again = result("evaluate", *INNER, "--rung", "repaired", "--precision", "float32", "--device", "cpu")
-    assert measured["choose"]["correct"] == again["correct"]
+    assert abs(measured["choose"]["correct"] - again["correct"]) <= 1  # another order of rounding
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["rung"] == "repaired"
