@@ -9,9 +9,9 @@ from fpgm_core.figures import sensitivity_curves, sweep_figure
 RATES = (0.1, 0.5, 0.9)
 SWEEP = Sweep(
     (
-        Point("one", 0.1, 90, correct=900, dense_correct=900, both=895, images=1000),  # 5 better, 5 worse
-        Point("one", 0.5, 50, correct=860, dense_correct=900, both=855, images=1000),
-        Point("two", 0.1, 95, correct=980, dense_correct=900, both=890, images=1000),  # 90 better, 10 worse
+        Point("one", 0.1, 90, num_correct=900, num_dense_correct=900, num_both_correct=895, num_images=1000),  # 5 better, 5 worse
+        Point("one", 0.5, 50, num_correct=860, num_dense_correct=900, num_both_correct=855, num_images=1000),
+        Point("two", 0.1, 95, num_correct=980, num_dense_correct=900, num_both_correct=890, num_images=1000),  # 90 better, 10 worse
     ),
     9,
 )
