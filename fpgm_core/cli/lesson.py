@@ -22,8 +22,8 @@ def _lesson(chosen: argparse.Namespace) -> int:
     from fpgm_core.lesson import document_work  # brings plotly: only those who draw wait for it
 
     network = Network.load(chosen.model, chosen.weights)
-    measurable = network.trained and network.dataset in DATA
-    images, training = (images_of(chosen, network, split) if measurable else None for split in ("choose", "train"))
+    measured = network.trained and network.dataset in DATA
+    images, training = (images_of(chosen, network, split) if measured else None for split in ("choose", "train"))
     work = document_work(network, chosen.language, images=images, training=training)
     content = finish(work, "the lesson").encode()
     if world().is_main:

@@ -1,6 +1,7 @@
 """The calibration pass: columns against unfold, moments against numpy, the file that keeps them."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.calibration import CalibrationConfig, calibrate, calibrate_work, consumers, moments, with_ridge
+from fpgm_core.calibration import CalibrationConfig, calibrate, calibrate_work, consumers, with_ridge
 from fpgm_core.calibration.patches import as_matrices, outputs_at, patches, positions
 from fpgm_core.data import ImageSet, load_images
+from fpgm_core.runtime.cache import clear_caches
 from fpgm_core.runtime.progress import Progress, run
 
 FEW = CalibrationConfig(num_images=60, positions=8)
@@ -118,24 +120,58 @@ def test_batches_and_cores_change_roundings_only(resnet20, training, threads, ba
         torch.testing.assert_close(one.mean, reference.of(name).mean, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_kept_and_found_again(resnet20, training, own_home, monkeypatch):
+def steps_of(network, images):
+    """How many steps a calibration takes: none where it is remembered or kept."""
+    return len(list(calibrate_work(network, images, config=FEW)))
+
+
+def test_it_is_kept_and_found_again(resnet20, training, own_home):
     first = calibrate(resnet20, training, config=FEW)
     (file,) = (own_home / "moments").iterdir()
-    monkeypatch.setattr(moments, "_fill", None)  # no second pass
-    moments._HELD.clear()
+    clear_caches()
+    assert steps_of(resnet20, training) == 0
     again = calibrate(resnet20, training, config=FEW)
+    assert again is not first
     assert again.fingerprint == first.fingerprint == resnet20.fingerprint
     assert (again.num_images, again.config) == (60, FEW)
     for name, one in first.layers.items():
         assert torch.equal(again.of(name).covariance.tril(), one.covariance.tril())
         assert torch.equal(again.of(name).mean, one.mean)
         assert again.of(name).samples == one.samples
-    assert calibrate(resnet20, training, config=FEW) is again  # the last few stay in memory
-    monkeypatch.undo()
-    monkeypatch.setenv("FPGM_HOME", str(own_home))
-    moments._HELD.clear()
+    assert calibrate(resnet20, training, config=FEW) is again  # it stays in memory while there is room
+    clear_caches()
     file.write_bytes(file.read_bytes()[:1000])  # damaged: made anew
-    assert calibrate(resnet20, training, config=FEW).of("fc").samples == 60
+    assert steps_of(resnet20, training) > 0
+    assert {path.name for path in file.parent.iterdir()} == {file.name, f"{file.name}.damaged"}
+    clear_caches()
+    assert steps_of(resnet20, training) == 0
+
+
+class Activated(nn.Module):
+    """Networks of equal weights, to the last bit, that compute otherwise."""
+
+    def __init__(self, activation):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 10)
+        self.activation = activation
+
+    def forward(self, x):
+        return self.fc(self.activation(self.b(self.activation(self.a(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("other", [partial(F.leaky_relu, negative_slope=0.9), nn.LeakyReLU(0.9), F.silu])
+def test_equal_weights_of_another_forward_share_nothing(training, other):
+    first, second = (
+        Network.from_module(Activated(activation), (3, 32, 32), name="two") for activation in (nn.LeakyReLU(0.1), other)
+    )
+    assert first.fingerprint == second.fingerprint
+    assert first.identity != second.identity
+    truth = calibrate(second, training, config=FEW, use_cache=False).of("b").mean
+    calibrate(first, training, config=FEW)
+    assert torch.equal(calibrate(second, training, config=FEW).of("b").mean, truth)
+    clear_caches()
+    assert torch.equal(calibrate(second, training, config=FEW).of("b").mean, truth)
 
 
 @pytest.mark.parametrize("other", [{"num_images": 61}, {"positions": 9}, {"seed": 1}])
