@@ -20,9 +20,9 @@ ROOT = Path(fpgm_core.__file__).parent.parent
 SOURCES = [
     *sorted((ROOT / "fpgm_core" / "lesson").rglob("*.py")),
     *sorted((ROOT / "fpgm_core" / "figures" / "lesson").glob("*.py")),
-    *sorted((ROOT / "pages" / "ui").glob("*.py")),
+    *sorted((ROOT / "pages" / "ui").rglob("*.py")),
 ]
-BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").glob("*.js")))
+BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").rglob("*.js")))
 ENGLISH = words_of("en")
 OTHERS = [language for language in LANGUAGES if language != "en"]
 # What stands in the braces of a name that is put together: "{step.name}.title", f"rung.{rung}".
