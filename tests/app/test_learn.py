@@ -118,7 +118,7 @@ def test_controls_change_the_sentences_and_the_link(resnet20):
     assert now.conclusion[0] in texts(app)
     assert before not in texts(app)
     again_ = learn(step="norms", c=app.query_params["c"])
-    assert course(again_).step_controls == wanted
+    assert lesson(again_).step_controls == wanted
 
 
 def test_back_and_forward_and_the_steps_above():

@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 
 import pytest
-from staging import TRAINED, UNTRAINED, ZEROS
+from samples import TRAINED, UNTRAINED, ZEROS
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staging import EN, TRAINED
+from samples import EN, TRAINED
 
 from fpgm_core.calibration import refit_cost, stand_in
 from fpgm_core.criteria import geometric_median

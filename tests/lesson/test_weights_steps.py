@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import EN, TRAINED, UNTRAINED, column
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
-from staging import EN, TRAINED, UNTRAINED, column
 
 from fpgm_core import FpgmError
 from fpgm_core.criteria import geometric_median, medoid, num_pruned, pairwise_distances
