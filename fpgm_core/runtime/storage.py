@@ -215,7 +215,7 @@ def _files() -> Iterator[tuple[bool, float, int, Path]]:
 
 
 def _make_room(limit: int, keep: Path) -> None:
-    """Remove files until all together are within the limit: those that are no results first, then the longest unused."""
+    """Remove files until all together are within the limit: no results first, then the longest unused."""
     files = sorted(_files())
     total = sum(size for _, _, size, _ in files)
     for _, _, size, path in files:
