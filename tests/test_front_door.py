@@ -8,13 +8,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, ImageSet, Network, PrunedNetwork, evaluate, export, recover
+from fpgm_core import (
+    COUPLINGS,
+    EvaluationConfig,
+    FpgmError,
+    ImageSet,
+    Network,
+    PrunedNetwork,
+    evaluate,
+    export,
+    recover,
+)
 
 SIDE, CLASSES = 16, 4
 
 
 def block(inputs, outputs, **options):
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
 
 
 class Plain(nn.Sequential):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class Stage:
     """One step of a selection: `score` ranks the filters, and the lowest are pruned until `share` of the rate is."""
 
     score: WeightScorer
-    share: Callable[[SelectionOptions], float] = _full_share
+    share: Callable[[SelectionOptions], float] = field(default_factory=lambda: _full_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Criterion:
     def __post_init__(self) -> None:
         if [bool(self.stages), self.score_batch_norms is not None, self.score_images is not None].count(True) != 1:
             raise FpgmError(f"criterion {self.name!r}: give exactly one of stages, score_batch_norms and score_images")
-        known = [field.name for field in fields(SelectionOptions)]
+        known = [option.name for option in fields(SelectionOptions)]
         unknown = next((name for name in self.options if name not in known), None)
         if unknown is not None:
             raise FpgmError(f"criterion {self.name!r} reads no option {unknown!r}; there are {', '.join(known)}")

@@ -1,17 +1,18 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
-from fpgm_core.evaluation.accuracy import EvaluationConfig, evaluate, measure_work
+from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, evaluate, measure_work
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.damage_study import StudiedPlan, Study, mixed_plans, study_work
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
-from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass
+from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
 from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, check_loss, sweep_work
 
 __all__ = [
     "CONTESTED",
+    "PREVIEW_IMAGES",
     "RATES",
     "SWEEP_IMAGES",
     "Contest",
@@ -48,4 +49,5 @@ __all__ = [
     "time_pass",
     "verdict",
     "wilson",
+    "zeros_work",
 ]

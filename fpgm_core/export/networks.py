@@ -16,6 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from fpgm_core.export.source import python_source
+from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
 WEIGHTS = "compact.safetensors"
@@ -47,7 +48,12 @@ def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
 
 
 def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
-    """The network as ONNX, input "images" and output "logits", for any batch size."""
+    """The network as ONNX, input "images" and output "logits", for any batch size.
+
+    Raises FpgmError where the packages of the extra `export` are missing.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):  # the last reloads what the others write
+        require(package, extra="export")
     with _quiet(), FORWARD_LOCK:
         program = torch.onnx.export(
             module,
@@ -95,7 +101,6 @@ def reload_pt2(files: Mapping[str, bytes]) -> Reloaded:
 
 def reload_onnx(files: Mapping[str, bytes]) -> Reloaded:
     """The ONNX file in onnxruntime, on the CPU."""
-    import onnxruntime  # heavy, and needed here alone
-
+    onnxruntime = require("onnxruntime", extra="export")  # heavy, and needed here alone
     session = onnxruntime.InferenceSession(files["compact.onnx"], providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])

@@ -27,6 +27,11 @@ def register_recovery_method(method: RecoveryMethod) -> None:
     _METHODS[method.name] = method
 
 
+def unregister_recovery_method(name: str) -> None:
+    """Take a method out of the registry again. Raises FpgmError where there is none of that name."""
+    _METHODS.pop(get_recovery_method(name).name)
+
+
 def get_recovery_method(name: str) -> RecoveryMethod:
     """The method called `name`. Raises FpgmError, listing the names, where there is none."""
     if name not in RECOVERY_METHODS:

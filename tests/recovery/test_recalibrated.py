@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from fpgm_core.data import ImageSet
-from fpgm_core.recovery import BATCH, batch_norms_of, recalibrate
-from fpgm_core.recovery import dithered
+from fpgm_core.recovery import BATCH, batch_norms_of, dithered, recalibrate
 
 
 class Net(nn.Module):
