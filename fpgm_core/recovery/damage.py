@@ -64,7 +64,7 @@ def damage_work(
     everything = network.units(like.coupling)
     for number, unit in enumerate(everything, 1):
         try:
-            loss = UnitLoss.of(network, unit.members, moments, ridge, relative=True)
+            loss = UnitLoss.of(network, unit.members, moments=moments, ridge=ridge, relative=True)
         except FpgmError as error:
             skipped.append((unit.name, str(error)))
         else:

@@ -215,7 +215,7 @@ class _PairSums:
         if not centred:
             xx, yx = xx + x[:, :, None] * x[:, None, :], yx + y[:, :, None] * x[:, None, :]
         ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
-        ridged = with_ridge(xx, ridge, _ROUNDING * squares.mean(1))
+        ridged = with_ridge(xx, ridge, floor=_ROUNDING * squares.mean(1))
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
         fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
         return fitted, (y - (fitted @ x[:, :, None])[:, :, 0]).flatten()

@@ -29,7 +29,7 @@ from fpgm_core.recovery import ladder
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_the_others_make_good(show, evidence, network, name):
     layer = evidence(name).replaceability[3].layer
-    alone, refitted = stand_in(network(name), layer, evidence(name).moments)
+    alone, refitted = stand_in(network(name), layer, moments=evidence(name).moments)
     answers = set()
     for chosen in range(len(alone)):
         if chosen % 7:
@@ -43,7 +43,7 @@ def test_what_the_others_make_good(show, evidence, network, name):
         assert shown.answer == ("quarter" if good <= 0.25 else "half" if good < 0.75 else "most")
         answers.add(shown.answer)
         assert shown.pictures[1].figure.data[0].y == pytest.approx((alone[chosen], refitted[chosen]))
-    costs = refit_cost(network(name), layer, evidence(name).moments)
+    costs = refit_cost(network(name), layer, moments=evidence(name).moments)
     assert words.values("replaceable.ranks")["cheapest"] == costs.argmin()
     assert words.values("replaceable.norm")["rho"] == evidence(name).replaceability[3].by_norm.told()
     nearest = geometric_median(weights_of(network(name).module, layer)).nearest
