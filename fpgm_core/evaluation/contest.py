@@ -30,6 +30,7 @@ from fpgm_core.runtime.progress import Work, run, within
 from fpgm_core.runtime.storage import home, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
+BUNDLE = Path(str(resources.files("fpgm_core.evaluation") / "bundled"))  # what ships with the package
 _FORMAT = 2  # raised when what is measured changes: older files are then measured anew
 
 
@@ -76,11 +77,12 @@ def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "i
     Under `inner` and `coupled` equal counts mean equal MACs; under `independent` which filters go matters as well.
     """
     record, options = get_criterion(criterion), SelectionOptions(seed=seed)
-    rates = {unit.name: _equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
+    rates = {unit.name: equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
     return network.plan(rates, criterion=criterion, coupling=coupling, options=options)
 
 
-def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+def equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+    """The rate at which a criterion prunes of a unit what one-stage criteria do at `rate`: see `equal_plan`."""
     size = unit.size // unit.blocks
     wanted = get_criterion(RANDOM).count(unit.size, rate, options=options, blocks=unit.blocks)
 
@@ -135,14 +137,15 @@ def known_contest(
     *,
     rules: ContestConfig = ContestConfig(),
     config: EvaluationConfig = EvaluationConfig(),
+    bundle: Path | None = None,
 ) -> Contest | None:
     """The contest of these weights, images and rules if it was measured before, else None.
 
-    One of every bundled network ships with the package, others lie in `FPGM_HOME`; a damaged file is none. The device
-    does not count: every one counts what float32 counts.
+    One of every bundled network ships with the package, or lies in the folder `bundle`, others lie in `FPGM_HOME`; a
+    damaged file is none. The device does not count: every one counts what float32 counts.
     """
     identity = _identity(network, images, training, rules, config)
-    for path in (_bundled(network.fingerprint), _own(identity)):
+    for path in ((bundle or BUNDLE) / f"{network.fingerprint}.npz", _own(identity)):
         contest = _read(path, identity, rules)
         if contest is not None:
             return contest
@@ -210,10 +213,6 @@ def _contest(model: str, identity: dict[str, Any], entries: tuple[Entry, ...]) -
     return Contest(model, entries=entries, **fields)
 
 
-def _bundled(fingerprint: str) -> Path:
-    return Path(str(resources.files("fpgm_core.evaluation") / "bundled" / f"{fingerprint}.npz"))
-
-
 def _own(identity: dict[str, Any]) -> Path:
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return home() / "contests" / f"{name[:32]}.npz"
@@ -254,9 +253,17 @@ def _read(path: Path, identity: dict[str, Any], rules: ContestConfig) -> Contest
         return None
 
 
-def bundle_contest(network: Network, images: ImageSet, training: ImageSet, folder: Path) -> Path:
-    """Measure a network's contest, rules and config as they come, and write it as one file into `folder`."""
+def bundle_contest(
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    folder: Path,
+    *,
+    rules: ContestConfig = ContestConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
+) -> Path:
+    """Measure a network's contest and write it as one file into `folder`, where `known_contest` finds it."""
     path = folder / f"{network.fingerprint}.npz"
-    identity = _identity(network, images, training, ContestConfig(), EvaluationConfig())
-    write_atomic(path, _packed(contest(network, images, training, use_cache=False), identity))
+    measured = contest(network, images, training, rules=rules, config=config, use_cache=False)
+    write_atomic(path, _packed(measured, _identity(network, images, training, rules, config)))
     return path

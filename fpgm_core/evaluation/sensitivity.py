@@ -28,7 +28,7 @@ SWEEP_IMAGES = 2000  # of the choose half: what pages and commands sweep on
 
 @dataclass(frozen=True)
 class Point:
-    """One unit at one rate, all others whole: `macs` left, right answers among the same `num_images` images, as in Measurement."""
+    """One unit at one rate, all others whole: `macs` are left; counts of right answers are as in Measurement."""
 
     unit: str
     rate: float
