@@ -102,3 +102,14 @@ def finished(steps: Iterable[float | T], begin: float = 0.0, end: float = 1.0) -
             found.append(step)
     (last,) = found
     return last
+
+
+def shares(work: Work[T], begin: float = 0.0, end: float = 1.0) -> Generator[float, None, T]:
+    """Work as a part of steps in the former dialect: yields shares done, returns the result; goes with `finished`."""
+    spread = within(work, begin, end)
+    while True:
+        try:
+            yield next(spread).share
+        except StopIteration as stop:
+            result: T = stop.value
+            return result

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fpgm_core.graph import Flow, WeightedLayer, live_sources
+from fpgm_core.data import ImageSet
+from fpgm_core.graph import Flow, WeightedLayer
 from fpgm_core.graph.flow import NEVER
 from fpgm_core.inference import folded_module
-from fpgm_core.pruning import Network
+from fpgm_core.pruning import PrunedNetwork, RecoveryStep
+from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
+from fpgm_core.runtime.progress import Progress, Work
 
 COSINE_SHARE = 0.85  # of the cosine distance in the distance between twins; the rest is the biases'
 
@@ -54,24 +57,24 @@ def twins(filters: Tensor, biases: Tensor, keep_mask: np.ndarray) -> Twins:
     return Twins(found, scale)
 
 
-def merged_tensors(network: Network, keep_masks: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+def merged_tensors(pruned: PrunedNetwork) -> dict[str, Tensor]:
     """The consumers' weights with every removed channel's columns added, scaled, to those of its twin.
 
     Only where a channel and its twin are each written by one filter of the same ordinary convolution: of a sum one
     writer cannot be told from the others, and a depthwise filter's twin reads another channel. Shapes as in the
     dense network; data-free, so norm statistics stay as they are.
     """
-    flow, live = network.flow, live_sources(network.flow, keep_masks)
-    folded = folded_module(network.module, flow)
+    flow, live, module = pruned.network.flow, pruned.live, pruned.dense_shaped()
+    folded = folded_module(module, flow)
     stands = {
         site.name: twins(*_effective(folded, site), live[site.filter_offset : site.filter_offset + site.outputs])
         for site in flow.convs
-        if site.filter_offset >= 0 and site.groups == 1 and not keep_masks.get(site.name, np.ones(1)).all()
+        if site.filter_offset >= 0 and site.groups == 1 and not pruned.keep_masks.get(site.name, np.ones(1)).all()
     }
     found: dict[str, Tensor] = {}
     for reader in flow.sites:
         if reader.groups == 1 and reader.name not in flow.repeated:
-            weight = network.module.get_submodule(reader.name).get_parameter("weight").detach()
+            weight = module.get_submodule(reader.name).get_parameter("weight").detach()
             merged = _merged(flow, reader, weight, stands)
             if merged is not None:
                 found[f"{reader.name}.weight"] = merged
@@ -103,3 +106,16 @@ def _sole_writers(reader: WeightedLayer) -> np.ndarray:
     ranked = np.sort(reader.reads, axis=0)
     several = (ranked[:-1] != NEVER).any(0) if len(ranked) > 1 else np.zeros(ranked.shape[1], dtype=bool)
     return np.where(several, NEVER, ranked[-1])
+
+
+def _merged_work(pruned: PrunedNetwork, images: ImageSet | None, context: RecoveryContext) -> Work[PrunedNetwork]:
+    yield Progress(0, what="merging")
+    return pruned.with_tensors(merged_tensors(pruned), RecoveryStep("merged"))
+
+
+MERGED = RecoveryMethod(
+    "merged",
+    "Merged",
+    "Each removed filter is folded, scaled, into the kept one most like it; no images needed.",
+    _merged_work,
+)

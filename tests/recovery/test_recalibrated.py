@@ -8,7 +8,7 @@ from torch import nn
 
 from fpgm_core.data import ImageSet
 from fpgm_core.recovery import BATCH, batch_norms_of, recalibrate
-from fpgm_core.recovery.recalibration import dithered
+from fpgm_core.recovery import dithered
 
 
 class Net(nn.Module):

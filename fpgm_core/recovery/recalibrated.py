@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.graph import overlay
-from fpgm_core.inference.prefix_cache import Chain
+from fpgm_core.inference import Chain, on_device
+from fpgm_core.pruning import PrunedNetwork, RecoveryStep
+from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
 from fpgm_core.runtime.cores import each, workers
+from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.progress import Progress, Work
 
 BATCH = 128
-FIRST_IMAGES = 256
-IMAGES = 2000
+EARLY_IMAGES = 256  # of a provisional result
+NUM_IMAGES = 2000
 _GOLDEN = 40503  # 2^16 over the golden ratio: neighbours begin far apart
 
 
@@ -131,3 +135,43 @@ def _take_in(norms: list[nn.BatchNorm2d], statistics: list[tuple[Tensor, Tensor]
             weight = 1 / int(norm.num_batches_tracked)
             norm.running_mean.lerp_(mean, weight)
             norm.running_var.lerp_(variance, weight)
+
+
+def recalibrated_work(
+    pruned: PrunedNetwork,
+    images: ImageSet,
+    context: RecoveryContext = RecoveryContext(),
+    *,
+    num_images: int = NUM_IMAGES,
+) -> Work[PrunedNetwork]:
+    """Re-estimate the norms' statistics on the first `num_images` training images (all, where there are fewer).
+
+    After 256 images a provisional result is offered. A network without norms that keep statistics comes back as it is.
+    """
+    device, dtype = context.device, context.dtype
+    chain = Chain.cut(to_device(pruned.compact(aligned=True), device), f"training {dtype}", context.remember_late)
+    if not batch_norms_of(chain):
+        return pruned
+    training = on_device(images.first(min(num_images, len(images))), device)
+    offered = False
+    for seen in recalibrate(chain, training, dtype):
+        early = not offered and seen >= EARLY_IMAGES
+        offered = offered or early
+        partial = _reached(pruned, chain, training, seen) if early else None
+        yield Progress(seen, len(training), "recalibrating", partial=partial)
+    return _reached(pruned, chain, training, len(training))
+
+
+def _reached(pruned: PrunedNetwork, chain: Chain, images: ImageSet, seen: int) -> PrunedNetwork:
+    """The pruned network with the statistics so far; it keeps the chain that has them, for whoever measures it."""
+    step = RecoveryStep("recalibrated", seen, images.name)
+    return replace(pruned.with_norm_statistics(chain, step, aligned=True), prepared=chain)
+
+
+RECALIBRATED = RecoveryMethod(
+    "recalibrated",
+    "Recalibrated",
+    "Norm statistics are measured anew on training images.",
+    recalibrated_work,
+    needs_images=True,
+)
