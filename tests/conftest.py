@@ -8,7 +8,8 @@ from tiers import is_thorough
 
 from fpgm_core import Network
 from fpgm_core.__main__ import main
-from fpgm_core.inference import memory
+from fpgm_core.inference import PrefixCache
+from fpgm_core.runtime.cache import clear_caches
 
 settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=200, deadline=None)
@@ -60,7 +61,8 @@ def own_home(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def nothing_remembered():
     """What a network is asked is computed, whatever an earlier test asked."""
-    memory(torch.device("cpu")).clear()
+    PrefixCache.on(torch.device("cpu")).clear()
+    clear_caches()
 
 
 @pytest.fixture(scope="session")

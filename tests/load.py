@@ -32,7 +32,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
 from fpgm_core import Network
-from pages.ui.state import Look, encode
+from pages.ui.session.view_state import ViewState, encode
 
 STEPS, LOOK = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
 _CARD = re.compile(r'class="label">([A-Za-z]+)')
@@ -70,7 +70,7 @@ class Browser:
     """One tab: what it was sent, and how it answers."""
 
     def __init__(self, address: str, network: Network, told: Told, seed: int, look: tuple[float, float]) -> None:
-        self._query = f"s={encode(Look(network.plan(0.4), network.layers[-1].name))}"
+        self._query = f"s={encode(ViewState(network.plan(0.4), network.layers[-1].name))}"
         self._address = address.replace("http", "ws") + "/_stcore/stream"
         self._network, self._told, self._random, self._look = network, told, random.Random(seed), look
         self._page = self._fragment = self._widget = ""
@@ -270,7 +270,7 @@ def start(pause: float) -> dict[str, float]:
     """Start a server: seconds from the command until it answers, and until one visitor has bars and accuracies.
 
     The visitor's page is asked for `pause` seconds after the server answers: a browser reads Streamlit's own scripts
-    first. None is drawn here.
+    first. None is drawn session.
     """
     network, begun = Network.load("resnet20"), time.monotonic()
     with serving() as address:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from fpgm_core.calibration.patches import as_matrices, groups_of
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, WeightedLayer
 from fpgm_core.graph.flow import ALWAYS
+from fpgm_core.runtime.cache import Cache
 
 _REMEMBERED_COLUMNS = 1152
 
@@ -23,10 +23,13 @@ def _inverted(ridged: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(ridged))
 
 
-@lru_cache(maxsize=24)
+_INVERSES = Cache[tuple[Tensor, Moment]]("inverses")
+
+
 def _inverse(moment: Moment, ridge: float) -> Tensor:
     """The inverse of a consumer's ridged moments, (groups, P, P): each of a stream's writers asks for it."""
-    return _inverted(moment.ridged(ridge))
+    # With the moment, so that its id stays.
+    return _INVERSES.get_or_make((id(moment), ridge), lambda: (_inverted(moment.ridged(ridge)), moment))[0]
 
 
 class Elimination:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from fpgm_core.criteria.registry import CRITERIA
+from fpgm_core.criteria.fpgm import FPGM
+from fpgm_core.criteria.l2_norm import L2_NORM
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class NormDiagnostics:
 
 def norm_diagnostics(filters: Tensor) -> NormDiagnostics:
     """The norm figures of one layer's filters, shape (N, ...)."""
-    norms = CRITERIA["l2_norm"].score(filters).cpu().numpy()
-    sums = CRITERIA["fpgm"].score(filters).cpu().numpy()
+    norms = L2_NORM.score(filters).cpu().numpy()
+    sums = FPGM.score(filters).cpu().numpy()
     return NormDiagnostics(
         float(norms.min()), float(norms.max()), float(norms.mean()), float(norms.std()), spearman(norms, sums)
     )

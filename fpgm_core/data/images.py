@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,19 @@ class ImageSet:
         if not 1 <= count <= len(self):
             raise FpgmError(f"{count} images asked of {self.name}, which has {len(self)}; ask for 1 to {len(self)}")
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+
+    @cached_property
+    def highest_label(self) -> int:
+        """The highest class that an image has."""
+        return int(self.labels.max())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of pixels, labels and normalisation: what results measured on these images are kept by."""
+        sha = hashlib.sha256(f"{tuple(self.pixels.shape)} {self.mean} {self.std}".encode())
+        sha.update(self.pixels.cpu().contiguous().numpy().data)
+        sha.update(self.labels.cpu().contiguous().numpy().data)
+        return sha.hexdigest()
 
     def take(self, indices: Tensor | np.ndarray, name: str) -> ImageSet:
         """The images at `indices`, in that order, as a set called `name`."""

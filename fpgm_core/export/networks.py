@@ -21,6 +21,7 @@ from fpgm_core.runtime.locks import FORWARD_LOCK
 
 WEIGHTS = "compact.safetensors"
 Reloaded = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, classes)
+Reload = Callable[[Mapping[str, bytes]], Reloaded]
 
 
 def as_safetensors(module: torch.nn.Module) -> bytes:

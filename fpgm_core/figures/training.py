@@ -16,7 +16,7 @@ def training_figure(run: Run) -> go.Figure:
     lines = (
         (1, "loss", [epoch.loss for epoch in run.epochs], KEPT),
         (2, "training, in passing", [epoch.training_accuracy for epoch in run.epochs], PRUNED),
-        (2, "choose, first images", [epoch.correct / epoch.images for epoch in run.epochs], KEPT),
+        (2, "choose, first images", [epoch.watched_accuracy for epoch in run.epochs], KEPT),
         (3, "changed", [epoch.changed for epoch in run.epochs], KEPT),
     )
     for column, name, values, colour in lines:

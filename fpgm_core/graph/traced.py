@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 
-from torch import nn
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
 
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.flow import Flow
@@ -39,11 +40,12 @@ class TracedModule:
     def identity(self) -> str:
         """SHA-256 (hex) of the weights, the graph and the input shape: the key of everything kept about a network.
 
-        Two networks of equal weights whose forwards differ have one fingerprint and two identities.
+        Two networks of equal weights whose forwards differ have one fingerprint and two identities. The same in every
+        process: what is kept on disk is found by it.
         """
         digest = hashlib.sha256(f"{self.fingerprint} {self.input_shape}".encode())
         for node in self.flow.graph.graph.nodes:
-            digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}\n".encode())
+            digest.update(_described(node, self.flow.graph).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -61,6 +63,13 @@ class TracedModule:
         """The cost of the dense network."""
         return count_cost(self.flow, {})
 
+    @cached_property
+    def num_classes(self) -> int | None:
+        """How many logits an image gets; None where the output is no single tensor of them."""
+        output = next(node for node in reversed(self.flow.graph.graph.nodes) if node.op == "output")
+        shape = output.all_input_nodes[0].meta.get("shape") if len(output.all_input_nodes) == 1 else None
+        return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
     def units(self, coupling: str) -> tuple[Unit, ...]:
         """The units under a coupling, in forward order."""
         return self._memo(("units", coupling), lambda: units(self.flow, coupling))
@@ -72,3 +81,16 @@ class TracedModule:
     def unit_of(self, layer: str, coupling: str) -> Unit | None:
         """The unit that moves a layer, or None where the coupling leaves it whole."""
         return next((unit for unit in self.units(coupling) if layer in unit.members), None)
+
+
+def _described(node: Node, graph: GraphModule) -> str:
+    """All that one node computes with, its layer's settings and constants too; no address of a function."""
+    target, detail = node.target, ""
+    if callable(target):
+        target = f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', type(target).__qualname__)}"
+    elif node.op == "call_module":
+        detail = repr(graph.get_submodule(target))
+    elif node.op == "get_attr":
+        constant = reduce(getattr, target.split("."), graph)
+        detail = fingerprint({target: constant}) if isinstance(constant, Tensor) else repr(constant)
+    return f"{node.op} {node.name} {target} {node.args} {node.kwargs} {detail}\n"

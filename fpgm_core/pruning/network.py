@@ -12,7 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fpgm_core.criteria import SelectionOptions, combined, get_criterion, overlap, select, spearman, unit_scores
+from fpgm_core.criteria import (
+    SelectionOptions,
+    batch_norm_scores,
+    combined,
+    get_criterion,
+    overlap,
+    score,
+    select,
+    spearman,
+    unit_scores,
+)
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, weights_of
@@ -22,6 +32,8 @@ from fpgm_core.models import cifar_models, load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.memo import Memo
+
+_MEMO, _COSTS = 8192, 256  # values remembered; costs are large for large networks
 
 
 class Network(TracedModule):
@@ -55,7 +67,7 @@ class Network(TracedModule):
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
         self._build = build
-        self._costs = Memo(256)  # large for large networks
+        self._costs = Memo(_COSTS)
         self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
         self._digests: Mapping[str, str] = {}
 
@@ -118,6 +130,15 @@ class Network(TracedModule):
             notice=notice,
         )
 
+    def with_module(self, module: nn.Module) -> Network:
+        """The same network with other weights: `module` is of the same architecture, and the graph is shared."""
+        self.flow, self.layers, self.dense_cost  # noqa: B018  traced once, for both
+        other = copy.copy(self)
+        other.module, other._memo, other._costs = module, Memo(_MEMO), Memo(_COSTS)
+        for name in ("fingerprint", "identity"):
+            other.__dict__.pop(name, None)
+        return other
+
     def build(self) -> nn.Module:
         """A new module of the same architecture with random weights, drawn from torch's global generator."""
         if self._build is not None:
@@ -157,20 +178,19 @@ class Network(TracedModule):
     ) -> np.ndarray:
         """One score a filter of a unit, float64 (N,), higher = more important: of the criterion's last stage.
 
-        Raises FpgmError for a criterion that needs more than weights, where `with_scores` was not given its scores.
+        Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
         record = get_criterion(criterion)
         if record.needs != "weights":
-            return combined([self._given_scores(criterion, member) for member in unit.members])
-        score = record.stages[stage][0]
+            return combined([self._layer_scores(criterion, member) for member in unit.members])
         read = tuple(getattr(options, name) for name in record.options)
         return self._memo(
-            ("scores", unit.name, unit.members, criterion, read, stage),
-            lambda: unit_scores(score, self._weights(unit), options),
+            ("scores", unit.name, unit.members, record, read, stage),
+            lambda: unit_scores(record.stages[stage].score, self._weights(unit), options=options),
         )
 
     def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
-        """The same network with the scores, float64 (N,) by layer, of a criterion that needs more than weights.
+        """The same network with the scores, float64 (N,) by layer, of a criterion that needs images.
 
         A new value: this one is not changed, and both share everything else that was computed.
         """
@@ -182,18 +202,22 @@ class Network(TracedModule):
         return scored
 
     def has_scores(self, criterion: str) -> bool:
-        """Whether plans with this criterion can be made: always, where it needs weights alone."""
-        return get_criterion(criterion).needs == "weights" or criterion in self._scores
+        """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
+        return get_criterion(criterion).needs != "images" or criterion in self._scores
 
-    def _given_scores(self, criterion: str, layer: str) -> np.ndarray:
-        if criterion not in self._scores:
+    def _layer_scores(self, criterion: str, layer: str) -> np.ndarray:
+        """One layer's scores by a criterion that needs more than weights."""
+        record, scores = get_criterion(criterion), self._scores.get(criterion)
+        if scores is None and record.needs == "images":
             raise FpgmError(
-                f"{criterion} scores filters by the network's {get_criterion(criterion).needs}, which have not been "
-                "looked at yet; give training images to prune(), or scores to with_scores()"
+                f"{criterion} scores filters by training images, which have not been looked at yet; give images to "
+                "prune(), or the scores that score_work makes to with_scores()"
             )
-        if layer not in self._scores[criterion]:
+        if scores is None:
+            scores = self._memo(("batch norm scores", record), lambda: batch_norm_scores(self, criterion))
+        if layer not in scores:
             raise FpgmError(f"{criterion} has no scores for {layer}; choose another criterion for this network")
-        return self._scores[criterion][layer]
+        return scores[layer]
 
     def agreement(self, unit: Unit) -> float | None:
         """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""
@@ -238,24 +262,25 @@ class Network(TracedModule):
     ) -> np.ndarray:
         criterion = get_criterion(criterion_name)
         read = tuple(getattr(options, name) for name in criterion.options)
-        counts = criterion.counts(unit.size, rate, options, unit.blocks)
+        counts = criterion.counts(unit.size, rate, options=options, blocks=unit.blocks)
         return self._memo(
-            ("mask", unit, criterion_name, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
+            ("mask", unit, criterion, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
-                rate,
-                options,
-                locked_in,
-                locked_out,
-                self.scores(unit, criterion_name, options, stage=0),
-                unit.blocks,
+                rate=rate,
+                options=options,
+                locked_in=locked_in,
+                locked_out=locked_out,
+                first_scores=self.scores(unit, criterion_name, options, stage=0) if any(counts) else None,
+                blocks=unit.blocks,
             ),
         )
 
     def count_pruned(self, plan: Plan, unit: Unit) -> int:
         """How many filters of a unit a plan prunes: what its rate says, rounded as the plan says."""
-        return get_criterion(plan.criterion).count(unit.size, plan.rate(unit.name), plan.options, unit.blocks)
+        criterion, rate = get_criterion(plan.criterion), plan.rate(unit.name)
+        return criterion.count(unit.size, rate, options=plan.options, blocks=unit.blocks)
 
     def keep_masks(self, plan: Plan) -> dict[str, np.ndarray]:
         """The keep mask, bool (N,), of every layer of every unit. Raises FpgmError for a plan that does not fit."""
@@ -299,7 +324,7 @@ class Network(TracedModule):
         criterion = rate.criterion if isinstance(rate, Plan) else fields.get("criterion", "fpgm")
         network = self
         if images is not None and not self.has_scores(criterion):
-            raise FpgmError(f"{criterion} needs scores; give them to with_scores()")
+            network = self.with_scores(criterion, score(self, criterion, images, device=device))
         plan = rate if isinstance(rate, Plan) else network.plan(rate, **fields)
         pruned = PrunedNetwork(network, plan, network.keep_masks(plan))
         pruned.live  # noqa: B018  what leaves nothing is refused here
@@ -307,6 +332,5 @@ class Network(TracedModule):
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        return self._costs(
-            (plan.key, self._digests.get(plan.criterion)), lambda: count_cost(self.flow, self.keep_masks(plan))
-        )
+        key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
+        return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))

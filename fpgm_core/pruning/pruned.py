@@ -54,6 +54,8 @@ class PrunedNetwork:
 
     `keep_masks` are the plan's, bool (N,) by layer. `tensors` replace parameters and buffers of the dense network, by
     name, in its shapes, on the CPU. `recovery` says how they came to be, in order; empty right after pruning.
+    `prepared` is a compact form that already has these tensors, where recovery left one: for measuring alone, and
+    nothing depends on it.
     """
 
     network: Network
@@ -61,6 +63,7 @@ class PrunedNetwork:
     keep_masks: Mapping[str, np.ndarray]
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     recovery: tuple[RecoveryStep, ...] = ()
+    prepared: nn.Module | None = field(default=None, repr=False)
 
     @property
     def method(self) -> str:
@@ -110,7 +113,7 @@ class PrunedNetwork:
     def with_tensors(self, tensors: Mapping[str, Tensor], step: RecoveryStep) -> PrunedNetwork:
         """The same with more tensors replaced by one recovery step."""
         own = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-        return replace(self, tensors={**self.tensors, **own}, recovery=(*self.recovery, step))
+        return replace(self, tensors={**self.tensors, **own}, recovery=(*self.recovery, step), prepared=None)
 
     def with_norm_statistics(self, compact: nn.Module, step: RecoveryStep, *, aligned: bool = False) -> PrunedNetwork:
         """The same with the running statistics that a compact form of it, `aligned` or not, has now."""

@@ -69,13 +69,17 @@ def within(work: Work[T], begin: float = 0.0, end: float = 1.0, what: str | None
 
 
 def timed(work: Work[T], clock: Callable[[], float] = time.monotonic) -> Work[T]:
-    """The same work with an estimate of the time left in every step: at the pace so far, once 2% are done."""
-    start = clock()
+    """The same work with an estimate of the time left in every step: at the pace so far, once 2% more are done.
+
+    The pace counts from the first step: work that resumes begins with what was done before.
+    """
+    begun: tuple[float, float] | None = None  # when the first step came, and its share
     try:
         while True:
             progress = next(work)
-            if progress.seconds_left is None and progress.share >= 0.02:
-                left = (clock() - start) * (1 - progress.share) / progress.share
+            start, share = begun = begun or (clock(), progress.share)
+            if progress.seconds_left is None and progress.share - share >= 0.02:
+                left = (clock() - start) * (1 - progress.share) / (progress.share - share)
                 progress = replace(progress, seconds_left=left)
             yield progress
     except StopIteration as finished:
@@ -98,3 +102,14 @@ def finished(steps: Iterable[float | T], begin: float = 0.0, end: float = 1.0) -
             found.append(step)
     (last,) = found
     return last
+
+
+def shares(work: Work[T], begin: float = 0.0, end: float = 1.0) -> Generator[float, None, T]:
+    """Work as a part of steps in the former dialect: yields shares done, returns the result; goes with `finished`."""
+    spread = within(work, begin, end)
+    while True:
+        try:
+            yield next(spread).share
+        except StopIteration as stop:
+            result: T = stop.value
+            return result

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from driving import again, opened, press, sitting, until
+from driving import again, opened, press, session_of, until
 
 from fpgm_core import FpgmError, Network
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import Figure
 from fpgm_core.recovery import Mended
 from fpgm_core.training import Epoch, Recipe, Recovered, Run
-from pages.ui import export_panel, recover_panel
-from pages.ui.jobs import engine
+from pages.ui import export as export_page
+from pages.ui import recover as recover_page
 
 EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
 
@@ -34,7 +34,7 @@ def reached(recipe, network, plan, whole=None):
 def app():
     app = opened("pages/2_Recover.py")
     yield app
-    engine().cancel(f"{sitting(app).session}:recover")
+    session_of(app).jobs.close()
 
 
 class Calls(list):
@@ -58,7 +58,7 @@ def training(monkeypatch):
         ended = calls.ends(plan)
         yield reached(recipe, network.prune(ended).compact(), ended, network.prune(ended).masked())
 
-    monkeypatch.setattr(recover_panel, "recover_steps", fake)
+    monkeypatch.setattr(recover_page, "recover_steps", fake)
     yield calls, gate
     gate.set()
 
@@ -86,7 +86,7 @@ def test_choices_reach_the_recipe(app, training):
     assert until(app, lambda: calls)
     plan, recipe, schedule, _, images = calls[0]
     assert images is load_images("cifar10", "train")
-    assert plan == app.session_state["sitting"].look.plan
+    assert plan == session_of(app).state.plan
     assert recipe == Recipe(epochs=7, learning_rate=0.02, distillation=0.0)
     assert schedule == "soft"
 
@@ -111,7 +111,7 @@ def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, tra
     calls, gate = training
     gate.set()
     mended = Mended("repaired", {}, {})
-    monkeypatch.setattr(recover_panel, "repair_steps", lambda *_, **__: iter([0.5, mended]))
+    monkeypatch.setattr(recover_page, "repair_steps", lambda *_, **__: iter([0.5, mended]))
     app.toggle(key="repair_first").set_value(True).run()
     train(app)
     assert until(app, lambda: table(app) is not None)
@@ -134,7 +134,7 @@ def test_the_persons_own_copy_is_trained_on(app, training, monkeypatch):
     calls, gate = training
     gate.set()
     asked = []
-    monkeypatch.setattr(recover_panel, "load_images", lambda *which: asked.append(which) or load_images(*which[:2]))
+    monkeypatch.setattr(recover_page, "load_images", lambda *which: asked.append(which) or load_images(*which[:2]))
     app.text_input(key="own_copy").set_value(" /data/cifar10.npz ").run()
     assert any("your copy" in caption.value for caption in app.caption)
     train(app)
@@ -155,7 +155,7 @@ def test_an_error_is_told_in_words(app, monkeypatch):
         raise FpgmError("the loss is no longer a finite number; lower the learning rate")
         yield
 
-    monkeypatch.setattr(recover_panel, "recover_steps", fake)
+    monkeypatch.setattr(recover_page, "recover_steps", fake)
     train(app)
     assert until(app, lambda: app.error)
     assert "lower the learning rate" in app.error[0].value
@@ -171,7 +171,7 @@ def exports(monkeypatch):
         given.append((plan, trained, whole))
         return iter(())
 
-    monkeypatch.setattr(export_panel, "export_steps", fake)
+    monkeypatch.setattr(export_page, "export_steps", fake)
     return given
 
 
@@ -184,7 +184,7 @@ def test_export_offers_the_trained_weights(app, training, exports):
     assert app.toggle[0].value
     press(app, "prepare")
     assert until(app, lambda: exports)
-    plan, result = sitting(app).look.plan, app.session_state["recovery"].job.latest
+    plan, result = session_of(app).state.plan, session_of(app).jobs.get("training").result
     assert exports[0] == (plan, result.network, result.whole)
     app.toggle[0].set_value(False).run()
     press(app, "prepare")
@@ -198,8 +198,8 @@ def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app,
     gate.set()
     train(app)
     assert until(app, lambda: table(app) is not None)
-    first = sitting(app).look.plan
-    network = sitting(app).network
+    first = session_of(app).state.plan
+    network = session_of(app).network
     costs = [f"{network.cost(plan).macs:,}" for plan in (first, calls.ends(first))]
     assert list(table(app)["MACs"]) == costs
     assert costs[0] != costs[1]
@@ -215,8 +215,8 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
     gate.set()
     train(app)
     assert until(app, lambda: table(app) is not None)
-    here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=Network.load("resnet20").plan(0.2)))
+    session = session_of(app)
+    session.go(replace(session.state, plan=Network.load("resnet20").plan(0.2)))
     app.run()
     assert table(app) is None
     app.switch_page("pages/1_Export.py").run()
@@ -225,8 +225,8 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
 
 def test_a_network_without_weights_is_told(app):
     network = Network.load("resnet32")
-    here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=network.plan(0.2), layer="conv1", chosen=None))
+    session = session_of(app)
+    session.go(replace(session.state, plan=network.plan(0.2), layer="conv1", chosen=None))
     app.run()
     assert any("open a network that has both" in element.value for element in app.info)
     assert not [button for button in app.button if button.key == "train"]

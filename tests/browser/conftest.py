@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from browsing import CHROMIUM
 from load import serving
-from looks import resnet20_query
+from view_states import resnet20_query
 
 ROOT = Path(__file__).parents[2]
 QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core import CRITERIA, FpgmError, Network
+from fpgm_core import FpgmError, Network
 from fpgm_core.calibration import (
-    Calibration,
+    CalibrationConfig,
     Elimination,
     Moment,
     Moments,
@@ -19,16 +19,20 @@ from fpgm_core.calibration import (
     refit_cost,
     stand_in,
 )
-from fpgm_core.criteria import DATA_CRITERIA, get_criterion
 from fpgm_core.data import load_images
-from fpgm_core.recovery import bn_scales, damage_steps, provide, refit_cost_steps, scores, surface, taylor_steps
+from fpgm_core.recovery import damage_steps, surface
 
-FEW = Calibration(images=120, positions=16)
+FEW = CalibrationConfig(num_images=120, positions=16)
 
 
 @pytest.fixture(scope="module")
-def moments(resnet20):
-    return calibrate(resnet20, FEW, kept=False)
+def training():
+    return load_images("cifar10", "train").first(120)
+
+
+@pytest.fixture(scope="module")
+def moments(resnet20, training):
+    return calibrate(resnet20, training, config=FEW, use_cache=False)
 
 
 def problem(seed, outputs=4, columns=12):
@@ -110,9 +114,9 @@ def test_standing_in_by_brute_force(resnet20, moments):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
-def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, moments):
+def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, training, moments):
     net = resnet20 if name == "resnet20" else Network.load(name)
-    known = moments if name == "resnet20" else calibrate(net, FEW, kept=False)
+    known = moments if name == "resnet20" else calibrate(net, training, config=FEW, use_cache=False)
     better = 0
     for unit in net.units("inner"):
         for layer in unit.members:
@@ -272,13 +276,10 @@ def test_a_unit_without_moments_is_left_out_with_the_reason(resnet20, moments):
     assert [name for name, _ in found.skipped] == ["layer3.1.conv1"]
     with pytest.raises(FpgmError, match="too many columns"):
         found.at("layer3.1.conv1", 0.5)
-    *_, costs = refit_cost_steps(resnet20, less)
-    assert "layer3.1.conv1" not in costs
-    assert "layer3.0.conv1" in costs
 
 
-def test_singular_moments_have_finite_costs(resnet20):
-    few = calibrate(resnet20, Calibration(2, 3), kept=False)
+def test_singular_moments_have_finite_costs(resnet20, training):
+    few = calibrate(resnet20, training, config=CalibrationConfig(2, 3), use_cache=False)
     assert few.of("layer3.2.conv2").singular
     costs = refit_cost(resnet20, "layer3.2.conv1", few)
     assert np.isfinite(costs).all()
@@ -286,86 +287,3 @@ def test_singular_moments_have_finite_costs(resnet20):
     dead = Moment(torch.zeros(1, 144), torch.zeros(1, 144, 144), 10)
     none = Moments("", FEW, 1, "", {"layer1.0.conv2": dead}, {})
     assert np.isfinite(refit_cost(resnet20, "layer1.0.conv1", none)).all()
-
-
-# Scores that are handed in
-
-
-@pytest.fixture
-def fresh():
-    return Network.load("resnet20")
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Few images for all that makes scores."""
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(60, 8))
-    monkeypatch.setattr(scores, "TAYLOR_IMAGES", 64)
-
-
-@pytest.mark.parametrize("name", [name for name in DATA_CRITERIA if name != "refit_cost_greedy"])
-def test_every_criterion_of_data_selects_once_provided(fresh, quick, name):
-    assert get_criterion(name).needs != "weights"
-    assert not fresh.has_scores(name)
-    plan = fresh.plan(0.4, criterion=name, coupling="inner")
-    with pytest.raises(FpgmError, match=r"call fpgm_core\.recovery\.provide first"):
-        fresh.keep_masks(plan)
-    provide(fresh, name)
-    assert fresh.has_scores(name)
-    unit = fresh.units("inner")[4]
-    found = fresh.scores(unit, name)
-    keep = fresh.keep_mask(plan, unit)
-    assert set(np.flatnonzero(~keep)) == set(np.argsort(found, kind="stable")[:12])
-    for coupling in ("independent", "coupled"):
-        assert fresh.cost(fresh.plan(0.3, criterion=name, coupling=coupling)).macs < fresh.dense_cost.macs
-    stream = fresh.unit_of("conv1", "coupled")
-    own = [fresh.scores(fresh.unit_of(m, "independent"), name) for m in stream.members]
-    np.testing.assert_allclose(fresh.scores(stream, name), sum(values / values.mean() for values in own))
-
-
-def test_greedy_scores_are_the_steps_at_which_filters_go(fresh, quick, monkeypatch):
-    monkeypatch.setattr(scores, "_layers", lambda _: ["layer1.1.conv1", "layer2.0.conv1"])
-    provide(fresh, "refit_cost_greedy")
-    found = fresh.scores(fresh.unit_of("layer1.1.conv1", "inner"), "refit_cost_greedy")
-    order = greedy_order(UnitLoss.of(fresh, ["layer1.1.conv1"], calibrate(fresh, Calibration(60, 8))))
-    assert np.argsort(found).tolist() == order.tolist()
-    assert sorted(found) == list(range(1, 17))
-    with pytest.raises(FpgmError, match=r"no scores for layer3\.0\.conv1"):
-        fresh.scores(fresh.unit_of("layer3.0.conv1", "inner"), "refit_cost_greedy")
-
-
-def test_weights_alone_need_nothing(fresh):
-    assert all(record.needs == "weights" and fresh.has_scores(name) for name, record in CRITERIA.items())
-    provide(fresh, "fpgm")
-
-
-def test_norm_scales(resnet20):
-    found = bn_scales(resnet20)
-    np.testing.assert_allclose(found["layer2.0.conv2"], resnet20.module.layer2[0].bn2.weight.abs().numpy())
-    with pytest.raises(FpgmError, match="finds nothing to score"):
-        provide(Network.load("alexnet", "random"), "bn_scale")
-
-
-def test_taylor_is_the_slope_squared(resnet20):
-    images = load_images("cifar10", "train").first(32)
-    *_, found = taylor_steps(resnet20, images)
-
-    def loss(scale):
-        def grown(_, __, output):
-            output = output.clone()
-            output[:, 3] *= scale
-            return output
-
-        handle = resnet20.module.layer2[1].bn1.register_forward_hook(grown)
-        with torch.no_grad():
-            logits = resnet20.module(images.normalised(0, 32)).double()
-        handle.remove()
-        return float(torch.nn.functional.cross_entropy(logits, images.labels))
-
-    slope = (loss(1.02) - loss(0.98)) / 0.04
-    assert found["layer2.1.conv1"][3] == pytest.approx(slope**2, rel=0.05)
-
-
-def test_random_weights_are_refused():
-    with pytest.raises(FpgmError, match="needs a trained network"):
-        provide(Network.load("squeezenet1_1", "random"), "taylor")

@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from fpgm_core.calibration import Calibration
 from fpgm_core.data import load_images
-from fpgm_core.recovery import scores
 
 FEW = ["--images", "60", "--positions", "8", "--device", "cpu"]
 INNER = ["resnet20", "--rate", "0.4", "--coupling", "inner"]
@@ -26,13 +24,12 @@ def result(run):
 @pytest.fixture
 def small(monkeypatch):
     """Few training images wherever rungs and scores are made."""
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(40, 8))
-    monkeypatch.setattr(scores, "TAYLOR_IMAGES", 32)
 
     def few(name, split, root=None, download=False):
         return load_images(name, split, root).first(300)
 
-    for room in ("evaluation.accuracy", "export.bundle", "repair.rungs"):
+    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
+    for room in ("evaluation.accuracy", "export.bundle", "recovery.methods"):
         monkeypatch.setattr(f"fpgm_core.{room}.load_images", few)
         monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 128)
 

@@ -12,7 +12,7 @@ from fpgm_core.data import SPLITS, load_images
 from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, paired_change, wilson
 from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.graph import trace_flow
-from fpgm_core.inference import Chain, memory
+from fpgm_core.inference import Chain, PrefixCache
 from fpgm_core.inference.fusing import FusedConv2d
 from fpgm_core.recovery import FIRST_IMAGES, recalibrate
 from fpgm_core.runtime import device
@@ -394,7 +394,7 @@ def test_what_is_remembered_of_earlier_plans_changes_no_figure(net, few, couplin
         plan = plan.with_rates({unit: rate})
         told.append((plan, [facts(figure) for figure in measure(net, plan, settings)]))
     for asked, figures in told:
-        memory(torch.device("cpu")).clear()
+        PrefixCache.on(torch.device("cpu")).clear()
         assert [facts(figure) for figure in measure(net, asked, settings)] == figures
 
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpgm_core import EvaluationConfig, FpgmError, Network, SelectionOptions, evaluate
-from fpgm_core.calibration import Calibration
 from fpgm_core.criteria import get_criterion
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import (
@@ -26,7 +25,7 @@ from fpgm_core.evaluation import (
 )
 from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.graph import Unit
-from fpgm_core.recovery import RECOVERY_METHODS, scores
+from fpgm_core.recovery import RECOVERY_METHODS
 from fpgm_core.recovery import methods as rungs
 
 module = importlib.import_module("fpgm_core.evaluation.contest")  # the package's `contest` is the function
@@ -42,9 +41,13 @@ def small(monkeypatch):
         return load_images(name, split, root).first(300)
 
     monkeypatch.setattr(evaluator, "load_images", few)
+    monkeypatch.setattr(
+        module,
+        "load_images",
+        lambda name, split, root=None: few(name, split, root) if split == "train" else load_images(name, split, root),
+    )
     for room in (evaluator, rungs):
         monkeypatch.setattr(room, "IMAGES", 128)
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(40, 8))
 
 
 def of(hits, seeds=()):

@@ -18,7 +18,9 @@ SWEEP = Sweep(
 
 
 def test_every_cell_is_a_measured_point_and_what_is_not_measured_is_left_out():
-    colours, cells, bars = sweep_figure(SWEEP, ["one", "two", "three"], RATES, {"one": 0.35, "two": 0.95}, "two").data
+    colours, cells, bars = sweep_figure(
+        SWEEP, ["one", "two", "three"], rates=RATES, plan={"one": 0.35, "two": 0.95}, chosen="two"
+    ).data
     expected = np.sqrt([[0, 4, np.nan], [0, np.nan, np.nan], [np.nan] * 3])
     assert np.allclose(colours.z, expected, equal_nan=True)
     assert colours.text.tolist() == [["(+0.0)", "−4.0", ""], ["+8.0", "", ""], ["", "", ""]]
@@ -28,14 +30,14 @@ def test_every_cell_is_a_measured_point_and_what_is_not_measured_is_left_out():
 
 
 def test_an_empty_sweep_is_an_empty_map():
-    colours, cells, bars = sweep_figure(Sweep((), 3), ["one"], RATES, {}).data
+    colours, cells, bars = sweep_figure(Sweep((), 3), ["one"], rates=RATES, plan={}).data
     assert np.isnan(colours.z).all()
     assert len(cells.x) == len(bars.x) == 0
 
 
 @pytest.mark.parametrize(("by_macs", "x"), [(False, [0, 10, 50]), (True, [0, 10, 50])])
 def test_curves_start_at_the_dense_network_and_the_chosen_one_has_intervals(by_macs, x):
-    quiet, chosen = sensitivity_curves(SWEEP, "one", 100, by_macs).data
+    quiet, chosen = sensitivity_curves(SWEEP, "one", dense_macs=100, by_macs=by_macs).data
     assert (list(quiet.y), quiet.error_y.array) == ([0, pytest.approx(8)], None)
     assert list(chosen.x) == pytest.approx(x)
     assert list(chosen.y) == pytest.approx([0, 0, -4])
@@ -45,4 +47,4 @@ def test_curves_start_at_the_dense_network_and_the_chosen_one_has_intervals(by_m
 
 
 def test_macs_are_the_networks_share():
-    assert list(sensitivity_curves(SWEEP, "two", 190, by_macs=True).data[-1].x) == pytest.approx([0, 50])
+    assert list(sensitivity_curves(SWEEP, "two", dense_macs=190, by_macs=True).data[-1].x) == pytest.approx([0, 50])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import PLANES, STEPS, FilterControls, PlaneControls, pack, unpack
-from fpgm_core.lesson.controls import EXTENT, LEAST, MARKS, MOST
+from fpgm_core.lesson.controls import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS
 
 KINDS = sorted({step.controls for step in STEPS.values()}, key=lambda kind: kind.__name__)
 RANGED = [(kind, one) for kind in KINDS for one in fields(kind) if "range" in one.metadata]
@@ -30,11 +30,11 @@ def fitting(one):
 
 places = st.floats(-EXTENT, EXTENT)
 OWN = {
-    PlaneControls: st.lists(st.tuples(places, places), min_size=LEAST, max_size=MOST).flatmap(
+    PlaneControls: st.lists(st.tuples(places, places), min_size=MIN_FILTERS, max_size=MAX_FILTERS).flatmap(
         lambda points: st.builds(
             PlaneControls,
             st.just(tuple(points)),
-            st.lists(st.integers(0, len(points) - 1), max_size=MARKS, unique=True).map(tuple),
+            st.lists(st.integers(0, len(points) - 1), max_size=MAX_MARKED, unique=True).map(tuple),
         )
     ),
     FilterControls: st.builds(FilterControls, st.text(), st.integers(-1, 10**6)),

@@ -14,12 +14,12 @@ import fpgm_core
 from fpgm_core import FpgmError
 from fpgm_core.evaluation import CONTESTED
 from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, FilterControls, Words, words_of
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.recovery import ladder
 
 ROOT = Path(fpgm_core.__file__).parent.parent
 SOURCES = [
-    *sorted((ROOT / "fpgm_core" / "lesson").glob("*.py")),
-    ROOT / "fpgm_core" / "figures" / "lesson.py",
+    *sorted((ROOT / "fpgm_core" / "lesson").rglob("*.py")),
+    *sorted((ROOT / "fpgm_core" / "figures" / "lesson").glob("*.py")),
     *sorted((ROOT / "pages" / "ui").glob("*.py")),
 ]
 BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").glob("*.js")))
@@ -28,7 +28,7 @@ OTHERS = [language for language in LANGUAGES if language != "en"]
 # What stands in the braces of a name that is put together: "{step.name}.title", f"rung.{rung}".
 CONTROLS = {name: [one.name for one in fields(step.controls) if one.metadata] for name, step in STEPS.items()}
 STATES = {"provisional", "measuring", "exact"}  # of a Figure
-REGISTERED = {*STEPS, *PLANES, *RECOVERY_METHODS, *CONTESTED, *map(str, range(10))}
+REGISTERED = {*STEPS, *PLANES, *ladder(), *CONTESTED, *map(str, range(10))}
 
 
 def braces(text):
@@ -198,7 +198,7 @@ def test_every_step_has_its_words(name):
 
 
 def test_every_registered_choice_has_its_words():
-    wanted = [f"rung.{rung}" for rung in RECOVERY_METHODS] + [f"criterion.{name}" for name in CONTESTED]
+    wanted = [f"rung.{rung}" for rung in ladder()] + [f"criterion.{name}" for name in CONTESTED]
     wanted += [f"plane.{name}" for name in (*PLANES, "own")]
     assert [name for name in wanted if name not in ENGLISH.strings] == []
 

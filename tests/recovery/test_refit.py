@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from toys import Toy, conv, head
 
 from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, Network, evaluate
-from fpgm_core.calibration import Calibration
+from fpgm_core.calibration import CalibrationConfig
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.graph import overlay, trace_flow
 from fpgm_core.recovery import (
@@ -26,7 +26,7 @@ from fpgm_core.recovery.interpreter import Walk, bytes_an_image
 from fpgm_core.recovery.refit import _PairSums
 
 SHAPE = (3, 8, 8)
-ALL = Calibration(images=40, positions=64)  # every position of an 8 x 8 image
+ALL = CalibrationConfig(num_images=40, positions=64)  # every position of an 8 x 8 image
 
 
 def images(count=50, side=8):
@@ -133,7 +133,7 @@ def test_batches_change_roundings_only(normed, monkeypatch, size):
 
 def test_fewer_samples_than_columns_stay_near_the_old_weights(plain):
     keep = {"one": np.array([True, False, True, True, False, True])}
-    tensors = refitted(plain, keep, images(), Calibration(images=1, positions=3))
+    tensors = refitted(plain, keep, images(), CalibrationConfig(num_images=1, positions=3))
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     moved = (tensors["two.weight"] - plain.module.two.weight)[:, keep["one"]].norm()
     assert float(moved) < 2 * float(plain.module.two.weight.norm())
@@ -231,7 +231,7 @@ def test_an_input_that_never_changes_leaves_the_weights_and_moves_the_offset():
     torch.testing.assert_close(fitted @ x[0, 0].double() + offset.view(1, 2), y[:, 0].double())
 
 
-QUICK = Calibration(images=200, positions=12)
+QUICK = CalibrationConfig(num_images=200, positions=12)
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
@@ -253,7 +253,7 @@ def test_a_repair_that_does_worse_is_given_up_and_says_so(resnet20, monkeypatch)
     counts = iter([10, 20])  # the repaired network, the recalibrated one
     monkeypatch.setattr(rungs, "_right", lambda *_: next(counts))
     training = load_images("cifar10", "train").first(200)
-    found = repair(resnet20, masks, calibration=Calibration(40, 4), images=training)
+    found = repair(resnet20, masks, calibration=CalibrationConfig(40, 4), images=training)
     assert (found.rung, found.watched) == ("recalibrated", 40)
     assert "right about 10 of 40" in found.notice
     assert {name.rpartition(".")[2] for name in found.tensors} == {"running_mean", "running_var"}
@@ -273,14 +273,16 @@ def test_too_few_images_are_refused(plain):
 def test_progress_rises_and_it_can_be_stopped(resnet20):
     masks = resnet20.keep_masks(resnet20.plan(0.35, coupling="inner"))
     few = load_images("cifar10", "train").first(100)
-    *shares, last = repair_steps(resnet20, masks, Calibration(20, 2), few)
+    *shares, last = repair_steps(resnet20, masks, CalibrationConfig(20, 2), few)
     assert isinstance(last, Mended)
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
-    steps = repair_steps(resnet20, masks, Calibration(21, 2), few)
+    steps = repair_steps(resnet20, masks, CalibrationConfig(21, 2), few)
     next(steps)
     steps.close()
-    assert isinstance(next(repair_steps(resnet20, masks, Calibration(21, 2), few)), float)  # nothing half is remembered
+    assert isinstance(
+        next(repair_steps(resnet20, masks, CalibrationConfig(21, 2), few)), float
+    )  # nothing half is remembered
 
 
 @pytest.mark.parametrize("rung", RECOVERY_METHODS)

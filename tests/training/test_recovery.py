@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, evaluate
-from fpgm_core.calibration import Calibration
+from fpgm_core.calibration import CalibrationConfig
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.export import ARTEFACTS, bundle, export_steps
@@ -111,7 +111,7 @@ def test_what_was_reached_is_exported_with_a_proof_of_its_own_weights(resnet20, 
 def test_it_begins_with_repaired_weights(resnet20, schedule):
     plan = resnet20.plan(0.5, coupling="inner")
     training = load_images("cifar10", "train").first(500)
-    mended = repair(resnet20, resnet20.keep_masks(plan), calibration=Calibration(400, 12), images=training)
+    mended = repair(resnet20, resnet20.keep_masks(plan), calibration=CalibrationConfig(400, 12), images=training)
     recipe = replace(RECIPE, epochs=1, learning_rate=1e-7)  # so little that what it began with shows
     *_, result = recovered(resnet20, plan, recipe, 128, schedule=schedule, mended=mended)
     alone = evaluate(resnet20, plan, EvaluationConfig("choose", device="cpu", precision="float32"))

@@ -1,0 +1,54 @@
+"""The networks that sessions share: opened once for all, and what is true of their layers."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from fpgm_core import FpgmError, Network
+from fpgm_core.criteria import norm_diagnostics
+from fpgm_core.criteria.diagnostics import NormDiagnostics
+from fpgm_core.graph import weights_of
+from fpgm_core.pruning import PRESETS
+from pages.ui.session.view_state import ViewState
+
+FIRST_MODEL = "mobilenetv2_cifar"  # norm and FPGM disagree on its depthwise layers
+FIRST_COUPLING = "inner"
+FIRST_PRESET = "uniform_30%"
+
+
+@st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
+def open_network(model: str) -> Network:
+    """A network of the registry, opened once for every session. Raises FpgmError for one that cannot be."""
+    network = Network.load(model)
+    network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
+    return network
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
+    """The norm figures of every layer."""
+    return {layer.name: norm_diagnostics(weights_of(_network.module, layer.name)) for layer in _network.layers}
+
+
+def check(state: ViewState) -> None:
+    """Raise FpgmError where a view state names a network, unit, layer or filter that is not there, or bad locks."""
+    network = open_network(state.plan.model)
+    network.cost(state.plan)
+    layer = next((layer for layer in network.layers if layer.name == state.layer), None)
+    if layer is None:
+        raise FpgmError(f"{state.plan.model} has no layer {state.layer!r}; choose one of its convolutions")
+    if state.chosen is not None and not 0 <= state.chosen < layer.filters:
+        raise FpgmError(f"{state.layer} has no filter {state.chosen}; its filters are 0 to {layer.filters - 1}")
+
+
+def first_view(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str = FIRST_COUPLING) -> ViewState:
+    """Where a network is first opened: pruned a little, on the layer where norm and FPGM disagree most."""
+    network = open_network(model)
+    rates = PRESETS[FIRST_PRESET].rates(network.units(coupling))
+    return ViewState(network.plan(rates, criterion=criterion, coupling=coupling), _most_disputed(network))
+
+
+def _most_disputed(network: Network) -> str:
+    figures = diagnostics(network.fingerprint, network)
+    known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
+    return min(known, key=lambda name: known[name]) if known else network.layers[0].name
