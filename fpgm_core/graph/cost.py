@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph.flow import ALWAYS, Flow, Gate, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, Flow, Gate, Product, WeightedLayer
 
 
 @dataclass(frozen=True)
@@ -45,44 +45,59 @@ def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray
 
     Raises FpgmError where nothing reaches a layer that no plan may empty.
     """
-    kept = np.ones(flow.size + 1, dtype=bool)
-    kept[-1] = False  # index -1 is NEVER
-    for site in flow.sites:
-        if site.filter_offset >= 0:
-            mask = keep_masks.get(site.name, True)
-            kept[site.filter_offset : site.filter_offset + site.outputs] = mask & _fed_filters(site, kept)
-        if (site.filter_offset < 0 or site.name in flow.fixed) and not kept[site.reads].any():
-            raise FpgmError(f"nothing is left that reaches {site.name} under these rates; lower them")
+    kept = _kept_sources(flow, keep_masks)
     used = np.zeros_like(kept)
     used[ALWAYS] = True
     used[flow.observed] = True
-    for reader in reversed(flow.readers):  # consumers come after their producers
-        if isinstance(reader, Gate):
-            weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
-            if not kept[reader.filter_offset + weighed].all():
-                raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
-            used[reader.filter_offset + weighed] = True
-        else:
-            if reader.filter_offset >= 0 and 1 < reader.groups < reader.reads.shape[1]:
-                own = slice(reader.filter_offset, reader.filter_offset + reader.outputs)
-                used[own] = (kept & used)[own].any()
-            used[reader.reads[:, read_channels(reader, kept & used)]] = True
+    before = -1
+    while before != (before := int(used.sum())):  # twice over, where layers run more than once
+        for reader in reversed(flow.readers):  # consumers come after their producers
+            _use(reader, kept, used)
     used[-1] = False
     return kept & used
+
+
+def _kept_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which sources are kept and read something, bool (flow.size + 1,)."""
+    kept = np.ones(flow.size + 1, dtype=bool)
+    kept[-1] = False  # index -1 is NEVER
+    for reader in flow.readers:
+        if isinstance(reader, Product):
+            own = slice(reader.filter_offset, reader.filter_offset + reader.reads[0].shape[1])
+            kept[own] = np.logical_and.reduce([kept[reads].any(0) for reads in reader.reads])
+        if not isinstance(reader, WeightedLayer):
+            continue
+        if reader.filter_offset >= 0:
+            mask = keep_masks.get(reader.name, True)
+            kept[reader.filter_offset : reader.filter_offset + reader.outputs] = mask & _fed_filters(reader, kept)
+        if (reader.filter_offset < 0 or reader.name in flow.fixed) and not kept[reader.reads].any():
+            raise FpgmError(f"nothing is left that reaches {reader.name} under these rates; lower them")
+    return kept
+
+
+def _use(reader: WeightedLayer | Gate | Product, kept: np.ndarray, used: np.ndarray) -> None:
+    """Mark what a reader reads for the sake of what is used of it."""
+    if isinstance(reader, Gate):
+        weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
+        if not kept[reader.filter_offset + weighed].all():
+            raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
+        used[reader.filter_offset + weighed] = True
+        return
+    if isinstance(reader, Product):
+        live = (kept & used)[reader.filter_offset : reader.filter_offset + reader.reads[0].shape[1]]
+        for reads in reader.reads:
+            used[reads[:, live]] = True
+        return
+    if reader.filter_offset >= 0 and 1 < reader.groups < reader.reads.shape[1]:
+        own = slice(reader.filter_offset, reader.filter_offset + reader.outputs)
+        used[own] = (kept & used)[own].any()
+    used[reader.reads[:, reader.read_channels(kept & used)]] = True
 
 
 def _fed_filters(site: WeightedLayer, kept: np.ndarray) -> np.ndarray:
     """The filters of a layer that read anything at all, bool (N,)."""
     groups = kept[site.reads].any(0).reshape(site.groups, -1).any(1)
     return np.repeat(groups, site.outputs // site.groups)
-
-
-def read_channels(site: WeightedLayer, live: np.ndarray) -> np.ndarray:
-    """The input channels that some live filter of this layer reads, bool (C,)."""
-    if site.filter_offset < 0:
-        return np.ones(site.reads.shape[1], dtype=bool)
-    groups = live[site.filter_offset : site.filter_offset + site.outputs].reshape(site.groups, -1).any(1)
-    return np.repeat(groups, site.reads.shape[1] // site.groups)
 
 
 def count_cost(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> Cost:

@@ -10,7 +10,7 @@ from torch import nn
 
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.flow import Flow
-from fpgm_core.graph.layers import Layer, dense_layers
+from fpgm_core.graph.layers import Layer, layers_of
 from fpgm_core.graph.tracing import trace_flow
 from fpgm_core.graph.units import Unit, refusals, units
 from fpgm_core.models import fingerprint
@@ -54,7 +54,7 @@ class TracedModule:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Every convolution, in forward order."""
-        return dense_layers(self.module, self.input_shape, self._shapes_on)
+        return layers_of(self.flow)
 
     @cached_property
     def dense_cost(self) -> Cost:

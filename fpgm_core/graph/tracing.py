@@ -12,9 +12,9 @@ import torch.fx
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph.builder import Builder, Known
-from fpgm_core.graph.flow import ALWAYS, Flow, Value, is_in_place
-from fpgm_core.graph.operations import READS_SPREAD, READS_WEIGHTS, opaque, rule_for, shape_of, whole
+from fpgm_core.graph.builder import Builder
+from fpgm_core.graph.flow import ALWAYS, Flow, Known, Value
+from fpgm_core.graph.operations.base import opaque, operation_of, shape_of, whole, written_operand
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
 
@@ -29,12 +29,13 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int], device: str
     does not run on such images.
     """
     graph, constants = _trace(module, input_shape, device)
-    builder = Builder(dict(graph.named_modules()))
+    walk = Builder(graph)
     for node in graph.graph.nodes:
-        builder.values[node.name] = _visit(builder, node)
-        if node.all_input_nodes and is_in_place(builder.modules, node):
-            builder.renamed[node.all_input_nodes[0].name] = node.name
-    return builder.flow(graph, constants)
+        walk.values[node.name] = _visit(walk, node)
+        changed = written_operand(walk.modules, node)
+        if changed is not None:
+            walk.renamed[changed.name] = node.name
+    return walk.flow(constants)
 
 
 def _trace(
@@ -74,31 +75,32 @@ class _Shapes(torch.fx.Interpreter):
         result = super().run_node(node)
         if isinstance(result, torch.Tensor):
             node.meta["shape"] = result.shape
-        elif isinstance(result, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in result):
-            node.meta["shape"] = [getattr(one, "shape", None) for one in result]
+        elif isinstance(result, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in result):
+            node.meta["shape"] = [getattr(part, "shape", None) for part in result]
         return result
 
 
-def _visit(builder: Builder, node: torch.fx.Node) -> Known:
-    """What is known of a node's result; the builder notes what it means for the filters that write it."""
+def _visit(walk: Builder, node: torch.fx.Node) -> Known:
+    """What is known of a node's result; the walk notes what it means for the filters that write it."""
     if node.op == "placeholder":
         return Value(np.full((1, shape_of(node)[1]), ALWAYS))
     inputs: list[Value] = []
     for source in node.all_input_nodes:
-        known = builder.of(source)
+        known = walk.of(source)
         inputs += known if isinstance(known, tuple) else [known] if known is not None else []
     if node.op == "output":
         for value in inputs:
-            builder.fix(value.sources, "its filters are the network's outputs")
+            walk.fix(value.sources, "its filters are the network's outputs")
         return None
     if "shape" not in node.meta:
         return None  # a size or another number: no channels
-    rule = rule_for(builder, node)
-    if rule not in READS_WEIGHTS:
-        inputs = [whole(builder, node, value) if value.weighs else value for value in inputs]
-    if inputs and is_in_place(builder.modules, node) and (part := builder.part_of(node.all_input_nodes[0])):
-        builder.fix(part.sources, "a part of its channels is changed in place")
-        return opaque(builder, node, inputs)
-    spread = any(value.sources.ndim > 2 for value in inputs) and rule not in READS_SPREAD
-    known = rule(builder, node, inputs) if rule and not spread else None
-    return known if known is not None else opaque(builder, node, inputs)
+    operation = operation_of(walk.modules, node)
+    if operation is None or not operation.reads_weights:
+        inputs = [whole(walk, node, value) if value.weighs else value for value in inputs]
+    if walk.changes_what_others_read(node):
+        for value in inputs:
+            walk.fix(value.sources, "a part of its channels is changed in place")
+        return opaque(walk, node, inputs)
+    spread = any(value.spread for value in inputs) and not (operation and operation.reads_spread)
+    known = operation.propagate(walk, node, inputs) if operation and not spread else None
+    return known if known is not None else opaque(walk, node, inputs)

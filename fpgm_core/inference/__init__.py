@@ -2,13 +2,12 @@
 
 from fpgm_core.inference.folding import folded_module
 from fpgm_core.inference.prefix_cache import Chain, Memory, memory
-from fpgm_core.inference.segments import makes_anew, segments
+from fpgm_core.inference.segments import segments
 
 __all__ = [
     "Chain",
     "Memory",
     "folded_module",
-    "makes_anew",
     "memory",
     "segments",
 ]
