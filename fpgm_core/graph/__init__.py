@@ -1,6 +1,7 @@
 """The channel-flow graph: tracing, units, costs, layers."""
 
-from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, live_sources
+from fpgm_core.graph.baking import bake_in
+from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, dense_cost, live_sources
 from fpgm_core.graph.flow import Flow, Norm, Value, WeightedLayer
 from fpgm_core.graph.layers import Layer, dense_layers, layers_of, weights_of
 from fpgm_core.graph.operations import Operation, is_in_place, makes_anew, operation_of, register_op
@@ -24,8 +25,10 @@ __all__ = [
     "Unit",
     "Value",
     "WeightedLayer",
+    "bake_in",
     "closed_form_cut",
     "count_cost",
+    "dense_cost",
     "dense_layers",
     "get_coupling",
     "is_in_place",

@@ -35,7 +35,9 @@ class Builder:
     blocks: dict[str, int] = field(default_factory=dict)
     observed: list[np.ndarray] = field(default_factory=list)
     products: dict[int, Product] = field(default_factory=dict)  # by each source that they make
-    again: set[str] = field(default_factory=set)  # modules that run more than once
+    again: set[str] = field(default_factory=set)  # layers that cannot be refitted, norms that cannot be folded
+    functional: set[str] = field(default_factory=set)  # modules whose parameters a function is called with
+    unlike: set[str] = field(default_factory=set)  # norms that run more than once, on different channels
     other_macs: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class Builder:
         self.modules: Mapping[str, nn.Module] = dict(self.graph.named_modules(remove_duplicate=False))
         self.parameters = dict(self.graph.named_parameters(remove_duplicate=False))
         self._order = {node: place for place, node in enumerate(nodes)}
-        self._by_name = Counter(str(node.target) for node in nodes if node.op == "get_attr")
+        self._by_name = Counter(str(node.target) for node in nodes if node.op == "get_attr" and node.users)
 
     def reads_of(self, name: str) -> int:
         """How often the forward reads a tensor by its name."""
@@ -89,9 +91,12 @@ class Builder:
 
     def add_site(self, site: WeightedLayer) -> None:
         """Note a convolution or Linear layer, and the filters it brings."""
+        again = self.ran(site.name)
+        if again:
+            self._run_again(site)
         self.sites.append(site)
         self.readers.append(site)
-        if site.filter_offset >= 0:
+        if site.filter_offset >= 0 and not again:
             self.owner.extend([site.name] * site.outputs)
 
     def add_product(self, reads: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -158,21 +163,49 @@ class Builder:
             plain[: len(filters), channel] = filters
         return plain
 
-    def ran_before(self, name: str) -> bool:
-        """Whether a module ran before: one mask cannot serve two places, so everything around it stays."""
-        ran: list[WeightedLayer | Norm] = [*self.sites, *self.norms]
-        before = [item for item in ran if item.name == name]
-        for item in before:
-            reason = f"{name} runs more than once in a forward pass"
+    def ran(self, name: str) -> bool:
+        """Whether a layer ran before."""
+        return any(site.name == name for site in self.sites)
+
+    def next_filter(self, name: str) -> int:
+        """The global index of a layer's filter 0: what it was, where the layer ran before."""
+        return self.site(name).filter_offset if self.ran(name) else len(self.owner)
+
+    def _run_again(self, site: WeightedLayer) -> None:
+        """A layer that runs more than once reads, in every call, what it reads in any: the same selection for all."""
+        self.again.add(site.name)
+        before = [other for other in self.sites if other.name == site.name]
+        if all(_alike(other.reads, site.reads) for other in before):
+            return
+        if site.groups > 1 or any(other.filter_offset != site.filter_offset for other in before):
+            reason = f"{site.name} runs more than once in a forward pass, on different channels"
+            for other in (*before, site):
+                self.fix(other.reads, reason)
+                if other.filter_offset >= 0:
+                    self.fix(np.arange(other.filter_offset, other.filter_offset + other.outputs), reason)
+            return
+        together: dict[tuple[int, ...], str] = {}
+        for other in (*before, site):
+            self.join(other.reads, f"its channels meet others in {site.name}, which runs more than once")
+            for layer in self.writers(other.reads):
+                at = self.positions(layer, other.reads)
+                if at is not None and together.setdefault(at, layer) != layer:
+                    self.summed.append((together[at], layer))
+
+    def norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
+        """Whether a norm ran before. On other channels one selection cannot serve both: everything around it stays."""
+        before = [norm for norm in self.norms if norm.name == name]
+        if before:
             self.again.add(name)
-            self.fix(item.reads, reason)
-            self.fixed.setdefault(name, reason)
-            if isinstance(item, WeightedLayer) and item.filter_offset >= 0:
-                self.fix(np.arange(item.filter_offset, item.filter_offset + item.outputs), reason)
+        if not all(_alike(norm.reads, sources) for norm in before):
+            self.unlike.add(name)
+            for reads in (*(norm.reads for norm in before), sources):
+                self.fix(reads, f"{name} runs more than once in a forward pass")
         return bool(before)
 
     def flow(self, constants: Mapping[str, torch.Tensor]) -> Flow:
         """What the walk has found, sealed."""
+        self._fix_what_is_read_by_name()
         observed = np.unique(np.concatenate([sources.ravel() for sources in self.observed]))
         sites: dict[int, WeightedLayer] = {id(site): self._sealed(site) for site in self.sites}
         return Flow(
@@ -196,6 +229,17 @@ class Builder:
             other_macs=self.other_macs,
         )
 
+    def _fix_what_is_read_by_name(self) -> None:
+        """Layers whose weight the forward reads beside calling them stay whole: it would read other numbers."""
+        read = {name.rpartition(".")[0] for name in self._by_name}
+        for item in [*self.sites, *self.norms]:
+            if item.name not in read or item.name in self.functional:
+                continue
+            reason = f"the forward reads the weight of {item.name} beside calling it"
+            self.fix(item.reads, reason)
+            if isinstance(item, WeightedLayer) and item.filter_offset >= 0:
+                self.fix(np.arange(item.filter_offset, item.filter_offset + item.outputs), reason)
+
     def _other_params(self) -> int:
         """The parameters that a forward pass reads outside sites, norms and channel tensors."""
         covered = {site.name for site in self.sites} | {norm.name for norm in self.norms}
@@ -204,8 +248,15 @@ class Builder:
         return sum(p.numel() for name, p in used.items() if name.rpartition(".")[0] not in covered)
 
     def _sealed(self, site: WeightedLayer) -> WeightedLayer:
-        """A layer that runs more than once reads whole tensors, the zeros of padding too."""
-        return replace(site, reads=np.full_like(site.reads, ALWAYS)) if site.name in self.again else site
+        """A layer that runs more than once reads in every call what it reads in any."""
+        reads = [other.reads for other in self.sites if other.name == site.name]
+        if len(reads) == 1 or all(_alike(other, site.reads) for other in reads):
+            return site
+        return replace(site, reads=np.concatenate(reads))
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and bool((first == second).all())
 
 
 def _used(graph: torch.fx.GraphModule) -> dict[str, nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,14 +26,16 @@ class LayerCost:
 class Cost:
     """What a network costs under some keep masks.
 
-    `macs` counts the multiply-adds of convolutions and Linear layers for one image (no bias, no norm;
-    FLOPs = 2 x MACs); `params` every learnable parameter that is left and a forward pass in eval mode
+    `macs` counts the multiply-adds of one image (no bias, no norm; FLOPs = 2 x MACs): of convolutions and Linear layers
+    in `layers`, of everything else that PyTorch's own counter finds some in (attention products) in `other_macs`, by
+    the node's name; those are never pruned. `params` counts every learnable parameter that is left and a forward pass in eval mode
     reads (auxiliary heads, which only training runs, are not counted).
     """
 
     layers: tuple[LayerCost, ...]
     macs: int
     params: int
+    other_macs: Mapping[str, int] = field(default_factory=dict)
 
 
 def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -101,15 +103,29 @@ def _fed_filters(site: WeightedLayer, kept: np.ndarray) -> np.ndarray:
 
 
 def count_cost(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> Cost:
-    """The cost by layer and in total where each named layer keeps the filters of its mask, bool (N,)."""
-    live = live_sources(flow, keep_masks)
+    """The cost by layer and in total where each named layer keeps the filters of its mask, bool (N,).
+
+    What nobody reads is dropped and costs nothing, whatever the masks: of the network as it stands see `dense_cost`.
+    """
+    return _counted(flow, live_sources(flow, keep_masks))
+
+
+def dense_cost(flow: Flow) -> Cost:
+    """The cost of the network as it stands, filters that nobody reads too."""
+    everything = np.ones(flow.size + 1, dtype=bool)
+    return _counted(flow, everything)
+
+
+def _counted(flow: Flow, live: np.ndarray) -> Cost:
     layers, counted = [], set[str]()
     for site in flow.sites:
         layers.append(_layer_cost(site, live, shared=site.name in counted))
         counted.add(site.name)
     norms = sum(2 * int(live[norm.reads].any(0).sum()) for norm in flow.norms if norm.affine)
-    params = sum(layer.params for layer in layers) + norms + flow.other_params
-    return Cost(tuple(layers), sum(layer.macs for layer in layers), params)
+    scales = sum(one.size * int(live[one.reads].any(0).sum()) for one in flow.channel_tensors)
+    params = sum(layer.params for layer in layers) + norms + scales + flow.other_params
+    macs = sum(layer.macs for layer in layers) + sum(flow.other_macs.values())
+    return Cost(tuple(layers), macs, params, flow.other_macs)
 
 
 def _layer_cost(site: WeightedLayer, live: np.ndarray, shared: bool) -> LayerCost:

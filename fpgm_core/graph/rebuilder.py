@@ -111,6 +111,10 @@ class Rebuilder:
         self._root[name] = module
         return self._graph.call_module(name, (source,))
 
+    def replace_module(self, name: str, module: nn.Module) -> None:
+        """Put another module in the place of one that is called."""
+        self._root[name] = module
+
     def get(self, name: str, tensor: Tensor) -> torch.fx.Node:
         """A tensor of the compact network's own, by name."""
         self._root[name] = tensor
@@ -197,7 +201,7 @@ class Rebuilder:
             columns = everything if site.groups == 1 else np.flatnonzero(read)
             return columns, self.place(self.whole(source), everything, columns, 1, len(source.meta["shape"]))
         present = self.present(source)
-        exact = site.groups == 1 and set(present) >= set(np.flatnonzero(read))
+        exact = site.groups == 1 and site.name not in self._flow.repeated and set(present) >= set(np.flatnonzero(read))
         columns = present[read[present]] if exact else np.flatnonzero(read)  # groups lie in order
         return columns, self.placed(source, columns)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import nn
 
-from fpgm_core.graph.cost import Cost, count_cost
+from fpgm_core.graph.cost import Cost, dense_cost
 from fpgm_core.graph.flow import Flow
 from fpgm_core.graph.layers import Layer, layers_of
 from fpgm_core.graph.tracing import trace_flow
@@ -59,7 +59,7 @@ class TracedModule:
     @cached_property
     def dense_cost(self) -> Cost:
         """The cost of the dense network."""
-        return count_cost(self.flow, {})
+        return dense_cost(self.flow)
 
     def units(self, coupling: str) -> tuple[Unit, ...]:
         """The units under a coupling, in forward order."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ _BATCH = 50
 class Proof:
     """What was found when the masked and the compact network answered the same images, in float32.
 
-    `max_abs_difference` is the largest |masked - compact| of any logit, `logit_scale` the largest |dense|,
+    `max_abs_difference` is the largest |masked - compact| of any number in their answers, `logit_scale` the largest |dense|,
     `masked_dense_difference` the largest |masked - dense|: where it is tiny, equality proves nothing.
     `same_top1` tells whether both name the same class for every image; `images` how many there were,
     `random_images` random ones among them. `macs` and `params` are counted from the plan's masks,
@@ -47,10 +48,35 @@ class Proof:
     counted_params: int
 
     @property
+    def equal(self) -> bool:
+        """Whether both answer alike, within 1e-4 of the largest dense logit."""
+        return self.max_abs_difference <= TOLERANCE * self.logit_scale
+
+    @property
+    def counted(self) -> bool:
+        """Whether the compact network costs exactly what was counted from the plan's masks."""
+        return self.macs == self.counted_macs and self.params == self.counted_params
+
+    @property
     def holds(self) -> bool:
-        """Equal within 1e-4 of the largest dense logit, and exactly the cost that was counted."""
-        equal = self.max_abs_difference <= TOLERANCE * self.logit_scale
-        return equal and self.macs == self.counted_macs and self.params == self.counted_params
+        """Whether both answer alike and the cost is what was counted."""
+        return self.equal and self.counted
+
+    @property
+    def problem(self) -> str:
+        """What does not hold, in words; "" where all does. Unequal and miscounted are two things."""
+        found = []
+        if not self.equal:
+            found.append(
+                f"unequal: masked and compact answers differ by up to {self.max_abs_difference:.3g}, where "
+                f"{TOLERANCE * self.logit_scale:.3g} is allowed"
+            )
+        if not self.counted:
+            found.append(
+                f"miscounted: {self.macs:,} multiply-adds and {self.params:,} parameters were counted, the compact "
+                f"network has {self.counted_macs:,} and {self.counted_params:,}"
+            )
+        return "; ".join(found)
 
     @property
     def tells(self) -> bool:
@@ -93,13 +119,15 @@ def verify_steps(
     for done, batch in enumerate(batches):
         yield done / len(batches)
         with FORWARD_LOCK, torch.inference_mode():
-            whole, masked, compact = (form(batch) for form in forms)
-        if not all(bool(logits.isfinite().all()) for logits in (whole, masked, compact)):
+            answers = [tensors_in(form(batch)) for form in forms]
+        if not all(bool(answer.isfinite().all()) for tensors in answers for answer in tensors):
             raise FpgmError("the network's answers are not finite numbers; check its weights")
-        scale = max(scale, float(whole.abs().max()))
-        difference = max(difference, float((masked - compact).abs().max()))
-        change = max(change, float((masked - whole).abs().max()))
-        same = same and bool((masked.argmax(1) == compact.argmax(1)).all())
+        for whole, masked, compact in zip(*answers, strict=True):
+            scale = max(scale, float(whole.abs().max()))
+            difference = max(difference, float((masked - compact).abs().max()))
+            change = max(change, float((masked - whole).abs().max()))
+            if whole.ndim > 1:
+                same = same and bool((masked.argmax(1) == compact.argmax(1)).all())
     yield Proof(
         difference,
         scale,
@@ -112,6 +140,17 @@ def verify_steps(
         cost.params,
         sum(p.numel() for p in forms[2].parameters()),
     )
+
+
+def tensors_in(answer: Any) -> list[Tensor]:
+    """Every floating-point tensor of a network's answer: of a tuple, list, dict or dataclass each of theirs, in order."""
+    if isinstance(answer, Tensor):
+        return [answer] if answer.is_floating_point() else [answer.double()]
+    if isinstance(answer, Mapping):
+        answer = tuple(answer.values())
+    elif is_dataclass(answer):
+        answer = tuple(vars(answer).values())
+    return [tensor for part in answer for tensor in tensors_in(part)] if isinstance(answer, (list, tuple)) else []
 
 
 def counted_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:

@@ -29,7 +29,15 @@ from fpgm_core.graph.operations.elementwise import (
     constant,
     raised,
 )
-from fpgm_core.graph.operations.layers import BatchNorm, ChannelNorm, Convolution, LayerNorm, Linear
+from fpgm_core.graph.operations.functional import FunctionalBatchNorm, FunctionalConvolution, FunctionalLinear
+from fpgm_core.graph.operations.layers import (
+    BatchNorm,
+    ChannelNorm,
+    Convolution,
+    LayerNorm,
+    Linear,
+    TransposedConvolution,
+)
 from fpgm_core.graph.operations.shapes import Contiguous, Expand, Reduction, Reshape, Softmax, Transpose
 
 __all__ = [
@@ -51,11 +59,11 @@ def _named(names: str, operation: Operation, *modules: type[nn.Module]) -> None:
         methods = [name] if hasattr(torch.Tensor, name) else []
         for target in (*(one for one in found if one is not None), *methods):
             register_op(target, operation)
-    for module in modules:
-        register_op(module, operation)
+    _register(modules, operation)
 
 
 def _register(targets: tuple[Any, ...], operation: Operation) -> None:
+    operation.counted = not isinstance(operation, (FunctionalConvolution, FunctionalLinear))
     for target in targets:
         register_op(target, operation)
 
@@ -96,7 +104,11 @@ _named("div divide true_divide", Multiplication(divides=True))
 _register((operator.truediv,), Multiplication(divides=True))
 
 _register((nn.Conv2d,), Convolution())
+_register((nn.ConvTranspose2d,), TransposedConvolution())
 _register((nn.Linear,), Linear())
+_register((F.conv2d,), FunctionalConvolution())
+_register((F.linear,), FunctionalLinear())
+_register((F.batch_norm,), FunctionalBatchNorm())
 _register((nn.BatchNorm2d, nn.SyncBatchNorm), BatchNorm())
 _register((nn.BatchNorm1d,), ChannelNorm())
 _register((nn.InstanceNorm2d,), ChannelNorm())

@@ -112,10 +112,16 @@ def known_class(module: nn.Module) -> type[nn.Module] | None:
     return None if changed & {"forward", "_conv_forward", "__call__"} else known
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is done before or after a module's forward, which nobody can follow."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def operation_of(modules: Mapping[str, nn.Module], node: torch.fx.Node) -> Operation | None:
     """The operation that a node calls, None where nothing is known of it."""
     if node.op == "call_module":
-        kind = known_class(modules[str(node.target)])
+        module = modules[str(node.target)]
+        kind = None if has_hooks(module) else known_class(module)
         return None if kind is None else OPERATIONS[kind]
     if node.op == "call_method":
         return OPERATIONS.get(str(node.target)) or OPERATIONS.get(_plain_name(str(node.target)))
@@ -228,7 +234,9 @@ def fits(value: Value, shape: tuple[int, ...]) -> bool:
 
 def opaque(walk: Builder, node: torch.fx.Node, inputs: list[Value], reason: str = "") -> Value:
     """An operation that is not followed: what enters it stays whole, what leaves it nobody wrote."""
-    reason = reason or f"its channels enter {describe(walk, node)}, which removal does not follow"
+    hooked = node.op == "call_module" and has_hooks(walk.modules[str(node.target)])
+    what = "whose hooks" if hooked else "which"
+    reason = reason or f"its channels enter {describe(walk, node)}, {what} removal does not follow"
     for value in inputs:
         walk.fix(value.sources, reason)
     if node.op == "call_module":

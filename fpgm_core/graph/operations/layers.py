@@ -28,7 +28,7 @@ class Weighted(Operation):
 
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The layer with the filters that are left, on the channels that are left."""
-        name = str(node.target)
+        name = self.name(node)
         site = network.layers[name]
         rows = np.arange(site.outputs)
         if site.filter_offset >= 0:
@@ -37,19 +37,28 @@ class Weighted(Operation):
         columns, source = network.read(network.operands(node)[0], site, read)
         if source is None or not len(rows):
             return None, rows
-        return network.call_module(name, self.narrowed(network, site, rows, columns), source), rows
+        return network.call_module(name, self.narrowed(network, node, site, rows, columns), source), rows
 
-    def narrowed(self, network: Rebuilder, site: WeightedLayer, rows: np.ndarray, columns: np.ndarray) -> nn.Module:
+    def name(self, node: torch.fx.Node) -> str:
+        """The module that owns the weights."""
+        return str(node.target)
+
+    def like(self, network: Rebuilder, node: torch.fx.Node, name: str) -> Any:
+        """A module like the one that is narrowed, to be changed."""
+        return overlay(network.dense(name), {})  # not the class: it would draw weights first
+
+    def narrowed(
+        self, network: Rebuilder, node: torch.fx.Node, site: WeightedLayer, rows: np.ndarray, columns: np.ndarray
+    ) -> nn.Module:
         """A new module with these filters (rows) of these input channels (columns)."""
-        dense: Any = network.dense(site.name)
         groups, within = _by_group(site, rows, columns)
         weight = network.tensor(f"{site.name}.weight").detach()
         taken = (weight.transpose(0, 1) if site.transposed else weight)[torch.from_numpy(rows)[:, None], within]
-        built: Any = overlay(dense, {})  # not the class: it would draw weights first
+        built, like = self.like(network, node, site.name), network.tensor(f"{site.name}.weight")
         self.resize(built, len(columns), len(rows), groups)
-        built.weight = _parameter(taken.transpose(0, 1) if site.transposed else taken, dense.weight)
+        built.weight = _parameter(taken.transpose(0, 1) if site.transposed else taken, like)
         if site.has_bias:
-            built.bias = _parameter(network.tensor(f"{site.name}.bias").detach()[torch.from_numpy(rows)], dense.weight)
+            built.bias = _parameter(network.tensor(f"{site.name}.bias").detach()[torch.from_numpy(rows)], like)
         return built
 
     def resize(self, layer: Any, inputs: int, outputs: int, groups: int) -> None:
@@ -78,32 +87,46 @@ class Convolution(Weighted):
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """Channels that nobody wrote before: one a filter."""
-        name = str(node.target)
-        conv: Any = walk.modules[name]
-        if len(inputs) != 1 or inputs[0].batch != 0 or len(shape_of(node)) != 4:
+        if len(inputs) != 1 or len(shape_of(node)) != 4:
             return None
-        value = inputs[0]
-        if value.dim != 1 or value.spread:
+        conv: Any = walk.modules[str(node.target)]
+        return self.wrote(walk, node, str(node.target), inputs[0], conv)
+
+    def wrote(self, walk: Builder, node: torch.fx.Node, name: str, value: Value, conv: Any) -> Known:
+        """What a convolution called `name`, of the sizes that `conv` has, makes of a value."""
+        unordered = not value.unwritten and (value.dim != 1 or value.spread or value.batch != 0)
+        if unordered:
             whole(walk, node, value)
-            value = Value(np.full((1, conv.in_channels), ALWAYS))
-        again = walk.ran_before(name)
-        first = -1 if again else len(walk.owner)
+        reads = np.full((1, conv.in_channels), ALWAYS) if unordered or value.unwritten else value.sources
         site = WeightedLayer(
-            name, True, conv.out_channels, value.sources, conv.groups, math.prod(conv.kernel_size),
-            self.uses(node), conv.bias is not None, first, self.transposed,
+            name, True, conv.out_channels, reads, conv.groups, math.prod(conv.kernel_size),
+            self.uses(node), conv.bias is not None, walk.next_filter(name), self.transposed,
         )  # fmt: skip
+        first, again = site.filter_offset, walk.ran(name)
         walk.add_site(site)
-        if again:
-            return None
-        if conv.groups > 1:
+        filters = np.arange(first, first + site.outputs)
+        if site.groups > 1 and not again:
+            if unordered or self.transposed:
+                walk.fix(filters, f"{name} filters group by group what cannot be followed there")
             _tie_groups(walk, site)
-            if inputs[0].dim != 1 and not inputs[0].unwritten:
-                walk.fix(np.arange(first, first + site.outputs), "it filters what is out of order")
-        return Value(np.arange(first, first + site.outputs)[None], operation=self)
+        if shape_of(node)[0] != 1 or self.transposed:
+            walk.again.add(name)
+        return Value(filters[None], operation=self)
 
     def uses(self, node: torch.fx.Node) -> int:
         """How often each weight is used for one image: once a position of the output."""
         shape = shape_of(node)
+        return shape[0] * math.prod(shape[2:])
+
+
+class TransposedConvolution(Convolution):
+    """nn.ConvTranspose2d, whose weight has its input channels first."""
+
+    transposed = True
+
+    def uses(self, node: torch.fx.Node) -> int:
+        """Once a position of the input."""
+        shape = shape_of(node.all_input_nodes[0])
         return shape[0] * math.prod(shape[2:])
 
 
@@ -135,23 +158,27 @@ class Linear(Weighted):
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """At every position one channel a filter; of features nobody removes any."""
-        name = str(node.target)
-        linear: Any = walk.modules[name]
-        shape, reads, width = shape_of(node), inputs[0].sources, linear.out_features
-        if inputs[0].dim != len(shape) - 1 and not inputs[0].unwritten:
-            reads = whole(walk, node, inputs[0]).sources
+        if len(inputs) != 1:
+            return None
+        linear: Any = walk.modules[str(node.target)]
+        return self.wrote(walk, node, str(node.target), inputs[0], linear)
+
+    def wrote(self, walk: Builder, node: torch.fx.Node, name: str, value: Value, linear: Any) -> Known:
+        """What a Linear layer called `name`, of the sizes that `linear` has, makes of a value."""
+        shape, reads, width = shape_of(node), value.sources, linear.out_features
+        if not value.unwritten and (value.dim != len(shape) - 1 or value.spread):
+            reads = whole(walk, node, value).sources
         if (reads == ALWAYS).all():
             reads = np.full((1, linear.in_features), ALWAYS)
-        again = walk.ran_before(name)
-        pointwise = len(shape) > 2 and not again
-        first = len(walk.owner) if pointwise else -1
+        pointwise = len(shape) > 2
+        first = walk.next_filter(name) if pointwise else -1
         rows = math.prod(shape[:-1])  # how many vectors an image brings
-        walk.add_site(WeightedLayer(name, len(shape) > 2, width, reads, 1, 1, rows, linear.bias is not None, first))
-        if again:
-            return None
-        if pointwise:
-            return Value(np.arange(first, first + width)[None], len(shape) - 1, self)
-        return Value(np.full((1, width), ALWAYS), operation=self)
+        walk.add_site(WeightedLayer(name, pointwise, width, reads, 1, 1, rows, linear.bias is not None, first))
+        if shape[0] != 1:
+            walk.again.add(name)
+        if pointwise and first >= 0:
+            return Value(np.arange(first, first + width)[None], len(shape) - 1, self, batch=value.batch)
+        return Value(np.full((1, width), ALWAYS), len(shape) - 1, self)
 
     def resize(self, layer: Any, inputs: int, outputs: int, groups: int) -> None:
         """Note the new sizes."""
@@ -166,24 +193,35 @@ class BatchNorm(Operation):
         """The same channels; of channels of zeros that nobody wrote it makes a constant."""
         name = str(node.target)
         norm: Any = walk.modules[name]
-        if len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or walk.ran_before(name):
+        after = _sole_conv(walk, node) if norm.track_running_stats else None
+        return self.normed(walk, name, inputs, Norm(name, np.zeros(0), bool(norm.affine), after))
+
+    def normed(self, walk: Builder, name: str, inputs: list[Value], norm: Norm) -> Known:
+        """What a norm called `name` makes of a value."""
+        if len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or inputs[0].spread:
             return None
         sources = inputs[0].sources
         sources = np.where((sources == NEVER).all(0), ALWAYS, sources)
-        after = _sole_conv(walk, node) if norm.track_running_stats else None
-        walk.norms.append(Norm(name, sources, bool(norm.affine), after))
+        if not walk.norm_ran_before(name, sources):
+            walk.norms.append(replace(norm, reads=sources))
+        elif name in walk.unlike:
+            return None
         return Value(sources, operation=self)
 
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The norm of the channels that are left."""
-        (operand,) = network.operands(node)
+        operand = network.operands(node)[0]
         present, live = network.present(operand), network.live(value)
         channels = present if len(present) == len(live) else live  # of padding a norm makes something
         source = network.placed(operand, channels)
         if source is None:
             return None, channels
-        name = str(node.target)
+        name = self.name(node)
         return network.call_module(name, narrowed_norm(network, name, torch.from_numpy(channels)), source), channels
+
+    def name(self, node: torch.fx.Node) -> str:
+        """The module that owns scale and shift."""
+        return str(node.target)
 
 
 def narrowed_norm(network: Rebuilder, name: str, channels: Tensor) -> nn.Module:
