@@ -41,7 +41,7 @@ class DamageSurface:
         return float(np.interp(check_rate(rate), (0.0, *self.rates), (0.0, *row)))
 
     def predicted(self, plan: Plan) -> float:
-        """The predicted losses of a plan's units at its rates, summed: more is worse. World plans; is no accuracy."""
+        """The predicted losses of a plan's units at its rates, summed: more is worse. Ranks plans; is no accuracy."""
         return sum(self.at(unit, rate) for unit, rate in plan.rates.items())
 
 
