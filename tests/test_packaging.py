@@ -124,7 +124,10 @@ def test_on_the_command_line_it_is_exit_status_2(tmp_path):
 def test_the_base_needs_no_extra():
     extras = ("streamlit", "pandas", "plotly", "umap", "numba", "scipy", "sklearn", "onnx", "onnxscript", "onnxruntime")
     done = run_without(
-        extras, "from fpgm_core.__main__ import main\nsys.exit(main(['layers', 'resnet20', '--rate', '0.4']))"
+        extras,
+        "import runpy\n"  # as `python -m fpgm_core` does
+        "sys.argv[1:] = ['layers', 'resnet20', '--rate', '0.4']\n"
+        "runpy.run_module('fpgm_core', run_name='__main__')",
     )
     assert done.returncode == 0, done.stderr
     assert "layer3.2.conv2" in done.stdout

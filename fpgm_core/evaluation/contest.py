@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -28,13 +30,9 @@ from fpgm_core.runtime.progress import Work, run, within
 from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
+BUNDLE = Path(str(resources.files("fpgm_core.evaluation") / "bundled"))  # what ships with the package
 _FORMAT = 2  # raised when what is measured changes: older files are then measured anew
 _STORE = ResultStore("contests")
-# Of the images that the bundled contests were measured on, and recovered from: CIFAR-10 as it is bundled.
-_BUNDLED_IMAGES = {
-    "images_digest": "ec3c316c2efcd7fab717922c894fc01634d2b686399e3ab829fa8af6b33a0f50",
-    "training_digest": "1ef0c6317a5e71f2a6ab09f1d06863aec6811cd8bc2c0b8484c57765bf20a614",
-}
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,12 @@ def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "i
     Under `inner` and `coupled` equal counts mean equal MACs; under `independent` which filters go matters as well.
     """
     record, options = get_criterion(criterion), SelectionOptions(seed=seed)
-    rates = {unit.name: _equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
+    rates = {unit.name: equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
     return network.plan(rates, criterion=criterion, coupling=coupling, options=options)
 
 
-def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+def equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+    """The rate at which a criterion prunes of a unit what one-stage criteria do at `rate`: see `equal_plan`."""
     size = unit.size // unit.blocks
     wanted = get_criterion(RANDOM).count(unit.size, rate, options=options, blocks=unit.blocks)
 
@@ -140,14 +139,15 @@ def known_contest(
     *,
     rules: ContestConfig = ContestConfig(),
     config: EvaluationConfig = EvaluationConfig(),
+    bundle: Path | None = None,
 ) -> Contest | None:
     """The contest of these weights, images and rules if it was measured before, else None.
 
-    One of every bundled network ships with the package, others lie in `FPGM_HOME`; a damaged file is none. The device
-    does not count: every one counts what float32 counts.
+    One of every bundled network ships with the package, or lies in the folder `bundle`, others lie in `FPGM_HOME`; a
+    damaged file is none. The device does not count: every one counts what float32 counts.
     """
     identity = _identity(network, images, training, rules, config)
-    bundled = _bundled_contest(network, identity, rules)
+    bundled = _bundled_contest((bundle or BUNDLE) / f"{network.fingerprint}.npz", network, identity, rules)
     if bundled is not None:
         return bundled
     return _STORE.read(identity, lambda kept: _contest_in(kept.values, kept.arrays["hits"].numpy(), identity, rules))
@@ -242,40 +242,40 @@ def _contest_in(values: Any, bits: np.ndarray, identity: dict[str, Any], rules: 
     return _contest(values["model"], identity, tuple(entries))
 
 
-def _bundled_path(fingerprint: str) -> Path:
-    return Path(str(resources.files("fpgm_core.evaluation") / "bundled" / f"{fingerprint}.npz"))
+def _of_bundle(identity: dict[str, Any]) -> dict[str, Any]:
+    """How a bundled file names what it is of: without the graph, which another torch may write otherwise."""
+    return {name: value for name, value in identity.items() if name != "network"}
 
 
-def _bundled_identity(identity: dict[str, Any]) -> dict[str, Any]:
-    """How a bundled file names what it is of; that its images are the bundled ones is for its reader to see."""
-    named = {name: value for name, value in identity.items() if name not in ("model", "network", *_BUNDLED_IMAGES)}
-    return {**named, "format": 1, "data": "bundled"}
-
-
-def _bundled_contest(network: Network, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
-    """The contest that ships with the package, if it is this one: an .npz of `header`, JSON in bytes, and `hits`."""
-    path = _bundled_path(network.fingerprint)
-    if {name: identity[name] for name in _BUNDLED_IMAGES} != _BUNDLED_IMAGES or not path.exists():
+def _bundled_contest(path: Path, network: Network, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
+    """The contest in a bundled .npz (`header`, JSON in bytes, and `hits`), if it is this one; None where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header, bits = json.loads(arrays["header"].tobytes()), arrays["hits"]
+        if header["identity"] != _of_bundle(identity):
+            return None
+        # A module from elsewhere may have a registry network's weights and another forward.
+        if network.weights == "given" and network.identity != Network.load(header["model"]).identity:
+            return None
+        return _contest_in(header, bits, identity, rules)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        header, bits = json.loads(arrays["header"].tobytes()), arrays["hits"]
-    if header["identity"] != _bundled_identity(identity):
-        return None
-    # What the registry loads is what was measured; a module from elsewhere may have these weights and another forward.
-    if network.weights == "given" and network.identity != Network.load(header["model"]).identity:
-        return None
-    return _contest_in(header, bits, identity, rules)
 
 
-def bundle_contest(network: Network, images: ImageSet, training: ImageSet, folder: Path) -> Path:
-    """Measure a bundled network's contest, rules and config as they come, and write it as one file into `folder`.
-
-    `images` and `training` are the bundled data set's choose half and training images.
-    """
+def bundle_contest(
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    folder: Path,
+    *,
+    rules: ContestConfig = ContestConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
+) -> Path:
+    """Measure a network's contest and write it as one file into `folder`, where `known_contest` finds it."""
     path = folder / f"{network.fingerprint}.npz"
-    identity = _identity(network, images, training, ContestConfig(), EvaluationConfig())
-    values, hits = _packed(contest(network, images, training, use_cache=False))
-    header = json.dumps({"identity": _bundled_identity(identity), **values}).encode()
+    identity = _identity(network, images, training, rules, config)
+    values, hits = _packed(contest(network, images, training, rules=rules, config=config, use_cache=False))
+    header = json.dumps({"identity": _of_bundle(identity), **values}).encode()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.frombuffer(header, np.uint8), hits=hits)
     write_atomic(path, buffer.getvalue())

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 
 import pytest
 import torch
@@ -50,7 +49,7 @@ def unchanged(module, before):
     return all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), before, strict=True))
 
 
-@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="5,000 images twice: thorough only")
+@pytest.mark.thorough
 def test_the_recorded_accuracy_is_reproduced(net):
     recorded = net.record["accuracy"]["choose"]
     figure = evaluate(net, net.plan(), EvaluationConfig(device="cpu", precision="float32"))
@@ -270,7 +269,7 @@ def test_an_unknown_split_is_refused():
         EvaluationConfig(split="train")
 
 
-@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="5,000 images twice: thorough only")
+@pytest.mark.thorough
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("rate", [0.2, 0.4])
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])

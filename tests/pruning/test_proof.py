@@ -4,7 +4,6 @@ Weights are drawn at random first, so that no difference can hide. Small images:
 """
 
 import copy
-import os
 from functools import cache
 
 import numpy as np
@@ -19,7 +18,6 @@ from fpgm_core.models import get_model_info
 from fpgm_core.pruning import compact_module, randomised, verify, verify_steps
 from fpgm_core.pruning import proof as verification
 
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 FAMILIES = (
     "alexnet", "vgg11_bn", "squeezenet1_1", "resnet18", "resnext50_32x4d", "wide_resnet50_2", "densenet121",
     "inception_v3", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5",
@@ -80,10 +78,10 @@ def test_fvcore_counts_the_same_in_the_compact_network(network, mixed, name, cou
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
-def test_trained_networks_name_the_same_class_for_every_image(name, coupling):
+def test_trained_networks_name_the_same_class_for_every_image(thorough, name, coupling):
     network = Network.load(name)
     images = load_images("cifar10", "choose")
-    images = images if THOROUGH or name == "resnet20" else images.first(200)
+    images = images if thorough or name == "resnet20" else images.first(200)
     proof = verify(network, network.keep_masks(network.plan(0.4, coupling=coupling)), images.normalised(0, len(images)))
     assert (proof.holds, proof.tells, proof.same_top1) == (True, True, True)
     assert (proof.images, proof.random_images) == (len(images) + 8, 8)
