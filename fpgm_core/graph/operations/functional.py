@@ -23,7 +23,7 @@ Node = torch.fx.Node
 
 def owner_of(walk: Builder, given: dict[str, Any]) -> str | None:
     """The module that owns these tensors under these names, and whose they are alone; None where there is none."""
-    names = {}
+    names: dict[str, bool] = {}
     for name, node in given.items():
         if node is None:
             continue
@@ -83,8 +83,10 @@ class FunctionalConvolution(Convolution):
     def like(self, network: Rebuilder, node: Node, name: str) -> Any:
         """An ordinary module with the function's arguments."""
         names = ("stride", "padding", "dilation")
-        more = {key: argument(node, i, key, default) for i, key, default in zip((3, 4, 5), names, (1, 0, 1), strict=True)}
-        weight = network.tensor(f"{name}.weight")
+        more = {
+            key: argument(node, i, key, default) for i, key, default in zip((3, 4, 5), names, (1, 0, 1), strict=True)
+        }
+        weight: Any = network.tensor(f"{name}.weight")
         return nn.Conv2d(1, 1, tuple(weight.shape[2:]), bias=False, device=weight.device, **more)
 
 
