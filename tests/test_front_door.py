@@ -163,7 +163,7 @@ def test_two_modules_of_equal_weights_are_two_networks():
 
 
 def test_what_cannot_be_a_network_is_refused_in_words():
-    with pytest.raises(FpgmError, match="not a torch.nn.Module"):
+    with pytest.raises(FpgmError, match="give the network itself"):
         Network.from_module(lambda x: x, (3, 8, 8))
     with pytest.raises(FpgmError, match="channels, height, width"):
         Network.from_module(Plain())

@@ -72,7 +72,7 @@ class Moment:
         return with_ridge(self.covariance.double(), ridge)
 
 
-def with_ridge(covariance: Tensor, ridge: float, floor: Tensor | None = None) -> Tensor:
+def with_ridge(covariance: Tensor, ridge: float, *, floor: Tensor | None = None) -> Tensor:
     """(groups, P, P) with `ridge` times the mean of each group's diagonal on its diagonal: positive definite.
 
     Columns that are always zero do not count in the mean. `floor` (groups,) is the least that is added, for the

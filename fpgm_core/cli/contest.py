@@ -46,9 +46,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _contest(chosen: argparse.Namespace) -> int:
     network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
     rules = ContestConfig(rate=chosen.rate, coupling=chosen.coupling, seeds=chosen.seeds)
-    training = training_of(chosen, network)
     images = images_of(chosen, network, chosen.split)
     images = images if chosen.images is None else images.first(chosen.images)
+    training = training_of(chosen, network)
     contest = finish(contest_work(network, images, training, rules=rules, config=config_of(chosen)))
     result = {
         **about(network),

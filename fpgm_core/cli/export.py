@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fpgm_core.cli.arguments import (
@@ -20,7 +21,7 @@ from fpgm_core.cli.arguments import (
     show,
 )
 from fpgm_core.data import DATA, HALVES, ImageSet, sample_images
-from fpgm_core.export import Bundle, ExportConfig, export_work, write_bundle
+from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, write_bundle
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
@@ -32,16 +33,20 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_rung(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
+    parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="one artefact; may be repeated")
+    parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
 
 
-def exported(pruned: PrunedNetwork, splits: Mapping[str, ImageSet], folder: Path) -> Bundle:
+def exported(
+    pruned: PrunedNetwork, splits: Mapping[str, ImageSet], folder: Path, config: ExportConfig = ExportConfig()
+) -> Bundle:
     """A pruned network written into a folder, measured on test images by split; with progress.
 
     Under torchrun all processes may call it: the first alone writes.
     """
     network = pruned.network
     samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
-    bundle = finish(export_work(pruned, images=splits, config=ExportConfig(samples=samples)))
+    bundle = finish(export_work(pruned, images=splits, config=replace(config, samples=samples)))
     if world().is_main:
         write_bundle(bundle, folder)
     return bundle
@@ -54,7 +59,8 @@ def _export(chosen: argparse.Namespace) -> int:
     if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on
         pruned = recovered(chosen, pruned, method)
     splits = {half: images_of(chosen, network, half) for half in HALVES} if has_images else {}
-    bundle = exported(pruned, splits, chosen.out)
+    artefacts = tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS)
+    bundle = exported(pruned, splits, chosen.out, ExportConfig(artefacts=artefacts, runs=chosen.runs))
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:
         lines += [f"  {file['file']:22} {file['bytes']:>12,} bytes  {entry['title']}" for file in entry["files"]]

@@ -30,8 +30,7 @@ from fpgm_core.data import HALVES, ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Measurement, measure_work
 from fpgm_core.pruning import Network, PrunedNetwork
-from fpgm_core.recovery import RecoveryContext
-from fpgm_core.recovery.fine_tuned import fine_tuned_work
+from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.progress import Work
@@ -265,9 +264,14 @@ def _fine_tuned_work(
     chosen: argparse.Namespace, pruned: PrunedNetwork, images: ImageSet, *, watched: ImageSet
 ) -> Work[PrunedNetwork]:
     device = choose_device(chosen.device)
-    context = RecoveryContext(device, choose_precision(chosen.precision, device))
-    return fine_tuned_work(
-        pruned, images, context, recipe=_recipe(chosen), schedule=chosen.schedule, watched=watched, folder=chosen.out
+    return get_recovery_method("fine_tuned").work(
+        pruned,
+        images,
+        RecoveryContext(device, choose_precision(chosen.precision, device)),
+        recipe=_recipe(chosen),
+        schedule=chosen.schedule,
+        watched=watched,
+        folder=chosen.out,
     )
 
 

@@ -52,7 +52,7 @@ def refit_costs_work(
     for number, name in enumerate(layers, 1):
         readers = readings(network, [name])
         if readers and all(reader.layer in moments.layers for reader in readers):
-            loss = UnitLoss.of(network, [name], moments)
+            loss = UnitLoss.of(network, [name], moments=moments)
             scores[name] = _greedy_steps(loss) if greedy else loss.costs()
         yield Progress(number, len(layers), "refitting without each filter")
     return scores

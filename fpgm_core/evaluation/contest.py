@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fpgm_core.criteria import Criterion, SelectionOptions, check_rate, get_criterion, score_work
 from fpgm_core.data import ImageSet
@@ -27,10 +27,12 @@ from fpgm_core.recovery import get_recovery_method, ladder
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.progress import Work, run, within
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
+BUNDLE = Path(str(resources.files("fpgm_core.evaluation") / "bundled"))  # what ships with the package
 _FORMAT = 2  # raised when what is measured changes: older files are then measured anew
+_STORE = ResultStore("contests")
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,12 @@ def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "i
     Under `inner` and `coupled` equal counts mean equal MACs; under `independent` which filters go matters as well.
     """
     record, options = get_criterion(criterion), SelectionOptions(seed=seed)
-    rates = {unit.name: _equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
+    rates = {unit.name: equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
     return network.plan(rates, criterion=criterion, coupling=coupling, options=options)
 
 
-def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+def equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+    """The rate at which a criterion prunes of a unit what one-stage criteria do at `rate`: see `equal_plan`."""
     size = unit.size // unit.blocks
     wanted = get_criterion(RANDOM).count(unit.size, rate, options=options, blocks=unit.blocks)
 
@@ -118,8 +121,9 @@ def contest_work(
     contest = yield from _measured(network, images, training, rules, config)
     if use_cache and world().is_main:
         identity = _identity(network, images, training, rules, config)
+        values, hits = _packed(contest)
         with suppress(FpgmError):  # a disk that is full takes nothing from what was measured
-            write_atomic(_own(identity), _packed(contest, identity))
+            _STORE.write(identity, Kept(values, {"hits": torch.from_numpy(hits)}))
     return contest
 
 
@@ -135,18 +139,18 @@ def known_contest(
     *,
     rules: ContestConfig = ContestConfig(),
     config: EvaluationConfig = EvaluationConfig(),
+    bundle: Path | None = None,
 ) -> Contest | None:
     """The contest of these weights, images and rules if it was measured before, else None.
 
-    One of every bundled network ships with the package, others lie in `FPGM_HOME`; a damaged file is none. The device
-    does not count: every one counts what float32 counts.
+    One of every bundled network ships with the package, or lies in the folder `bundle`, others lie in `FPGM_HOME`; a
+    damaged file is none. The device does not count: every one counts what float32 counts.
     """
     identity = _identity(network, images, training, rules, config)
-    for path in (_bundled(network.fingerprint), _own(identity)):
-        contest = _read(path, identity, rules)
-        if contest is not None:
-            return contest
-    return None
+    bundled = _bundled_contest((bundle or BUNDLE) / f"{network.fingerprint}.npz", network, identity, rules)
+    if bundled is not None:
+        return bundled
+    return _STORE.read(identity, lambda kept: _contest_in(kept.values, kept.arrays["hits"].numpy(), identity, rules))
 
 
 def _measured(
@@ -195,6 +199,7 @@ def _identity(
         "format": _FORMAT,
         "model": network.name,
         "fingerprint": network.fingerprint,
+        "network": network.identity,
         "split": images.name.rpartition(" ")[2],
         "images": len(images),
         "images_digest": images.digest,
@@ -210,53 +215,68 @@ def _contest(model: str, identity: dict[str, Any], entries: tuple[Entry, ...]) -
     return Contest(model, entries=entries, **fields)
 
 
-def _bundled(fingerprint: str) -> Path:
-    return Path(str(resources.files("fpgm_core.evaluation") / "bundled" / f"{fingerprint}.npz"))
-
-
-def _own(identity: dict[str, Any]) -> Path:
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return home() / "contests" / f"{name[:32]}.npz"
-
-
-def _packed(contest: Contest, identity: dict[str, Any]) -> bytes:
-    """A contest as an .npz: `header`, JSON in bytes, and `hits`, bits of shape (entries, rungs, images)."""
+def _packed(contest: Contest) -> tuple[dict[str, Any], np.ndarray]:
+    """A contest as plain values, and which images were right as bits, uint8 (entries, rungs, images / 8)."""
     rows = [
-        {"criterion": one.criterion, "seed": one.seed, "macs": one.macs, "given_up": one.given_up}
-        for one in contest.entries
+        {"criterion": entry.criterion, "seed": entry.seed, "macs": entry.macs, "given_up": list(entry.given_up)}
+        for entry in contest.entries
     ]
-    header = json.dumps({"identity": identity, "model": contest.model, "entries": rows}).encode()
-    hits = np.array([[one.hits[rung] for rung in contest.rungs] for one in contest.entries])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.frombuffer(header, np.uint8), hits=np.packbits(hits, axis=-1))
-    return buffer.getvalue()
+    hits = np.array([[entry.hits[rung] for rung in contest.rungs] for entry in contest.entries])
+    return {"model": contest.model, "entries": rows}, np.packbits(hits, axis=-1)
 
 
-def _read(path: Path, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
-    """The contest that a file holds; None where it is absent, damaged, or of something else."""
+def _contest_in(values: Any, bits: np.ndarray, identity: dict[str, Any], rules: ContestConfig) -> Contest:
+    """The contest that was packed. Raises ValueError, KeyError or TypeError where it is none by these rules."""
+    rows, num_images = values["entries"], identity["images"]
+    shape = (len(rules.contenders), len(rules.rungs), -(-num_images // 8))
+    if bits.dtype != np.uint8 or bits.shape != shape:
+        raise ValueError("hits of another shape")
+    if [(row["criterion"], row["seed"]) for row in rows] != list(rules.contenders):
+        raise ValueError("entries of others")
+    hits = np.unpackbits(bits, axis=-1, count=num_images).astype(bool)
+    entries = [
+        Entry(row["criterion"], row["seed"], int(row["macs"]), dict(zip(rules.rungs, right, strict=True)),
+              tuple(row["given_up"]))
+        for row, right in zip(rows, hits, strict=True)
+    ]  # fmt: skip
+    return _contest(values["model"], identity, tuple(entries))
+
+
+def _of_bundle(identity: dict[str, Any]) -> dict[str, Any]:
+    """How a bundled file names what it is of: without the graph, which another torch may write otherwise."""
+    return {name: value for name, value in identity.items() if name != "network"}
+
+
+def _bundled_contest(path: Path, network: Network, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
+    """The contest in a bundled .npz (`header`, JSON in bytes, and `hits`), if it is this one; None where it is damaged."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-            header, bits = json.loads(held["header"].tobytes()), held["hits"]
-        rows, images = header["entries"], identity["images"]
-        shape = (len(rules.contenders), len(rules.rungs), -(-images // 8))
-        if (header["identity"], bits.dtype, bits.shape) != (identity, np.uint8, shape):
+        with np.load(path, allow_pickle=False) as arrays:
+            header, bits = json.loads(arrays["header"].tobytes()), arrays["hits"]
+        if header["identity"] != _of_bundle(identity):
             return None
-        if [(row["criterion"], row["seed"]) for row in rows] != list(rules.contenders):
+        # A module from elsewhere may have a registry network's weights and another forward.
+        if network.weights == "given" and network.identity != Network.load(header["model"]).identity:
             return None
-        hits = np.unpackbits(bits, axis=-1, count=images).astype(bool)
-        entries = tuple(
-            Entry(row["criterion"], row["seed"], int(row["macs"]), dict(zip(rules.rungs, found, strict=True)),
-                  tuple(row["given_up"]))
-            for row, found in zip(rows, hits, strict=True)
-        )  # fmt: skip
-        return _contest(header["model"], identity, entries)
+        return _contest_in(header, bits, identity, rules)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def bundle_contest(network: Network, images: ImageSet, training: ImageSet, folder: Path) -> Path:
-    """Measure a network's contest, rules and config as they come, and write it as one file into `folder`."""
+def bundle_contest(
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    folder: Path,
+    *,
+    rules: ContestConfig = ContestConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
+) -> Path:
+    """Measure a network's contest and write it as one file into `folder`, where `known_contest` finds it."""
     path = folder / f"{network.fingerprint}.npz"
-    identity = _identity(network, images, training, ContestConfig(), EvaluationConfig())
-    write_atomic(path, _packed(contest(network, images, training, use_cache=False), identity))
+    identity = _identity(network, images, training, rules, config)
+    values, hits = _packed(contest(network, images, training, rules=rules, config=config, use_cache=False))
+    header = json.dumps({"identity": _of_bundle(identity), **values}).encode()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.frombuffer(header, np.uint8), hits=hits)
+    write_atomic(path, buffer.getvalue())
     return path

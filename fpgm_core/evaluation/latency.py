@@ -98,8 +98,10 @@ class Zeros:
     share: float
 
 
-def zeros_work(pruned: PrunedNetwork, *, batch: int = 1, runs: int = 15, device: str = "auto") -> Work[Zeros]:
-    """Time scattered zeros beside removed filters.
+def zeros_work(
+    pruned: PrunedNetwork, *, batch: int = 1, runs: int = 15, device: str = "auto", clock: Clock | None = None
+) -> Work[Zeros]:
+    """Time scattered zeros beside removed filters; `clock` as for `latency_work`.
 
     Raises FpgmError for a batch or runs under 1, or a device that is not there.
     """
@@ -108,7 +110,8 @@ def zeros_work(pruned: PrunedNetwork, *, batch: int = 1, runs: int = 15, device:
     modules = (network.prune(0.0).compact(), scatter_zeros(pruned), pruned.compact())
     lacking, weights = _lacking(network, modules[-1]), sum(w.numel() for w in _conv_weights(network).values())
     forms = [to_device(module.eval(), place) for module in modules]
-    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(network, batch, place), runs, time_pass)
+    images = _images(network, batch, place)
+    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, images, runs, clock or time_pass)
     return Zeros(
         batch=batch,
         runs=runs,

@@ -82,7 +82,7 @@ def replaceability(network: Network, moments: Moments, coupling: str = "inner") 
                 continue
             filters = weights_of(network.module, member)
             sums, norms = (CRITERIA[name].score(filters).cpu().numpy() for name in ("fpgm", "l2_norm"))
-            costs = refit_cost(network, member, moments)
+            costs = refit_cost(network, member, moments=moments)
             found.append(
                 Replaceability(member, sums, norms, costs, rank_interval(sums, costs), rank_interval(norms, costs))
             )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from fpgm_core.criteria import check_rate
@@ -20,15 +17,17 @@ from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, within
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import Kept, ResultStore
 
 RATES = tuple(tenth / 10 for tenth in range(1, 10))
 SWEEP_IMAGES = 2000  # of the choose half: what pages and commands sweep on
 
+_STORE = ResultStore("sensitivity")
+
 
 @dataclass(frozen=True)
 class Point:
-    """One unit at one rate, all others whole: `macs` left, right answers among the same `num_images` images, as in Measurement."""
+    """One unit at one rate, all others whole: `macs` left, and right answers among `num_images`, as in Measurement."""
 
     unit: str
     rate: float
@@ -178,20 +177,22 @@ class _Record:
             "method": method,
             "precision": str(choose_precision(config.precision, device)),
         }
-        name = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
-        self.path: Path = home() / "sensitivity" / f"{name[:32]}.json"
 
     def read(self) -> dict[tuple[str, float], Point]:
-        """What it holds; nothing where it is absent, damaged, or of something else."""
-        try:
-            held = json.loads(self.path.read_bytes())
-            if held["identity"] != self._identity:
-                return {}
-            return {(point.unit, point.rate): point for point in (Point(**entry) for entry in held["points"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        """What it holds; nothing where it is absent or damaged."""
+        return _STORE.read(self._identity, _points_in) or {}
 
     def write(self, measured: Mapping[tuple[str, float], Point]) -> None:
         """Write all points. Raises FpgmError where that is impossible."""
-        held = {"identity": self._identity, "points": [asdict(point) for point in measured.values()]}
-        write_atomic(self.path, json.dumps(held).encode())
+        _STORE.write(self._identity, Kept([asdict(point) for point in measured.values()]))
+
+
+def _points_in(kept: Kept) -> dict[tuple[str, float], Point]:
+    points = [Point(**values) for values in kept.values]
+    for point in points:
+        right = point.num_correct, point.num_dense_correct
+        if not (0 < point.rate <= 1 and point.macs >= 0):
+            raise ValueError(f"{point.unit} cannot have been pruned so")
+        if not 0 <= point.num_both_correct <= min(right) <= max(right) <= point.num_images:
+            raise ValueError(f"{point.unit} cannot have been measured so")
+    return {(point.unit, point.rate): point for point in points}

@@ -84,8 +84,8 @@ def scores_figure(norms: np.ndarray, sums: np.ndarray, *, states: FilterStates, 
     """L2 norm against g, both (N,) and exact: the norm's cut of `count` filters is vertical, FPGM's horizontal."""
     shapes, notes = [], []
     for value, axis, text, colour in (
-        (cut_line(norms, count), "x", "norm would prune the left", QUIET),
-        (cut_line(sums, count), "y", "FPGM would prune below", PRUNED),
+        (cut_line(norms, count), "x", "the norm prunes to the left", QUIET),
+        (cut_line(sums, count), "y", "FPGM prunes below", PRUNED),
     ):
         if value is not None:
             along, across = ("x", "y") if axis == "x" else ("y", "x")
@@ -104,7 +104,7 @@ def scores_figure(norms: np.ndarray, sums: np.ndarray, *, states: FilterStates, 
 
 
 def map_figure(projection: Projection, states: FilterStates) -> go.Figure:
-    """A projection of the filters with their geometric median; UMAP's median is tied to its true nearest filters."""
+    """A projection of the filters with their geometric median; UMAP's is tied to the filters truly nearest to it."""
     x, y = projection.points.T
     nearest = () if projection.exact_median else np.argsort(projection.distances, kind="stable")[:3]
     ties = [
@@ -123,7 +123,7 @@ def map_figure(projection: Projection, states: FilterStates) -> go.Figure:
 
 
 def _median(projection: Projection) -> go.Scatter:
-    kind = "geometric median" if projection.exact_median else "geometric median (approximate place)"
+    kind = "geometric median" if projection.exact_median else "geometric median (approximate position)"
     return go.Scatter(
         x=[projection.median[0]],
         y=[projection.median[1]],

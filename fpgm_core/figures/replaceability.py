@@ -21,7 +21,7 @@ def cost_figure(layer: Replaceability, states: FilterStates, *, by_norm: bool = 
     x = layer.norms if by_norm else layer.distance_sums
     name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
     hover = f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}"
-    drawn = layout(name, "refit cost: what its readers lose, the others refitted")
+    drawn = layout(name, "refit cost: what its readers still lose after the refit")
     if (layer.costs > 0).all():
         drawn["yaxis"] |= {"type": "log", "dtick": 1}
     return go.Figure(filter_traces(x, layer.costs, states=states, hover=hover), drawn)

@@ -1,29 +1,44 @@
 """The channel-flow graph: tracing, units, costs, layers."""
 
-from fpgm_core.graph.cost import Cost, closed_form_cut, count_cost, live_sources
-from fpgm_core.graph.flow import Flow, WeightedLayer, is_in_place
-from fpgm_core.graph.layers import Layer, dense_layers, weights_of
+from fpgm_core.graph.baking import bake_in
+from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, dense_cost, live_sources
+from fpgm_core.graph.flow import Flow, Norm, Value, WeightedLayer
+from fpgm_core.graph.layers import Layer, dense_layers, layers_of, weights_of
+from fpgm_core.graph.operations import Operation, is_in_place, makes_anew, operation_of, register_op
 from fpgm_core.graph.overlay import overlay
+from fpgm_core.graph.rebuilder import Rebuilder
 from fpgm_core.graph.traced import TracedModule
 from fpgm_core.graph.tracing import trace_flow
-from fpgm_core.graph.units import COUPLINGS, Unit, get_coupling, refusals, units
+from fpgm_core.graph.units import COUPLINGS, Coupling, Unit, get_coupling, refusals, units
 
 __all__ = [
     "COUPLINGS",
     "Cost",
+    "Coupling",
     "Flow",
     "Layer",
+    "LayerCost",
+    "Norm",
+    "Operation",
+    "Rebuilder",
     "TracedModule",
     "Unit",
+    "Value",
     "WeightedLayer",
+    "bake_in",
     "closed_form_cut",
     "count_cost",
+    "dense_cost",
     "dense_layers",
     "get_coupling",
     "is_in_place",
+    "layers_of",
     "live_sources",
+    "makes_anew",
+    "operation_of",
     "overlay",
     "refusals",
+    "register_op",
     "trace_flow",
     "units",
     "weights_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,24 +11,21 @@ import torch
 import torch.fx
 from torch import nn
 
-from fpgm_core.graph.flow import ALWAYS, Flow, Gate, Norm, Value, WeightedLayer
-
-Known = Value | tuple[Value, ...] | None  # several values for an operation with several results; None for numbers
-
-
-_SHARING = (operator.getitem, "view", "reshape", torch.reshape)  # their results may share memory with what they read
+from fpgm_core.graph.flow import ALWAYS, NEVER, ChannelTensor, Flow, Gate, Known, Norm, Product, WeightedLayer
+from fpgm_core.graph.operations.base import operation_of, written_operand
 
 
 @dataclass
 class Builder:
     """The state of one walk over the graph."""
 
-    modules: Mapping[str, nn.Module]
+    graph: torch.fx.GraphModule
     values: dict[str, Known] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)  # a node changed in place -> the node that changed it
     sites: list[WeightedLayer] = field(default_factory=list)
     norms: list[Norm] = field(default_factory=list)
-    readers: list[WeightedLayer | Gate] = field(default_factory=list)
+    channel_tensors: list[ChannelTensor] = field(default_factory=list)
+    readers: list[WeightedLayer | Gate | Product] = field(default_factory=list)
     owner: list[str] = field(default_factory=lambda: [""])  # global filter index -> layer name
     fixed: dict[str, str] = field(default_factory=dict)
     joined: dict[str, str] = field(default_factory=dict)
@@ -37,22 +34,56 @@ class Builder:
     summed: list[tuple[str, str]] = field(default_factory=list)
     blocks: dict[str, int] = field(default_factory=dict)
     observed: list[np.ndarray] = field(default_factory=list)
-    again: set[str] = field(default_factory=set)  # modules that run more than once
+    products: dict[int, Product] = field(default_factory=dict)  # by each source that they make
+    again: set[str] = field(default_factory=set)  # layers that cannot be refitted, norms that cannot be folded
+    functional: set[str] = field(default_factory=set)  # modules whose parameters a function is called with
+    unlike: set[str] = field(default_factory=set)  # norms that run more than once, on different channels
+    other_macs: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        nodes = list(self.graph.graph.nodes)
+        self.modules: Mapping[str, nn.Module] = dict(self.graph.named_modules(remove_duplicate=False))
+        self.parameters = dict(self.graph.named_parameters(remove_duplicate=False))
+        self._order = {node: place for place, node in enumerate(nodes)}
+        self._by_name = Counter(str(node.target) for node in nodes if node.op == "get_attr" and node.users)
+
+    def reads_of(self, name: str) -> int:
+        """How often the forward reads a tensor by its name."""
+        return self._by_name[name]
 
     def of(self, node: torch.fx.Node) -> Known:
         """What is known of the tensor that reading `node` brings now."""
+        return self.values[self._now(node)]
+
+    def _now(self, node: torch.fx.Node) -> str:
         name = node.name
         while name in self.renamed:
             name = self.renamed[name]
-        return self.values[name]
+        return name
 
-    def part_of(self, node: torch.fx.Node) -> Value | None:
-        """The tensor whose memory a slice or a chunk shares: what changes in the part changes in the whole."""
-        known = self.of(node)
-        if node.target not in _SHARING or not isinstance(known, Value) or known.how != "gather":
-            return None
-        base = self.values[known.base]
-        return base if isinstance(base, Value) else None
+    def changes_what_others_read(self, node: torch.fx.Node) -> bool:
+        """Whether an operation writes into memory that another tensor shares, and that is read as that one later."""
+        changed = written_operand(self.modules, node)
+        if changed is None:
+            return False
+        others = [other for other in self._aliases(changed) if self._now(other) != self._now(changed)]
+        return any(self._order[user] > self._order[node] for other in others for user in other.users)
+
+    def _aliases(self, node: torch.fx.Node) -> set[torch.fx.Node]:
+        """The nodes whose memory a node's result may share, itself among them."""
+        found, ahead = set[torch.fx.Node](), [node]
+        while ahead:
+            current = ahead.pop()
+            if current not in found:
+                found.add(current)
+                ahead += current.all_input_nodes if self._shares(current) else []
+                ahead += [user for user in current.users if user.name in self.values and self._shares(user)]
+        return found
+
+    def _shares(self, node: torch.fx.Node) -> bool:
+        operation = operation_of(self.modules, node)
+        shares = operation is not None and operation.shares_memory
+        return shares or written_operand(self.modules, node) is not None
 
     def site(self, name: str) -> WeightedLayer:
         """The site of that name."""
@@ -60,18 +91,47 @@ class Builder:
 
     def add_site(self, site: WeightedLayer) -> None:
         """Note a convolution or Linear layer, and the filters it brings."""
+        again = self.ran(site.name)
+        if again:
+            self._run_again(site)
         self.sites.append(site)
         self.readers.append(site)
-        if site.filter_offset >= 0:
+        if site.filter_offset >= 0 and not again:
             self.owner.extend([site.name] * site.outputs)
+
+    def add_product(self, reads: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Note a product of streams with the channels of `reads`, (S, C) each; the sources it makes, (1, C)."""
+        product = Product(reads, len(self.owner))
+        self.readers.append(product)
+        self.owner.extend([""] * reads[0].shape[1])
+        own = np.arange(product.filter_offset, len(self.owner))
+        self.products.update({int(source): product for source in own})
+        return own[None]
+
+    def filters(self, sources: np.ndarray) -> np.ndarray:
+        """The filters of layers behind some sources, through products: sorted, without ALWAYS and NEVER."""
+        found, ahead = set[int](), set(map(int, np.unique(sources[sources > ALWAYS])))
+        while ahead:
+            source = ahead.pop()
+            product = self.products.get(source)
+            if product is None:
+                found.add(source)
+            else:
+                behind = [reads[:, source - product.filter_offset] for reads in product.reads]
+                ahead |= {int(i) for i in np.concatenate(behind) if i > ALWAYS}
+        return np.array(sorted(found), dtype=int)
 
     def writers(self, sources: np.ndarray) -> list[str]:
         """The layers with a filter among the sources, in order."""
-        return list(dict.fromkeys(self.owner[i] for i in np.unique(sources) if i > ALWAYS))
+        return list(dict.fromkeys(self.owner[i] for i in self.filters(sources)))
+
+    def observe(self, sources: np.ndarray) -> None:
+        """Something that is not followed reads these channels, and zeros where they are absent."""
+        self.observed += [sources.ravel(), self.filters(sources)]
 
     def fix(self, sources: np.ndarray, reason: str) -> None:
         """No coupling may prune what writes these channels."""
-        self.observed.append(sources)
+        self.observe(sources)
         for name in self.writers(sources):
             if name not in self.fixed:
                 self.fixed[name] = reason
@@ -86,41 +146,75 @@ class Builder:
 
     def positions(self, layer: str, sources: np.ndarray) -> tuple[int, ...] | None:
         """At which channel each filter of a layer writes; None where some write nowhere, or at several."""
-        site = self.site(layer)
-        at = np.argwhere((sources >= site.filter_offset) & (sources < site.filter_offset + site.outputs))
-        filters = sources[tuple(at.T)] - site.filter_offset
+        site, plain = self.site(layer), self._through_products(sources)
+        at = np.argwhere((plain >= site.filter_offset) & (plain < site.filter_offset + site.outputs))
+        filters = plain[tuple(at.T)] - site.filter_offset
         if sorted(filters) != list(range(site.outputs)):
             return None
         return tuple(int(c) for c in at[np.argsort(filters), 1])
 
-    def ran_before(self, name: str) -> bool:
-        """Whether a module ran before: one mask cannot serve two places, so everything around it stays."""
-        ran: list[WeightedLayer | Norm] = [*self.sites, *self.norms]
-        before = [item for item in ran if item.name == name]
-        for item in before:
-            reason = f"{name} runs more than once in a forward pass"
+    def _through_products(self, sources: np.ndarray) -> np.ndarray:
+        """The sources, with the filters behind a product in its place."""
+        if not self.products or not np.isin(sources, list(self.products)).any():
+            return sources
+        columns = [self.filters(sources[:, channel]) for channel in range(sources.shape[1])]
+        plain = np.full((max(map(len, columns)), len(columns)), NEVER)
+        for channel, filters in enumerate(columns):
+            plain[: len(filters), channel] = filters
+        return plain
+
+    def ran(self, name: str) -> bool:
+        """Whether a layer ran before."""
+        return any(site.name == name for site in self.sites)
+
+    def next_filter(self, name: str) -> int:
+        """The global index of a layer's filter 0: what it was, where the layer ran before."""
+        return self.site(name).filter_offset if self.ran(name) else len(self.owner)
+
+    def _run_again(self, site: WeightedLayer) -> None:
+        """A layer that runs more than once reads, in every call, what it reads in any: the same selection for all."""
+        self.again.add(site.name)
+        before = [other for other in self.sites if other.name == site.name]
+        if all(_alike(other.reads, site.reads) for other in before):
+            return
+        if site.groups > 1 or any(other.filter_offset != site.filter_offset for other in before):
+            reason = f"{site.name} runs more than once in a forward pass, on different channels"
+            for other in (*before, site):
+                self.fix(other.reads, reason)
+                if other.filter_offset >= 0:
+                    self.fix(np.arange(other.filter_offset, other.filter_offset + other.outputs), reason)
+            return
+        together: dict[tuple[int, ...], str] = {}
+        for other in (*before, site):
+            self.join(other.reads, f"its channels meet others in {site.name}, which runs more than once")
+            for layer in self.writers(other.reads):
+                at = self.positions(layer, other.reads)
+                if at is not None and together.setdefault(at, layer) != layer:
+                    self.summed.append((together[at], layer))
+
+    def norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
+        """Whether a norm ran before. On other channels one selection cannot serve both: everything around it stays."""
+        before = [norm for norm in self.norms if norm.name == name]
+        if before:
             self.again.add(name)
-            self.fix(item.reads, reason)
-            self.fixed.setdefault(name, reason)
-            if isinstance(item, WeightedLayer) and item.filter_offset >= 0:
-                self.fix(np.arange(item.filter_offset, item.filter_offset + item.outputs), reason)
+        if not all(_alike(norm.reads, sources) for norm in before):
+            self.unlike.add(name)
+            for reads in (*(norm.reads for norm in before), sources):
+                self.fix(reads, f"{name} runs more than once in a forward pass")
         return bool(before)
 
-    def flow(self, graph: torch.fx.GraphModule, constants: Mapping[str, torch.Tensor]) -> Flow:
+    def flow(self, constants: Mapping[str, torch.Tensor]) -> Flow:
         """What the walk has found, sealed."""
-        covered = {site.name for site in self.sites} | {norm.name for norm in self.norms}
+        self._fix_what_is_read_by_name()
         observed = np.unique(np.concatenate([sources.ravel() for sources in self.observed]))
         sites: dict[int, WeightedLayer] = {id(site): self._sealed(site) for site in self.sites}
         return Flow(
-            graph=graph,
+            graph=self.graph,
             constants=constants,
-            values={
-                name: replace(value[0], how="view") if isinstance(value, tuple) else value
-                for name, value in self.values.items()
-                if value is not None
-            },
+            values={name: value for name, value in self.values.items() if value is not None},
             sites=tuple(sites.values()),
             norms=tuple(replace(n, after=None) if {n.name, n.after} & self.again else n for n in self.norms),
+            channel_tensors=tuple(self.channel_tensors),
             readers=tuple(sites[id(r)] if isinstance(r, WeightedLayer) else r for r in self.readers),
             size=len(self.owner),
             observed=observed[observed > ALWAYS],
@@ -131,12 +225,38 @@ class Builder:
             summed=tuple(self.summed),
             blocks=self.blocks,
             repeated=frozenset(self.again),
-            other_params=sum(p.numel() for name, p in _used(graph).items() if name.rpartition(".")[0] not in covered),
+            other_params=self._other_params(),
+            other_macs=self.other_macs,
         )
 
+    def _fix_what_is_read_by_name(self) -> None:
+        """Layers whose weight the forward reads beside calling them stay whole: it would read other numbers."""
+        read = {name.rpartition(".")[0] for name in self._by_name}
+        for item in [*self.sites, *self.norms]:
+            if item.name not in read or item.name in self.functional:
+                continue
+            reason = f"the forward reads the weight of {item.name} beside calling it"
+            self.fix(item.reads, reason)
+            if isinstance(item, WeightedLayer) and item.filter_offset >= 0:
+                self.fix(np.arange(item.filter_offset, item.filter_offset + item.outputs), reason)
+
+    def _other_params(self) -> int:
+        """The parameters that a forward pass reads outside sites, norms and channel tensors."""
+        covered = {site.name for site in self.sites} | {norm.name for norm in self.norms}
+        single = {one.name for one in self.channel_tensors}
+        used = {name: p for name, p in _used(self.graph).items() if name not in single}
+        return sum(p.numel() for name, p in used.items() if name.rpartition(".")[0] not in covered)
+
     def _sealed(self, site: WeightedLayer) -> WeightedLayer:
-        """A layer that runs more than once reads whole tensors, the zeros of padding too."""
-        return replace(site, reads=np.full_like(site.reads, ALWAYS)) if site.name in self.again else site
+        """A layer that runs more than once reads in every call what it reads in any."""
+        reads = [other.reads for other in self.sites if other.name == site.name]
+        if len(reads) == 1 or all(_alike(other, site.reads) for other in reads):
+            return site
+        return replace(site, reads=np.concatenate(reads))
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and bool((first == second).all())
 
 
 def _used(graph: torch.fx.GraphModule) -> dict[str, nn.Parameter]:

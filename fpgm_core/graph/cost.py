@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph.flow import ALWAYS, Flow, Gate, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, Flow, Gate, Product, WeightedLayer
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,16 @@ class LayerCost:
 class Cost:
     """What a network costs under some keep masks.
 
-    `macs` counts the multiply-adds of convolutions and Linear layers for one image (no bias, no norm;
-    FLOPs = 2 x MACs); `params` every learnable parameter that is left and a forward pass in eval mode
+    `macs` counts the multiply-adds of one image (no bias, no norm; FLOPs = 2 x MACs): of convolutions and Linear layers
+    in `layers`, of everything else that PyTorch's own counter finds some in (attention products) in `other_macs`, by
+    the node's name; those are never pruned. `params` counts every learnable parameter that is left and a forward pass in eval mode
     reads (auxiliary heads, which only training runs, are not counted).
     """
 
     layers: tuple[LayerCost, ...]
     macs: int
     params: int
+    other_macs: Mapping[str, int] = field(default_factory=dict)
 
 
 def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -45,30 +47,53 @@ def live_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray
 
     Raises FpgmError where nothing reaches a layer that no plan may empty.
     """
-    kept = np.ones(flow.size + 1, dtype=bool)
-    kept[-1] = False  # index -1 is NEVER
-    for site in flow.sites:
-        if site.filter_offset >= 0:
-            mask = keep_masks.get(site.name, True)
-            kept[site.filter_offset : site.filter_offset + site.outputs] = mask & _fed_filters(site, kept)
-        if (site.filter_offset < 0 or site.name in flow.fixed) and not kept[site.reads].any():
-            raise FpgmError(f"nothing is left that reaches {site.name} under these rates; lower them")
+    kept = _kept_sources(flow, keep_masks)
     used = np.zeros_like(kept)
     used[ALWAYS] = True
     used[flow.observed] = True
-    for reader in reversed(flow.readers):  # consumers come after their producers
-        if isinstance(reader, Gate):
-            weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
-            if not kept[reader.filter_offset + weighed].all():
-                raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
-            used[reader.filter_offset + weighed] = True
-        else:
-            if reader.filter_offset >= 0 and 1 < reader.groups < reader.reads.shape[1]:
-                own = slice(reader.filter_offset, reader.filter_offset + reader.outputs)
-                used[own] = (kept & used)[own].any()
-            used[reader.reads[:, read_channels(reader, kept & used)]] = True
+    before = -1
+    while before != (before := int(used.sum())):  # twice over, where layers run more than once
+        for reader in reversed(flow.readers):  # consumers come after their producers
+            _use(reader, kept, used)
     used[-1] = False
     return kept & used
+
+
+def _kept_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which sources are kept and read something, bool (flow.size + 1,)."""
+    kept = np.ones(flow.size + 1, dtype=bool)
+    kept[-1] = False  # index -1 is NEVER
+    for reader in flow.readers:
+        if isinstance(reader, Product):
+            own = slice(reader.filter_offset, reader.filter_offset + reader.reads[0].shape[1])
+            kept[own] = np.logical_and.reduce([kept[reads].any(0) for reads in reader.reads])
+        if not isinstance(reader, WeightedLayer):
+            continue
+        if reader.filter_offset >= 0:
+            mask = keep_masks.get(reader.name, True)
+            kept[reader.filter_offset : reader.filter_offset + reader.outputs] = mask & _fed_filters(reader, kept)
+        if (reader.filter_offset < 0 or reader.name in flow.fixed) and not kept[reader.reads].any():
+            raise FpgmError(f"nothing is left that reaches {reader.name} under these rates; lower them")
+    return kept
+
+
+def _use(reader: WeightedLayer | Gate | Product, kept: np.ndarray, used: np.ndarray) -> None:
+    """Mark what a reader reads for the sake of what is used of it."""
+    if isinstance(reader, Gate):
+        weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
+        if not kept[reader.filter_offset + weighed].all():
+            raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
+        used[reader.filter_offset + weighed] = True
+        return
+    if isinstance(reader, Product):
+        live = (kept & used)[reader.filter_offset : reader.filter_offset + reader.reads[0].shape[1]]
+        for reads in reader.reads:
+            used[reads[:, live]] = True
+        return
+    if reader.filter_offset >= 0 and 1 < reader.groups < reader.reads.shape[1]:
+        own = slice(reader.filter_offset, reader.filter_offset + reader.outputs)
+        used[own] = (kept & used)[own].any()
+    used[reader.reads[:, reader.read_channels(kept & used)]] = True
 
 
 def _fed_filters(site: WeightedLayer, kept: np.ndarray) -> np.ndarray:
@@ -77,24 +102,30 @@ def _fed_filters(site: WeightedLayer, kept: np.ndarray) -> np.ndarray:
     return np.repeat(groups, site.outputs // site.groups)
 
 
-def read_channels(site: WeightedLayer, live: np.ndarray) -> np.ndarray:
-    """The input channels that some live filter of this layer reads, bool (C,)."""
-    if site.filter_offset < 0:
-        return np.ones(site.reads.shape[1], dtype=bool)
-    groups = live[site.filter_offset : site.filter_offset + site.outputs].reshape(site.groups, -1).any(1)
-    return np.repeat(groups, site.reads.shape[1] // site.groups)
-
-
 def count_cost(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> Cost:
-    """The cost by layer and in total where each named layer keeps the filters of its mask, bool (N,)."""
-    live = live_sources(flow, keep_masks)
+    """The cost by layer and in total where each named layer keeps the filters of its mask, bool (N,).
+
+    What nobody reads is dropped and costs nothing, whatever the masks: of the network as it stands see `dense_cost`.
+    """
+    return _counted(flow, live_sources(flow, keep_masks))
+
+
+def dense_cost(flow: Flow) -> Cost:
+    """The cost of the network as it stands, filters that nobody reads too."""
+    everything = np.ones(flow.size + 1, dtype=bool)
+    return _counted(flow, everything)
+
+
+def _counted(flow: Flow, live: np.ndarray) -> Cost:
     layers, counted = [], set[str]()
     for site in flow.sites:
         layers.append(_layer_cost(site, live, shared=site.name in counted))
         counted.add(site.name)
     norms = sum(2 * int(live[norm.reads].any(0).sum()) for norm in flow.norms if norm.affine)
-    params = sum(layer.params for layer in layers) + norms + flow.other_params
-    return Cost(tuple(layers), sum(layer.macs for layer in layers), params)
+    scales = sum(one.size * int(live[one.reads].any(0).sum()) for one in flow.channel_tensors)
+    params = sum(layer.params for layer in layers) + norms + scales + flow.other_params
+    macs = sum(layer.macs for layer in layers) + sum(flow.other_macs.values())
+    return Cost(tuple(layers), macs, params, flow.other_macs)
 
 
 def _layer_cost(site: WeightedLayer, live: np.ndarray, shared: bool) -> LayerCost:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.graph.flow import Flow
+from fpgm_core.graph.tracing import trace_flow
 
 
 @dataclass(frozen=True)
@@ -36,43 +34,33 @@ class Layer:
 
 def weights_of(module: nn.Module, layer: str) -> Tensor:
     """The filters of the convolution called `layer`, shape (N, C_in / groups, kH, kW)."""
-    weight = module.get_submodule(layer).get_parameter("weight")
+    owner = module.get_submodule(layer)
+    weight = owner.get_parameter("weight")
+    if isinstance(owner, nn.ConvTranspose2d):
+        return weight.transpose(0, 1)
     return weight if weight.ndim == 4 else weight[:, :, None, None]
 
 
-def dense_layers(module: nn.Module, input_shape: tuple[int, int, int], device: str = "meta") -> tuple[Layer, ...]:
-    """Every convolution that one forward pass runs, in forward order.
-
-    `input_shape` is (channels, height, width). The pass runs on `device`: "meta" costs neither time nor memory worth
-    naming, but its first use in a process imports two seconds' worth of torch; "cpu" is quicker for small networks.
-    A convolution that runs twice appears once, with the MACs of both.
-    """
-    shadow = copy.deepcopy(module).to(device).eval()
-    found: dict[str, tuple[tuple[int, ...], int, int, int]] = {}
-    linear_macs = 0
-
-    def note(name: str, layer: nn.Module) -> None:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            nonlocal linear_macs
-            weight = layer.get_parameter("weight")
-            positions = output.numel() // weight.shape[0]  # of the one image
-            if isinstance(layer, nn.Linear) and output.ndim == 2:
-                linear_macs += output.numel() * layer.in_features
-                return
-            before = found.get(name, ((), 0, positions, 0))
-            shape = tuple(weight.shape) + (1,) * (4 - weight.ndim)
-            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-            found[name] = (shape, groups, before[2], before[3] + positions * weight.numel())
-
-        layer.register_forward_hook(hook)
-
-    for name, layer in shadow.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            note(name, layer)
-    with FORWARD_LOCK, torch.no_grad():
-        shadow(torch.zeros(1, *input_shape, device=device))
-    total = linear_macs + sum(macs for *_, macs in found.values())
+def layers_of(flow: Flow) -> tuple[Layer, ...]:
+    """Every convolution of a traced network, in forward order; one that runs twice once, with the MACs of both."""
+    macs: dict[str, int] = {}
+    for site in flow.sites:
+        macs[site.name] = macs.get(site.name, 0) + site.dense_macs
+    total = sum(macs.values()) + sum(flow.other_macs.values())
+    first = {site.name: site for site in reversed(flow.convs)}
     return tuple(
-        Layer(name, shape, groups, positions, macs, macs / total)
-        for name, (shape, groups, positions, macs) in found.items()
+        Layer(
+            name,
+            tuple(weights_of(flow.graph, name).shape),
+            first[name].groups,
+            first[name].cost_per_weight,
+            macs[name],
+            macs[name] / total,
+        )
+        for name in dict.fromkeys(site.name for site in flow.convs)
     )
+
+
+def dense_layers(module: nn.Module, input_shape: tuple[int, int, int], device: str = "meta") -> tuple[Layer, ...]:
+    """Every convolution that a forward pass on one image runs; arguments and errors as of `trace_flow`."""
+    return layers_of(trace_flow(module, input_shape, device))

@@ -9,9 +9,9 @@ from functools import cached_property, reduce
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from fpgm_core.graph.cost import Cost, count_cost
+from fpgm_core.graph.cost import Cost, dense_cost
 from fpgm_core.graph.flow import Flow
-from fpgm_core.graph.layers import Layer, dense_layers
+from fpgm_core.graph.layers import Layer, layers_of
 from fpgm_core.graph.tracing import trace_flow
 from fpgm_core.graph.units import Unit, refusals, units
 from fpgm_core.models import fingerprint
@@ -56,12 +56,12 @@ class TracedModule:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Every convolution, in forward order."""
-        return dense_layers(self.module, self.input_shape, self._shapes_on)
+        return layers_of(self.flow)
 
     @cached_property
     def dense_cost(self) -> Cost:
         """The cost of the dense network."""
-        return count_cost(self.flow, {})
+        return dense_cost(self.flow)
 
     @cached_property
     def num_classes(self) -> int | None:

@@ -12,9 +12,10 @@ import torch.fx
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph.builder import Builder, Known
-from fpgm_core.graph.flow import ALWAYS, Flow, Value, is_in_place
-from fpgm_core.graph.operations import READS_SPREAD, READS_WEIGHTS, opaque, rule_for, shape_of, whole
+from fpgm_core.graph.builder import Builder
+from fpgm_core.graph.flow import ALWAYS, Flow, Known, Value
+from fpgm_core.graph.operations.base import opaque, operation_of, shape_of, whole, written_operand
+from fpgm_core.graph.tracer import trace, where
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
 
@@ -29,12 +30,13 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int], device: str
     does not run on such images.
     """
     graph, constants = _trace(module, input_shape, device)
-    builder = Builder(dict(graph.named_modules()))
+    walk = Builder(graph)
     for node in graph.graph.nodes:
-        builder.values[node.name] = _visit(builder, node)
-        if node.all_input_nodes and is_in_place(builder.modules, node):
-            builder.renamed[node.all_input_nodes[0].name] = node.name
-    return builder.flow(graph, constants)
+        walk.values[node.name] = _visit(walk, node)
+        changed = written_operand(walk.modules, node)
+        if changed is not None:
+            walk.renamed[changed.name] = node.name
+    return walk.flow(constants)
 
 
 def _trace(
@@ -43,11 +45,11 @@ def _trace(
     """The traced network on the meta device, and the tensors it reads that are no parameters and no buffers."""
     try:
         with FORWARD_LOCK:
-            graph = torch.fx.symbolic_trace(module)
+            graph = trace(module, input_shape)
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise FpgmError(
-            f"torch.fx cannot trace this network ({type(error).__name__}: {error}), so its channels cannot be "
-            "followed; remove control flow that depends on the data from its forward"
+            f"this network cannot be traced ({type(error).__name__}: {_first_line(error)}{where(error)}), so its channels "
+            "cannot be followed; remove what depends on the data from its forward"
         ) from error
     held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
     read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held
@@ -55,50 +57,106 @@ def _trace(
     graph = copy.deepcopy(graph).to(device).eval()
     try:
         with FORWARD_LOCK, torch.no_grad():
-            _Shapes(graph).run(torch.zeros(1, *input_shape, device=device))
+            _note_shapes(graph, input_shape, device)
     except Exception as error:
         raise FpgmError(
-            f"this network does not run on images of {input_shape} without data ({str(error).splitlines()[0]}); "
+            f"this network does not run on images of {input_shape} without data ({_first_line(error)}); "
             "check the shape, and remove what reads values, such as item(), from its forward"
         ) from error
     return graph.to("meta"), constants  # its tensors are not needed any more
 
 
-class _Shapes(torch.fx.Interpreter):
-    """Runs a network and notes every result's shape, or the shapes of several, as the node's `meta["shape"]`.
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
 
-    As torch's ShapeProp does, which imports half a second's worth of torch.
+
+def _note_shapes(graph: torch.fx.GraphModule, input_shape: tuple[int, int, int], device: str) -> None:
+    """Note every result's shape for one image, or the shapes of several, as the node's `meta["shape"]`.
+
+    As torch's ShapeProp does, which imports half a second's worth of torch. On no data the network runs for two and for
+    three images, so that a dimension of images is told from one of size 1; `meta["macs"]` are an image's multiply-adds
+    of what has no rule for them, and `meta["several"]` says that a result is neither a tensor nor a number.
     """
+    if device != "meta":  # a network that is known
+        _Shapes(graph).run(torch.zeros(1, *input_shape, device=device))
+        return
+    runs = [_Shapes(graph) for _ in range(2)]
+    for run, images in zip(runs, (2, 3), strict=True):
+        run.run(torch.zeros(images, *input_shape, device=device))
+    for node in graph.graph.nodes:
+        found = [run.shapes.get(node) for run in runs]
+        if isinstance(found[0], list):
+            node.meta["shape"] = [_of_one(*pair) for pair in zip(*found, strict=True)]
+        elif found[0] is not None:
+            node.meta["shape"] = _of_one(*found)
+        node.meta["macs"] = 2 * runs[0].macs.get(node, 0) - runs[1].macs.get(node, 0)
+
+
+def _of_one(two: Any, three: Any) -> torch.Size | None:
+    """A shape for one image from those for two and for three."""
+    return None if two is None else torch.Size(2 * m - n for m, n in zip(two, three, strict=True))
+
+
+class _Shapes(torch.fx.Interpreter):
+    """Runs a network and notes shapes and multiply-adds by node."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.shapes: dict[torch.fx.Node, Any] = {}
+        self.macs: dict[torch.fx.Node, int] = {}
+        self._modules = dict(graph.named_modules(remove_duplicate=False))
 
     def run_node(self, node: torch.fx.Node) -> Any:
-        result = super().run_node(node)
+        result = self._counted(node) if node.op.startswith("call") else super().run_node(node)
         if isinstance(result, torch.Tensor):
-            node.meta["shape"] = result.shape
-        elif isinstance(result, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in result):
-            node.meta["shape"] = [getattr(one, "shape", None) for one in result]
+            self.shapes[node] = node.meta["shape"] = result.shape
+        elif isinstance(result, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in result):
+            self.shapes[node] = node.meta["shape"] = [getattr(part, "shape", None) for part in result]
+        elif not isinstance(result, _NUMBERS):
+            node.meta["several"] = True
+        return result
+
+    def _counted(self, node: torch.fx.Node) -> Any:
+        operation = operation_of(self._modules, node)
+        if operation is not None and operation.counted:
+            return super().run_node(node)
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            result = super().run_node(node)
+        self.macs[node] = counter.get_total_flops() // 2
         return result
 
 
-def _visit(builder: Builder, node: torch.fx.Node) -> Known:
-    """What is known of a node's result; the builder notes what it means for the filters that write it."""
+_NUMBERS = (int, float, bool, str, torch.Size, torch.dtype, torch.device, type(None), torch.memory_format, tuple, list)
+
+
+def _visit(walk: Builder, node: torch.fx.Node) -> Known:
+    """What is known of a node's result; the walk notes what it means for the filters that write it."""
     if node.op == "placeholder":
         return Value(np.full((1, shape_of(node)[1]), ALWAYS))
     inputs: list[Value] = []
     for source in node.all_input_nodes:
-        known = builder.of(source)
+        known = walk.of(source)
         inputs += known if isinstance(known, tuple) else [known] if known is not None else []
     if node.op == "output":
         for value in inputs:
-            builder.fix(value.sources, "its filters are the network's outputs")
+            walk.fix(value.sources, "its filters are the network's outputs")
         return None
     if "shape" not in node.meta:
+        for value in inputs if node.meta.get("several") else ():
+            walk.fix(value.sources, f"its channels enter {node.name}, which is neither a tensor nor a number")
         return None  # a size or another number: no channels
-    rule = rule_for(builder, node)
-    if rule not in READS_WEIGHTS:
-        inputs = [whole(builder, node, value) if value.weighs else value for value in inputs]
-    if inputs and is_in_place(builder.modules, node) and (part := builder.part_of(node.all_input_nodes[0])):
-        builder.fix(part.sources, "a part of its channels is changed in place")
-        return opaque(builder, node, inputs)
-    spread = any(value.sources.ndim > 2 for value in inputs) and rule not in READS_SPREAD
-    known = rule(builder, node, inputs) if rule and not spread else None
-    return known if known is not None else opaque(builder, node, inputs)
+    operation = operation_of(walk.modules, node)
+    if operation is None or not operation.reads_weights:
+        inputs = [whole(walk, node, value) if value.weighs else value for value in inputs]
+    if walk.changes_what_others_read(node):
+        for value in inputs:
+            walk.fix(value.sources, "a part of its channels is changed in place")
+        operation = None
+    spread = any(value.spread for value in inputs) and not (operation and operation.reads_spread)
+    sites = len(walk.sites)
+    known = operation.propagate(walk, node, inputs) if operation and not spread else None
+    if len(walk.sites) == sites and node.meta.get("macs"):
+        walk.other_macs[node.name] = node.meta["macs"]
+    return known if known is not None else opaque(walk, node, inputs)

@@ -1,6 +1,6 @@
 """The fast path: prefix cache, segments, folding, fusing, images on the device, right answers."""
 
-from fpgm_core.inference.classifier import Classifier, DenseAnswers, dense_answers
+from fpgm_core.inference.classifier import Classifier, DenseAnswers, dense_answers, reset_batches
 from fpgm_core.inference.classify import count_correct_work
 from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.folding import folded_module
@@ -18,5 +18,6 @@ __all__ = [
     "folded_module",
     "fused",
     "on_device",
+    "reset_batches",
     "segments",
 ]

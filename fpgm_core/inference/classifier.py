@@ -33,16 +33,17 @@ BATCH = {
 _LARGEST = dict(BATCH)  # what the devices' memory has held so far: halved where it did not
 # bfloat16 moves a logit by about half of this times the logits' size (bundled networks, 5,000 images, dense
 # and pruned: the rightful winner never trailed by more than 0.19, where this is 0.25 and more).
-_DOUBT = 8 * torch.finfo(torch.bfloat16).eps
+DOUBT = 8 * torch.finfo(torch.bfloat16).eps
 
 
 class Classifier:
     """Classifies on `device` in `dtype`. In bfloat16 every image that rounding might have decided is re-evaluated in
-    float32: right and wrong are float32's.
+    float32: right and wrong are float32's. `doubt` is how small a lead of the right class, as a share of the logits'
+    root mean square, leaves that open.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, doubt: float = DOUBT) -> None:
+        self.device, self.dtype, self._doubt = device, dtype, doubt
 
     @property
     def batch(self) -> int:
@@ -110,11 +111,16 @@ class Classifier:
         own = batch.labels[:, None]
         lead = logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
         # Which of two wrong classes wins does not matter: only a lead, or a lag, of the right one can be too small.
-        close = lead.abs() < _DOUBT * logits.square().mean().sqrt()
+        close = lead.abs() < self._doubt * logits.square().mean().sqrt()
         right = lead > 0
         if close.any():
             right[close] = network(batch.normalised(close)).argmax(1) == batch.labels[close]
         return right
+
+
+def reset_batches() -> None:
+    """Try batches of the usual size again, on every device: for when other programs have left its memory."""
+    _LARGEST.update(BATCH)
 
 
 class DenseAnswers:

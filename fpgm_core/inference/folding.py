@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fpgm_core.graph import Flow, overlay
 
@@ -18,21 +21,17 @@ def folded_module(module: nn.Module, flow: Flow) -> nn.Module:
     for norm in flow.norms:
         if norm.after is None or not {norm.name, norm.after} <= there:
             continue
-        bn, conv = view.get_submodule(norm.name), view.get_submodule(norm.after)
-        assert isinstance(bn, nn.BatchNorm2d)
-        assert isinstance(conv, nn.Conv2d)
-        _fold(bn, conv)
+        _fold(view.get_submodule(norm.name), view.get_submodule(norm.after))
         parent, _, leaf = norm.name.rpartition(".")
         view.get_submodule(parent)._modules[leaf] = nn.Identity()
     return view
 
 
-def _fold(bn: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
+def _fold(bn: Any, conv: Any) -> None:
     """Put a norm's scale and shift into the convolution that feeds it, a view's own, in place."""
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    scale = (bn.running_var + bn.eps).rsqrt() * (1 if bn.weight is None else bn.weight)
-    shift = -bn.running_mean * scale + (0 if bn.bias is None else bn.bias)
-    bias = shift if conv.bias is None else shift + conv.bias * scale
-    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
-    conv.bias = nn.Parameter(bias, requires_grad=False)
+    transposed = isinstance(conv, nn.ConvTranspose2d)
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, transposed
+    )
+    conv.weight.requires_grad_(False)
+    conv.bias.requires_grad_(False)

@@ -12,18 +12,10 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.nn import functional as F
 
-from fpgm_core.graph import is_in_place
-from fpgm_core.inference.segments import makes_anew
+from fpgm_core.graph import is_in_place, makes_anew, operation_of
+from fpgm_core.inference import onednn
 
-_SUMS = {operator.add, operator.iadd, torch.add}
-_RELU = {F.relu, torch.relu, torch.relu_, "relu", "relu_", nn.ReLU}
-_RELU6 = {F.relu6, nn.ReLU6}
 _CONSTANT: list[dict[str, Any]] = [{}, {"mode": "constant", "value": None}]  # zeros: as written, and as traced
-_NAMES: dict[str, tuple[str, list[float]]] = {  # a rectifier in oneDNN's words
-    "none": ("none", []),
-    "relu": ("relu", []),
-    "relu6": ("hardtanh", [0.0, 6.0]),
-}
 
 
 def fused(module: nn.Module, dtype: torch.dtype, given: bool = False) -> nn.Module:
@@ -39,14 +31,8 @@ def fused(module: nn.Module, dtype: torch.dtype, given: bool = False) -> nn.Modu
     `overwrites_input` is true.
     """
     weight = next(module.parameters(), None)
-    here = weight is not None and weight.device.type == "cpu" and _known(dtype)
+    here = weight is not None and weight.device.type == "cpu" and onednn.computes_in(dtype)
     return _fuse(module, given) if here and isinstance(module, GraphModule) else module
-
-
-def _known(dtype: torch.dtype) -> bool:
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _fuse(module: GraphModule, given: bool) -> GraphModule:
@@ -76,7 +62,7 @@ def _write_sums_in_place(module: GraphModule, given: bool) -> bool:
     modules, seen, into_input = dict(module.named_modules()), set[Node](), False
 
     def anew(node: Node) -> bool:
-        return isinstance(_module(modules, node), FusedConv2d) or makes_anew(module, node)
+        return isinstance(_module(modules, node), FusedConv2d) or makes_anew(modules, node)
 
     for node in module.graph.nodes:
         seen.add(node)
@@ -123,7 +109,7 @@ def _chain(modules: dict[str, nn.Module], node: Node) -> _Chain | None:
         after = next(iter(path[-1].users))
         if len(sources) == 1 and conv.groups == 1 and (more := _channels_behind(after)):
             zeros += more
-        elif len(sources) == 1 and _is_sum(after):
+        elif len(sources) == 1 and _is_sum(modules, after):
             sources = (*sources, *(source for source in after.all_input_nodes if source is not path[-1]))
         elif (kind := _rectifier(modules, after)) != "none" and (len(sources) == 1 or kind == "relu"):
             rectifier = kind
@@ -143,18 +129,19 @@ def _module(modules: dict[str, nn.Module], node: Node) -> nn.Module | None:
     return modules[str(node.target)] if node.op == "call_module" else None
 
 
-def _kind(modules: dict[str, nn.Module], node: Node) -> Any:
-    """What tells an operation: a module's class, a function, or a method's name."""
-    return type(_module(modules, node)) if node.op == "call_module" else node.target
+def _role(modules: dict[str, nn.Module], node: Node) -> str:
+    operation = operation_of(modules, node)
+    return "" if operation is None else operation.role
 
 
 def _is_identity(modules: dict[str, nn.Module], node: Node) -> bool:
-    return _kind(modules, node) is nn.Identity
+    return _role(modules, node) == "identity"
 
 
-def _is_sum(node: Node) -> bool:
+def _is_sum(modules: dict[str, nn.Module], node: Node) -> bool:
     """Whether a node is the sum of two values."""
-    return node.target in _SUMS and len(node.args) == len(node.all_input_nodes) == 2 and not node.kwargs
+    two = len(node.args) == len(node.all_input_nodes) == 2 and not node.kwargs
+    return two and _role(modules, node) == "sum"
 
 
 def _channels_behind(node: Node) -> int:
@@ -166,8 +153,8 @@ def _channels_behind(node: Node) -> int:
 
 
 def _rectifier(modules: dict[str, nn.Module], node: Node) -> str:
-    kind = _kind(modules, node)
-    return "relu" if kind in _RELU else "relu6" if kind in _RELU6 else "none"
+    role = _role(modules, node)
+    return role if role in ("relu", "relu6") else "none"
 
 
 def _may_wait(modules: dict[str, nn.Module], path: list[Node]) -> bool:
@@ -218,19 +205,16 @@ class FusedConv2d(nn.Module):
         """(B, C_in, H, W) and what is added, of the result's shape or one that spreads to it."""
         weight, bias = self._tensors()
         x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)  # other layouts are not fused
-        given, kind = (weight, bias, *self._sides, self._groups), _NAMES[self.rectifier]
+        layer = onednn.Convolution(weight, bias, *self._sides, self._groups)
         if other is None:
-            return torch.ops.mkldnn._convolution_pointwise(x, *given, *kind, "")
+            return layer(x, self.rectifier)
         shape = self._shape(x)
         # The convolution's result may be what spreads. numpy's question: torch's imports sympy to answer it.
         if np.broadcast_shapes(other.shape, shape) != shape:
-            plain = torch.ops.mkldnn._convolution_pointwise(x, *given, "none", [], "") + other
+            plain = layer(x, "none") + other
             return plain if self.rectifier == "none" else plain.relu()
         other = other.to(weight.dtype).expand(shape).contiguous(memory_format=torch.channels_last)
-        after = (None, []) if self.rectifier == "none" else kind
-        if self.overwrites:  # oneDNN adds to what is there in less time than it takes to read another tensor
-            return torch.ops.mkldnn._convolution_pointwise_.binary(other, x, *given, "add", 1.0, *after, "")
-        return torch.ops.mkldnn._convolution_pointwise.binary(x, other, *given, "add", 1.0, *after, "")
+        return layer.added(x, other, self.rectifier, overwrites=self.overwrites)
 
     def _tensors(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias in the precision that a convolution would compute in."""

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 import torch.fx
 from torch import nn
 from torch.fx import GraphModule, Node
-from torch.nn import functional as F
 
-# Operations whose results are memory of their own, and those that may hand on their input's.
-_FRESH_MODULES = (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_FRESH = {operator.add, operator.mul, torch.add, torch.mul, torch.cat, torch.index_select, torch.clone, F.pad}
-_POOLS = {F.adaptive_avg_pool2d, F.avg_pool2d, F.max_pool2d}
-_VIEWS = {operator.getitem, torch.flatten}
+from fpgm_core.graph import makes_anew, operation_of
 
 
 def segments(module: GraphModule, most: int) -> list[GraphModule]:
@@ -31,33 +24,34 @@ def segments(module: GraphModule, most: int) -> list[GraphModule]:
 
 def _cuts(module: GraphModule, nodes: Sequence[Node]) -> list[int]:
     """Places in `nodes` after which only that node's value is asked for, by operations that leave it as it is."""
+    modules = dict(module.named_modules(remove_duplicate=False))
     place = {node: index for index, node in enumerate(nodes)}
-    convolutions = [index for index, node in enumerate(nodes) if _is_convolution(module, node)]
+    convolutions = [index for index, node in enumerate(nodes) if _is_convolution(modules, node)]
     needed_until, found = -1, []  # by what any earlier node made
     for index, node in enumerate(nodes[: max(convolutions, default=0)]):  # behind the last there is little to do
         last = max((place[user] for user in node.users), default=-1)
-        if needed_until <= index and node.op.startswith("call") and _is_left_alone(module, node):
+        if needed_until <= index and node.op.startswith("call") and _is_left_alone(modules, node):
             found.append(index)
         needed_until = max(needed_until, last)
     return found
 
 
-def _is_convolution(module: GraphModule, node: Node) -> bool:
-    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Conv2d)
+def _is_convolution(modules: Mapping[str, nn.Module], node: Node) -> bool:
+    return node.op == "call_module" and isinstance(modules[str(node.target)], nn.Conv2d)
 
 
-def _is_left_alone(module: GraphModule, node: Node) -> bool:
+def _is_left_alone(modules: Mapping[str, nn.Module], node: Node) -> bool:
     """Whether no reader of a node can write into its memory, and none is a norm, which belongs to its convolution."""
     return bool(node.users) and all(
-        makes_anew(module, user) or (user.target in _VIEWS and _is_left_alone(module, user)) for user in node.users
+        makes_anew(modules, user) or (_is_view(modules, user) and _is_left_alone(modules, user)) for user in node.users
     )
 
 
-def makes_anew(module: GraphModule, node: Node) -> bool:
-    """Whether an operation only reads what it is given, and writes into memory of its own."""
-    if node.op == "call_module":
-        return isinstance(module.get_submodule(str(node.target)), _FRESH_MODULES)
-    return node.op == "call_function" and node.target in {*_FRESH, *_POOLS}
+def _is_view(modules: Mapping[str, nn.Module], node: Node) -> bool:
+    """Whether a node is a part of a tensor, or the tensor in another shape."""
+    operation = operation_of(modules, node)
+    views = operation is not None and operation.shares_memory and operation.role != "identity"
+    return node.op == "call_function" and views
 
 
 def _spread(cuts: Sequence[int], most: int) -> list[int]:

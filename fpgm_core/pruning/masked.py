@@ -39,7 +39,8 @@ def keep_tensors(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndar
             keeps[name] = flags.reshape(*flags.shape, *(1,) * (state[name].ndim - flags.ndim))
 
     for site in flow.sites:
-        keep(f"{site.name}.weight", _live_weights(site, live))
+        weights = _live_weights(site, live)
+        keep(f"{site.name}.weight", weights.T if site.transposed else weights)
         if site.has_bias and site.filter_offset >= 0:
             keep(f"{site.name}.bias", live[site.filter_offset : site.filter_offset + site.outputs])
     for norm in flow.norms:

@@ -25,7 +25,7 @@ from fpgm_core.criteria import (
 )
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import TracedModule, weights_of
+from fpgm_core.graph import TracedModule, bake_in, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import cifar_models, load_model
@@ -116,7 +116,7 @@ class Network(TracedModule):
             input_shape = tuple(example_input.shape[-3:])  # type: ignore[assignment]
         if input_shape is None or len(input_shape) != 3:
             raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
-        copied = copy.deepcopy(module).to("cpu", torch.float32).eval().requires_grad_(False)
+        copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
         name = name or type(module).__name__
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
         return cls(
@@ -334,3 +334,14 @@ class Network(TracedModule):
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
         key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy in eval mode whose weights are all ordinary parameters. Raises FpgmError where it cannot be copied."""
+    made = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    try:  # tensors with a history, which hooks make, are not copied by deepcopy
+        copied = copy.deepcopy(module, {id(value): value.detach().clone() for value in made if not value.is_leaf})
+    except Exception as error:
+        raise FpgmError(f"this network cannot be copied ({error}); give a module that copy.deepcopy copies") from error
+    bake_in(copied)
+    return copied

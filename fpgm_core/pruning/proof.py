@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ _BATCH = 50
 class Proof:
     """What was found when the masked and the compact network answered the same images, in float32.
 
-    `max_abs_difference` is the largest |masked - compact| of any logit, `logit_scale` the largest |dense|,
+    `max_abs_difference` is the largest |masked - compact| of any number in their answers, `logit_scale` the largest |dense|,
     `masked_dense_difference` the largest |masked - dense|: where it is tiny, equality proves nothing.
     `same_top1` tells whether both name the same class for every image; `images` how many there were,
     `random_images` random ones among them. `macs` and `params` are counted from the plan's masks,
@@ -44,10 +45,35 @@ class Proof:
     counted_params: int
 
     @property
+    def equal(self) -> bool:
+        """Whether both answer alike, within 1e-4 of the largest dense logit."""
+        return self.max_abs_difference <= TOLERANCE * self.logit_scale
+
+    @property
+    def counted(self) -> bool:
+        """Whether the compact network costs exactly what was counted from the plan's masks."""
+        return self.macs == self.counted_macs and self.params == self.counted_params
+
+    @property
     def holds(self) -> bool:
-        """Equal within 1e-4 of the largest dense logit, and exactly the cost that was counted."""
-        equal = self.max_abs_difference <= TOLERANCE * self.logit_scale
-        return equal and self.macs == self.counted_macs and self.params == self.counted_params
+        """Whether both answer alike and the cost is what was counted."""
+        return self.equal and self.counted
+
+    @property
+    def problem(self) -> str:
+        """What does not hold, in words; "" where all does. Unequal and miscounted are two things."""
+        found = []
+        if not self.equal:
+            found.append(
+                f"unequal: masked and compact answers differ by up to {self.max_abs_difference:.3g}, where "
+                f"{TOLERANCE * self.logit_scale:.3g} is allowed"
+            )
+        if not self.counted:
+            found.append(
+                f"miscounted: {self.macs:,} multiply-adds and {self.params:,} parameters were counted, the compact "
+                f"network has {self.counted_macs:,} and {self.counted_params:,}"
+            )
+        return "; ".join(found)
 
     @property
     def tells(self) -> bool:
@@ -94,13 +120,15 @@ def verify_work(
     for done, batch in enumerate(batches):
         yield Progress(done, len(batches), "comparing the compact network with the masked one")
         with FORWARD_LOCK, torch.inference_mode():
-            dense_logits, masked_logits, compact_logits = (form(batch) for form in (dense, masked, compact))
-        if not all(bool(logits.isfinite().all()) for logits in (dense_logits, masked_logits, compact_logits)):
+            answers = [tensors_in(form(batch)) for form in (dense, masked, compact)]
+        if not all(bool(answer.isfinite().all()) for tensors in answers for answer in tensors):
             raise FpgmError("the network's answers are not finite numbers; check its weights")
-        scale = max(scale, float(dense_logits.abs().max()))
-        difference = max(difference, float((masked_logits - compact_logits).abs().max()))
-        change = max(change, float((masked_logits - dense_logits).abs().max()))
-        same = same and bool((masked_logits.argmax(1) == compact_logits.argmax(1)).all())
+        for dense_answer, masked_answer, compact_answer in zip(*answers, strict=True):
+            scale = max(scale, float(dense_answer.abs().max()))
+            difference = max(difference, float((masked_answer - compact_answer).abs().max()))
+            change = max(change, float((masked_answer - dense_answer).abs().max()))
+            if dense_answer.ndim > 1:
+                same = same and bool((masked_answer.argmax(1) == compact_answer.argmax(1)).all())
     return Proof(
         max_abs_difference=difference,
         logit_scale=scale,
@@ -113,6 +141,17 @@ def verify_work(
         params=cost.params,
         counted_params=sum(p.numel() for p in compact.parameters()),
     )
+
+
+def tensors_in(answer: Any) -> list[Tensor]:
+    """Every floating-point tensor of a network's answer: of a tuple, list, dict or dataclass each of theirs, in order."""
+    if isinstance(answer, Tensor):
+        return [answer] if answer.is_floating_point() else [answer.double()]
+    if isinstance(answer, Mapping):
+        answer = tuple(answer.values())
+    elif is_dataclass(answer):
+        answer = tuple(vars(answer).values())
+    return [tensor for part in answer for tensor in tensors_in(part)] if isinstance(answer, (list, tuple)) else []
 
 
 def counted_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:

@@ -145,7 +145,7 @@ class PrunedNetwork:
         tensors: dict[str, Tensor] = {}
         for name, value in compact.state_dict().items():
             if name in state:
-                dense = state[name].clone()
+                dense = state[name].clone(memory_format=torch.contiguous_format)  # so that it can be viewed flat
                 dense.view(-1)[sources[name].long().flatten()] = value.detach().cpu().to(dense.dtype).flatten()
                 tensors[name] = dense
         return self.with_tensors(tensors, step)

@@ -6,7 +6,14 @@ from fpgm_core.recovery.merged import Twins, merged_tensors, twins
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
 from fpgm_core.recovery.recalibrated import BATCH, NUM_IMAGES, batch_norms_of, dithered, recalibrate, recalibrated_work
 from fpgm_core.recovery.refit import images_that_fit, refit_work
-from fpgm_core.recovery.registry import RECOVERY_METHODS, get_recovery_method, ladder, recover, register_recovery_method
+from fpgm_core.recovery.registry import (
+    RECOVERY_METHODS,
+    get_recovery_method,
+    ladder,
+    recover,
+    register_recovery_method,
+    unregister_recovery_method,
+)
 from fpgm_core.recovery.repaired import REPAIR, WATCHED, repaired_work
 
 __all__ = [

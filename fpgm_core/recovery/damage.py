@@ -41,7 +41,7 @@ class DamageSurface:
         return float(np.interp(check_rate(rate), (0.0, *self.rates), (0.0, *row)))
 
     def predicted(self, plan: Plan) -> float:
-        """The predicted losses of a plan's units at its rates, summed: more is worse. World plans; is no accuracy."""
+        """The predicted losses of a plan's units at its rates, summed: more is worse. Ranks plans; is no accuracy."""
         return sum(self.at(unit, rate) for unit, rate in plan.rates.items())
 
 
@@ -64,7 +64,7 @@ def damage_work(
     everything = network.units(like.coupling)
     for number, unit in enumerate(everything, 1):
         try:
-            loss = UnitLoss.of(network, unit.members, moments, ridge, relative=True)
+            loss = UnitLoss.of(network, unit.members, moments=moments, ridge=ridge, relative=True)
         except FpgmError as error:
             skipped.append((unit.name, str(error)))
         else:

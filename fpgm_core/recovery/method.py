@@ -30,9 +30,10 @@ class RecoveryContext:
 class RecoveryMethod:
     """One rung of the recovery ladder.
 
-    `begin(pruned, images, context, **options)` is the method's work; `images` lie on the CPU. A Progress whose `partial` is a PrunedNetwork offers a provisional result, valid until the
-    work goes on. `needs_images` says whether it reads training images, `trains` whether it follows gradients (the
-    other methods take seconds).
+    `begin(pruned, images, context, **options)` is the method's work; `images` lie on the CPU. A
+    Progress whose `partial` is a PrunedNetwork offers a provisional result, valid until the work goes on.
+    `needs_images` says whether it reads training images, `trains` whether it follows gradients (the other methods
+    take seconds).
     """
 
     name: str

@@ -149,7 +149,8 @@ def recalibrated_work(
     After 256 images a provisional result is offered. A network without norms that keep statistics comes back as it is.
     """
     device, dtype = context.device, context.dtype
-    chain = Chain.cut(to_device(pruned.compact(aligned=True), device), f"training {dtype}", context.remember_late)
+    compact = to_device(pruned.compact(aligned=True), device)
+    chain = Chain.cut(compact, f"training {dtype}", context.remember_late)  # of the same norms
     if not batch_norms_of(chain):
         return pruned
     training = on_device(images.first(min(num_images, len(images))), device)
@@ -157,15 +158,15 @@ def recalibrated_work(
     for seen in recalibrate(chain, training, dtype):
         early = not offered and seen >= EARLY_IMAGES
         offered = offered or early
-        partial = _reached(pruned, chain, training, seen) if early else None
+        partial = _reached(pruned, compact, chain, training.name, seen) if early else None
         yield Progress(seen, len(training), "recalibrating", partial=partial)
-    return _reached(pruned, chain, training, len(training))
+    return _reached(pruned, compact, chain, training.name, len(training))
 
 
-def _reached(pruned: PrunedNetwork, chain: Chain, images: ImageSet, seen: int) -> PrunedNetwork:
+def _reached(pruned: PrunedNetwork, compact: nn.Module, chain: Chain, images: str, seen: int) -> PrunedNetwork:
     """The pruned network with the statistics so far; it keeps the chain that has them, for whoever measures it."""
-    step = RecoveryStep("recalibrated", seen, images.name)
-    return replace(pruned.with_norm_statistics(chain, step, aligned=True), prepared=chain)
+    step = RecoveryStep("recalibrated", seen, images)
+    return replace(pruned.with_norm_statistics(compact, step, aligned=True), prepared=chain)
 
 
 RECALIBRATED = RecoveryMethod(

@@ -38,7 +38,12 @@ class _Task:
 
 
 def refit_work(
-    pruned: PrunedNetwork, images: ImageSet, *, config: CalibrationConfig = CalibrationConfig(), ridge: float = RIDGE
+    pruned: PrunedNetwork,
+    images: ImageSet,
+    *,
+    config: CalibrationConfig = CalibrationConfig(),
+    ridge: float = RIDGE,
+    batch: int | None = None,
 ) -> Work[dict[str, Tensor]]:
     """Refit a pruned network, front to back; returns the replaced tensors, by name.
 
@@ -53,10 +58,11 @@ def refit_work(
     so that the whole is the fit and nothing else; a layer that has neither is fitted without centring. Depthwise
     convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
 
-    `images` lie on the device that is used. So many are read that their values fit into 1 GiB. Tensors come in the
-    dense network's shapes, on the CPU, by name.
+    `images` lie on the device that is used, and are taken `batch` at a time (as many as calibration takes, unless
+    given). So many are read that their values fit into 1 GiB. Tensors come in the dense network's shapes, on the CPU,
+    by name.
     """
-    repairer = _Repairer(pruned, images, config, ridge)
+    repairer = _Repairer(pruned, images, config, ridge, batch or batch_size(images))
     for number, task in enumerate(repairer.tasks):
         with FORWARD_LOCK:
             repairer.refit(task)
@@ -64,19 +70,20 @@ def refit_work(
     return {name: tensor.cpu() for name, tensor in repairer.replaced.items()}
 
 
-def images_that_fit(network: Network, wanted: int) -> int:
-    """How many images a refit reads where `wanted` are asked for: both networks' values have to fit into memory."""
-    return max(1, min(wanted, _MEMORY // (2 * bytes_an_image(network.flow))))
+def images_that_fit(network: Network, wanted: int, *, memory: int = _MEMORY) -> int:
+    """How many images a refit reads where `wanted` are asked for: both networks' values fit into `memory` bytes."""
+    return max(1, min(wanted, memory // (2 * bytes_an_image(network.flow))))
 
 
 class _Repairer:
     """The dense network and the pruned one, walked side by side."""
 
-    def __init__(self, pruned: PrunedNetwork, images: ImageSet, calibration: CalibrationConfig, ridge: float) -> None:
+    def __init__(
+        self, pruned: PrunedNetwork, images: ImageSet, calibration: CalibrationConfig, ridge: float, size: int
+    ) -> None:
         network, flow, self._device = pruned.network, pruned.network.flow, images.pixels.device
         self._images = images.first(images_that_fit(network, min(calibration.num_images, len(images))))
         self._calibration, self._ridge = calibration, ridge
-        size = batch_size(images)
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
         dense = to_device(overlay(network.module, {}), self._device)
         self._pruned = to_device(pruned.masked(), self._device)
@@ -113,7 +120,7 @@ class _Repairer:
         """Fit one layer, in both walks' present place, and put what came of it into the pruned network."""
         layer = self._pruned.get_submodule(task.site.name)
         at = positions(task.site, len(self._images), count=self._calibration.positions, seed=self._calibration.seed)
-        sums = _PairSums()
+        sums = PairSums()
         for first in range(0, len(self._batches), workers(self._device)):
             numbers = range(len(self._batches))[first : first + workers(self._device)]
             for found in each(lambda number: self._pairs(task, layer, at, number), numbers, self._device):
@@ -136,12 +143,12 @@ class _Repairer:
                 channels=self._taken(task),
             )
             groups = x.shape[1]
-            return _PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
+            return PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
 
     def _taken(self, task: _Task) -> Tensor | None:
         return None if task.site.groups > 1 else task.channels
 
-    def _replace(self, task: _Task, layer: nn.Module, sums: _PairSums) -> None:
+    def _replace(self, task: _Task, layer: nn.Module, sums: PairSums) -> None:
         name, weight = task.site.name, layer.get_parameter("weight")
         old = weight[task.rows][:, task.channels] if task.site.groups == 1 else weight
         fitted, offset = sums.solve(as_matrices(old, groups_of(layer)).double(), self._ridge, task.centred)
@@ -175,7 +182,7 @@ class _Repairer:
         self.replaced[f"{name}.{kind}"] = tensor
 
 
-class _PairSums:
+class PairSums:
     """Centred second moments of x with itself and with y, and their means, by group, added up in float64.
 
     Every part is centred by its own mean and parts are joined by Chan, Golub and LeVeque's formula (1983): means that
@@ -215,7 +222,7 @@ class _PairSums:
         if not centred:
             xx, yx = xx + x[:, :, None] * x[:, None, :], yx + y[:, :, None] * x[:, None, :]
         ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
-        ridged = with_ridge(xx, ridge, _ROUNDING * squares.mean(1))
+        ridged = with_ridge(xx, ridge, floor=_ROUNDING * squares.mean(1))
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
         fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
         return fitted, (y - (fitted @ x[:, :, None])[:, :, 0]).flatten()

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ _HOME_BYTES = 4 << 30
 _SUFFIX, _SET_ASIDE = ".kept", ".damaged"
 _FIRST_LINE = re.compile(rb"fpgm-result 1 ([0-9a-f]{64}) ([0-9]{1,15})\n")
 _LONGEST_FIRST_LINE = 128
+_LONGEST_WRITE = 3600.0  # seconds; what is unfinished after them is given up
 _log = logging.getLogger(__name__)
 
 
@@ -196,22 +198,27 @@ def _checked_body(file: BufferedReader, limit: int) -> bytes:
     return file.read(int(first[2]))
 
 
-def _files() -> Iterator[tuple[float, int, Path]]:
-    """Every file among the results, with the time of its last use and the bytes that it takes."""
+def _files() -> Iterator[tuple[bool, float, int, Path]]:
+    """Every file among the results: whether it is one, the time of its last use, the bytes that it takes, its place.
+
+    None are those that were set aside, and what a process that was killed left of a write; not what one writes now.
+    """
     for kind in KINDS:
         for folder, _, names in os.walk(home() / kind):
             for name in names:
-                path = Path(folder, name)
+                path, unfinished = Path(folder, name), name.startswith(".")
                 with suppress(OSError):  # another process may remove it meanwhile
                     about = path.lstat()
-                    yield about.st_mtime, max(about.st_size, about.st_blocks * 512), path
+                    if not unfinished or abs(time.time() - about.st_mtime) > _LONGEST_WRITE:
+                        is_result = not unfinished and not name.endswith(_SET_ASIDE)
+                        yield is_result, about.st_mtime, max(about.st_size, about.st_blocks * 512), path
 
 
 def _make_room(limit: int, keep: Path) -> None:
-    """Remove results until all together are within the limit: those set aside first, then the longest unused."""
-    files = sorted(_files(), key=lambda entry: (not entry[2].name.endswith(_SET_ASIDE), entry[0]))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in files:
+    """Remove files until all together are within the limit: no results first, then the longest unused."""
+    files = sorted(_files())
+    total = sum(size for _, _, size, _ in files)
+    for _, _, size, path in files:
         if total <= limit:
             return
         if path != keep:

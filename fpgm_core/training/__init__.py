@@ -7,12 +7,11 @@ from fpgm_core.training.recipe import DECAYS, OFFICIAL, RECIPES, Decay, Recipe
 from fpgm_core.training.reproduce import CONTROLS, PAPER, Case, case_work, cases, family_rate, recipe_of, table
 from fpgm_core.training.run import Epoch, Run
 from fpgm_core.training.schedules import SCHEDULES, Schedule, get_schedule, masks_of
-from fpgm_core.training.trainer import FINE_TUNED, Trainer
+from fpgm_core.training.trainer import Trainer
 
 __all__ = [
     "CONTROLS",
     "DECAYS",
-    "FINE_TUNED",
     "OFFICIAL",
     "PAPER",
     "RECIPES",

@@ -35,7 +35,7 @@ class Checkpoint:
         """Write it into a folder, whole or not at all. Raises FpgmError where that cannot be."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.items()}
         tensors |= {f"momentum/{name}": tensor for name, tensor in self.momenta.items()}
-        tensors |= {f"mask/{layer}": torch.from_numpy(mask) for layer, mask in self.masks.items()}
+        tensors |= {f"mask/{layer}": torch.tensor(mask) for layer, mask in self.masks.items()}
         about = {"identity": self.identity, "epochs": [asdict(epoch) for epoch in self.epochs]}
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_atomic(folder / FILE, save_safetensors(plain, {"run": json.dumps(about)}))

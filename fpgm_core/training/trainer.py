@@ -31,7 +31,7 @@ from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.run import Epoch, Run
 from fpgm_core.training.schedules import Masks, get_schedule
 
-FINE_TUNED = "fine_tuned"
+_METHOD = "fine_tuned"  # of the recovery ladder
 _BATCHES_A_STEP = 10  # between two signs of progress
 _WATCHED_BATCH = 250
 
@@ -213,7 +213,7 @@ class Trainer:
         if self.schedule.held:
             keeps = keep_tensors(module, self.pruned.network.flow, self.masks)
         else:
-            keeps = {f"{layer}.weight": torch.from_numpy(mask) for layer, mask in self.masks.items()}
+            keeps = {f"{layer}.weight": torch.tensor(mask) for layer, mask in self.masks.items()}
         named = dict(module.named_parameters()) | dict(module.named_buffers())
         pairs = [(named[name].data, keep.to(named[name].device)) for name, keep in keeps.items()]
         return [(tensor, keep.reshape(*keep.shape, *(1,) * (tensor.ndim - keep.ndim))) for tensor, keep in pairs]
@@ -300,7 +300,7 @@ class Trainer:
             "scratch": self.scratch,
             "precision": str(self.dtype).removeprefix("torch."),
         }
-        return RecoveryStep(FINE_TUNED, num_images=len(self._images), images=self._images.name, details=details)
+        return RecoveryStep(_METHOD, num_images=len(self._images), images=self._images.name, details=details)
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have been made with for this run to resume from it."""

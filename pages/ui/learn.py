@@ -14,16 +14,15 @@ from fpgm_core import FpgmError
 from fpgm_core.lesson import (
     MEASUREMENTS,
     STEPS,
-    Found,
+    Evidence,
     Picture,
-    Scene,
-    Shown,
     Step,
+    StepContext,
+    StepView,
     Words,
-    at_hand,
-    can_measure,
+    combined,
     get_step,
-    joined,
+    known_evidence,
     words_of,
 )
 from pages.ui.components.page_keys import page_keys, read_turn
@@ -32,8 +31,8 @@ from pages.ui.panels.frame import STYLE, navigation
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top, work_labels
-from pages.ui.session.jobs import from_steps
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
+from pages.ui.session.networks import images_of
 from pages.ui.session.session import Session, current_session
 from pages.ui.session.work_status import result_of
 
@@ -84,7 +83,7 @@ def _turned(lesson: LessonState) -> LessonState:
 def _step(session: Session, lesson: LessonState, step: Step, words: Words) -> None:
     """The step's words and controls on the left, its first picture on the right, the others and what they say below."""
     left, right = st.columns([1, 1.7], gap="large")
-    view = Shown(())
+    view = StepView()
     with right:
         if step.name == "challenge":
             challenge(session, lesson, words)
@@ -127,24 +126,27 @@ def _picture(picture: Picture, words: Words) -> None:
             st.dataframe(pd.DataFrame(picture.table), hide_index=True, height=240)
 
 
-def _view(session: Session, lesson: LessonState, step: Step, words: Words) -> Shown:
+def _view(session: Session, lesson: LessonState, step: Step, words: Words) -> StepView:
     """What the step shows, as it stands."""
-    scene = Scene(session.network, words, _evidence(session, step, words), lesson.revealed)
+    context = StepContext(session.network, words, _evidence(session, step, words), lesson.revealed)
     try:
-        return step.show(scene, lesson.step_controls)
+        return step.show(context, lesson.step_controls)
     except FpgmError as error:
         st.error(words("page.failed", reason=error))
-        return Shown(())
+        return StepView()
 
 
-def _evidence(session: Session, step: Step, words: Words) -> Found:
+def _evidence(session: Session, step: Step, words: Words) -> Evidence:
     """What the step needs, as far as it is there; the rest is measured in the background."""
-    network, parts = session.network, list[Found]()
-    if step.needs and not can_measure(network):
+    network, parts = session.network, list[Evidence]()
+    images, training = images_of(network, "choose"), images_of(network, "train")
+    if not step.needs:
+        return Evidence()
+    if not network.trained or images is None or training is None:
         st.warning(words("page.only_trained"))
-        return Found()
+        return Evidence()
     for need in step.needs:
-        evidence = at_hand(network, need)
+        evidence = known_evidence(network, need, images=images, training=training)
         if evidence is None and need == "contest" and st.session_state.get("contest") != network.fingerprint:
             set_wanted = partial(st.session_state.update, contest=network.fingerprint)
             st.button(words("page.measure_contest"), on_click=set_wanted)
@@ -152,17 +154,17 @@ def _evidence(session: Session, step: Step, words: Words) -> Found:
             evidence = result_of(
                 session,
                 f"lesson_{need}",
-                from_steps(partial(MEASUREMENTS[need], network)),
+                partial(MEASUREMENTS[need], network, images, training),
                 key=(need, network.fingerprint),
                 doing=words(f"page.{_DOING[need]}"),
                 labels=work_labels(words),
             )
         if evidence is not None:
             parts.append(evidence)
-    return joined(parts)
+    return combined(parts)
 
 
-def _question(lesson: LessonState, step: Step, view: Shown, words: Words) -> None:
+def _question(lesson: LessonState, step: Step, view: StepView, words: Words) -> None:
     """Predict first: the answer comes once an option was chosen, or the answer asked for."""
     answer = lesson.answers.get(step.name)
     key = f"learn-answer-{step.name}-{lesson.revision}-{answer}"
@@ -183,7 +185,7 @@ def _question(lesson: LessonState, step: Step, view: Shown, words: Words) -> Non
         (st.success if is_right else st.info)(f"{said} {words('page.right' if is_right else 'page.wrong')}")
 
 
-def _conclusion(lesson: LessonState, view: Shown, words: Words) -> None:
+def _conclusion(lesson: LessonState, view: StepView, words: Words) -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if lesson.revealed:

@@ -144,7 +144,7 @@ def _pictures(session: Session, sweep: Sweep) -> None:
     with left:
         key = ("sweep", *extent, *sorted(plan.rates.items()))
         st.plotly_chart(
-            cached_figure(key, lambda: sweep_figure(sweep, names, RATES, plan.rates, chosen)),
+            cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=plan.rates, chosen=chosen)),
             key="sweep",
             alt="points of accuracy that every unit loses alone, rate by rate",
             on_select=callback(lambda session: _click(session, names)),
@@ -163,7 +163,12 @@ def _pictures(session: Session, sweep: Sweep) -> None:
         )
         key = ("curves", *extent, axis)
         st.plotly_chart(
-            cached_figure(key, lambda: sensitivity_curves(sweep, chosen, network.dense_cost.macs, axis == "MACs cut")),
+            cached_figure(
+                key,
+                lambda: sensitivity_curves(
+                    sweep, chosen, dense_macs=network.dense_cost.macs, by_macs=axis == "MACs cut"
+                ),
+            ),
             key="sweep_curves",
             alt=f"change of accuracy of every unit, {chosen} in colour",
             config={"displayModeBar": False},

@@ -6,14 +6,27 @@ import pytest
 from driving import again, opened, press, session_of, until
 from view_states import resnet20_view
 
-from fpgm_core import EvaluationConfig, Network, Plan
-from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, words_of
-from fpgm_core.lesson import challenge as lesson_challenge
+from fpgm_core import Network
+from fpgm_core.data import load_images
+from fpgm_core.lesson import (
+    LANGUAGES,
+    PLANES,
+    STEPS,
+    TARGET_CUT,
+    Evidence,
+    StepContext,
+    get_step,
+    known_evidence,
+    macs_cut,
+    words_of,
+)
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
+from fpgm_core.runtime.progress import Progress
 from pages.ui import learn as learn_page
 from pages.ui.components.page_keys import read_turn
 from pages.ui.panels import challenge, lesson_top
 from pages.ui.session.lesson_state import LessonState, link
+from pages.ui.session.networks import images_of
 from pages.ui.session.view_state import ViewState, encode
 
 EN, KO = words_of("en"), words_of("ko")
@@ -21,10 +34,16 @@ PAGE = "pages/4_Learn.py"
 TOYS = ("norms", "median", "reviewer", "agreement")
 
 
+def unmeasured(network, images, training):
+    """Work that comes to no evidence."""
+    yield Progress(0.5)
+    return Evidence()
+
+
 @pytest.fixture(autouse=True)
 def nothing_slow(monkeypatch):
     """What has to be measured comes at once, and is nothing: the library's own tests measure."""
-    slow = dict.fromkeys(learn_page.MEASUREMENTS, lambda network: iter([Found()]))
+    slow = dict.fromkeys(learn_page.MEASUREMENTS, unmeasured)
     monkeypatch.setattr(learn_page, "MEASUREMENTS", slow)
 
 
@@ -63,7 +82,7 @@ def test_every_step_opens_by_its_link_in_every_language(step, language):
 @pytest.mark.parametrize("step", TOYS)
 def test_the_answer_comes_after_the_prediction_and_follows_from_the_figures(step, resnet20):
     app = learn(step=step)
-    shown = get_step(step).show(Scene(resnet20, EN), get_step(step).controls())
+    shown = get_step(step).show(StepContext(resnet20, EN), get_step(step).controls())
     assert not any(sentence in texts(app) for sentence in shown.conclusion)
     assert EN("page.covered") in texts(app)
     wrong = next(option for option in get_step(step).options if option != shown.answer)
@@ -90,16 +109,16 @@ def test_the_answer_can_just_be_asked_for_and_the_step_begun_again():
 def test_controls_change_the_sentences_and_the_link(resnet20):
     app = learn(step="norms")
     press(app, "learn-show")
-    before = get_step("norms").show(Scene(resnet20, EN), NormControls()).conclusion[0]
+    before = get_step("norms").show(StepContext(resnet20, EN), NormControls()).conclusion[0]
     assert before in texts(app)
     widget(app.slider, EN("norms.deviation")).set_value(0.3).run()
     widget(app.slider, EN("norms.smallest")).set_value(0.0).run()
     wanted = NormControls(deviation=0.3, smallest=0.0)
-    now = get_step("norms").show(Scene(resnet20, EN), wanted)
+    now = get_step("norms").show(StepContext(resnet20, EN), wanted)
     assert now.conclusion[0] in texts(app)
     assert before not in texts(app)
     again_ = learn(step="norms", c=app.query_params["c"])
-    assert course(again_).step_controls == wanted
+    assert lesson(again_).step_controls == wanted
 
 
 def test_back_and_forward_and_the_steps_above():
@@ -172,7 +191,7 @@ def test_a_filter_that_another_network_has_not_is_as_it_comes():
 def test_another_layer_shows_its_own_filters(resnet20):
     app = learn(step="reviewer")
     widget(app.selectbox, EN("reviewer.layer")).set_value("conv1").run()
-    shown = get_step("reviewer").show(Scene(resnet20, EN), FilterControls("conv1"))
+    shown = get_step("reviewer").show(StepContext(resnet20, EN), FilterControls("conv1"))
     assert widget(app.selectbox, EN("reviewer.filter")).value == shown.controls.filter
     other = (shown.controls.filter + 1) % 16
     widget(app.selectbox, EN("reviewer.filter")).set_value(other).run()
@@ -250,12 +269,13 @@ def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
 def test_a_contest_that_is_not_at_hand_is_measured_when_asked(monkeypatch):
     asked = []
 
-    def contest(network):
+    def contest(network, images, training):
         asked.append(network)
-        yield Found()
+        yield Progress(0.5)
+        return Evidence()
 
     monkeypatch.setitem(learn_page.MEASUREMENTS, "contest", contest)
-    monkeypatch.setattr(learn_page, "at_hand", lambda network, name: None)
+    monkeypatch.setattr(learn_page, "known_evidence", lambda network, need, **images: None)
     app = learn(step="cost")
     button = next(one for one in app.button if one.label == EN("page.measure_contest"))
     assert not asked
@@ -269,10 +289,11 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
     assert any("ten random draws" in caption.value for caption in app.caption)
     press(app, "learn-show")
     assert until(app, lambda: len(app.get("plotly_chart")) == 3)
-    widget(app.get("button_group"), EN("cost.method")).set_value("repaired").run()
+    widget(app.get("button_group"), EN("cost.rung")).set_value("repaired").run()
     assert lesson(app).step_controls == CostControls("repaired")
-    known = at_hand(resnet20, "contest")
-    shown = get_step("cost").show(Scene(resnet20, EN, known), CostControls("repaired"))
+    images, training = (load_images("cifar10", split) for split in ("choose", "train"))
+    known = known_evidence(resnet20, "contest", images=images, training=training)
+    shown = get_step("cost").show(StepContext(resnet20, EN, known), CostControls("repaired"))
     assert all(sentence in texts(app) for sentence in shown.conclusion)
 
 
@@ -280,28 +301,28 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
 
 
 def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(monkeypatch):
-    few = EvaluationConfig(images=150)
-    monkeypatch.setattr(challenge, "judge_steps", lambda *which: lesson_challenge.judge_steps(*which, few))
+    def few(network, split):
+        return images_of(network, split).first(150 if split == "sealed" else 300)
+
+    monkeypatch.setattr(challenge, "images_of", few)
     app = learn(step="challenge")
-    plan: Plan = session_of(app).state.plan
-    cut = lesson_challenge.cut_of(session_of(app).network, plan)
-    assert app.button(key="hand_in").disabled == (cut < lesson_challenge.TARGET)
+    cut = macs_cut(session_of(app).network.prune(session_of(app).state.plan))
+    assert app.button(key="hand_in").disabled == (cut < TARGET_CUT)
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_10%").run()
     assert app.button(key="hand_in").disabled
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_50%").run()
-    widget(app.get("button_group"), EN("cost.method")).set_value("as_is").run()
+    widget(app.get("button_group"), EN("cost.rung")).set_value("as_is").run()
     assert not app.button(key="hand_in").disabled
     press(app, "hand_in")
     assert until(app, lambda: app.dataframe, 60)
     table = app.dataframe[0].value
-    held = session_of(app)
+    session = session_of(app)
     ((judged, _),) = app.session_state["attempts"].values()
-    assert judged.figure.images == 150
+    assert judged.measurement.num_images == 150
     assert judged.method == "as_is"
-    assert table[EN("challenge.sealed")].tolist() == [round(judged.figure.accuracy.value * 100, 2)]
-    assert table[EN("challenge.cut")].tolist() == [
-        round(lesson_challenge.cut_of(held.network, held.state.plan) * 100, 1)
-    ]
+    assert table[EN("challenge.sealed")].tolist() == [round(judged.measurement.accuracy.value * 100, 2)]
+    cut = macs_cut(session.network.prune(session.state.plan))
+    assert table[EN("challenge.cut")].tolist() == [round(cut * 100, 1)]
     assert any("Sealed:" in info.value for info in app.info)
 
 
@@ -320,7 +341,11 @@ def test_a_link_carries_the_whole_course(resnet20):
 
 
 def test_the_printed_lesson_is_written_in_the_background(monkeypatch):
-    monkeypatch.setattr(lesson_top, "document_steps", lambda network, language, controls: iter([0.5, "<html></html>"]))
+    def document_work(network, language, **options):
+        yield Progress(0.5)
+        return "<html></html>"
+
+    monkeypatch.setattr(lesson_top, "document_work", document_work)
     app = learn(step="plane")
     next(one for one in app.button if one.label == EN("page.print")).click().run()
     assert until(app, lambda: app.get("download_button"))

@@ -10,7 +10,7 @@ from view_states import resnet20_view
 from fpgm_core import EvaluationConfig
 from fpgm_core.evaluation import accuracy as evaluator
 from fpgm_core.evaluation import sweep_steps
-from fpgm_core.figures.sensitivity import told
+from fpgm_core.figures.sensitivity import change_text
 from pages.ui import sensitivity
 from pages.ui.session.networks import first_view
 from pages.ui.session.view_state import encode
@@ -52,7 +52,7 @@ def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
     plan = session_of(app).state.plan
     *_, sweep = sweep_steps(resnet20, plan, replace(FEW, rung="as_is"), RATES)
     colours = figure(app, "sweep")["data"][0]
-    assert [text for row in colours["text"] for text in row] == list(map(told, sweep.points))
+    assert [text for row in colours["text"] for text in row] == list(map(change_text, sweep.points))
     app.number_input(key="tolerated").set_value(20.0).run()
     expected = plan.with_rates(sweep.rates_within(0.2))
     cut = 1 - resnet20.cost(expected).macs / resnet20.dense_cost.macs

@@ -88,7 +88,7 @@ def test_a_filter_is_locked_by_a_click(page):
 
 def test_a_place_on_a_damage_strip_is_a_rate(page, address):
     network = Network.load("resnet20")
-    page.goto(f"{address}/?s={encode(ViewState(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', heat=True))}")
+    page.goto(f"{address}/?s={encode(ViewState(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', damage=True))}")
     strip = page.locator('.eq-unit[data-unit="layer2.1.conv1"] .eq-heat')
     assert until(lambda: strip.count() and "gradient" in strip.evaluate("it => it.style.background"), 120)
     box = strip.bounding_box()

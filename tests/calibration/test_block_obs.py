@@ -1,4 +1,4 @@
-"""Refit cost against brute force, greedy against a double loop, the damage surface, and who reads what."""
+"""Refit cost against brute force, greedy against a double loop, and who reads what."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from fpgm_core.calibration import (
     stand_in,
 )
 from fpgm_core.data import load_images
-from fpgm_core.recovery import damage_steps, surface
 
 FEW = CalibrationConfig(num_images=120, positions=16)
 
@@ -91,7 +90,7 @@ def ridged(moment, ridge=1e-3):
 
 
 def test_refit_cost_of_a_layer_by_brute_force(resnet20, moments):
-    found = refit_cost(resnet20, "layer1.1.conv1", moments)
+    found = refit_cost(resnet20, "layer1.1.conv1", moments=moments)
     weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
     second = ridged(moments.of("layer1.1.conv2"))
     expected = [brute(weight, second, np.arange(9 * i, 9 * i + 9)) for i in range(16)]
@@ -103,7 +102,7 @@ def test_refit_cost_of_a_layer_by_brute_force(resnet20, moments):
 
 def test_standing_in_by_brute_force(resnet20, moments):
     """Both losses of a filter: the reader's weights as they are without its columns, and refitted."""
-    alone, refitted = stand_in(resnet20, "layer1.1.conv1", moments)
+    alone, refitted = stand_in(resnet20, "layer1.1.conv1", moments=moments)
     weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
     moment = moments.of("layer1.1.conv2")
     second, made = ridged(moment), np.trace(weight @ moment.covariance[0].double().numpy() @ weight.T)
@@ -120,7 +119,7 @@ def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, training,
     better = 0
     for unit in net.units("inner"):
         for layer in unit.members:
-            alone, refitted = stand_in(net, layer, known)
+            alone, refitted = stand_in(net, layer, moments=known)
             assert (refitted >= 0).all()
             assert (refitted <= alone * (1 + 1e-9)).all()
             better += (refitted < 0.9 * alone).sum()
@@ -131,12 +130,12 @@ def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, training,
 @pytest.mark.parametrize("layer", ["layer1.0.conv1", "layer2.1.conv1", "layer3.2.conv1"])
 def test_what_is_left_is_the_refit_cost_as_a_share(resnet20, moments, layer):
     """One layer reads it: the refit cost over the variance of what that layer makes."""
-    _, refitted = stand_in(resnet20, layer, moments)
+    _, refitted = stand_in(resnet20, layer, moments=moments)
     (read,) = readings(resnet20, [layer])
     reader = resnet20.module.get_submodule(read.layer)
     weight = reader.weight.flatten(1).double().numpy()
     made = np.trace(weight @ moments.of(read.layer).covariance[0].double().numpy() @ weight.T)
-    costs = refit_cost(resnet20, layer, moments)
+    costs = refit_cost(resnet20, layer, moments=moments)
     np.testing.assert_allclose(refitted * made, costs, rtol=1e-6)
     assert refitted.argsort().tolist() == costs.argsort().tolist()
 
@@ -144,7 +143,7 @@ def test_what_is_left_is_the_refit_cost_as_a_share(resnet20, moments, layer):
 def test_standing_in_is_summed_over_the_readers_and_shared_by_the_writers(resnet20, moments):
     """A stream's writer has several readers: of each its own share of that reader's variance."""
     layer, chosen = "layer3.1.conv2", 7
-    alone, refitted = stand_in(resnet20, layer, moments)
+    alone, refitted = stand_in(resnet20, layer, moments=moments)
     expected, read_by = np.zeros(2), {}
     for read in readings(resnet20, [layer]):
         weight = resnet20.module.get_submodule(read.layer).weight.flatten(1).double().numpy()
@@ -161,14 +160,15 @@ def test_standing_in_is_summed_over_the_readers_and_shared_by_the_writers(resnet
 
 def test_nobody_stands_in_where_nothing_was_read(resnet20, moments):
     with pytest.raises(FpgmError, match="nobody that can be refitted reads"):
-        stand_in(Network.load("squeezenet1_1", "random"), "classifier.1", moments)
+        stand_in(Network.load("squeezenet1_1", "random"), "classifier.1", moments=moments)
     layers = {name: one for name, one in moments.layers.items() if name != "layer3.1.conv2"}
+    less = Moments("", FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"})
     with pytest.raises(FpgmError, match="too many columns"):
-        stand_in(resnet20, "layer3.1.conv1", Moments("", FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"}))
+        stand_in(resnet20, "layer3.1.conv1", moments=less)
 
 
 def test_greedy_takes_the_cheapest_next_one(resnet20, moments):
-    order = greedy_order(UnitLoss.of(resnet20, ["layer1.1.conv1"], moments))
+    order = greedy_order(UnitLoss.of(resnet20, ["layer1.1.conv1"], moments=moments))
     assert sorted(order) == list(range(16))
     weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
     second, gone = ridged(moments.of("layer1.1.conv2")), []
@@ -201,7 +201,7 @@ def test_who_reads_an_inner_layer(resnet20):
 
 @pytest.mark.parametrize("layer", ["fc", "bn1", "layer9", ""])
 def test_nobody_reads_what_is_no_convolution(resnet20, moments, layer):
-    for asked in (lambda: readings(resnet20, ["conv1", layer]), lambda: stand_in(resnet20, layer, moments)):
+    for asked in (lambda: readings(resnet20, ["conv1", layer]), lambda: stand_in(resnet20, layer, moments=moments)):
         with pytest.raises(FpgmError, match=f"'{layer}' is no convolution of this network"):
             asked()
 
@@ -240,50 +240,12 @@ def test_units_of_groups_have_a_problem_a_group():
     assert found[5].filters.tolist() == [20, 21, 22, 23]
 
 
-def test_a_surface_by_brute_force(resnet20, moments):
-    found = surface(resnet20, moments, rates=(0.25, 0.5, 0.8))
-    assert found.units == tuple(unit.name for unit in resnet20.units("inner"))
-    assert (np.diff(found.loss, axis=1) > 0).all()
-    row = found.units.index("layer1.0.conv1")
-    unit = resnet20.units("inner")[row]
-    weight = resnet20.module.layer1[0].conv2.weight.flatten(1).double().numpy()
-    moment = moments.of("layer1.0.conv2")
-    made = np.trace(weight @ moment.covariance[0].double().numpy() @ weight.T)
-    for column, rate in enumerate(found.rates):
-        keep = resnet20.keep_mask(resnet20.plan({unit.name: rate}, coupling="inner"), unit)
-        gone = np.concatenate([np.arange(9 * i, 9 * i + 9) for i in np.flatnonzero(~keep)])
-        assert found.loss[row, column] == pytest.approx(brute(weight, ridged(moment), gone) / made, rel=1e-4)
-
-
-def test_a_plan_is_predicted_by_its_units(resnet20, moments):
-    found = surface(resnet20, moments)
-    first, second = found.units[:2]
-    assert found.at(first, 0) == 0
-    assert found.at(first, 0.35) == pytest.approx((found.at(first, 0.3) + found.at(first, 0.4)) / 2)
-    plan = resnet20.plan({first: 0.3, second: 0.5}, coupling="inner")
-    assert found.predicted(plan) == pytest.approx(found.at(first, 0.3) + found.at(second, 0.5))
-    assert found.predicted(resnet20.plan(coupling="inner")) == 0
-    with pytest.raises(FpgmError, match="no damage is predicted for fc"):
-        found.at("fc", 0.1)
-    with pytest.raises(ValueError, match="read-only"):
-        found.loss[0, 0] = 1
-
-
-def test_a_unit_without_moments_is_left_out_with_the_reason(resnet20, moments):
-    layers = {name: one for name, one in moments.layers.items() if name != "layer3.1.conv2"}
-    less = Moments(moments.fingerprint, FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"})
-    *_, found = damage_steps(resnet20, less, rates=[0.5])
-    assert [name for name, _ in found.skipped] == ["layer3.1.conv1"]
-    with pytest.raises(FpgmError, match="too many columns"):
-        found.at("layer3.1.conv1", 0.5)
-
-
 def test_singular_moments_have_finite_costs(resnet20, training):
     few = calibrate(resnet20, training, config=CalibrationConfig(2, 3), use_cache=False)
     assert few.of("layer3.2.conv2").singular
-    costs = refit_cost(resnet20, "layer3.2.conv1", few)
+    costs = refit_cost(resnet20, "layer3.2.conv1", moments=few)
     assert np.isfinite(costs).all()
     assert (costs >= 0).all()
     dead = Moment(torch.zeros(1, 144), torch.zeros(1, 144, 144), 10)
     none = Moments("", FEW, 1, "", {"layer1.0.conv2": dead}, {})
-    assert np.isfinite(refit_cost(resnet20, "layer1.0.conv1", none)).all()
+    assert np.isfinite(refit_cost(resnet20, "layer1.0.conv1", moments=none)).all()

@@ -29,9 +29,6 @@ def small(monkeypatch):
         return load_images(name, split, root).first(300)
 
     monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
-    for room in ("evaluation.accuracy", "export.bundle", "recovery.methods"):
-        monkeypatch.setattr(f"fpgm_core.{room}.load_images", few)
-        monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 128)
 
 
 def test_calibrate(result, own_home):
@@ -109,12 +106,21 @@ def test_evaluate_by_a_criterion_of_data(result, small, criterion):
     assert found["macs"] < found["dense_macs"]
 
 
-def test_export_carries_repaired_weights(result, small, monkeypatch, tmp_path):
-    from fpgm_core.export import ARTEFACTS, bundle
-
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "python")})
-    monkeypatch.setattr(bundle, "_timings", lambda *_: iter(()))
-    found = result("export", *INNER, "--rung", "repaired", "--out", tmp_path / "out")
+def test_export_carries_repaired_weights(result, small, tmp_path):
+    found = result(
+        "export",
+        *INNER,
+        "--rung",
+        "repaired",
+        "--out",
+        tmp_path / "out",
+        "--only",
+        "plan",
+        "--only",
+        "python",
+        "--runs",
+        "1",
+    )
     assert (found["rung"], found["recalibrated"]) == ("repaired", False)
     assert found["proof"]["holds"]
     measured = next(one for one in found["artefacts"] if one["name"] == "python")["measured"]

@@ -110,7 +110,9 @@ def test_greedy_scores_are_the_steps_at_which_filters_go(resnet20, training):
     scores = run(refit_costs_work(resnet20, moments, greedy=True, layers=["layer1.1.conv1", "layer1.2.conv1"]))
     assert list(scores) == ["layer1.1.conv1", "layer1.2.conv1"]
     steps = scores["layer1.1.conv1"]
-    assert np.argsort(steps).tolist() == greedy_order(UnitLoss.of(resnet20, ["layer1.1.conv1"], moments)).tolist()
+    assert (
+        np.argsort(steps).tolist() == greedy_order(UnitLoss.of(resnet20, ["layer1.1.conv1"], moments=moments)).tolist()
+    )
     assert sorted(steps) == list(range(1, 17))
 
 

@@ -16,8 +16,8 @@ def words(name, /, **filled):
 
 
 def by_name(figure, name):
-    (found,) = (trace for trace in figure.data if trace.name == name)
-    return found
+    (match,) = (trace for trace in figure.data if trace.name == name)
+    return match
 
 
 def titles(figure):
@@ -38,10 +38,10 @@ def test_the_plane_shows_every_filter_by_its_number_and_what_each_criterion_drop
         points, median=(1.5, 1.0), by_norm=[3, 7, 8], by_distance=[2, 1, 0], cut=1.75, words=words
     )
     filters = by_name(figure, "figure.filters")
-    assert places(filters) == [tuple(one) for one in points.tolist()]
+    assert places(filters) == [tuple(point) for point in points.tolist()]
     assert list(filters.text) == [str(n) for n in range(9)]
-    assert places(by_name(figure, "figure.norm_drops")) == [tuple(one) for one in points[[3, 7, 8]].tolist()]
-    assert places(by_name(figure, "figure.fpgm_drops")) == [tuple(one) for one in points[[2, 1, 0]].tolist()]
+    assert places(by_name(figure, "figure.norm_drops")) == [tuple(point) for point in points[[3, 7, 8]].tolist()]
+    assert places(by_name(figure, "figure.fpgm_drops")) == [tuple(point) for point in points[[2, 1, 0]].tolist()]
     assert by_name(figure, "figure.norm_drops").marker.symbol != by_name(figure, "figure.fpgm_drops").marker.symbol
     assert places(by_name(figure, "figure.median")) == [(1.5, 1.0)]
     cut = by_name(figure, "figure.norm_cut")
@@ -106,7 +106,7 @@ def test_the_walk_on_its_contour():
     )
     contour = next(trace for trace in figure.data if isinstance(trace, go.Contour))
     assert np.asarray(contour.z).shape == (4, 5)
-    assert contour.z[1][2] == pytest.approx(sum(np.hypot(*(np.array([x[2], y[1]]) - one)) for one in points))
+    assert contour.z[1][2] == pytest.approx(sum(np.hypot(*(np.array([x[2], y[1]]) - point)) for point in points))
     assert places(by_name(figure, "figure.path")) == [(1.0, 2.0), (1.0, 1.6)]
     assert list(by_name(figure, "figure.path").text) == ["0", "1"]
     assert places(by_name(figure, "figure.mean")) == [(1.0, 2.75)]

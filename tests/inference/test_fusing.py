@@ -184,3 +184,20 @@ def test_what_is_not_traced_is_returned():
     assert fused(net, torch.float32) is net
     without = torch.fx.symbolic_trace(nn.ReLU())
     assert fused(without, torch.float32) is without
+
+
+@pytest.mark.parametrize("coupling", ["inner", "independent"])
+@pytest.mark.parametrize("model", ["resnet20", "mobilenetv2_cifar"])
+def test_without_onednn_fused_networks_compute_the_same_by_public_operations(model, coupling):
+    network = Network.load(model)
+    plain = folded_module(network.compact(network.plan(0.4, coupling=coupling)), network.flow)
+    quick, x = fused(plain, torch.float32), torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert overwriting(quick)
+    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+        torch.testing.assert_close(quick(x), plain(x), rtol=1e-3, atol=1e-4)
+
+
+def test_without_onednn_nothing_is_fused():
+    plain = torch.fx.symbolic_trace(Net(lambda net, x: net.relu(net.a(x))).eval())
+    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+        assert fused(plain, torch.float32) is plain

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
-from staging import TRAINED, ZEROS
+from samples import TRAINED, ZEROS
 
 from fpgm_core import Network
 from fpgm_core.calibration import CalibrationConfig
@@ -64,6 +64,7 @@ def evidence(network, images, tmp_path_factory):
             choose, training = images("choose"), images("train")
             costs = run(costs_work(network(name), choose, training, config=few))
             contest = known_evidence(network(name), "contest", images=choose, training=training)
+            assert contest is not None, "the bundled contest is of another format: measure it anew"
             return combined([costs, contest])
 
     return measured

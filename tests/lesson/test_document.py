@@ -6,7 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from staging import ZEROS
+from samples import ZEROS
 
 from fpgm_core import FpgmError, Network
 from fpgm_core.lesson import (

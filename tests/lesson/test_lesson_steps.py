@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 
 import pytest
-from staging import TRAINED, UNTRAINED, ZEROS
+from samples import TRAINED, UNTRAINED, ZEROS
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import (
@@ -57,7 +57,7 @@ def test_languages_say_the_same(show, step):
     assert first.asked == second.asked or len(first.asked) == len(second.asked)
     assert [name for name, _ in first.asked] == [name for name, _ in second.asked]
     assert english.answer == korean.answer
-    digits = [re.findall(r"\d+\.\d+", "".join(one.conclusion)) for one in (english, korean)]
+    digits = [re.findall(r"\d+\.\d+", "".join(view.conclusion)) for view in (english, korean)]
     assert sorted(digits[0]) == sorted(digits[1])
     if step != "challenge":
         assert english.conclusion != korean.conclusion
@@ -110,4 +110,4 @@ def test_parts_are_combined(evidence):
     together = combined(parts)
     assert (together.zeros, together.contest, together.moments) == (ZEROS, known.contest, known.moments)
     assert together.replaceability is None
-    assert vars(combined([])) == dict.fromkeys(one.name for one in fields(Evidence))
+    assert vars(combined([])) == dict.fromkeys(kind.name for kind in fields(Evidence))

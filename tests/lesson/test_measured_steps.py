@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staging import EN, TRAINED
+from samples import EN, TRAINED
 
 from fpgm_core.calibration import refit_cost, stand_in
 from fpgm_core.criteria import geometric_median
@@ -29,7 +29,7 @@ from fpgm_core.recovery import ladder
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_the_others_make_good(show, evidence, network, name):
     layer = evidence(name).replaceability[3].layer
-    alone, refitted = stand_in(network(name), layer, evidence(name).moments)
+    alone, refitted = stand_in(network(name), layer, moments=evidence(name).moments)
     answers = set()
     for chosen in range(len(alone)):
         if chosen % 7:
@@ -43,7 +43,7 @@ def test_what_the_others_make_good(show, evidence, network, name):
         assert shown.answer == ("quarter" if good <= 0.25 else "half" if good < 0.75 else "most")
         answers.add(shown.answer)
         assert shown.pictures[1].figure.data[0].y == pytest.approx((alone[chosen], refitted[chosen]))
-    costs = refit_cost(network(name), layer, evidence(name).moments)
+    costs = refit_cost(network(name), layer, moments=evidence(name).moments)
     assert words.values("replaceable.ranks")["cheapest"] == costs.argmin()
     assert words.values("replaceable.norm")["rho"] == evidence(name).replaceability[3].by_norm.told()
     nearest = geometric_median(weights_of(network(name).module, layer)).nearest
@@ -142,8 +142,8 @@ def test_no_sentence_says_more_than_its_interval(network, counts, seed):
     for name in ("l2_norm", "fpgm_mix", "refit_cost"):
         change = contest.change(contest.entry(name), fpgm, "recalibrated")
         title = EN(f"criterion.{name}")
-        ahead = [one for one in shown.conclusion if f"{title} is ahead of FPGM" in one]
-        behind = [one for one in shown.conclusion if f"{title} is behind FPGM" in one]
+        ahead = [sentence for sentence in shown.conclusion if f"{title} is ahead of FPGM" in sentence]
+        behind = [sentence for sentence in shown.conclusion if f"{title} is behind FPGM" in sentence]
         assert (len(ahead), len(behind)) == (int(change.low > 0), int(change.high < 0))
     leads = [
         name
@@ -190,7 +190,7 @@ def test_flops_are_the_papers_where_it_printed_them(show, network):
     assert f"{closed['closed']:.1%}" == "42.2%"
     net = network("resnet20")
     assert closed["counted"] == 1 - net.cost(net.plan(0.3)).macs / net.dense_cost.macs
-    picture = next(one for one in shown.pictures if one.name == "flops")
+    picture = next(picture for picture in shown.pictures if picture.name == "flops")
     lines = {
         round(rate, 2): share
         for rate, share in zip(*(picture.table[EN(f"figure.{key}")] for key in ("rate", "closed_form")), strict=True)

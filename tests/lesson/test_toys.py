@@ -66,10 +66,10 @@ def test_random_sets_differ_about_one_time_in_twenty():
         weights = 1 / np.linalg.norm(sets - middles[:, None], axis=2).clip(1e-12)
         middles = (weights[:, :, None] * sets).sum(1) / weights.sum(1)[:, None]
     nearest = np.linalg.norm(sets - middles[:, None], axis=2).argmin(1)
-    best = np.array([cdist(one, one).sum(1).argmin() for one in sets])
-    found = toys.count_differing_sets(400)
-    assert found == (nearest != best).sum()
-    assert 1 / 40 < found / 400 < 1 / 12
+    best = np.array([cdist(points, points).sum(1).argmin() for points in sets])
+    differing = toys.count_differing_sets(400)
+    assert differing == (nearest != best).sum()
+    assert 1 / 40 < differing / 400 < 1 / 12
 
 
 @pytest.mark.parametrize(("name", "shared"), [("apart", 0), ("around", 3), ("groups", 2)])
@@ -82,7 +82,7 @@ def test_planes_are_what_they_are_called(name, shared):
     elif name == "around":
         assert away < 0.5
     else:  # the most central ones lie between the groups, and have no near neighbour
-        lonely = [sorted(math.dist(one, other) for other in PLANES[name])[1] for one in PLANES[name]]
+        lonely = [sorted(math.dist(point, other) for other in PLANES[name])[1] for point in PLANES[name]]
         first, second, _ = facts.by_distance
         assert min(lonely[first], lonely[second]) > max(lonely[:6])
 
@@ -170,11 +170,11 @@ def test_a_path_of_no_steps_and_one_that_begins_on_a_filter():
 @given(planes)
 def test_height_against_a_double_loop(points):
     x, y = np.linspace(-2, 3, 4), np.linspace(-1, 1, 3)
-    found = sum_of_distances(points, x=x, y=y)
-    assert found.shape == (3, 4)
+    sums = sum_of_distances(points, x=x, y=y)
+    assert sums.shape == (3, 4)
     for row, b in enumerate(y):
         for column, a in enumerate(x):
-            assert found[row, column] == pytest.approx(f(points, (a, b)))
+            assert sums[row, column] == pytest.approx(f(points, (a, b)))
 
 
 def test_the_outlier_alone_moves():
@@ -195,25 +195,25 @@ def test_a_cloud_has_radius_one_about_its_centre(dimension, centre):
 
 
 def test_agreement_by_scipy():
-    found = agreement(9, 1.5, seeds=4)
+    expected = agreement(9, 1.5, seeds=4)
     rhos = []
     for seed in range(4):
         drawn = cloud(9, 1.5, seed=seed)
         rhos.append(spearmanr(np.linalg.norm(drawn, axis=1), cdist(drawn, drawn).sum(1)).statistic)
-    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(rhos), min(rhos), max(rhos)))
-    assert found.seeds == 4
+    assert (expected.mean, expected.low, expected.high) == pytest.approx((np.mean(rhos), min(rhos), max(rhos)))
+    assert expected.seeds == 4
 
 
 def test_agreement_rises_with_dimension_and_falls_with_the_centre():
     centres = (0.0, 0.5, 1.5, 4.0)
-    found = agreements(DIMENSIONS, centres)
-    assert set(found) == {(dimension, centre) for dimension in DIMENSIONS for centre in centres}
-    assert found[9, 1.5] == agreement(9, 1.5)
-    means = [found[dimension, 1.5].mean for dimension in DIMENSIONS]
+    known = agreements(DIMENSIONS, centres)
+    assert set(known) == {(dimension, centre) for dimension in DIMENSIONS for centre in centres}
+    assert known[9, 1.5] == agreement(9, 1.5)
+    means = [known[dimension, 1.5].mean for dimension in DIMENSIONS]
     assert spearmanr(DIMENSIONS, means).statistic > 0.8
     assert means[-1] > means[0] + 0.1
     for dimension in DIMENSIONS:
-        fall = [found[dimension, centre].mean for centre in centres]
+        fall = [known[dimension, centre].mean for centre in centres]
         assert all(after < before - 0.05 for before, after in pairwise(fall))
         assert fall[0] > 0.95
-    assert all(one.low <= one.mean <= one.high for one in found.values())
+    assert all(pair.low <= pair.mean <= pair.high for pair in known.values())

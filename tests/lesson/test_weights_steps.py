@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import EN, TRAINED, UNTRAINED, column
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
-from staging import EN, TRAINED, UNTRAINED, column
 
 from fpgm_core import FpgmError
 from fpgm_core.criteria import geometric_median, medoid, num_pruned, pairwise_distances
@@ -65,8 +65,8 @@ def test_norms_tell_filters_apart_in_the_ideal_layer_alone(show):
     assert words.values("norms.here")["ratio"] > 0.75
     ideal, words = show("norms", controls=NormControls(deviation=0.2, smallest=0.0))
     assert ideal.answer == "half"
-    here = words.values("norms.here")
-    assert here["ratio"] == pytest.approx(here["ideal"])
+    said = words.values("norms.here")
+    assert said["ratio"] == pytest.approx(said["ideal"])
     assert ideal.conclusion[0] != as_it_comes.conclusion[0]
     few, words = show("norms", controls=NormControls(deviation=0.2, smallest=0.0, rate=0.1))
     assert few.answer == "quarter"
@@ -77,25 +77,28 @@ def test_norms_tell_filters_apart_in_the_ideal_layer_alone(show):
 @pytest.mark.parametrize("rate", [0.25, 0.6])
 def test_norms_of_real_layers_by_hand(show, network, name, rate):
     shown, words = show("norms", name, NormControls(rate=rate))
-    found = {}
+    by_hand = {}
     for layer in network(name).layers:
         filters = weights_of(network(name).module, layer.name).flatten(1).double().numpy()
         norms = np.sort(np.linalg.norm(filters, axis=1))
         cut = num_pruned(len(norms), rate)
-        found[layer.name] = (
+        by_hand[layer.name] = (
             norms.std() / norms.mean(),
             norms[0] / norms.mean(),
             norms[:cut].mean() / norms[cut:].mean(),
         )
     table = next(picture for picture in shown.pictures if picture.name == "requirements").table
     for index, title in enumerate(("spread", "floor", "ratio")):
-        assert list(table[EN(f"table.{title}")]) == pytest.approx([row[index] for row in found.values()], rel=1e-5)
-    real, low, high = words.values("norms.real"), *(pick(found, key=lambda one: found[one][2]) for pick in (min, max))
+        assert list(table[EN(f"table.{title}")]) == pytest.approx([row[index] for row in by_hand.values()], rel=1e-5)
+    real, low, high = (
+        words.values("norms.real"),
+        *(pick(by_hand, key=lambda layer: by_hand[layer][2]) for pick in (min, max)),
+    )
     assert (real["low_layer"], real["high_layer"]) == (low, high)
-    assert (real["low"], real["high"]) == pytest.approx((found[low][2], found[high][2]), rel=1e-5)
+    assert (real["low"], real["high"]) == pytest.approx((by_hand[low][2], by_hand[high][2]), rel=1e-5)
     fails = words.values("norms.fails")
     assert fails["layer"] == high
-    assert (fails["spread"], fails["floor"]) == pytest.approx(found[high][:2], rel=1e-5)
+    assert (fails["spread"], fails["floor"]) == pytest.approx(by_hand[high][:2], rel=1e-5)
 
 
 # Step 3
@@ -181,11 +184,11 @@ def test_medoid_and_nearest_filter_of_every_layer(show, network, name):
     table = shown.pictures[1].table
     net = network(name)
     filters = [weights_of(net.module, layer.name) for layer in net.layers]
-    assert list(table[EN("table.nearest")]) == [geometric_median(one).nearest for one in filters]
-    assert list(table[EN("table.medoid")]) == [medoid(one) for one in filters]
-    told = words.values("reviewer.layers")
-    assert told["differ"] == list(table[EN("table.same")]).count(EN("table.no"))
-    assert (told["count"], told["sets"]) == (len(filters), 400)
+    assert list(table[EN("table.nearest")]) == [geometric_median(layer).nearest for layer in filters]
+    assert list(table[EN("table.medoid")]) == [medoid(layer) for layer in filters]
+    said = words.values("reviewer.layers")
+    assert said["differ"] == list(table[EN("table.same")]).count(EN("table.no"))
+    assert (said["count"], said["sets"]) == (len(filters), 400)
     bound = words.values("reviewer.bound")
     assert 1 <= bound["ratio"] <= 2
     assert bound["medoid"] == pytest.approx(bound["ratio"] * bound["median"])

@@ -20,14 +20,14 @@ ROOT = Path(fpgm_core.__file__).parent.parent
 SOURCES = [
     *sorted((ROOT / "fpgm_core" / "lesson").rglob("*.py")),
     *sorted((ROOT / "fpgm_core" / "figures" / "lesson").glob("*.py")),
-    *sorted((ROOT / "pages" / "ui").glob("*.py")),
+    *sorted((ROOT / "pages" / "ui").rglob("*.py")),
 ]
-BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").glob("*.js")))
+BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").rglob("*.js")))
 ENGLISH = words_of("en")
 OTHERS = [language for language in LANGUAGES if language != "en"]
 # What stands in the braces of a name that is put together: "{step.name}.title", f"rung.{rung}".
-CONTROLS = {name: [one.name for one in fields(step.controls) if one.metadata] for name, step in STEPS.items()}
-STATES = {"provisional", "measuring", "exact"}  # of a Figure
+CONTROLS = {name: [field.name for field in fields(step.controls) if field.metadata] for name, step in STEPS.items()}
+STATES = {"provisional", "measuring", "exact"}  # of a Measurement
 REGISTERED = {*STEPS, *PLANES, *ladder(), *CONTESTED, *map(str, range(10))}
 
 
@@ -138,12 +138,12 @@ def becomes(pattern, name, known):
 
     Two parts, "{step}.{what}", are a step with one of its options or controls.
     """
-    found = re.fullmatch(pattern, name)
-    if found is None:
+    match = re.fullmatch(pattern, name)
+    if match is None:
         return False
-    if not found.groups():
+    if not match.groups():
         return True
-    first, *rest = found.groups()
+    first, *rest = match.groups()
     if rest:
         return first in STEPS and rest[0] in (*STEPS[first].options, *CONTROLS[first])
     if pattern.startswith("("):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fpgm_core.data import ImageSet
+from fpgm_core import recover
+from fpgm_core.data import ImageSet, load_images
 from fpgm_core.recovery import BATCH, batch_norms_of, dithered, recalibrate
 
 
@@ -163,3 +164,18 @@ def test_repeating_it_in_bfloat16_gives_the_same(net, images, threads):
         list(recalibrate(module, images, torch.bfloat16))
     for one, two in zip(net.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("coupling", ["independent", "coupled"])
+def test_a_recalibrated_network_carries_the_statistics_that_it_is_measured_with(resnet20, coupling):
+    training = load_images("cifar10", "train").first(300)
+    pruned = resnet20.prune(0.5, coupling=coupling)
+    recalibrated = recover(pruned, "recalibrated", training, device="cpu")
+    by_hand = pruned.compact()
+    list(recalibrate(by_hand, training))
+    x = training.normalised(0, 20)
+    with torch.no_grad():
+        wanted = by_hand(x)
+        assert float((wanted - pruned.compact()(x)).abs().max()) > 1
+        for form in (recalibrated.compact(), recalibrated.masked(), recalibrated.prepared):
+            torch.testing.assert_close(form(x), wanted, rtol=1e-3, atol=1e-3)

@@ -13,7 +13,7 @@ import torch
 
 from fpgm_core.runtime.distributed import World, joined_world, world
 
-PROGRAM = Path(__file__).with_name("processes.py")
+PROGRAM = Path(__file__).parents[1] / "training" / "processes.py"
 
 
 def start(folder, **environment):

@@ -53,7 +53,7 @@ def show_replaceable(context: StepContext, controls: FilterControls) -> StepView
     offered = tuple(layer.layer for layer in layers)
     name = choose_layer(network, controls.layer, offered=offered)
     nearest = geometric_median(weights_of(network.module, name)).nearest
-    alone, refitted = stand_in(network, name, moments)
+    alone, refitted = stand_in(network, name, moments=moments)
     chosen = choose_filter(name, controls.filter, count=len(alone), default=nearest)
     removal = _Removal(layers[offered.index(name)], alone, refitted, nearest, chosen)
     pictures = [_scatter_picture(removal, words)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeGuard
 
-from fpgm_core.lesson.controls import EXTENT, LEAST, MARKS, MOST
+from fpgm_core.lesson.controls import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS
 from pages.ui.components.element import element
 
 _component = element("plane")
@@ -50,9 +50,9 @@ def read_plane(message: Any) -> PlaneMove | None:
     seq, points, marked, phase = (message.get(name) for name in ("seq", "points", "marked", "phase"))
     if not _within(seq, 0, 2**53) or phase not in ("drag", "rest"):
         return None
-    if not isinstance(points, list) or not LEAST <= len(points) <= MOST or not all(map(_is_place, points)):
+    if not isinstance(points, list) or not MIN_FILTERS <= len(points) <= MAX_FILTERS or not all(map(_is_place, points)):
         return None
-    if not isinstance(marked, list) or len(marked) > MARKS:
+    if not isinstance(marked, list) or len(marked) > MAX_MARKED:
         return None
     if not all(isinstance(index, int) and _within(index, 0, len(points) - 1) for index in marked):
         return None
@@ -78,7 +78,7 @@ def plane(state: Plane, words: Mapping[str, str], revision: int, echo: int, key:
     says all that is seen or spoken: `label`, `point` (of {n}, {x} and {y}), `median`, `mean`, `medoid`, `yours`,
     `norm`, `fpgm` and `hint`.
     """
-    limits = {"extent": EXTENT, "most": MOST, "least": LEAST, "marks": MARKS}
+    limits = {"extent": EXTENT, "most": MAX_FILTERS, "least": MIN_FILTERS, "marks": MAX_MARKED}
     _component(
         key=key,
         data={**asdict(state), **limits, "words": dict(words), "rev": revision, "echo": echo},

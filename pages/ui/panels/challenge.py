@@ -7,13 +7,15 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from fpgm_core.lesson import TARGET, Judged, Words, cut_of, judge_steps
-from fpgm_core.pruning import PRESETS
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core import FpgmError
+from fpgm_core.lesson import TARGET_CUT, Verdict, Words, judge_work, macs_cut
+from fpgm_core.pruning import PRESETS, Network, Plan
+from fpgm_core.recovery import ladder
+from fpgm_core.runtime.progress import Work
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import set_preset
-from pages.ui.session.jobs import from_steps
 from pages.ui.session.lesson_state import LessonState, link
+from pages.ui.session.networks import images_of
 from pages.ui.session.session import Session, mirror
 from pages.ui.session.work_status import result_of
 
@@ -27,10 +29,10 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     live_bars(accuracy, macs, params, words.under("live"))
     if not lesson.bare:
         _controls(session, words)
-    cut = cut_of(session.network, session.state.plan)
+    cut = macs_cut(session.network.prune(session.state.plan))
     state, button = st.columns([2.2, 1], vertical_alignment="center")
-    enough = cut >= TARGET and session.network.trained
-    state.markdown(words("challenge.ready" if cut >= TARGET else "challenge.not_yet", cut=cut))
+    enough = cut >= TARGET_CUT and session.network.trained
+    state.markdown(words("challenge.ready" if cut >= TARGET_CUT else "challenge.not_yet", cut=cut))
     attempt = (session.state.plan.key, session.state.method)
     button.button(
         words("challenge.hand_in"),
@@ -60,11 +62,18 @@ def _controls(session: Session, words: Words) -> None:
     )
     method.segmented_control(
         words("cost.rung"),
-        list(RECOVERY_METHODS),
+        list(ladder()),
         required=True,
         format_func=lambda name: words(f"rung.{name}"),
         **mirror("challenge-method", session.state.method, lambda session, name: session.change(method=name)),
     )
+
+
+def _judge_work(network: Network, plan: Plan, method: str) -> Work[Verdict]:
+    sealed, training = images_of(network, "sealed"), images_of(network, "train")
+    if sealed is None:
+        raise FpgmError(f"there are no images here to judge {network.title} on")
+    return judge_work(network.prune(plan), sealed, method=method, training=training)
 
 
 def _judge(session: Session, words: Words) -> None:
@@ -73,7 +82,7 @@ def _judge(session: Session, words: Words) -> None:
     judged = result_of(
         session,
         "judge",
-        from_steps(partial(judge_steps, session.network, plan, method)),
+        partial(_judge_work, session.network, plan, method),
         key=("judge", plan.key, method),
         doing=words("challenge.judging"),
         labels=(words("page.stop"), words("page.go_on")),
@@ -85,17 +94,17 @@ def _judge(session: Session, words: Words) -> None:
     attempts[plan.key, method] = (judged, chosen.accuracy.value if chosen else None)
     _verdict(judged, words)
     if chosen:
-        gap = judged.figure.accuracy.value - chosen.accuracy.value
+        gap = judged.measurement.accuracy.value - chosen.accuracy.value
         st.caption(words("challenge.gap", choose=chosen.accuracy.value, gap=gap * 100))
 
 
-def _verdict(judged: Judged, words: Words) -> None:
+def _verdict(judged: Verdict, words: Words) -> None:
     change = judged.change
     kind = "tie" if not change.excludes_zero else "ahead" if change.value > 0 else "behind"
     st.info(
         words(
             f"challenge.verdict_{kind}",
-            accuracy=judged.figure.accuracy.value,
+            accuracy=judged.measurement.accuracy.value,
             reference=judged.reference.accuracy.value,
             change=change.told(-100 if kind == "behind" else 100),
         )
@@ -104,17 +113,17 @@ def _verdict(judged: Judged, words: Words) -> None:
 
 def _attempts(words: Words) -> None:
     """What was handed in during this session, in order."""
-    attempts: dict[tuple[str, str], tuple[Judged, float | None]] = st.session_state.get("attempts", {})
+    attempts: dict[tuple[str, str], tuple[Verdict, float | None]] = st.session_state.get("attempts", {})
     if not attempts:
         return
     st.markdown(f"**{words('challenge.handed')}**")
     rows = list(attempts.values())
     table = {
         words("challenge.attempt"): range(1, len(rows) + 1),
-        words("cost.rung"): [words(f"rung.{judged.rung}") for judged, _ in rows],
+        words("cost.rung"): [words(f"rung.{judged.method}") for judged, _ in rows],
         words("challenge.cut"): [round(judged.cut * 100, 1) for judged, _ in rows],
         words("challenge.choose"): [None if chosen is None else round(chosen * 100, 2) for _, chosen in rows],
-        words("challenge.sealed"): [round(judged.figure.accuracy.value * 100, 2) for judged, _ in rows],
+        words("challenge.sealed"): [round(judged.measurement.accuracy.value * 100, 2) for judged, _ in rows],
         words("challenge.against"): [judged.change.told(100) for judged, _ in rows],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True)

@@ -39,7 +39,7 @@ def filter_panel(session: Session, facts: LayerFacts, states: FilterStates) -> N
     st.plotly_chart(
         cached_figure(
             ("kernels", network.fingerprint, state.layer, chosen, twin),
-            lambda: kernels_figure(weights_of(network.module, state.layer).numpy(), chosen, twin),
+            lambda: kernels_figure(weights_of(network.module, state.layer).numpy(), chosen, twin=twin),
         ),
         key="kernels",
         alt=f"kernels of filter {chosen}, of its nearest twin, and their difference",

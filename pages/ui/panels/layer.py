@@ -82,7 +82,7 @@ def _choose_layer(session: Session, layer: str) -> None:
 
 def _scores(session: Session, facts: LayerFacts, states: FilterStates) -> None:
     count = int((~states.keep).sum())
-    figure = _cached(session, states, lambda: scores_figure(facts.norms, facts.sums, states, count))
+    figure = _cached(session, states, lambda: scores_figure(facts.norms, facts.sums, states=states, count=count))
     _chart(figure, "norm against g, exact")
     st.caption("Exact. A norm prunes what is left of the vertical line, FPGM what is below the horizontal one.")
 
@@ -97,7 +97,7 @@ def _radial(session: Session, facts: LayerFacts, states: FilterStates) -> None:
 def _norms(session: Session, facts: LayerFacts, states: FilterStates) -> None:
     figures = diagnostics(session.network.fingerprint, session.network)
     layer = session.state.layer
-    figure = _cached(session, states, lambda: norms_figure(facts.norms, states, layer, figures))
+    figure = _cached(session, states, lambda: norms_figure(facts.norms, states, layer=layer, diagnostics=figures))
     _chart(figure, "the layer's norms and the two requirements")
     st.caption("A norm criterion needs a large spread and a floor near 0: the upper left corner on the right.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from fpgm_core.lesson import Controls, FilterControls, Shown, Step, Words
+from fpgm_core.lesson import Controls, FilterControls, Step, StepView, Words
 from pages.ui.panels.lesson_plane import plane_controls
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson
 from pages.ui.session.session import Session, mirror
@@ -27,7 +27,7 @@ def mirror_lesson(
     return mirror(f"learn-{name}", value, lambda _, wanted: set_lesson(act(current_lesson(), wanted)), scope)
 
 
-def step_controls(session: Session, lesson: LessonState, step: Step, view: Shown, words: Words) -> None:
+def step_controls(session: Session, lesson: LessonState, step: Step, view: StepView, words: Words) -> None:
     """A widget for every field of the step's controls, and what some steps have beside."""
     if step.name == "plane":
         plane_controls(lesson, words)
@@ -59,7 +59,7 @@ def _option(words: Words, kind: str, value: str) -> str:
     return words(f"{kind}.{value}")
 
 
-def _filter_menus(session: Session, controls: FilterControls, view: Shown, step: Step, words: Words) -> None:
+def _filter_menus(session: Session, controls: FilterControls, view: StepView, step: Step, words: Words) -> None:
     sizes = {layer.name: layer.filters for layer in session.network.layers}
     layer, chosen = st.columns(2)
 
@@ -70,7 +70,7 @@ def _filter_menus(session: Session, controls: FilterControls, view: Shown, step:
         return lesson.with_controls(FilterControls(controls.layer, int(index)))
 
     layer.selectbox(
-        words(f"{step.name}.layer"), view.offered, **mirror_lesson("layer", controls.layer, set_layer, step.name)
+        words(f"{step.name}.layer"), view.layers, **mirror_lesson("layer", controls.layer, set_layer, step.name)
     )
     chosen.selectbox(
         words(f"{step.name}.filter"),

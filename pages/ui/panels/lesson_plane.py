@@ -11,7 +11,7 @@ from math import hypot
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.lesson import PLANES, PlaneControls, Scene, Words, get_step, plane_facts, words_of
+from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts, words_of
 from pages.ui.components.plane import Plane, plane, read_plane
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
 from pages.ui.session.session import current_session
@@ -96,8 +96,8 @@ def live_plane() -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if lesson.revealed:
-            scene = Scene(current_session().network, words)
-            sentences = get_step("plane").show(scene, controls).conclusion
+            context = StepContext(current_session().network, words)
+            sentences = get_step("plane").show(context, controls).conclusion
             st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
         else:
             st.caption(words("page.covered"))

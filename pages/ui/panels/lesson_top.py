@@ -8,12 +8,11 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from fpgm_core.lesson import LANGUAGES, STEPS, Words, document_steps, pack
+from fpgm_core.lesson import LANGUAGES, STEPS, Words, document_work, pack
 from fpgm_core.models import get_model_info, list_models
 from pages.ui.panels.lesson_controls import mirror_lesson
-from pages.ui.session.jobs import from_steps
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import first_view
+from pages.ui.session.networks import first_view, images_of
 from pages.ui.session.session import Session, mirror
 from pages.ui.session.work_status import result_of
 
@@ -91,10 +90,11 @@ def _printable(session: Session, lesson: LessonState, words: Words) -> None:
     if st.session_state.get("printing") != key:
         st.button(words("page.print"), on_click=lambda: st.session_state.update(printing=key))
         return
+    images, training = images_of(network, "choose"), images_of(network, "train")
     document = result_of(
         session,
         "lesson_print",
-        from_steps(partial(document_steps, network, language, controls)),
+        partial(document_work, network, language, images=images, training=training, controls=controls),
         key=key,
         doing=words("page.printing"),
         labels=work_labels(words),

@@ -94,7 +94,7 @@ def cost_view(session: Session, costs: Replaceability, states: FilterStates) -> 
     )
     by_norm = axis == "L2 norm"
     key = ("cost", session.state.plan.fingerprint, costs.layer, by_norm, bytes(states.keep), tuple(states.locked))
-    figure: Any = cached_figure(key, lambda: cost_figure(costs, states, by_norm))
+    figure: Any = cached_figure(key, lambda: cost_figure(costs, states, by_norm=by_norm))
     st.plotly_chart(
         figure,
         key="costs",

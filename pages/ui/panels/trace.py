@@ -28,7 +28,7 @@ def trace_panel(session: Session) -> None:
     chart, table = st.columns([1.75, 1], gap="medium")
     with chart:
         st.plotly_chart(
-            cached_figure(("trace", on_screen, dense, *points), lambda: trace_figure(points, dense, on_screen)),
+            cached_figure(("trace", on_screen, dense, *points), lambda: trace_figure(points, dense, current=on_screen)),
             key="trace",
             alt="accuracy against MACs of every tried plan",
             on_select=callback(_go_back),

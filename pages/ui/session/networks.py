@@ -7,6 +7,7 @@ import streamlit as st
 from fpgm_core import FpgmError, Network
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.criteria.diagnostics import NormDiagnostics
+from fpgm_core.data import DATA, ImageSet, load_images
 from fpgm_core.graph import weights_of
 from fpgm_core.pruning import PRESETS
 from pages.ui.session.view_state import ViewState
@@ -22,6 +23,11 @@ def open_network(model: str) -> Network:
     network = Network.load(model)
     network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
     return network
+
+
+def images_of(network: Network, split: str) -> ImageSet | None:
+    """The images of a split ("choose", "sealed", "train") of the network's data set; None where it has none here."""
+    return load_images(network.dataset, split) if network.dataset in DATA else None
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -1,4 +1,4 @@
-"""What the tests of the lesson's steps share beside fixtures: networks' names, timings made up, a table's column."""
+"""What the tests of the lesson's steps share besides fixtures: names of networks, made-up timings, a table's column."""
 
 from fpgm_core.evaluation import Zeros
 from fpgm_core.lesson import words_of

@@ -1,0 +1,131 @@
+"""What is known of operations: one class each, and one table that says which of them a forward calls."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fpgm_core.graph.operations.arithmetic import Elementary, Multiplication
+from fpgm_core.graph.operations.base import (
+    OPERATIONS,
+    Operation,
+    Rebuilt,
+    is_in_place,
+    makes_anew,
+    operation_of,
+    register_op,
+    written_operand,
+)
+from fpgm_core.graph.operations.channels import Concatenation, Flip, Item, Padding, Split, Stack
+from fpgm_core.graph.operations.elementwise import (
+    DroppedInTraining,
+    Elementwise,
+    Spatial,
+    clamped,
+    constant,
+    raised,
+)
+from fpgm_core.graph.operations.functional import FunctionalBatchNorm, FunctionalConvolution, FunctionalLinear
+from fpgm_core.graph.operations.layers import (
+    BatchNorm,
+    ChannelNorm,
+    Convolution,
+    LayerNorm,
+    Linear,
+    TransposedConvolution,
+)
+from fpgm_core.graph.operations.shapes import Contiguous, Expand, Reduction, Reshape, Softmax, Transpose
+
+__all__ = [
+    "OPERATIONS",
+    "Operation",
+    "Rebuilt",
+    "is_in_place",
+    "makes_anew",
+    "operation_of",
+    "register_op",
+    "written_operand",
+]
+
+
+def _named(names: str, operation: Operation, *modules: type[nn.Module]) -> None:
+    """Register functions of torch and torch.nn.functional, and tensor methods, by name; and modules."""
+    for name in names.split():
+        found = [getattr(home, name, None) for home in (torch, F)]
+        methods = [name] if hasattr(torch.Tensor, name) else []
+        for target in (*(one for one in found if one is not None), *methods):
+            register_op(target, operation)
+    _register(modules, operation)
+
+
+def _register(targets: tuple[Any, ...], operation: Operation) -> None:
+    operation.counted = not isinstance(operation, (FunctionalConvolution, FunctionalLinear))
+    for target in targets:
+        register_op(target, operation)
+
+
+_named("relu", Elementwise(role="relu"), nn.ReLU)
+_named("relu6", Elementwise(role="relu6"), nn.ReLU6)
+_named(
+    "leaky_relu elu gelu silu mish hardswish tanh celu selu softsign tanhshrink abs neg negative sign square sqrt sin"
+    " expm1 log1p erf asinh hardshrink softshrink",
+    Elementwise(),
+    *(nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.CELU, nn.SELU, nn.Softsign),
+    *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink),
+)
+_named("sigmoid hardsigmoid softplus exp logsigmoid cos", Elementwise(constant(1.0)), nn.Sigmoid, nn.Hardsigmoid)
+_register((nn.Softplus, nn.LogSigmoid), Elementwise(constant(1.0)))
+_named("clamp clip hardtanh", Elementwise(clamped), nn.Hardtanh)
+_named("pow", Elementwise(raised))
+_register((operator.pow,), Elementwise(raised))
+_register((operator.neg, operator.abs), Elementwise())
+_named("dropout dropout2d alpha_dropout feature_dropout", Elementwise(shares_memory=True), nn.Dropout, nn.Dropout2d)
+_named("detach", Elementwise(shares_memory=True))
+_register((nn.AlphaDropout, nn.FeatureAlphaDropout), Elementwise(shares_memory=True))
+_register((nn.Identity,), Elementwise(role="identity", shares_memory=True))
+_register(("torchvision.ops.stochastic_depth.stochastic_depth",), DroppedInTraining())
+_named(
+    "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d lp_pool2d",
+    Spatial(),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d),
+)
+
+_named("add", Elementary("sum"))
+_register((operator.add,), Elementary("sum"))
+_named("sub subtract maximum minimum", Elementary())
+_register((operator.sub,), Elementary())
+_named("mul multiply", Multiplication())
+_register((operator.mul,), Multiplication())
+_named("div divide true_divide", Multiplication(divides=True))
+_register((operator.truediv,), Multiplication(divides=True))
+
+_register((nn.Conv2d,), Convolution())
+_register((nn.ConvTranspose2d,), TransposedConvolution())
+_register((nn.Linear,), Linear())
+_register((F.conv2d,), FunctionalConvolution())
+_register((F.linear,), FunctionalLinear())
+_register((F.batch_norm,), FunctionalBatchNorm())
+_register((nn.BatchNorm2d, nn.SyncBatchNorm), BatchNorm())
+_register((nn.BatchNorm1d,), ChannelNorm())
+_register((nn.InstanceNorm2d,), ChannelNorm())
+_register((nn.LayerNorm, F.layer_norm), LayerNorm())
+
+_named("view reshape flatten squeeze unsqueeze view_as reshape_as", Reshape(), nn.Flatten)
+_named("permute transpose swapaxes", Transpose())
+_named("contiguous clone", Contiguous())
+_named("mean sum amax amin", Reduction())
+_named("max min median", Reduction(several=True))
+_named("softmax", Softmax(), nn.Softmax)
+_named("expand expand_as", Expand())
+_named("cat concat concatenate", Concatenation())
+_named("stack", Stack())
+_named("chunk split tensor_split", Split())
+_named("flip", Flip())
+_register((operator.getitem, getattr), Item())
+_register((F.pad,), Padding())
+_named("interpolate upsample", Spatial(), nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
+_register((nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d), Spatial())

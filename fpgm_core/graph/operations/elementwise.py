@@ -1,0 +1,113 @@
+"""Operations that leave every channel where it is: element by element, or on each channel's positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch.fx
+from torch import nn
+
+from fpgm_core.graph.flow import Known, Value
+from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, fits, shape_of
+
+if TYPE_CHECKING:
+    from fpgm_core.graph.builder import Builder
+    from fpgm_core.graph.rebuilder import Rebuilder
+
+
+class ChannelsKept(Operation):
+    """Base of operations that copy themselves onto the narrow tensor they read: channels stay who they are."""
+
+    reads_weights = True
+
+    def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
+        """The same call on what is left of its one operand."""
+        (source,) = network.operands(node)
+        left = network.made(source) is not None
+        return (network.copied(node, network.narrow) if left else None), network.present(source)
+
+
+class Elementwise(ChannelsKept):
+    """f(x), element by element. `at_zero(node, module)` says what f makes of zero; None where f(0) = 0.
+
+    Where that is not zero, what comes out can only weigh channels, as a sigmoid's does.
+    """
+
+    def __init__(
+        self,
+        at_zero: Callable[[torch.fx.Node, nn.Module | None], float] | None = None,
+        *,
+        role: str = "",
+        shares_memory: bool = False,
+        makes_new_memory: bool = False,
+    ) -> None:
+        self._at_zero, self.role = at_zero, role
+        self.shares_memory, self.makes_new_memory = shares_memory, makes_new_memory
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels."""
+        if len(inputs) != 1 or not fits(inputs[0], shape_of(node)):
+            return None
+        weighs = inputs[0].weighs
+        if not weighs and self._at_zero is not None:
+            module = walk.modules[str(node.target)] if node.op == "call_module" else None
+            weighs = self._at_zero(node, module) != 0
+        return replace(inputs[0], operation=self, weighs=weighs, base="", index=None)
+
+
+class Spatial(ChannelsKept):
+    """Pooling, interpolation, padding of positions: each channel of an image by itself."""
+
+    def __init__(self, *, makes_new_memory: bool = True) -> None:
+        self.makes_new_memory = makes_new_memory
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels at other positions."""
+        shape = shape_of(node)
+        if len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or len(shape) < 3:
+            return None
+        return replace(inputs[0], operation=self, base="", index=None) if fits(inputs[0], shape) else None
+
+
+class DroppedInTraining(Operation):
+    """Stochastic depth: nothing at all in eval mode."""
+
+    reads_weights = True
+    shares_memory = True
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same tensor."""
+        asleep = len(inputs) == 1 and not argument(node, 3, "training")
+        return replace(inputs[0], operation=self) if asleep else None
+
+    def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
+        """Nothing is called."""
+        (source,) = network.operands(node)
+        return network.made(source), network.present(source)
+
+
+def constant(value: float) -> Callable[[torch.fx.Node, nn.Module | None], float]:
+    """f(0) of a function without arguments that matter."""
+    return lambda node, module: value
+
+
+def clamped(node: torch.fx.Node, module: nn.Module | None) -> float:
+    """f(0) of clamp and hardtanh."""
+    if module is not None:
+        bounds: list[Any] = [getattr(module, "min_val", None), getattr(module, "max_val", None)]
+    else:
+        hardtanh = "hardtanh" in str(getattr(node.target, "__name__", node.target))
+        names = ("min_val", "max_val") if hardtanh else ("min", "max")
+        bounds = [argument(node, i + 1, name, (-1.0, 1.0)[i] if hardtanh else None) for i, name in enumerate(names)]
+    if any(isinstance(bound, torch.fx.Node) for bound in bounds):
+        return 1.0  # unknown
+    low, high = bounds
+    return min(max(0.0, low if low is not None else 0.0), high if high is not None else 0.0)
+
+
+def raised(node: torch.fx.Node, module: nn.Module | None) -> float:
+    """f(0) of a power with a number as its exponent."""
+    exponent = argument(node, 1, "exponent")
+    return 0.0 if isinstance(exponent, (int, float)) and exponent > 0 else 1.0

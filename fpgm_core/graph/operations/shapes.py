@@ -1,0 +1,251 @@
+"""Operations that lay channels out anew: views, transpositions, reductions, expansions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.fx
+
+from fpgm_core.graph.flow import ALWAYS, Known, Value
+from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, fits, shape_of
+from fpgm_core.graph.operations.elementwise import ChannelsKept
+
+if TYPE_CHECKING:
+    from fpgm_core.graph.builder import Builder
+    from fpgm_core.graph.rebuilder import Rebuilder
+
+Node = torch.fx.Node
+
+
+class Reshape(Operation):
+    """view, reshape, flatten, squeeze, unsqueeze: channels stay, are repeated (once a position), or are spread out."""
+
+    reads_spread = True
+    reads_weights = True
+    shares_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """Where the channels are afterwards."""
+        if not inputs or inputs[0].batch != 0 or (len(inputs) > 1 and node.args[0] is not node.all_input_nodes[0]):
+            return None
+        value, before, after = inputs[0], shape_of(node.all_input_nodes[0]), shape_of(node)
+        if len(before) < 2 or len(after) < 2 or before[0] != after[0] or value.dim == 0:
+            return None  # more rows than images: some are positions
+        if not value.spread:
+            ahead = math.prod(before[: value.dim])
+            for dim in range(1, len(after)):
+                times = after[dim] // value.channels
+                behind = math.prod(before[value.dim + 1 :])
+                same = math.prod(after[:dim]) == ahead and after[dim] == times * value.channels
+                if same and times and math.prod(after[dim + 1 :]) * times == behind:
+                    sources = np.repeat(value.sources, times, axis=1)
+                    return Value(sources, dim, self, weighs=value.weighs)
+        return None if value.weighs else self._spread(node, value, before, after)
+
+    def _spread(self, node: Node, value: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Known:
+        """Channels spread over several dimensions, or brought back into one."""
+        dim, rest = value.dim, before[value.dim + value.sources.ndim - 1 :]
+        block = after[dim : len(after) - len(rest)]
+        if after[:dim] != before[:dim] or after[len(after) - len(rest) :] != rest:
+            return None
+        if not block or math.prod(block) != value.sources[0].size:
+            return None
+        base, index = node.all_input_nodes[0].name, np.arange(value.channels)
+        if value.spread:
+            assert value.index is not None
+            base, index = value.base, value.index
+        return Value(value.sources.reshape(-1, *block), dim, self, base, index.reshape(block))
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same layout of fewer channels; of a shuffle, a choice of channels."""
+        if value.index is not None:
+            return gathered(network, node, value)
+        source = network.operands(node)[0]
+        before, made = network.known(source), network.made(source)
+        assert before is not None
+        times = value.channels // before.channels
+        present = (network.present(source)[:, None] * times + np.arange(times)).ravel()
+        if made is None:
+            return None, present
+        name = str(getattr(node.target, "__name__", node.target))
+        if node.op == "call_module" or name in ("flatten", "squeeze", "unsqueeze"):
+            return network.copied(node, network.narrow), present
+        return network.call(torch.reshape, made, self._sizes(network, node, value, len(present))), present
+
+    @staticmethod
+    def _sizes(network: Rebuilder, node: Node, value: Value, channels: int) -> tuple[Any, ...]:
+        given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
+        given = node.kwargs.get("shape", given)
+        if not isinstance(given, (list, tuple)) or len(given) != len(shape_of(node)):
+            given = (-1, *shape_of(node)[1:])  # asked for by another tensor's size
+        sizes = [network.narrow(size) if isinstance(size, Node) else size for size in given]
+        sizes[value.dim] = channels
+        return tuple(sizes)
+
+
+def gathered(network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+    """A tensor that takes some channels of its base, which may be in memory that both share."""
+    assert value.index is not None
+    base, live = network.node(value.base), network.live(value)
+    known, made = network.known(base), network.made(base)
+    assert known is not None
+    if made is None or not len(live):
+        return None, live
+    if np.array_equal(network.present(base), np.arange(known.channels)):  # what shares memory goes on sharing it
+        return network.copied(node, network.whole), np.arange(value.channels)
+    taken = network.place(made, network.present(base), value.index[live], known.dim, len(base.meta["shape"]))
+    # What follows may change its tensor in place, and must not change the base.
+    return (network.call(torch.clone, made) if taken is made else taken), live
+
+
+class Transpose(Operation):
+    """permute, transpose: inside the dimensions that channels lie over (a shuffle), or channels with positions."""
+
+    reads_spread = True
+    reads_weights = True
+    shares_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """Channels in another dimension, or another order."""
+        order = _order(node)
+        if order is None or len(inputs) != 1:
+            return None
+        value, depth = inputs[0], inputs[0].sources.ndim - 1
+        where = [order.index(value.dim + i) for i in range(depth)]
+        if depth == 1:
+            batch = order.index(value.batch)
+            return replace(value, dim=where[0], batch=batch, operation=self, base="", index=None)
+        if order[value.batch] != value.batch or value.index is None:
+            return None
+        if sorted(where) != list(range(value.dim, value.dim + depth)):
+            return None
+        axes = [order[value.dim + i] - value.dim for i in range(depth)]
+        sources = value.sources.transpose(0, *(a + 1 for a in axes))
+        return replace(value, sources=sources, index=value.index.transpose(axes), operation=self)
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same call on what is left."""
+        return ChannelsKept.rebuild(self, network, node, value)  # type: ignore[arg-type]
+
+
+def _order(node: Node) -> list[int] | None:
+    """Which dimension of the operand each dimension of the result is."""
+    rank = len(shape_of(node))
+    if str(getattr(node.target, "__name__", node.target)) == "permute":
+        given: Any = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (list, tuple)) else node.args[1:]
+        given = node.kwargs.get("dims", given)
+        return [int(d) % rank for d in given] if all(isinstance(d, int) for d in given) else None
+    first, second = (argument(node, i + 1, f"dim{i}", argument(node, i + 1, f"axis{i}")) for i in (0, 1))
+    if not isinstance(first, int) or not isinstance(second, int):
+        return None
+    order = list(range(rank))
+    order[first % rank], order[second % rank] = order[second % rank], order[first % rank]
+    return order
+
+
+class Contiguous(ChannelsKept):
+    """contiguous, clone: the same channels, spread or not."""
+
+    reads_spread = True
+    shares_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """The same."""
+        if len(inputs) != 1:
+            return None
+        if inputs[0].spread:
+            return replace(inputs[0], operation=self)
+        return replace(inputs[0], operation=self, base="", index=None) if fits(inputs[0], shape_of(node)) else None
+
+
+class Reduction(ChannelsKept):
+    """mean, sum, the greatest, over positions: channels stay who they are. Over channels: read with zeros for absent.
+
+    With `several` the result is a pair, of which each has the channels (the greatest, and where it is).
+    """
+
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """Channels in a dimension further left where some vanish."""
+        if len(inputs) != 1 or (self._several and not isinstance(node.meta.get("shape"), list)):
+            return None
+        value, rank = inputs[0], len(shape_of(node.all_input_nodes[0]))
+        given = argument(node, 1, "dim", node.kwargs.get("axis"))
+        dims = (given,) if isinstance(given, int) else given
+        if not isinstance(dims, (list, tuple)) or not all(isinstance(d, int) for d in dims):
+            return None
+        gone = {d % rank for d in dims}
+        if not gone or value.batch in gone:
+            return None
+        keeps = bool(argument(node, 2, "keepdim", False))
+        batch = value.batch - (0 if keeps else sum(d < value.batch for d in gone))
+        if value.dim in gone:
+            return self._over_channels(walk, node, value, batch)
+        dim = value.dim - (0 if keeps else sum(d < value.dim for d in gone))
+        known = replace(value, dim=dim, batch=batch, operation=self, base="", index=None)
+        return (known, known) if self._several else known
+
+    def _over_channels(self, walk: Builder, node: Node, value: Value, batch: int) -> Known:
+        if self._several or value.weighs or batch != 0 or len(shape_of(node)) < 2:
+            return None
+        walk.observe(value.sources)
+        walk.join(value.sources, f"its channels are put together into one ({node.name})")
+        return Value(np.full((1, shape_of(node)[1]), ALWAYS), operation=self)
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same call on what is left, or on all channels where they are put together."""
+        (source,) = network.operands(node)
+        before = network.known(source)
+        if value.unwritten and before is not None and not before.unwritten:
+            return network.copied(node, network.whole), np.arange(value.channels)
+        return super().rebuild(network, node, value)
+
+
+class Softmax(ChannelsKept):
+    """Over anything but channels and images: what comes out can only weigh channels."""
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """The same channels."""
+        module = walk.modules[str(node.target)] if node.op == "call_module" else None
+        dim = argument(node, 1, "dim") if module is None else getattr(module, "dim", None)
+        if len(inputs) != 1 or not isinstance(dim, int) or not fits(inputs[0], shape_of(node)):
+            return None
+        if dim % len(shape_of(node)) in (inputs[0].dim, inputs[0].batch):
+            return None
+        return replace(inputs[0], operation=self, weighs=True, base="", index=None)
+
+
+class Expand(Operation):
+    """expand, expand_as over positions: channels stay who they are."""
+
+    reads_weights = True
+    shares_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """The same channels, as many dimensions further right as are new."""
+        source = node.args[0]
+        if not isinstance(source, Node) or not isinstance(known := walk.of(source), Value) or known.spread:
+            return None
+        more = len(shape_of(node)) - len(shape_of(source))
+        if more or known.batch != 0 or shape_of(node)[0] != shape_of(source)[0]:
+            return None
+        return replace(known, operation=self, base="", index=None) if fits(known, shape_of(node)) else None
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same call, with the channels that are left."""
+        source: Any = node.args[0]
+        made, present = network.made(source), network.present(source)
+        sizes: list[Any] = list(shape_of(node))
+        if made is None:
+            return None, present
+        given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
+        if isinstance(given, (list, tuple)) and len(given) == len(sizes):
+            sizes = [network.narrow(size) if isinstance(size, Node) else size for size in given]
+        sizes[value.dim], sizes[value.batch] = len(present), -1
+        return network.call(torch.Tensor.expand, made, tuple(sizes)), present

@@ -1,0 +1,171 @@
+"""Tracing a forward as people write them: shapes may be compared, counted and looped over; modules taken whole."""
+
+from __future__ import annotations
+
+import operator
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.fx
+from torch import nn
+from torch.fx.node import map_arg
+
+from fpgm_core.graph.operations.base import known_class
+from fpgm_core.graph.overlay import overlay
+
+_BATCHES = (2, 3)  # what depends on how many images there are differs between them
+_SECONDS = 120.0
+_OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
+
+
+class DataDependent(Exception):
+    """A forward asks for a value that only data, or the number of images, can tell."""
+
+
+class _Proxy(torch.fx.Proxy):
+    """A traced value whose size, truth and length can be asked for, where shapes alone decide them."""
+
+    def __getattr__(self, name: str) -> Any:
+        tracer, node = _tracer(self), self.node
+        if node.op == "get_attr" and name in ("dtype", "shape", "ndim", "size", "dim", "numel", "requires_grad"):
+            return getattr(operator.attrgetter(str(node.target))(tracer.root), name)
+        if node.op == "get_attr" and name == "device":
+            return getattr(tracer.image, name)
+        return super().__getattr__(name)
+
+    def __bool__(self) -> bool:
+        return bool(_tracer(self).number(self.node))
+
+    def __len__(self) -> int:
+        return len(_tracer(self).number(self.node, len))
+
+    def __int__(self) -> int:
+        return int(_tracer(self).number(self.node))
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(_tracer(self).number(self.node))
+
+    def __contains__(self, item: Any) -> bool:
+        return item in _tracer(self).number(self.node)
+
+
+def _tracer(proxy: torch.fx.Proxy) -> Tracer:
+    assert isinstance(proxy.tracer, Tracer)
+    return proxy.tracer
+
+
+def _in_place(name: str) -> Any:
+    function = getattr(operator, name)
+
+    def method(self: torch.fx.Proxy, other: Any) -> torch.fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _name in ("iadd", "isub", "imul", "itruediv"):  # torch.fx would take them for the forms that make a new tensor
+    setattr(_Proxy, f"__{_name}__", _in_place(_name))
+
+
+class Tracer(torch.fx.Tracer):
+    """torch.fx's tracer with three differences.
+
+    Modules that removal follows are taken whole, subclasses that change nothing too. Numbers that follow from shapes
+    may decide what is done: they are found by running the graph so far, on no data, for two numbers of images. And it
+    ends, with DataDependent, what takes longer than `seconds`.
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], seconds: float = _SECONDS) -> None:
+        super().__init__()
+        self.image: torch.fx.Proxy | None = None
+        self._input_shape = input_shape
+        self._until = time.monotonic() + seconds
+        self._values: dict[tuple[torch.fx.Node, int], Any] = {}
+        self._plain = nn.Module.__call__, nn.Module.__getattr__
+        self._copies: dict[str, nn.Module] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module's call is one node."""
+        return known_class(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        """What stands for a node's result while the forward runs."""
+        if node.op == "placeholder" and self.image is None:
+            self.image = _Proxy(node, self)
+        if time.monotonic() > self._until:
+            raise DataDependent("tracing takes too long: does a loop wait for a value?")
+        return _Proxy(node, self)
+
+    def to_bool(self, obj: torch.fx.Proxy) -> bool:
+        """The truth of a number that shapes decide."""
+        return bool(self.number(obj.node))
+
+    def iter(self, obj: torch.fx.Proxy) -> Iterator[Any]:
+        """The parts of several tensors, or of a size."""
+        return iter([obj[i] for i in range(len(self.number(obj.node, len)))])
+
+    def number(self, node: torch.fx.Node, of: Any = lambda value: value) -> Any:
+        """A node's value where it follows from shapes, whatever the number of images. Raises DataDependent."""
+        values = [self._value(node, batch) for batch in _BATCHES]
+        if any(isinstance(value, torch.Tensor) for value in values):
+            raise DataDependent("the forward depends on the data of a tensor")
+        if of(values[0]) != of(values[1]):
+            raise DataDependent("the forward depends on how many images there are")
+        return values[0]
+
+    def _value(self, node: torch.fx.Node, batch: int) -> Any:
+        """What a node is for so many images, on the meta device."""
+        wanted = [node]
+        while wanted:
+            last = wanted[-1]
+            missing = [n for n in last.all_input_nodes if (n, batch) not in self._values]
+            if missing:
+                wanted += missing
+                continue
+            wanted.pop()
+            if (last, batch) not in self._values:
+                self._values[last, batch] = self._run(last, batch)
+        return self._values[node, batch]
+
+    def _run(self, node: torch.fx.Node, batch: int) -> Any:
+        args, kwargs = (map_arg(given, lambda n: self._values[n, batch]) for given in (node.args, node.kwargs))
+        if node.op == "placeholder":
+            return torch.zeros(batch, *self._input_shape, device="meta")
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.root).to("meta")
+        patched = nn.Module.__call__, nn.Module.__getattr__
+        nn.Module.__call__, nn.Module.__getattr__ = self._plain  # type: ignore[method-assign]
+        try:
+            with torch.no_grad():
+                if node.op == "call_module":
+                    return self._copy(str(node.target))(*args, **kwargs)
+                if node.op == "call_method":
+                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                return node.target(*args, **kwargs)  # type: ignore[operator]
+        finally:
+            nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign]
+
+    def _copy(self, name: str) -> nn.Module:
+        if name not in self._copies:
+            self._copies[name] = overlay(self.root.get_submodule(name), {}).to("meta")  # type: ignore[union-attr]
+        return self._copies[name]
+
+
+def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
+    """The graph of a forward; raises whatever the forward raises on values that are not there."""
+    tracer = Tracer(input_shape)
+    graph = tracer.trace(module)
+    return torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
+
+
+def where(error: BaseException) -> str:
+    """The line of the user's own code that an error came from: file, number and text; "" where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*_OWN, "<"))]
+    return f" at {Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}" if own else ""
