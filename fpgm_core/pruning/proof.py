@@ -124,7 +124,7 @@ def counted_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def randomised(pruned: PrunedNetwork, seed: int = 0) -> PrunedNetwork:
-    """The same selection in a network whose norms, biases and layer scales are drawn at random: see `randomised_module`."""
+    """The same selection in a network whose norms, biases and layer scales are random: see `randomised_module`."""
     network = pruned.network.with_module(randomised_module(pruned.network.module, pruned.network.input_shape, seed))
     return replace(pruned, network=network, plan=replace(pruned.plan, fingerprint=network.fingerprint), prepared=None)
 
