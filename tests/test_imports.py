@@ -91,8 +91,9 @@ def test_importing_is_light(module):
 def test_loading_pruning_and_measuring_a_bundled_network_is_light_too():
     late = [*HEAVY, "sympy", "torch._dynamo"]  # the latter two are the meta device's, two seconds to import
     code = (
-        "import sys, fpgm_core; net = fpgm_core.Network.load('mobilenetv2_cifar'); plan = net.plan(0.4);"
-        "net.cost(plan); net.layers; fpgm_core.evaluate(net, plan, fpgm_core.EvaluationConfig(images=1));"
+        "import sys, fpgm_core; from fpgm_core.data import load_images; "
+        "net = fpgm_core.Network.load('mobilenetv2_cifar'); pruned = net.prune(0.4); pruned.cost; net.layers; "
+        "fpgm_core.evaluate(pruned, load_images('cifar10', 'choose').first(1));"
         f"print(*[name for name in {late!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
