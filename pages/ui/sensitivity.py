@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.evaluation import RATES, SWEPT, Sweep, sweep_steps
+from fpgm_core.data import DATA, load_images
+from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work, timed
 from pages.ui.components.cards import accuracy_card, time_left
 from pages.ui.panels.pictures import cached_figure, clicked
-from pages.ui.session.jobs import Job, from_steps
+from pages.ui.session.jobs import Job
 from pages.ui.session.session import Session, callback, current_session
 
 _JOB = "sensitivity"
@@ -27,20 +27,23 @@ def _key(session: Session) -> Hashable:
 
 
 def _sweep_work(session: Session) -> Work[Sweep]:
-    config = replace(SWEPT, rung=session.state.method)
-    network, plan = session.network, session.state.plan
-    return from_steps(lambda: sweep_steps(network, plan, config, RATES))()
+    network, plan, method = session.network, session.state.plan, session.state.method
+    images, training = load_images(network.dataset, "choose"), load_images(network.dataset, "train")
+    return sweep_work(network, images.first(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
 
 
 def sensitivity_page(session: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
     method = get_recovery_method(session.state.method).title.lower()
     st.markdown(
-        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEPT.images:,} images of the "
+        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEEP_IMAGES:,} images of the "
         f"choose half, *{method}* as on Explore. What it bears alone says how far its bar may go."
     )
     if not session.network.trained:
         st.info("Random weights have no accuracy to lose; open a network with trained ones.")
+        return
+    if session.network.dataset not in DATA:
+        st.info("There are no images here to measure this network on; open one of the bundled networks.")
         return
     if session.message:
         st.error(session.message)
@@ -199,7 +202,7 @@ def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
             "unit": [point.unit for point in sweep.points],
             "rate": [point.rate for point in sweep.points],
             "MACs cut %": [100 * (1 - point.macs / dense_macs) for point in sweep.points],
-            "accuracy %": [100 * point.correct / point.images for point in sweep.points],
+            "accuracy %": [100 * point.num_correct / point.num_images for point in sweep.points],
             "change, points": [100 * point.change.value for point in sweep.points],
             "low": [100 * point.change.low for point in sweep.points],
             "high": [100 * point.change.high for point in sweep.points],
