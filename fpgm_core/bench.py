@@ -297,8 +297,8 @@ BENCHES: Mapping[str, Callable[[Bench], Result | Iterator[Result]]] = {
 def run_benches(bench: Bench, names: Sequence[str] = tuple(BENCHES)) -> Iterator[Result]:
     """Each of the named benches, one after another."""
     for name in names:
-        found = BENCHES[name](bench)
-        yield from [found] if isinstance(found, Result) else found
+        results = BENCHES[name](bench)
+        yield from [results] if isinstance(results, Result) else results
 
 
 def _median_seconds(work: Callable[[], object], runs: int = 3) -> float:

@@ -12,12 +12,12 @@ from fpgm_core.inference import PrefixCache
 from fpgm_core.runtime.cache import clear_caches
 
 settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.register_profile("thorough", max_examples=50, deadline=None)
 COLLECTED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--thorough", action="store_true", help="run the long tests too, and hypothesis' 200 examples")
+    parser.addoption("--thorough", action="store_true", help="run the long tests too, and hypothesis' 50 examples")
 
 
 def pytest_configure(config):

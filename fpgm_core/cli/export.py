@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from fpgm_core.cli.arguments import (
@@ -33,20 +32,29 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_rung(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
-    parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="one artefact; may be repeated")
+    add_artefacts(parser)
+
+
+def add_artefacts(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what an export holds."""
+    parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="export this alone; may be repeated")
     parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
 
 
 def exported(
-    pruned: PrunedNetwork, splits: Mapping[str, ImageSet], folder: Path, config: ExportConfig = ExportConfig()
+    chosen: argparse.Namespace, pruned: PrunedNetwork, *, splits: Mapping[str, ImageSet], folder: Path
 ) -> Bundle:
     """A pruned network written into a folder, measured on test images by split; with progress.
 
     Under torchrun all processes may call it: the first alone writes.
     """
     network = pruned.network
-    samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
-    bundle = finish(export_work(pruned, images=splits, config=replace(config, samples=samples)))
+    config = ExportConfig(
+        artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
+        runs=chosen.runs,
+        samples=sample_images(network.dataset, network.input_shape, NUM_SAMPLES),
+    )
+    bundle = finish(export_work(pruned, images=splits, config=config))
     if world().is_main:
         write_bundle(bundle, folder)
     return bundle
@@ -59,8 +67,7 @@ def _export(chosen: argparse.Namespace) -> int:
     if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on
         pruned = recovered(chosen, pruned, method)
     splits = {half: images_of(chosen, network, half) for half in HALVES} if has_images else {}
-    artefacts = tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS)
-    bundle = exported(pruned, splits, chosen.out, ExportConfig(artefacts=artefacts, runs=chosen.runs))
+    bundle = exported(chosen, pruned, splits=splits, folder=chosen.out)
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:
         lines += [f"  {file['file']:22} {file['bytes']:>12,} bytes  {entry['title']}" for file in entry["files"]]

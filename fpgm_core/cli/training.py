@@ -25,7 +25,7 @@ from fpgm_core.cli.arguments import (
     scored,
     show,
 )
-from fpgm_core.cli.export import exported
+from fpgm_core.cli.export import add_artefacts, exported
 from fpgm_core.data import HALVES, ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Measurement, measure_work
@@ -237,6 +237,7 @@ def _recover_arguments(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     parser.add_argument("--schedule", choices=list(SCHEDULES), default="finetune", help="(default finetune)")
     parser.add_argument("--from-repaired", action="store_true", help="begin with the repaired network's weights")
+    add_artefacts(parser)
 
 
 def _recover(chosen: argparse.Namespace) -> int:
@@ -254,7 +255,7 @@ def _recover(chosen: argparse.Namespace) -> int:
         half: (_measured(chosen, before, part), _measured(chosen, after, part)) for half, part in halves.items()
     }
     if world().is_main:
-        exported(after, halves, chosen.out / "export")
+        exported(chosen, after, splits=halves, folder=chosen.out / "export")
     world().wait()
     _show_recovered(chosen, after, method, measured)
     return 0

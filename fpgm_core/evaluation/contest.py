@@ -248,7 +248,7 @@ def _of_bundle(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bundled_contest(path: Path, network: Network, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
-    """The contest in a bundled .npz (`header`, JSON in bytes, and `hits`), if it is this one; None where it is damaged."""
+    """The contest in a bundled .npz (`header`, JSON in bytes, and `hits`), if it is this one; none where damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             header, bits = json.loads(arrays["header"].tobytes()), arrays["hits"]

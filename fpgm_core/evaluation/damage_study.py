@@ -1,4 +1,8 @@
-"""The study behind the damage surface: does its prediction rank plans as repaired accuracy does?"""
+"""The study behind the damage surface: does its prediction rank plans as repaired accuracy does?
+
+Its plans differ in MACs, and over such plans the MACs cut alone ranks as well. At equal MACs predicted damage ranks at
+Spearman 0.56 [0.22, 0.82] (26 plans of ResNet-20, code independent of this project): see CHANGELOG.md.
+"""
 
 from __future__ import annotations
 

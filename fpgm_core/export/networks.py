@@ -38,7 +38,7 @@ def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, 
 def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as torch.export's archive, for any batch size."""
     with _quiet(), FORWARD_LOCK:
-        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=(_BATCH,))
+        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=_any_batch())
         for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                 node.meta.pop(key, None)
@@ -59,7 +59,7 @@ def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
             module,
             (torch.zeros(2, *input_shape),),
             dynamo=True,
-            dynamic_shapes=(_BATCH,),
+            dynamic_shapes=_any_batch(),
             input_names=["images"],
             output_names=["logits"],
             verbose=False,
@@ -73,7 +73,9 @@ def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-_BATCH: Any = {0: torch.export.Dim("batch")}
+def _any_batch() -> Any:
+    """What exporters take a batch's size for: any. Made when asked for: it imports sympy, half a second."""
+    return ({0: torch.export.Dim("batch")},)
 
 
 @contextmanager

@@ -21,6 +21,8 @@ def bake_in(module: nn.Module) -> list[str]:
 def _baked(part: nn.Module) -> bool:
     found = False
     if parametrize.is_parametrized(part):
+        kind = type(part)  # made for this one module, but shared with those that it was copied from
+        part.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
         for tensor in list(part.parametrizations):  # type: ignore[arg-type]
             parametrize.remove_parametrizations(part, tensor, leave_parametrized=True)
             found = True

@@ -232,7 +232,8 @@ class Builder:
     def _fix_what_is_read_by_name(self) -> None:
         """Layers whose weight the forward reads beside calling them stay whole: it would read other numbers."""
         read = {name.rpartition(".")[0] for name in self._by_name}
-        for item in [*self.sites, *self.norms]:
+        items: list[WeightedLayer | Norm] = [*self.sites, *self.norms]
+        for item in items:
             if item.name not in read or item.name in self.functional:
                 continue
             reason = f"the forward reads the weight of {item.name} beside calling it"

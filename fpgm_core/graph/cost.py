@@ -28,8 +28,8 @@ class Cost:
 
     `macs` counts the multiply-adds of one image (no bias, no norm; FLOPs = 2 x MACs): of convolutions and Linear layers
     in `layers`, of everything else that PyTorch's own counter finds some in (attention products) in `other_macs`, by
-    the node's name; those are never pruned. `params` counts every learnable parameter that is left and a forward pass in eval mode
-    reads (auxiliary heads, which only training runs, are not counted).
+    the node's name; those are never pruned. `params` counts every learnable parameter that is left and a forward pass
+    in eval mode reads (auxiliary heads, which only training runs, are not counted).
     """
 
     layers: tuple[LayerCost, ...]

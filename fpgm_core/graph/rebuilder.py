@@ -69,7 +69,8 @@ class Rebuilder:
     def _made(self, node: torch.fx.Node, value: Value) -> Rebuilt:
         if node.op == "placeholder":
             return self._graph.node_copy(node), np.arange(value.channels)
-        if value.operation is None:
+        unwritten = value.unwritten and all(v is None or v.unwritten for v in map(self.known, self.operands(node)))
+        if value.operation is None or unwritten:
             return self.copied(node, self.whole), np.arange(value.channels)
         return value.operation.rebuild(self, node, value)
 

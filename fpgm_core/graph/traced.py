@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property, reduce
+from functools import cached_property
 
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule, Node
 
 from fpgm_core.graph.cost import Cost, dense_cost
@@ -43,7 +43,10 @@ class TracedModule:
         Two networks of equal weights whose forwards differ have one fingerprint and two identities. The same in every
         process: what is kept on disk is found by it.
         """
-        digest = hashlib.sha256(f"{self.fingerprint} {self.input_shape}".encode())
+        state = self.module.state_dict()
+        unsaved = {name: buffer for name, buffer in self.module.named_buffers() if name not in state}
+        others = fingerprint({**unsaved, **self.flow.constants})
+        digest = hashlib.sha256(f"{self.fingerprint} {others} {self.input_shape}".encode())
         for node in self.flow.graph.graph.nodes:
             digest.update(_described(node, self.flow.graph).encode())
         return digest.hexdigest()
@@ -84,13 +87,10 @@ class TracedModule:
 
 
 def _described(node: Node, graph: GraphModule) -> str:
-    """All that one node computes with, its layer's settings and constants too; no address of a function."""
-    target, detail = node.target, ""
+    """All that one node does, with its layer's settings; no address of a function, which every process has another."""
+    target, layer = node.target, ""
     if callable(target):
         target = f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', type(target).__qualname__)}"
     elif node.op == "call_module":
-        detail = repr(graph.get_submodule(target))
-    elif node.op == "get_attr":
-        constant = reduce(getattr, target.split("."), graph)
-        detail = fingerprint({target: constant}) if isinstance(constant, Tensor) else repr(constant)
-    return f"{node.op} {node.name} {target} {node.args} {node.kwargs} {detail}\n"
+        layer = repr(graph.get_submodule(target))
+    return f"{node.op} {node.name} {target} {node.args} {node.kwargs} {layer}\n"

@@ -30,9 +30,11 @@ class _Proxy(torch.fx.Proxy):
     """A traced value whose size, truth and length can be asked for, where shapes alone decide them."""
 
     def __getattr__(self, name: str) -> Any:
-        tracer, node = _tracer(self), self.node
+        tracer, node = self.__dict__.get("tracer"), self.__dict__.get("node")
+        if node is None or tracer is None or not isinstance(tracer, Tracer):
+            return super().__getattr__(name)
         if node.op == "get_attr" and name in ("dtype", "shape", "ndim", "size", "dim", "numel", "requires_grad"):
-            return getattr(operator.attrgetter(str(node.target))(tracer.root), name)
+            return getattr(tracer.tensor(str(node.target)), name)
         if node.op == "get_attr" and name == "device":
             return getattr(tracer.image, name)
         return super().__getattr__(name)
@@ -108,7 +110,8 @@ class Tracer(torch.fx.Tracer):
 
     def iter(self, obj: torch.fx.Proxy) -> Iterator[Any]:
         """The parts of several tensors, or of a size."""
-        return iter([obj[i] for i in range(len(self.number(obj.node, len)))])
+        parts: Any = obj
+        return iter([parts[i] for i in range(len(self.number(obj.node, len)))])
 
     def number(self, node: torch.fx.Node, of: Any = lambda value: value) -> Any:
         """A node's value where it follows from shapes, whatever the number of images. Raises DataDependent."""
@@ -134,11 +137,12 @@ class Tracer(torch.fx.Tracer):
         return self._values[node, batch]
 
     def _run(self, node: torch.fx.Node, batch: int) -> Any:
-        args, kwargs = (map_arg(given, lambda n: self._values[n, batch]) for given in (node.args, node.kwargs))
+        args: Any = map_arg(node.args, lambda n: self._values[n, batch])
+        kwargs: Any = map_arg(node.kwargs, lambda n: self._values[n, batch])
         if node.op == "placeholder":
             return torch.zeros(batch, *self._input_shape, device="meta")
         if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.root).to("meta")
+            return self.tensor(str(node.target)).to("meta")
         patched = nn.Module.__call__, nn.Module.__getattr__
         nn.Module.__call__, nn.Module.__getattr__ = self._plain  # type: ignore[method-assign]
         try:
@@ -150,6 +154,14 @@ class Tracer(torch.fx.Tracer):
                 return node.target(*args, **kwargs)  # type: ignore[operator]
         finally:
             nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign]
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A tensor of the network, by name, as it is."""
+        patched, nn.Module.__getattr__ = nn.Module.__getattr__, self._plain[1]  # type: ignore[method-assign]
+        try:
+            return operator.attrgetter(name)(self.root)
+        finally:
+            nn.Module.__getattr__ = patched  # type: ignore[method-assign]
 
     def _copy(self, name: str) -> nn.Module:
         if name not in self._copies:

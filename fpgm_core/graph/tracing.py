@@ -48,8 +48,8 @@ def _trace(
             graph = trace(module, input_shape)
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise FpgmError(
-            f"this network cannot be traced ({type(error).__name__}: {_first_line(error)}{where(error)}), so its channels "
-            "cannot be followed; remove what depends on the data from its forward"
+            f"this network cannot be traced ({type(error).__name__}: {_first_line(error)}{where(error)}), so its "
+            "channels cannot be followed; remove what depends on the data from its forward"
         ) from error
     held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
     read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held

@@ -240,8 +240,8 @@ class Network(TracedModule):
         """How far a unit's members agree: the least rank correlation of a member's own scores with the unit's."""
         own = [replace(unit, name=member, members=(member,)) for member in unit.members]
         together = self.scores(unit, criterion, options)
-        found = [spearman(self.scores(one, criterion, options), together) for one in own]
-        return min((rho for rho in found if rho is not None), default=None)
+        agreements = [spearman(self.scores(member, criterion, options), together) for member in own]
+        return min((rho for rho in agreements if rho is not None), default=None)
 
     def _weights(self, unit: Unit) -> dict[str, Any]:
         return {member: weights_of(self.module, member) for member in unit.members}

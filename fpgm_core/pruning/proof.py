@@ -26,8 +26,8 @@ _BATCH = 50
 class Proof:
     """What was found when the masked and the compact network answered the same images, in float32.
 
-    `max_abs_difference` is the largest |masked - compact| of any number in their answers, `logit_scale` the largest |dense|,
-    `masked_dense_difference` the largest |masked - dense|: where it is tiny, equality proves nothing.
+    `max_abs_difference` is the largest |masked - compact| of any number in their answers, `logit_scale` the largest
+    |dense|, `masked_dense_difference` the largest |masked - dense|: where it is tiny, equality proves nothing.
     `same_top1` tells whether both name the same class for every image; `images` how many there were,
     `random_images` random ones among them. `macs` and `params` are counted from the plan's masks,
     `counted_macs` and `counted_params` from the compact network itself, by PyTorch's own counter.
@@ -144,7 +144,7 @@ def verify_work(
 
 
 def tensors_in(answer: Any) -> list[Tensor]:
-    """Every floating-point tensor of a network's answer: of a tuple, list, dict or dataclass each of theirs, in order."""
+    """The tensors of a network's answer, numbers as such: those of a tuple, list, dict or dataclass in order."""
     if isinstance(answer, Tensor):
         return [answer] if answer.is_floating_point() else [answer.double()]
     if isinstance(answer, Mapping):
@@ -163,7 +163,7 @@ def counted_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def randomised(pruned: PrunedNetwork, seed: int = 0) -> PrunedNetwork:
-    """The same selection in a network whose norms, biases and layer scales are drawn at random: see `randomised_module`."""
+    """The same selection in a network whose norms and biases are drawn at random: see `randomised_module`."""
     network = pruned.network.with_module(randomised_module(pruned.network.module, pruned.network.input_shape, seed))
     return replace(pruned, network=network, plan=replace(pruned.plan, fingerprint=network.fingerprint), prepared=None)
 

@@ -96,7 +96,7 @@ class PrunedNetwork:
         return count_cost(self.network.flow, self.keep_masks)
 
     def dense_shaped(self) -> nn.Module:
-        """The network in dense shapes with the replaced tensors; removed filters are still in it. A view: see `overlay`."""
+        """The network in dense shapes with the replaced tensors, removed filters still in it; a view, see `overlay`."""
         return overlay(self.network.module, self.tensors)
 
     def masked(self) -> nn.Module:

@@ -55,8 +55,8 @@ def recalibrate(module: nn.Module, images: ImageSet, dtype: torch.dtype = torch.
         with FORWARD_LOCK:
             batches = [Batch(images, begin, min(begin + BATCH, len(images))) for begin in group]
             pairs = list(zip(twins, batches, strict=False))
-            found = each(lambda pair: pair[0].statistics(pair[1]), pairs, device)
-        for statistics in found:
+            by_batch = each(lambda pair: pair[0].statistics(pair[1]), pairs, device)
+        for statistics in by_batch:
             _take_in(norms, statistics)
         yield min(group[-1] + BATCH, len(images))
 
@@ -114,14 +114,14 @@ def _twin(chain: Chain, dtype: torch.dtype) -> _Twin:
     for norm in batch_norms_of(twin):
         norm.train()
         norm.momentum = 1.0
-    found: dict[nn.Module, _Dithered] = {}
+    dithering: dict[nn.Module, _Dithered] = {}
     if dtype == torch.bfloat16:
-        found = {conv: _Dithered(conv) for conv in twin.modules() if type(conv) is nn.Conv2d}
+        dithering = {conv: _Dithered(conv) for conv in twin.modules() if type(conv) is nn.Conv2d}
         for parent in list(twin.modules()):
             for name, child in parent.named_children():
-                if child in found and not isinstance(parent, _Dithered):
-                    parent._modules[name] = found[child]
-    return _Twin(twin, dtype, list(found.values()))
+                if child in dithering and not isinstance(parent, _Dithered):
+                    parent._modules[name] = dithering[child]
+    return _Twin(twin, dtype, list(dithering.values()))
 
 
 def _take_in(norms: list[nn.BatchNorm2d], statistics: list[tuple[Tensor, Tensor]]) -> None:

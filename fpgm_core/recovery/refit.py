@@ -87,7 +87,7 @@ class _Repairer:
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
         dense = to_device(overlay(network.module, {}), self._device)
         self._pruned = to_device(pruned.masked(), self._device)
-        self._walks = [Walk(m, flow, self._device, len(self._batches)) for m in (dense, self._pruned)]
+        self._walks = [Walk(m, flow, self._device, num_batches=len(self._batches)) for m in (dense, self._pruned)]
         self._live = pruned.live
         self._norms = {norm.after: norm.name for norm in flow.norms if norm.after is not None}
         self.tasks = self._tasks(network)
@@ -134,11 +134,11 @@ class _Repairer:
             for walk in self._walks:
                 if not walk.begun(number):
                     walk.begin(number, self._images.normalised(begin, end))
-            wanted = self._walks[0].upto(number, task.place + 1)[task.node]
+            wanted = self._walks[0].up_to(number, task.place + 1)[task.node]
             y = outputs_at(layer, wanted, at=places)[:, task.rows]
             x = patches(
                 layer,
-                self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]],
+                self._walks[1].up_to(number, task.place)[task.node.all_input_nodes[0]],
                 at=places,
                 channels=self._taken(task),
             )

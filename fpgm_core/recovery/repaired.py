@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import asdict, replace
 
@@ -19,6 +17,7 @@ from fpgm_core.pruning import PrunedNetwork, RecoveryStep
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
 from fpgm_core.recovery.recalibrated import NUM_IMAGES, recalibrate
 from fpgm_core.recovery.refit import images_that_fit, refit_work
+from fpgm_core.runtime.cache import Cache, size_of
 from fpgm_core.runtime.cores import each, split
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
@@ -26,7 +25,8 @@ from fpgm_core.runtime.progress import Progress, Work, within
 
 WATCHED = 1000
 REPAIR = CalibrationConfig(num_images=1200, positions=24)
-_REMEMBERED = 8
+# With the images, so that their addresses stay; they are counted elsewhere.
+_RESULTS = Cache[tuple[RecoveryStep, dict[str, Tensor], ImageSet]]("repaired", sizeof=lambda result: size_of(result[1]))
 
 
 def repaired_work(
@@ -41,7 +41,7 @@ def repaired_work(
 
     The first of the training images are fitted to, see `refit_work`; the last (1,000, a fifth where there are few)
     are watched: where the repaired network is right about fewer of those than the recalibrated one, the recalibrated
-    one comes back, with a notice. The last few results are remembered.
+    one comes back, with a notice. Results are remembered while there is room.
 
     Raises FpgmError for fewer than two images.
     """
@@ -49,11 +49,12 @@ def repaired_work(
         raise FpgmError(f"repair needs images to fit to and others to watch, and {images.name} has {len(images)}")
     device = context.device
     key = _key(pruned, images, config, ridge, device)
-    step_and_tensors = _recall(key)
-    if step_and_tensors is None:
-        step_and_tensors = yield from _repair_work(pruned, images, config=config, ridge=ridge, device=device)
-        _remember(key, step_and_tensors, images)
-    step, tensors = step_and_tensors
+    remembered = _RESULTS.get(key)
+    if remembered is None:
+        step, tensors = yield from _repair_work(pruned, images, config=config, ridge=ridge, device=device)
+        _RESULTS.put(key, (step, tensors, images))
+    else:
+        step, tensors, _ = remembered
     return pruned.with_tensors(tensors, step)
 
 
@@ -107,28 +108,9 @@ def _key(
     )
     for name in sorted(pruned.tensors):
         digest.update(name.encode() + pruned.tensors[name].contiguous().numpy().tobytes())
-    return (pruned.network.identity, digest.hexdigest(), tuple(sorted(pruned.keep_masks)), config,
-            images.pixels.data_ptr(), len(images), images.mean, images.std, str(device), ridge)  # fmt: skip
-
-
-_Result = tuple[RecoveryStep, dict[str, Tensor]]
-_RESULTS: OrderedDict[Hashable, tuple[_Result, ImageSet]] = OrderedDict()  # the images, so that their address stays
-_LOCK = threading.Lock()
-
-
-def _recall(key: Hashable) -> _Result | None:
-    with _LOCK:
-        if key in _RESULTS:
-            _RESULTS.move_to_end(key)
-            return _RESULTS[key][0]
-    return None
-
-
-def _remember(key: Hashable, result: _Result, images: ImageSet) -> None:
-    with _LOCK:
-        _RESULTS[key] = (result, images)
-        while len(_RESULTS) > _REMEMBERED:
-            _RESULTS.popitem(last=False)
+    where = images.pixels.data_ptr(), images.labels.data_ptr(), len(images), images.mean, images.std
+    layers = tuple(sorted(pruned.keep_masks))
+    return pruned.network.identity, digest.hexdigest(), layers, config, where, str(device), ridge
 
 
 REPAIRED = RecoveryMethod(

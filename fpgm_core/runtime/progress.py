@@ -87,29 +87,3 @@ def timed(work: Work[T], clock: Callable[[], float] = time.monotonic) -> Work[T]
         return result
     finally:
         work.close()
-
-
-from collections.abc import Iterable  # noqa: E402
-
-
-def finished(steps: Iterable[float | T], begin: float = 0.0, end: float = 1.0) -> Generator[float, None, T]:
-    """The former dialect; goes when its last user does."""
-    found: list[T] = []
-    for step in steps:
-        if isinstance(step, float):
-            yield begin + (end - begin) * step
-        else:
-            found.append(step)
-    (last,) = found
-    return last
-
-
-def shares(work: Work[T], begin: float = 0.0, end: float = 1.0) -> Generator[float, None, T]:
-    """Work as a part of steps in the former dialect: yields shares done, returns the result; goes with `finished`."""
-    spread = within(work, begin, end)
-    while True:
-        try:
-            yield next(spread).share
-        except StopIteration as stop:
-            result: T = stop.value
-            return result

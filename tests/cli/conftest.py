@@ -1,11 +1,8 @@
-"""Commands on few images, and exports of few artefacts."""
-
-from functools import partial
+"""Commands on few images."""
 
 import pytest
 
 from fpgm_core.data import load_images
-from fpgm_core.export import ARTEFACTS, ExportConfig
 
 
 @pytest.fixture
@@ -20,15 +17,3 @@ def few_images(monkeypatch):
             monkeypatch.setattr(f"fpgm_core.cli.{module}.load_images", load)
 
     return few
-
-
-@pytest.fixture
-def small_exports(monkeypatch):
-    """A function: let exports hold only the named artefacts, timed once."""
-
-    def small(*names):
-        artefacts = [ARTEFACTS[name] for name in names]
-        config = partial(ExportConfig, artefacts=artefacts, batches=(1,), runs=1)
-        monkeypatch.setattr("fpgm_core.cli.export.ExportConfig", config)
-
-    return small

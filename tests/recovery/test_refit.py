@@ -175,16 +175,16 @@ def test_grouped_and_depthwise_layers():
 
 def test_a_walk_is_the_network(resnet20):
     pictures = load_images("cifar10", "train").normalised(0, 6)
-    walk = Walk(overlay(resnet20.module, {}), resnet20.flow, torch.device("cpu"), 2)
+    walk = Walk(overlay(resnet20.module, {}), resnet20.flow, torch.device("cpu"), num_batches=2)
     nodes = list(resnet20.flow.graph.graph.nodes)
     with torch.inference_mode():
         for number in range(2):
             walk.begin(number, pictures[3 * number : 3 * number + 3])
         for place in range(0, len(nodes), 9):
             for number in range(2):
-                assert len(walk.upto(number, place)) <= 4  # what is read no more is let go
+                assert len(walk.up_to(number, place)) <= 4  # what is read no more is let go
         expected = resnet20.module(pictures)
-        found = torch.cat([walk.upto(number, len(nodes))[nodes[-1]] for number in range(2)])
+        found = torch.cat([walk.up_to(number, len(nodes))[nodes[-1]] for number in range(2)])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

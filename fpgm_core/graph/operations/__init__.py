@@ -20,15 +20,29 @@ from fpgm_core.graph.operations.base import (
     register_op,
     written_operand,
 )
-from fpgm_core.graph.operations.channels import Concatenation, Flip, Item, Padding, Split, Stack
+from fpgm_core.graph.operations.channels import Concatenation, Item, Split, Stack
+from fpgm_core.graph.operations.choosing import (
+    ChannelShuffle,
+    Flip,
+    GatedHalves,
+    Narrow,
+    Padding,
+    PixelShuffle,
+    PixelUnshuffle,
+    Repeat,
+)
 from fpgm_core.graph.operations.elementwise import (
     DroppedInTraining,
     Elementwise,
+    ParametricReLU,
+    PooledWithPlaces,
     Spatial,
+    Unpooled,
     clamped,
     constant,
     raised,
 )
+from fpgm_core.graph.operations.extreme import Extreme
 from fpgm_core.graph.operations.functional import FunctionalBatchNorm, FunctionalConvolution, FunctionalLinear
 from fpgm_core.graph.operations.layers import (
     BatchNorm,
@@ -38,7 +52,7 @@ from fpgm_core.graph.operations.layers import (
     Linear,
     TransposedConvolution,
 )
-from fpgm_core.graph.operations.shapes import Contiguous, Expand, Reduction, Reshape, Softmax, Transpose
+from fpgm_core.graph.operations.shapes import Contiguous, Expand, ReadWhole, Reduction, Reshape, Softmax, Transpose
 
 __all__ = [
     "OPERATIONS",
@@ -63,7 +77,7 @@ def _named(names: str, operation: Operation, *modules: type[nn.Module]) -> None:
 
 
 def _register(targets: tuple[Any, ...], operation: Operation) -> None:
-    operation.counted = not isinstance(operation, (FunctionalConvolution, FunctionalLinear))
+    operation.counted = not isinstance(operation, (FunctionalConvolution, FunctionalLinear, ReadWhole))
     for target in targets:
         register_op(target, operation)
 
@@ -75,7 +89,7 @@ _named(
     " expm1 log1p erf asinh hardshrink softshrink",
     Elementwise(),
     *(nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.CELU, nn.SELU, nn.Softsign),
-    *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink),
+    *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.RReLU),
 )
 _named("sigmoid hardsigmoid softplus exp logsigmoid cos", Elementwise(constant(1.0)), nn.Sigmoid, nn.Hardsigmoid)
 _register((nn.Softplus, nn.LogSigmoid), Elementwise(constant(1.0)))
@@ -118,13 +132,27 @@ _named("view reshape flatten squeeze unsqueeze view_as reshape_as", Reshape(), n
 _named("permute transpose swapaxes", Transpose())
 _named("contiguous clone", Contiguous())
 _named("mean sum amax amin", Reduction())
-_named("max min median", Reduction(several=True))
+_named("max min", Extreme())
+_named("median", Reduction(several=True))
+_named("std var", Reduction())
+_register((nn.Conv1d, F.normalize), ReadWhole())
 _named("softmax", Softmax(), nn.Softmax)
 _named("expand expand_as", Expand())
 _named("cat concat concatenate", Concatenation())
 _named("stack", Stack())
 _named("chunk split tensor_split", Split())
 _named("flip", Flip())
+_named("repeat tile", Repeat())
+_named("narrow", Narrow())
+_named("pixel_shuffle", PixelShuffle(), nn.PixelShuffle)
+_named("prelu", ParametricReLU(), nn.PReLU)
+_register((nn.Hardtanh,), Elementwise(clamped))
+_named("max_pool2d_with_indices adaptive_max_pool2d_with_indices", PooledWithPlaces())
+_named("max_unpool2d", Unpooled(), nn.MaxUnpool2d)
+_named("pixel_unshuffle", PixelUnshuffle(), nn.PixelUnshuffle)
+_named("channel_shuffle native_channel_shuffle", ChannelShuffle(), nn.ChannelShuffle)
+_named("glu", GatedHalves(), nn.GLU)
+_named("to type_as float half double type", Elementwise(shares_memory=True))
 _register((operator.getitem, getattr), Item())
 _register((F.pad,), Padding())
 _named("interpolate upsample", Spatial(), nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)

@@ -92,14 +92,14 @@ class Elementary(Meeting):
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """Where several meet, each channel has all their writers; a number is added to absent channels too."""
         met = self.met(walk, node, inputs)
-        if met is None or "alpha" in node.kwargs:
+        if met is None:
             return None
         like, operands = met
         alike = all(one.side == like.channels and same(one.value.sources, like.sources) for one in operands)
         if not alike:
             return self._united(walk, node, like, operands)
-        tensors = [one.node for one in operands]
-        shifted = any(one not in tensors for one in (*node.args, *node.kwargs.values()))
+        tensors, given = [one.node for one in operands], [*node.args, node.kwargs.get("other")]
+        shifted = any(one not in (*tensors, None, 0) for one in given)  # sum() of a list begins with 0
         weighs = not like.unwritten and (shifted or any(one.value.weighs for one in operands))
         return Value(like.sources, like.dim, self, weighs=weighs, batch=like.batch)
 
@@ -139,7 +139,9 @@ class Elementary(Meeting):
         left = [part for part in placed.values() if part is not None]
         if not left:
             return None, channels
-        if self.role == "sum" and len(placed) == 2:  # a tensor of its own, which what follows may change in place
+        if (
+            self.role == "sum" and len(placed) == 2 and not node.kwargs.get("alpha")
+        ):  # a tensor of its own, which what follows may change in place
             total = network.call(operator.add, *left) if len(left) == 2 else network.call(torch.clone, left[0])
             return total, channels
         if len(left) < len(placed):
@@ -197,7 +199,7 @@ class Multiplication(Meeting):
             if not same(other.sources, sources):
                 sources = _met_in_product(walk, sources, other.sources)
         for weight in weights:
-            if not any(same(weight.sources, one.sources) for one in clean) and not _gate(walk, sources, weight.sources):
+            if not any(same(weight.sources, one.sources) for one in clean) and not gate(walk, sources, weight.sources):
                 return None
         return sources
 
@@ -252,7 +254,7 @@ def _met_in_product(walk: Builder, first: np.ndarray, second: np.ndarray) -> np.
     return walk.add_product((first, second))
 
 
-def _gate(walk: Builder, weighed: np.ndarray, weights: np.ndarray) -> bool:
+def gate(walk: Builder, weighed: np.ndarray, weights: np.ndarray) -> bool:
     """Note that the one layer behind `weights` follows the channels it weighs; False where it is not one layer."""
     writers, straight = walk.writers(weights), tuple(range(weights.shape[1]))
     if len(writers) != 1 or len(weights) != 1 or walk.positions(writers[0], weights) != straight:

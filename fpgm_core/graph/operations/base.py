@@ -249,6 +249,6 @@ def opaque(walk: Builder, node: torch.fx.Node, inputs: list[Value], reason: str 
 
 def whole(walk: Builder, node: torch.fx.Node, value: Value) -> Value:
     """A value whose channels this node cannot follow: they stay, and it reads them as it would the image."""
-    why = "after a sigmoid, where an absent channel is not zero" if value.weighs else "out of their order"
+    why = "after a sigmoid or its like, where an absent channel is not zero" if value.weighs else "out of their order"
     walk.fix(value.sources, f"its channels enter {describe(walk, node)} {why}")
     return Value(np.full((1, value.channels), ALWAYS), value.dim)

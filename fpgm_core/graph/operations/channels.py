@@ -1,4 +1,4 @@
-"""Operations that append channels, deal them out, choose among them, or add some that nobody writes."""
+"""Operations that put tensors together or take them apart: cat, stack, split, indices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.fx
-from torch.nn import functional as F
 
 from fpgm_core.graph.flow import ALWAYS, NEVER, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, shape_of
@@ -266,85 +265,3 @@ def _new_before(index: Any, place: int, places: list[Any]) -> int:
 
 def _narrowed_index(network: Rebuilder, index: tuple[Any, ...]) -> Any:
     return torch.fx.node.map_arg(index, network.narrow)
-
-
-class Padding(Operation):
-    """F.pad: channels of zeros that nobody writes, and positions; filled with another number, it can only weigh."""
-
-    makes_new_memory = True
-
-    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
-        """The same channels, and NEVER around them."""
-        amounts: Any = argument(node, 1, "pad")
-        mode, fill = argument(node, 2, "mode", "constant"), argument(node, 3, "value")
-        rank = len(shape_of(node))
-        if len(inputs) != 1 or not isinstance(amounts, (list, tuple)) or inputs[0].batch * 2 >= 2:
-            return None
-        at = 2 * (rank - 1 - inputs[0].dim)
-        before, after = amounts[at : at + 2] if len(amounts) > at else (0, 0)
-        over_images = len(amounts) == 2 * rank and any(amounts[-2:])
-        if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < 0 or over_images:
-            return None
-        if before or after:
-            if fill not in (0, None) or mode != "constant" or rank != 4:
-                return None
-            walk.join(inputs[0].sources, f"its channels are padded ({node.name})")
-        value = inputs[0]
-        sources = np.pad(value.sources, ((0, 0), (before, after)), constant_values=NEVER)
-        index = np.pad(np.arange(value.channels), (before, after), constant_values=NEVER)
-        weighs = mode == "constant" and fill not in (0, None) and not value.unwritten
-        if not (before or after):
-            return replace(value, operation=self, weighs=weighs, base="", index=None)
-        return Value(sources, value.dim, self, node.all_input_nodes[0].name, index)
-
-    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
-        """Positions are padded; channels of zeros are not there."""
-        (source,) = network.operands(node)
-        made = network.made(source)
-        if value.index is None:
-            return (None if made is None else network.copied(node, network.narrow)), network.present(source)
-        live, known = network.live(value), network.known(source)
-        assert known is not None
-        if made is None or not len(live):
-            return None, live
-        if np.array_equal(network.present(source), np.arange(known.channels)):
-            return network.copied(node, network.whole), np.arange(value.channels)
-        amounts: Any = torch.fx.node.map_arg(argument(node, 1, "pad"), network.narrow)
-        at = 2 * (len(shape_of(node)) - 1 - known.dim)
-        if any(amounts[:at]):
-            made = network.call(F.pad, made, tuple(amounts[:at]))
-        taken = network.place(made, network.present(source), value.index[live], known.dim, len(shape_of(source)))
-        return (network.call(torch.clone, taken) if taken is network.made(source) else taken), live
-
-
-class Flip(Operation):
-    """flip: over positions channels stay, over channels they are turned round."""
-
-    makes_new_memory = True
-    reads_weights = True
-
-    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
-        """The same channels, perhaps the other way round."""
-        given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
-        given = node.kwargs.get("dims", given)
-        rank = len(shape_of(node))
-        dims = {d % rank for d in ((given,) if isinstance(given, int) else given) if isinstance(d, int)}
-        if len(inputs) != 1 or not dims or inputs[0].batch in dims or inputs[0].spread:
-            return None
-        value = inputs[0]
-        if value.dim not in dims:
-            return replace(value, operation=self, base="", index=None)
-        if dims != {value.dim}:
-            return None
-        index = np.arange(value.channels)[::-1]
-        return replace(
-            value, sources=value.sources[:, ::-1], operation=self, base=node.all_input_nodes[0].name, index=index
-        )
-
-    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
-        """The same call, or a choice of channels."""
-        if value.index is not None:
-            return gathered(network, node, value)
-        (source,) = network.operands(node)
-        left = network.made(source) is not None
-        return (network.copied(node, network.narrow) if left else None), network.present(source)

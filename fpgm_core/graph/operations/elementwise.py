@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.fx
 from torch import nn
 
-from fpgm_core.graph.flow import Known, Value
+from fpgm_core.graph.flow import ChannelTensor, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, fits, shape_of
 
 if TYPE_CHECKING:
@@ -111,3 +112,69 @@ def raised(node: torch.fx.Node, module: nn.Module | None) -> float:
     """f(0) of a power with a number as its exponent."""
     exponent = argument(node, 1, "exponent")
     return 0.0 if isinstance(exponent, (int, float)) and exponent > 0 else 1.0
+
+
+class PooledWithPlaces(ChannelsKept):
+    """Max pooling that also says where each maximum was: two tensors with the channels of the one."""
+
+    makes_new_memory = True
+    reads_weights = False
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels, twice."""
+        if len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or inputs[0].spread:
+            return None
+        known = replace(inputs[0], operation=self, base="", index=None)
+        return known, known
+
+
+class Unpooled(Operation):
+    """Max unpooling: values back at the places that pooling noted."""
+
+    makes_new_memory = True
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels, where the places are of the same."""
+        if len(inputs) != 2 or any(value.dim != 1 or value.batch != 0 for value in inputs):
+            return None
+        first, second = inputs
+        same = first.sources.shape == second.sources.shape and bool((first.sources == second.sources).all())
+        return replace(first, operation=self, base="", index=None) if same else None
+
+    def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
+        """The same call on what is left of both."""
+        values, places = network.operands(node)
+        present = network.present(values)
+        parts = {values: network.made(values), places: network.placed(places, present)}
+        if None in parts.values():
+            return None, present
+        return network.copied(node, lambda source: parts.get(source) or network.narrow(source)), present
+
+
+class ParametricReLU(ChannelsKept):
+    """PReLU, with one slope for all channels or one a channel, which leaves with its channel."""
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels."""
+        if node.op != "call_module" or len(inputs) != 1 or inputs[0].weighs or not fits(inputs[0], shape_of(node)):
+            return None
+        name, value = f"{node.target}.weight", inputs[0]
+        if value.dim != 1 or any(known.name == name for known in walk.channel_tensors):
+            return None  # one that runs twice stays as it is
+        if walk.parameters[name].numel() > 1:
+            again = sum(other.target == node.target for other in walk.graph.graph.nodes if other.op == "call_module")
+            if again > 1 or walk.reads_of(name):
+                return None
+            walk.channel_tensors.append(ChannelTensor(name, value.sources, 0, 1))
+        return replace(value, operation=self, base="", index=None)
+
+    def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
+        """The same call, with the slopes of the channels that are left."""
+        made, present = super().rebuild(network, node, value)
+        name = f"{node.target}.weight"
+        if made is not None and name in network.channel_tensors:
+            module: Any = network.own(str(node.target))
+            module.weight = nn.Parameter(module.weight.detach()[torch.from_numpy(present)], module.weight.requires_grad)
+            module.num_parameters = len(present)
+            network.replace_module(str(node.target), module)
+        return made, present

@@ -23,7 +23,7 @@ Node = torch.fx.Node
 
 def owner_of(walk: Builder, given: dict[str, Any]) -> str | None:
     """The module that owns these tensors under these names, and whose they are alone; None where there is none."""
-    names = {}
+    names: dict[str, bool] = {}
     for name, node in given.items():
         if node is None:
             continue
@@ -86,7 +86,7 @@ class FunctionalConvolution(Convolution):
         more = {
             key: argument(node, i, key, default) for i, key, default in zip((3, 4, 5), names, (1, 0, 1), strict=True)
         }
-        weight = network.tensor(f"{name}.weight")
+        weight: Any = network.tensor(f"{name}.weight")
         return nn.Conv2d(1, 1, tuple(weight.shape[2:]), bias=False, device=weight.device, **more)
 
 

@@ -24,7 +24,7 @@ class Weighted(Operation):
     """Base of layers whose filters can leave, and which lose the input channels that are absent."""
 
     makes_new_memory = True
-    counted = True
+    reads_spread = True
 
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The layer with the filters that are left, on the channels that are left."""
@@ -51,6 +51,8 @@ class Weighted(Operation):
         self, network: Rebuilder, node: torch.fx.Node, site: WeightedLayer, rows: np.ndarray, columns: np.ndarray
     ) -> nn.Module:
         """A new module with these filters (rows) of these input channels (columns)."""
+        if site.transposed and site.groups > 1:  # refused, and so whole
+            return network.own(site.name)
         groups, within = _by_group(site, rows, columns)
         weight = network.tensor(f"{site.name}.weight").detach()
         taken = (weight.transpose(0, 1) if site.transposed else weight)[torch.from_numpy(rows)[:, None], within]

@@ -35,6 +35,8 @@ class Reshape(Operation):
         value, before, after = inputs[0], shape_of(node.all_input_nodes[0]), shape_of(node)
         if len(before) < 2 or len(after) < 2 or before[0] != after[0] or value.dim == 0:
             return None  # more rows than images: some are positions
+        if value.unwritten:
+            return None
         if not value.spread:
             ahead = math.prod(before[: value.dim])
             for dim in range(1, len(after)):
@@ -181,7 +183,7 @@ class Reduction(ChannelsKept):
         if not isinstance(dims, (list, tuple)) or not all(isinstance(d, int) for d in dims):
             return None
         gone = {d % rank for d in dims}
-        if not gone or value.batch in gone:
+        if not gone or value.batch in gone or any(isinstance(d, bool) for d in dims):
             return None
         keeps = bool(argument(node, 2, "keepdim", False))
         batch = value.batch - (0 if keeps else sum(d < value.batch for d in gone))
@@ -192,11 +194,13 @@ class Reduction(ChannelsKept):
         return (known, known) if self._several else known
 
     def _over_channels(self, walk: Builder, node: Node, value: Value, batch: int) -> Known:
-        if self._several or value.weighs or batch != 0 or len(shape_of(node)) < 2:
+        shape = node.meta["shape"][0] if self._several else node.meta["shape"]
+        if value.weighs or batch != 0 or len(shape) < 2:
             return None
         walk.observe(value.sources)
         walk.join(value.sources, f"its channels are put together into one ({node.name})")
-        return Value(np.full((1, shape_of(node)[1]), ALWAYS), operation=self)
+        known = Value(np.full((1, shape[1]), ALWAYS), operation=self)
+        return (known, known) if self._several else known
 
     def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
         """The same call on what is left, or on all channels where they are put together."""
@@ -205,6 +209,19 @@ class Reduction(ChannelsKept):
         if value.unwritten and before is not None and not before.unwritten:
             return network.copied(node, network.whole), np.arange(value.channels)
         return super().rebuild(network, node, value)
+
+
+class ReadWhole(Operation):
+    """An operation across channels that reads zeros where a channel is absent, as in the masked network."""
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """Channels that nobody wrote, all of them."""
+        shape = shape_of(node)
+        if len(inputs) != 1 or inputs[0].batch != 0 or inputs[0].spread or len(shape) < 2:
+            return None
+        walk.observe(inputs[0].sources)
+        walk.join(inputs[0].sources, f"its channels are read side by side ({node.name})")
+        return Value(np.full((1, shape[1]), ALWAYS), operation=self)
 
 
 class Softmax(ChannelsKept):
@@ -247,5 +264,7 @@ class Expand(Operation):
         given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
         if isinstance(given, (list, tuple)) and len(given) == len(sizes):
             sizes = [network.narrow(size) if isinstance(size, Node) else size for size in given]
-        sizes[value.dim], sizes[value.batch] = len(present), -1
+        sizes[value.batch] = -1
+        if not value.unwritten:
+            sizes[value.dim] = len(present)
         return network.call(torch.Tensor.expand, made, tuple(sizes)), present
