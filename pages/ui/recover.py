@@ -26,7 +26,6 @@ from pages.ui.session.session import Session
 
 NUM_WATCHED = 1000  # images of the choose half that are classified after every epoch
 _JOB = "training"
-_TRAINED = 0.9  # the share of the whole that training takes, roughly: for progress alone
 T = TypeVar("T")
 
 
@@ -97,7 +96,34 @@ def recover_page(session: Session) -> None:
 
 
 def _choices(session: Session, running: bool) -> Training:
-    """Recipe, schedule, the person's own copy of the data set, and whether to repair before training."""
+    """What a training begun now is started with."""
+    recipe, schedule = _recipe_choices(running)
+    own, first = st.columns([4.9, 1.4], vertical_alignment="bottom")
+    repaired = first.toggle(
+        "Repair first",
+        value=session.state.method == "repaired",
+        key="repair_first",
+        disabled=running,
+        help=f"Training starts from the repaired network. {RECOVERY_METHODS['repaired'].summary}",
+    )
+    copy = own.text_input(
+        "Your own CIFAR-10",
+        key="own_copy",
+        placeholder="the bundled training images; or torchvision's folder, or an .npz file, with all 50,000",
+        disabled=running,
+    ).strip()
+    return Training(
+        plan=session.state.plan,
+        recipe=recipe,
+        schedule=schedule,
+        copy=Path(copy) if copy else None,
+        before="repaired" if repaired else "recalibrated",
+        stop=threading.Event(),
+    )
+
+
+def _recipe_choices(running: bool) -> tuple[Recipe, str]:
+    """Recipe and schedule."""
     schedule, epochs, rate, distil = st.columns([2.2, 2, 1.2, 1.4], vertical_alignment="bottom")
     name = schedule.selectbox(
         "Schedule",
@@ -116,29 +142,7 @@ def _choices(session: Session, running: bool) -> Training:
         disabled=running,
         help="Half of the loss compares its answers with the dense network's (distillation).",
     )
-    own, first = st.columns([4.9, 1.4], vertical_alignment="bottom")
-    repaired = first.toggle(
-        "Repair first",
-        value=session.state.method == "repaired",
-        key="repair_first",
-        disabled=running,
-        help=f"Training starts from the repaired network. {RECOVERY_METHODS['repaired'].summary}",
-    )
-    copy = own.text_input(
-        "Your own CIFAR-10",
-        key="own_copy",
-        placeholder="the bundled training images; or torchvision's folder, or an .npz file, with all 50,000",
-        disabled=running,
-    ).strip()
-    recipe = Recipe(epochs=count, learning_rate=peak, distillation=0.5 if distils else 0.0)
-    return Training(
-        plan=session.state.plan,
-        recipe=recipe,
-        schedule=name,
-        copy=Path(copy) if copy else None,
-        before="repaired" if repaired else "recalibrated",
-        stop=threading.Event(),
-    )
+    return Recipe(epochs=count, learning_rate=peak, distillation=0.5 if distils else 0.0), name
 
 
 def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:

@@ -145,40 +145,49 @@ def _pictures(session: Session, sweep: Sweep) -> None:
     extent = (_key(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
-        key = ("sweep", *extent, *sorted(plan.rates.items()))
-        st.plotly_chart(
-            cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=plan.rates, chosen=chosen)),
-            key="sweep",
-            alt="points of accuracy that every unit loses alone, rate by rate",
-            on_select=callback(lambda session: _click(session, names)),
-            selection_mode="points",
-            config={"displayModeBar": False},
-        )
-        st.caption(
-            "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell "
-            "to set that bar; click the cell where a bar stands to set it back to 0."
-            + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
-            * (session.state.method == "recalibrated")
-        )
+        _map(session, sweep, names, chosen=chosen, extent=extent)
     with right:
-        axis = st.segmented_control(
-            "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
-        )
-        key = ("curves", *extent, axis)
-        st.plotly_chart(
-            cached_figure(
-                key,
-                lambda: sensitivity_curves(
-                    sweep, chosen, dense_macs=network.dense_cost.macs, by_macs=axis == "MACs cut"
-                ),
-            ),
-            key="sweep_curves",
-            alt=f"change of accuracy of every unit, {chosen} in colour",
-            config={"displayModeBar": False},
-        )
-        st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
+        _curves(sweep, chosen, dense_macs=network.dense_cost.macs, extent=extent)
     with st.expander("The numbers behind the picture"):
         st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
+
+
+def _map(session: Session, sweep: Sweep, names: list[str], *, chosen: str, extent: tuple[Hashable, ...]) -> None:
+    """Every unit at every rate; a click on a cell sets that bar."""
+    rates = session.state.plan.rates
+    key = ("sweep", *extent, *sorted(rates.items()))
+    st.plotly_chart(
+        cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=rates, chosen=chosen)),
+        key="sweep",
+        alt="points of accuracy that every unit loses alone, rate by rate",
+        on_select=callback(lambda session: _click(session, names)),
+        selection_mode="points",
+        config={"displayModeBar": False},
+    )
+    st.caption(
+        "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell to "
+        "set that bar; click the cell where a bar stands to set it back to 0."
+        + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
+        * (session.state.method == "recalibrated")
+    )
+
+
+def _curves(sweep: Sweep, chosen: str, *, dense_macs: int, extent: tuple[Hashable, ...]) -> None:
+    """Every unit's change of accuracy, by rate or by MACs cut."""
+    axis = st.segmented_control(
+        "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
+    )
+    by_macs = axis == "MACs cut"
+    st.plotly_chart(
+        cached_figure(
+            ("curves", *extent, axis),
+            lambda: sensitivity_curves(sweep, chosen, dense_macs=dense_macs, by_macs=by_macs),
+        ),
+        key="sweep_curves",
+        alt=f"change of accuracy of every unit, {chosen} in colour",
+        config={"displayModeBar": False},
+    )
+    st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
 
 
 def _click(session: Session, names: list[str]) -> None:
