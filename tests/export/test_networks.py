@@ -108,12 +108,12 @@ def test_onnx_names_its_input_and_output_and_any_batch(bundle):
     assert [dim.dim_value for dim in rest] == [3, 32, 32]
 
 
-def test_the_safetensors_hold_exactly_the_parameters_that_are_counted(resnet20, half, bundle):
-    state, module = load(bundle.files[networks.WEIGHTS]), resnet20.prune(half).compact()
+def test_the_safetensors_hold_exactly_the_parameters_that_are_counted(half, bundle):
+    state, module = load(bundle.files[networks.WEIGHTS]), half.compact()
     assert state.keys() == module.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())
     parameters = dict(module.named_parameters())
-    assert sum(state[name].numel() for name in parameters) == resnet20.cost(half).params
+    assert sum(state[name].numel() for name in parameters) == half.cost.params
     assert len(state["layer3.2.conv1.weight"]) == 32
 
 
@@ -219,24 +219,21 @@ def test_any_title_gives_a_file_that_compiles(title):
     assert code.co_consts[0].splitlines()[0] == words
 
 
-def toy(module, shape, classes):
-    module = randomised(module.eval().requires_grad_(False), shape)
-    return Network.from_module(module, shape, name="toy", dataset="cifar10")
-
-
-def agree(network, plan):
-    images = torch.randn(3, *network.input_shape, generator=torch.Generator().manual_seed(0))
-    masked = answers(network.prune(plan).masked(), images)
-    assert plan.rates
-    assert (masked - answers(network.prune(plan).compact(), images)).abs().max() <= 1e-4 * masked.abs().max()
+def agree(module, shape, rate, **fields):
+    """Pruned, a module of random norms and biases answers alike masked and compact."""
+    pruned = randomised(Network.from_module(module, shape).prune(rate, **fields))
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    masked = answers(pruned.masked(), images)
+    assert not pruned.prunes_nothing
+    assert (masked - answers(pruned.compact(), images)).abs().max() <= 1e-4 * masked.abs().max()
 
 
 def test_a_transformers_compact_network_runs():
     models = import_torchvision("torchvision.models")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = toy(models.VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5), (3, 32, 32), 5)
-    agree(network, network.plan(0.5, coupling="inner"))
+        module = models.VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5)
+    agree(module, (3, 32, 32), 0.5, coupling="inner")
 
 
 class Scaled(nn.Module):
@@ -254,5 +251,5 @@ class Scaled(nn.Module):
 def test_a_tensor_that_is_no_buffer_does_not_stop_it():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = toy(Scaled(), (3, 12, 12), 4)
-    agree(network, network.plan({"one": 0.5}))
+        module = Scaled()
+    agree(module, (3, 12, 12), {"one": 0.5})

@@ -121,7 +121,7 @@ def test_torch_pruning_prunes_as_many_filters_of_every_layer(name, coupling):
     left = {layer: m.out_channels for layer, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     assert left == kept(network, plan)
     assert left != kept(network, network.plan(coupling=coupling))
-    assert model(images).shape == (1, network.loaded.info.num_classes)
+    assert model(images).shape == (1, network.num_classes)
 
 
 def test_torch_pruning_cannot_follow_an_independent_plan(resnet20):
