@@ -1,11 +1,12 @@
 """train, recover and reproduce, in process, on a few images."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from fpgm_core import EvaluationConfig, Network, Plan, evaluate, recover
-from fpgm_core.cli import training
 from fpgm_core.data import load_images
 
 SHORT = ["--epochs", "1", "--device", "cpu", "--precision", "float32"]
@@ -160,13 +161,16 @@ def test_tensorboard_gets_every_epoch(result, tmp_path, monkeypatch):
     logged = []
 
     class Board:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "board")
+
         def add_scalar(self, name, value, step):
             logged.append((name, step))
 
         def close(self):
             logged.append("closed")
 
-    monkeypatch.setattr(training, "_board", lambda folder: Board() if folder else None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Board))
     result("train", "resnet20", *SHORT, "--out", tmp_path / "out", "--tensorboard", tmp_path / "board")
     assert ("loss", 1) in logged
     assert ("accuracy/choose", 1) in logged
@@ -174,8 +178,6 @@ def test_tensorboard_gets_every_epoch(result, tmp_path, monkeypatch):
 
 
 def test_without_tensorboard_the_fix_is_named(run, tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     status, _, err = run("train", "resnet20", *SHORT, "--out", tmp_path / "out", "--tensorboard", tmp_path / "board")
     assert status == 2
