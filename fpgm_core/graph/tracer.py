@@ -170,7 +170,7 @@ class Tracer(torch.fx.Tracer):
 
     def _copy(self, name: str) -> nn.Module:
         if name not in self._copies:
-            self._copies[name] = overlay(self.root.get_submodule(name), {}).to("meta")  # type: ignore[union-attr]
+            self._copies[name] = overlay(self.root.get_submodule(name), {}).to("meta")
         return self._copies[name]
 
 
