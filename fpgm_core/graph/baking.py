@@ -25,6 +25,10 @@ def _baked(part: nn.Module) -> bool:
         part.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
         for tensor in list(part.parametrizations):  # type: ignore[arg-type]
             parametrize.remove_parametrizations(part, tensor, leave_parametrized=True)
+            value = getattr(part, tensor)
+            if not isinstance(value, nn.Parameter):  # of several originals, where none asks for a gradient
+                delattr(part, tensor)
+                part.register_parameter(tensor, nn.Parameter(value.detach(), requires_grad=False))
             found = True
     for hook in list(part._forward_pre_hooks.values()):
         name = type(hook).__name__

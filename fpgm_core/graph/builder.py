@@ -76,14 +76,17 @@ class Builder:
             current = ahead.pop()
             if current not in found:
                 found.add(current)
-                ahead += current.all_input_nodes if self._shares(current) else []
-                ahead += [user for user in current.users if user.name in self.values and self._shares(user)]
+                ahead += self._shared(current)
+                ahead += [user for user in current.users if user.name in self.values and current in self._shared(user)]
         return found
 
-    def _shares(self, node: torch.fx.Node) -> bool:
+    def _shared(self, node: torch.fx.Node) -> list[torch.fx.Node]:
+        """The operand whose memory a node's result may be."""
+        changed = written_operand(self.modules, node)
+        if changed is not None:
+            return [changed]
         operation = operation_of(self.modules, node)
-        shares = operation is not None and operation.shares_memory
-        return shares or written_operand(self.modules, node) is not None
+        return node.all_input_nodes[:1] if operation is not None and operation.shares_memory else []
 
     def site(self, name: str) -> WeightedLayer:
         """The site of that name."""

@@ -31,13 +31,13 @@ class _Proxy(torch.fx.Proxy):
 
     def __getattr__(self, name: str) -> Any:
         tracer, node = self.__dict__.get("tracer"), self.__dict__.get("node")
-        if node is None or tracer is None or not isinstance(tracer, Tracer):
-            return super().__getattr__(name)
+        if node is None or not isinstance(tracer, Tracer):
+            return _Attribute(self, name)
         if node.op == "get_attr" and name in ("dtype", "shape", "ndim", "size", "dim", "numel", "requires_grad"):
             return getattr(tracer.tensor(str(node.target)), name)
         if node.op == "get_attr" and name == "device":
             return getattr(tracer.image, name)
-        return super().__getattr__(name)
+        return _Attribute(self, name)
 
     def __bool__(self) -> bool:
         return bool(_tracer(self).number(self.node))
@@ -54,7 +54,11 @@ class _Proxy(torch.fx.Proxy):
         return float(_tracer(self).number(self.node))
 
     def __contains__(self, item: Any) -> bool:
-        return item in _tracer(self).number(self.node)
+        return item in _tracer(self).number(self.node, lambda value: item in value)
+
+
+class _Attribute(torch.fx.proxy.Attribute, _Proxy):
+    """An attribute of a traced value: a node once it is used."""
 
 
 def _tracer(proxy: torch.fx.Proxy) -> Tracer:
@@ -157,7 +161,8 @@ class Tracer(torch.fx.Tracer):
 
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor of the network, by name, as it is."""
-        patched, nn.Module.__getattr__ = nn.Module.__getattr__, self._plain[1]
+        patched = nn.Module.__getattr__
+        nn.Module.__getattr__ = self._plain[1]  # type: ignore[method-assign]
         try:
             return operator.attrgetter(name)(self.root)
         finally:
@@ -165,7 +170,7 @@ class Tracer(torch.fx.Tracer):
 
     def _copy(self, name: str) -> nn.Module:
         if name not in self._copies:
-            self._copies[name] = overlay(self.root.get_submodule(name), {}).to("meta")  # type: ignore[union-attr]
+            self._copies[name] = overlay(self.root.get_submodule(name), {}).to("meta")
         return self._copies[name]
 
 

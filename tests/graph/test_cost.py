@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from toys import Toy, conv, head, run_cost
 
 from fpgm_core import COUPLINGS, FpgmError, Network
 from fpgm_core.graph import closed_form_cut, count_cost, trace_flow
@@ -211,3 +212,31 @@ def test_the_mix_may_prune_less_than_fpgm_alone(cifar):
     plan = net.plan(0.4, criterion="fpgm_mix")
     pruned = {len(mask): int((~mask).sum()) for mask in net.keep_masks(plan).values()}
     assert pruned == {16: 5, 32: 12, 64: 25}
+
+
+def attended(net, x):
+    y = F.max_pool2d(torch.relu(net.a(x)), 2)
+    v = y.flatten(2)
+    weights = torch.softmax(torch.bmm(v.transpose(1, 2), v), -1)
+    return head(net, net.b(y + torch.bmm(v, weights).view_as(y)))
+
+
+def of_a_parameter(net, x):
+    return head(net, net.b(F.conv2d(F.relu(net.a(x)), net.b.weight * 2)))
+
+
+@pytest.mark.parametrize("forward", [attended, of_a_parameter])
+def test_what_has_no_rule_is_charged_what_pytorchs_counter_finds(wrap, forward):
+    network = wrap(Toy(forward, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5)), (3, 8, 8))
+    cost = network.dense_cost
+    assert cost.macs == run_cost(network.module, (3, 8, 8))[0]
+    assert sum(cost.other_macs.values()) == {attended: 2 * 16 * 16 * 8, of_a_parameter: 8 * 8 * 9 * 36}[forward]
+    assert sum(layer.share for layer in network.layers) < 1
+    assert network.cost(network.plan(0.5)).other_macs == cost.other_macs
+
+
+@pytest.mark.parametrize(("name", "macs"), [("vit_b_16", 17_563_828_224)])
+def test_attention_is_counted(name, macs):
+    with torch.device("meta"):
+        module = import_torchvision("torchvision.models").get_model(name, weights=None).eval()
+    assert count_cost(trace_flow(module, (3, 224, 224)), {}).macs == macs

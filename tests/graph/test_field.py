@@ -138,16 +138,27 @@ class Case:
 
 KEPT = {
     "ReLU6 by hand": lambda net, y: y * F.relu6(y + 3) / 6,
-    "clamp": lambda net, y: y.clamp(min=0, max=6), "hardtanh": lambda net, y: F.hardtanh(y), "celu": lambda net, y: F.celu(y),
+    "clamp": lambda net, y: y.clamp(min=0, max=6),
+    "hardtanh": lambda net, y: F.hardtanh(y),
+    "celu": lambda net, y: F.celu(y),
     "selu": lambda net, y: F.selu(y), "square": lambda net, y: y**2, "negated": lambda net, y: F.leaky_relu(-y, 0.3),
-    "divided": lambda net, y: torch.div(y, 3) / y.size(1), "its own mean less": lambda net, y: y - y.mean((2, 3), keepdim=True),
+    "divided": lambda net, y: torch.div(y, 3) / y.size(1),
+    "its own mean less": lambda net, y: y - y.mean((2, 3), keepdim=True),
     "times its greatest": lambda net, y: y * y.amax((2, 3), keepdim=True), "twice itself": lambda net, y: y.add_(y),
-    "nearest": lambda net, y: F.interpolate(y, scale_factor=2), "bilinear": lambda net, y: F.interpolate(y, size=(5, 7), mode="bilinear"),
+    "nearest": lambda net, y: F.interpolate(y, scale_factor=2),
+    "bilinear": lambda net, y: F.interpolate(y, size=(5, 7), mode="bilinear"),
     "reflected": lambda net, y: F.pad(y, (1, 1, 1, 1), mode="reflect"), "cropped": lambda net, y: y[..., 1:-1, ::2],
-    "flipped": lambda net, y: y.flip(3), "turned": lambda net, y: y.flip(1), "chosen": lambda net, y: y[:, [3, 1, 0, 2, 7, 6, 5, 4]],
-    "laid flat and back": lambda net, y: y.flatten(2).view(y.shape), "channels last": lambda net, y: y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
-    "a new dimension": lambda net, y: y.unsqueeze(2).squeeze(2), "greatest of a row": lambda net, y: y + torch.max(y, 3, keepdim=True).values,
-    "beside itself": lambda net, y: torch.cat([y, y.flip(2)], 2), "asserted": asserted, "dealt": dealt, "normalised": lambda net, y: F.normalize(y, dim=1),
+    "flipped": lambda net, y: y.flip(3),
+    "turned": lambda net, y: y.flip(1),
+    "chosen": lambda net, y: y[:, [3, 1, 0, 2, 7, 6, 5, 4]],
+    "laid flat and back": lambda net, y: y.flatten(2).view(y.shape),
+    "channels last": lambda net, y: y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "a new dimension": lambda net, y: y.unsqueeze(2).squeeze(2),
+    "greatest of a row": lambda net, y: y + torch.max(y, 3, keepdim=True).values,
+    "beside itself": lambda net, y: torch.cat([y, y.flip(2)], 2),
+    "asserted": asserted,
+    "dealt": dealt,
+    "normalised": lambda net, y: F.normalize(y, dim=1),
 }  # fmt: skip
 CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "unpooled": Case(lambda net, y: unpooled(net, F.relu(y))),
@@ -196,11 +207,20 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "tanh of a part": Case(lambda net, y: torch.cat([torch.tanh_(y[:, :4]), y[:, 4:]], 1) + net.p(y), twin(), {"a"}),
 }  # fmt: skip
 POOLS = {
-    "one dimension after another": lambda y: y.mean(3).mean(2), "negative dimensions": lambda y: y.mean([-1, -2]), "sum": lambda y: torch.sum(y, dim=(2, 3)),
-    "greatest": lambda y: y.amax((2, 3)), "greatest of greatest": lambda y: y.max(3)[0].max(2)[0], "of what is laid flat": lambda y: y.flatten(2).mean(2),
-    "view": lambda y: y.view(y.size(0), y.size(1), -1).mean(-1), "squeezed": lambda y: F.adaptive_avg_pool2d(y, 1).squeeze(), "by index": lambda y: F.adaptive_avg_pool2d(y, 1)[:, :, 0, 0],
-    "minus one": lambda y: F.max_pool2d(y, 8).view(-1, 8), "of sizes": lambda y: F.adaptive_avg_pool2d(y, 1).view(y.shape[:2]), "deviation": lambda y: y.std((2, 3)),
-    "of the image's size": lambda y: F.avg_pool2d(y, y.shape[2:]).flatten(1), "channels last": lambda y: y.permute(0, 2, 3, 1).mean((1, 2)),
+    "one dimension after another": lambda y: y.mean(3).mean(2),
+    "negative dimensions": lambda y: y.mean([-1, -2]),
+    "sum": lambda y: torch.sum(y, dim=(2, 3)),
+    "greatest": lambda y: y.amax((2, 3)),
+    "greatest of greatest": lambda y: y.max(3)[0].max(2)[0],
+    "of what is laid flat": lambda y: y.flatten(2).mean(2),
+    "view": lambda y: y.view(y.size(0), y.size(1), -1).mean(-1),
+    "squeezed": lambda y: F.adaptive_avg_pool2d(y, 1).squeeze(),
+    "by index": lambda y: F.adaptive_avg_pool2d(y, 1)[:, :, 0, 0],
+    "minus one": lambda y: F.max_pool2d(y, 8).view(-1, 8),
+    "of sizes": lambda y: F.adaptive_avg_pool2d(y, 1).view(y.shape[:2]),
+    "deviation": lambda y: y.std((2, 3)),
+    "of the image's size": lambda y: F.avg_pool2d(y, y.shape[2:]).flatten(1),
+    "channels last": lambda y: y.permute(0, 2, 3, 1).mean((1, 2)),
 }  # fmt: skip
 
 
@@ -219,7 +239,7 @@ def images():
 def check(network, coupling, oracle=True):
     """Masked, compact, aligned, folded and fused agree with what silencing computes, and cost what is counted."""
     assert network.dense_cost.macs == run_cost(network.module, SHAPE)[0]
-    for seed, rate in enumerate((0.3, 0.5)):
+    for rate in (0.3, 0.5):
         plan, x = network.plan(rate, criterion="random", coupling=coupling), images()
         masks, dense = network.keep_masks(plan), network.module(x)
         compact, masked = network.compact(plan), network.masked(plan)(x)

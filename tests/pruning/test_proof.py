@@ -4,19 +4,22 @@ Weights are drawn at random first, so that no difference can hide. Small images:
 """
 
 import copy
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from networks import wrap
 from torch import nn
 from torch.nn import functional as F
+from toys import Toy, conv
 
 from fpgm_core import COUPLINGS, FpgmError, Network
 from fpgm_core.data import load_images
 from fpgm_core.models import get_model_info
 from fpgm_core.pruning import PrunedNetwork, compact_module, randomised, verify, verify_work
-from fpgm_core.pruning.proof import randomised_module
+from fpgm_core.pruning.proof import randomised_module, tensors_in
 from fpgm_core.runtime.progress import run
 
 FAMILIES = (
@@ -207,3 +210,44 @@ def test_progress_tells_how_far_it_is(network):
     proof = run(verify_work(network("resnet20").prune(0.4), images), lambda step: shares.append(step.share))
     assert shares == [0, 0.25, 0.5, 0.75]  # random ones, then fifty at a time
     assert (proof.images, proof.random_images) == (128, 8)
+
+
+def test_unequal_and_miscounted_are_two_messages(network):
+    net = network("resnet20")
+    proof = verify(net.prune(0.4))
+    assert (proof.equal, proof.counted, proof.problem) == (True, True, "")
+    unequal = replace(proof, max_abs_difference=proof.logit_scale)
+    assert (unequal.holds, unequal.equal, unequal.counted) == (False, False, True)
+    assert unequal.problem.startswith("unequal: masked and compact answers differ by up to")
+    miscounted = replace(proof, counted_macs=proof.macs + 1)
+    assert (miscounted.holds, miscounted.equal, miscounted.counted) == (False, True, False)
+    assert miscounted.problem.startswith(f"miscounted: {proof.macs:,} multiply-adds")
+
+
+@dataclass
+class Answer:
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda first, second: (first, second),
+        lambda first, second: {"first": first, "more": [second]},
+        lambda first, second: Answer(first=first, second=second),
+    ],
+)
+def test_every_tensor_of_several_outputs_is_compared(several):
+    layers = {"a": conv(3, 8), "b": conv(8, 8), "fc": nn.Linear(8, 5), "aux": nn.Linear(8, 3)}
+
+    def forward(net, x):
+        y = F.relu(net.b(F.relu(net.a(x)))).mean((2, 3))
+        return several(net.fc(y), net.aux(y) * 100)
+
+    net = wrap(Toy(forward, **layers), (3, 8, 8))
+    pruned, x = net.prune(0.5, coupling="coupled"), torch.randn(4, 3, 8, 8)
+    proof = verify(pruned, x)
+    assert proof.holds, proof.problem
+    assert proof.logit_scale >= float(tensors_in(net.module(x))[1].abs().max())  # the second's, which is larger
+    assert len(tensors_in(pruned.compact()(x))) == 2

@@ -20,7 +20,7 @@ from fpgm_core.graph.operations.base import (
     register_op,
     written_operand,
 )
-from fpgm_core.graph.operations.channels import Concatenation, Item, Split, Stack
+from fpgm_core.graph.operations.channels import Concatenation, Copied, Item, Split, Stack
 from fpgm_core.graph.operations.choosing import (
     ChannelShuffle,
     Flip,
@@ -130,7 +130,9 @@ _register((nn.LayerNorm, F.layer_norm), LayerNorm())
 
 _named("view reshape flatten squeeze unsqueeze view_as reshape_as", Reshape(), nn.Flatten)
 _named("permute transpose swapaxes", Transpose())
-_named("contiguous clone", Contiguous())
+_named("contiguous", Contiguous())
+_named("clone", Contiguous(copies=True))
+_named("index_select", Copied())
 _named("mean sum amax amin", Reduction())
 _named("max min", Extreme())
 _named("median", Reduction(several=True))

@@ -265,3 +265,9 @@ def _new_before(index: Any, place: int, places: list[Any]) -> int:
 
 def _narrowed_index(network: Rebuilder, index: tuple[Any, ...]) -> Any:
     return torch.fx.node.map_arg(index, network.narrow)
+
+
+class Copied(Operation):
+    """index_select: what an index by tensor takes is not followed, but it is memory of its own."""
+
+    makes_new_memory = True

@@ -153,7 +153,9 @@ class Contiguous(ChannelsKept):
     """contiguous, clone: the same channels, spread or not."""
 
     reads_spread = True
-    shares_memory = True
+
+    def __init__(self, *, copies: bool = False) -> None:
+        self.makes_new_memory, self.shares_memory = copies, not copies
 
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """The same."""
