@@ -36,7 +36,7 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     "test_networks.py::test_every_familys_python_file_rebuilds_it": ("squeezenet*", "densenet*", "mobilenet*"),
     "test_networks.py::test_the_python_file_rebuilds_the_network_without_this_library": ("coupled",),
     "test_networks.py::test_pt2_and_onnx_answer_for_any_batch_size": ("resnet20-*",),
-    "test_bundle.py::test_the_accuracy_of_a_file_is_the_plans_accuracy": ALL,
+    "test_bundle.py::test_the_accuracy_of_a_file_is_that_of_the_pruned_network": ALL,
     "test_bundle.py::test_the_same_plan_and_weights_give_the_same_bytes": ALL,
     "test_front_door.py::test_a_network_of_ones_own_is_pruned_repaired_measured_exported_and_reloaded": (
         "Residual-*",
