@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,6 @@ from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 _LOOP_BATCH = 128
-_SCORED = ("resnet50", "vgg16")
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,28 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured on: a network, where, and how many test images (all 10,000 unless a quick look is wanted)."""
+    """What is measured on: a network, where, and how many test images (all 10,000 unless a quick look is wanted).
+
+    `num_training` images are recalibrated on, `rates` are the sweep's, `scored` the networks whose filters are scored;
+    `limit` finds how many MACs a second a large matrix product reaches on a device in a precision.
+    """
 
     network: Network
     device: torch.device
     images: int
+    num_training: int = NUM_IMAGES
+    rates: tuple[float, ...] = RATES
+    scored: tuple[str, ...] = ("resnet50", "vgg16")
+    limit: Callable[[torch.device, torch.dtype], float] = field(default_factory=lambda: product_rate)
 
     @classmethod
-    def create(cls, device: str = "auto", images: int = 10_000) -> Bench:
-        """ResNet-20 on a CPU, ResNet-56 elsewhere. Raises FpgmError for a device that is not there."""
+    def create(cls, device: str = "auto", images: int = 10_000, **options: Any) -> Bench:
+        """ResNet-20 on a CPU, ResNet-56 elsewhere; `options` are the other fields.
+
+        Raises FpgmError for a device that is not there.
+        """
         place = choose_device(device)
-        return cls(Network.load("resnet20" if place.type == "cpu" else "resnet56"), place, images)
+        return cls(Network.load("resnet20" if place.type == "cpu" else "resnet56"), place, images, **options)
 
     @property
     def name(self) -> str:
@@ -92,11 +103,16 @@ class Bench:
         images = load_images("cifar10", name)
         return images.first(min(len(images), self.images, most or len(images)))
 
+    @property
+    def training(self) -> ImageSet:
+        """The images that networks are recalibrated on."""
+        return load_images("cifar10", "train").first(self.num_training)
+
     def measure(
         self, pruned: PrunedNetwork, images: ImageSet, method: str = "recalibrated"
     ) -> tuple[float, Measurement]:
         """Seconds to the exact measurement of a pruned network, and the measurement."""
-        training = load_images("cifar10", "train")
+        training = self.training
         start = time.perf_counter()
         work = measure_work(pruned, images, method=method, training=training, config=self.config, preview=False)
         measurement = run(work)
@@ -139,7 +155,7 @@ def evaluation(bench: Bench) -> Result:
 
 def limit(bench: Bench) -> Iterator[Result]:
     """Dense and compact network against what one large matrix product reaches, by MACs a second."""
-    rate = _product_rate(bench.device, bench.precision)
+    rate = bench.limit(bench.device, bench.precision)
     bench.warm()
     for title, pruned in (
         ("dense", bench.network.prune(0.0)),
@@ -186,7 +202,7 @@ def changed(bench: Bench) -> Result:
 
 def first_answer(bench: Bench) -> Result:
     """The provisional measurement of a plan never seen, against its exact one."""
-    images, training = bench.split("choose"), load_images("cifar10", "train")
+    images, training = bench.split("choose"), bench.training
     bench.warm()
     firsts, ends = [], []
     for rate in (0.2, 0.3, 0.4):
@@ -222,12 +238,12 @@ def recalibration(bench: Bench) -> Result:
     pruned = bench.network.prune(0.4)
     bench.warm()
     module = to_device(pruned.compact(aligned=True), bench.device)
-    training = load_images("cifar10", "train").first(NUM_IMAGES).to(bench.device)
+    training = bench.training.to(bench.device)
     took = _median_seconds(lambda: list(recalibrate(module, training, bench.precision)))
     seconds, _ = bench.from_nothing(pruned, bench.split("all"), "as_is")
     return Result(
         "recalibration",
-        f"{bench.name}, independent 40%, statistics of {NUM_IMAGES:,} images",
+        f"{bench.name}, independent 40%, statistics of {bench.num_training:,} images",
         took,
         f"classifying {bench.images:,} images",
         seconds,
@@ -236,23 +252,24 @@ def recalibration(bench: Bench) -> Result:
 
 def sensitivity(bench: Bench) -> Result:
     """The sweep of every unit, against each of its points by the loop people write."""
-    images, training = bench.split("choose", SWEEP_IMAGES), load_images("cifar10", "train")
+    images, training = bench.split("choose", SWEEP_IMAGES), bench.training
     bench.warm()
     PrefixCache.on(bench.device).clear()
     start = time.perf_counter()
-    sweep = run(sweep_work(bench.network, images, training=training, config=bench.config, use_cache=False))
+    work = sweep_work(bench.network, images, training=training, rates=bench.rates, config=bench.config, use_cache=False)
+    sweep = run(work)
     seconds = time.perf_counter() - start
     middle = bench.network.units("inner")[len(bench.network.units("inner")) // 2].name
     masked = bench.network.prune({middle: 0.5}, coupling="inner").masked().to(bench.device)
 
     def point() -> None:
-        _recalibrate(masked, training.first(NUM_IMAGES), bench.device)
+        _recalibrate(masked, training, bench.device)
         _count(masked, images, bench.device)
 
     one = _median_seconds(point)
     return Result(
         "sensitivity",
-        f"{bench.name}, {sweep.total} points ({len(RATES)} rates a unit), recalibrated, {len(images):,} images",
+        f"{bench.name}, {sweep.total} points ({len(bench.rates)} rates a unit), recalibrated, {len(images):,} images",
         seconds,
         f"DataLoader loops, masked: one point ({middle} at 50%), times {sweep.total}",
         one * sweep.total,
@@ -262,7 +279,7 @@ def sensitivity(bench: Bench) -> Result:
 def scoring(bench: Bench) -> Iterator[Result]:
     """g of every layer's filters, against scipy's distances, as the paper's code has it."""
     cdist = require("scipy.spatial.distance", extra="test").cdist
-    for name in _SCORED:
+    for name in bench.scored:
         network = Network.load(name, "random")
         weights = [weights_of(network.module, layer.name) for layer in network.layers]
         start = time.perf_counter()
@@ -314,7 +331,7 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """MACs a second of a large square matrix product, the best of several."""
     size = 4096 if device.type == "cpu" else 8192
     one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))

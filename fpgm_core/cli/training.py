@@ -113,18 +113,18 @@ def _watched(halves: Mapping[str, ImageSet]) -> ImageSet:
     return choose.first(min(NUM_WATCHED, len(choose)))
 
 
-def _told(work: Work[T], chosen: argparse.Namespace, name: str = "") -> Work[T]:
+def _announced_work(work: Work[T], chosen: argparse.Namespace, name: str = "") -> Work[T]:
     """The same work, telling of every epoch: a line on stderr, and TensorBoard's scalars; `name` says which run."""
-    board, num_told = _board(chosen.tensorboard / name if chosen.tensorboard else None), 0
+    board, num_announced = _board(chosen.tensorboard / name if chosen.tensorboard else None), 0
     try:
         while True:
             progress = next(work)
             if isinstance(progress.partial, Run):
                 run = progress.partial
                 # A run that was resumed says where it is.
-                for epoch in run.epochs[num_told:] if num_told else run.epochs[-1:]:
-                    _tell(epoch, _line(name, epoch, run.recipe.epochs), board)
-                num_told = len(run.epochs)
+                for epoch in run.epochs[num_announced:] if num_announced else run.epochs[-1:]:
+                    _announce(epoch, _line(epoch, run.recipe.epochs, name=name), board=board)
+                num_announced = len(run.epochs)
                 progress = replace(progress, what=_what(name, run))
             yield progress
     except StopIteration as end:
@@ -136,7 +136,7 @@ def _told(work: Work[T], chosen: argparse.Namespace, name: str = "") -> Work[T]:
             board.close()
 
 
-def _tell(epoch: Epoch, line: str, board: Any) -> None:
+def _announce(epoch: Epoch, line: str, *, board: Any) -> None:
     if not world().is_main:
         return
     clear = "\r\033[K" if sys.stderr.isatty() else ""  # of progress
@@ -151,7 +151,7 @@ def _what(name: str, run: Run) -> str:
     return f"{name} epoch {min(len(run.epochs) + 1, run.recipe.epochs)} of {run.recipe.epochs}{time}".strip()
 
 
-def _line(name: str, epoch: Epoch, epochs: int) -> str:
+def _line(epoch: Epoch, epochs: int, *, name: str) -> str:
     return (
         f"{name + ': ' if name else ''}epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, training accuracy "
         f"{epoch.training_accuracy:.2%}, {epoch.correct} of {epoch.images} of the choose half right, "
@@ -209,7 +209,7 @@ def _train(chosen: argparse.Namespace) -> int:
         precision=chosen.precision,
         folder=chosen.out,
     )
-    finish(_told(trainer.train_work(), chosen))
+    finish(_announced_work(trainer.train_work(), chosen))
     outcome = finish(outcome_work(trainer, images=halves))
     paths = write_outcome(outcome, chosen.out) if world().is_main else []
     world().wait()
@@ -250,19 +250,19 @@ def _recover(chosen: argparse.Namespace) -> int:
     before = recovered(chosen, pruned, method)
     # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
     begin = before if chosen.from_repaired or get_schedule(chosen.schedule).compact else pruned
-    after = finish(_told(_fine_tuned_work(chosen, begin, images, watched=_watched(halves)), chosen))
+    after = finish(_announced_work(_fine_tuned_work(chosen, begin, images=images, watched=_watched(halves)), chosen))
     measured = {
         half: (_measured(chosen, before, part), _measured(chosen, after, part)) for half, part in halves.items()
     }
     if world().is_main:
         exported(chosen, after, splits=halves, folder=chosen.out / "export")
     world().wait()
-    _show_recovered(chosen, after, method, measured)
+    _show_recovered(chosen, after, method=method, measured=measured)
     return 0
 
 
 def _fine_tuned_work(
-    chosen: argparse.Namespace, pruned: PrunedNetwork, images: ImageSet, *, watched: ImageSet
+    chosen: argparse.Namespace, pruned: PrunedNetwork, *, images: ImageSet, watched: ImageSet
 ) -> Work[PrunedNetwork]:
     device = choose_device(chosen.device)
     return get_recovery_method("fine_tuned").work(
@@ -283,6 +283,7 @@ def _measured(chosen: argparse.Namespace, pruned: PrunedNetwork, images: ImageSe
 def _show_recovered(
     chosen: argparse.Namespace,
     after: PrunedNetwork,
+    *,
     method: str,
     measured: Mapping[str, tuple[Measurement, Measurement]],
 ) -> None:
@@ -322,7 +323,7 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
 def _reproduce(chosen: argparse.Namespace) -> int:
     images, halves = _training_images(chosen, "cifar10"), _halves(chosen, "cifar10")
     nets = [net for net in NETS if net in chosen.nets]
-    wanted = cases(nets, chosen.rates, chosen.seeds, chosen.controls)
+    wanted = cases(nets, chosen.rates, seeds=chosen.seeds, controls=chosen.controls)
     results = []
     for number, case in enumerate(wanted, 1):
         work = case_work(
@@ -335,7 +336,7 @@ def _reproduce(chosen: argparse.Namespace) -> int:
             device=chosen.device,
             precision=chosen.precision,
         )
-        results.append(finish(_told(work, chosen, f"{number} of {len(wanted)}, {case.key}")))
+        results.append(finish(_announced_work(work, chosen, f"{number} of {len(wanted)}, {case.key}")))
         text = table(results)
         if world().is_main:
             _write_table(chosen.out, text, results)

@@ -157,7 +157,7 @@ class Tracer(torch.fx.Tracer):
 
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor of the network, by name, as it is."""
-        patched, nn.Module.__getattr__ = nn.Module.__getattr__, self._plain[1]  # type: ignore[method-assign]
+        patched, nn.Module.__getattr__ = nn.Module.__getattr__, self._plain[1]
         try:
             return operator.attrgetter(name)(self.root)
         finally:

@@ -1,4 +1,4 @@
-"""Several processes at one piece of work, as torchrun starts them; one alone where it did not."""
+"""Several processes that share one piece of work, as torchrun starts them; without it, a world of one."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from fpgm_core.errors import FpgmError
 
 @dataclass(frozen=True)
 class World:
-    """This process's number among `count`; the first of them alone writes and speaks."""
+    """This process's `rank` among `count` processes; only the main one, rank 0, writes files and prints."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     def mine(self, items: Tensor) -> Tensor:
-        """This process's part of what all have in the same order: every `count`-th."""
+        """This process's part of `items`, which all processes have in the same order: every `count`-th."""
         return items[self.rank :: self.count]
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -37,19 +37,19 @@ class World:
         return tensor
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the first one's values, in place."""
+        """Give every process the main one's values, in place."""
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def wait(self) -> None:
-        """Go on when all are here."""
+        """Wait until every process has come to this point."""
         if self.count > 1:
             dist.barrier()
 
 
 def world() -> World:
-    """Who this process is; one alone unless `joined`."""
+    """The processes that this one belongs to; itself alone outside `joined_world`."""
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size())
     return World()
@@ -57,12 +57,12 @@ def world() -> World:
 
 @contextmanager
 def joined_world() -> Iterator[World]:
-    """Join the other processes where torchrun started this one: over nccl with GPUs, else gloo.
+    """Join the other processes if torchrun started this one: over nccl with GPUs, else gloo.
 
-    Raises FpgmError where there are more processes than GPUs.
+    Raises FpgmError if there are more processes than GPUs.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ
-    if alone or world().count > 1:  # or joined already, by who called
+    if alone or world().count > 1:  # or the caller has joined
         yield world()
         return
     if torch.cuda.is_available():

@@ -83,9 +83,9 @@ class Case:
 
 
 def cases(
-    nets: Sequence[str], rates: Sequence[float], seeds: Sequence[int], controls: Sequence[str] = ()
+    nets: Sequence[str], rates: Sequence[float], *, seeds: Sequence[int], controls: Sequence[str] = ()
 ) -> list[Case]:
-    """The runs of a table, dense ones before those that start from them."""
+    """The runs of a table, dense ones before those that start from them. Raises FpgmError for unknown controls."""
     unknown = set(controls) - set(CONTROLS)
     if unknown:
         raise FpgmError(f"unknown control {sorted(unknown)[0]!r}; choose of {', '.join(CONTROLS)}")
@@ -133,7 +133,7 @@ def case_work(
     that it starts from is not there.
     """
     place, network = folder / case.key, _network(case, folder)
-    own = recipe_of(case, recipe, network)
+    own = recipe_of(case, recipe, network=network)
     done = _finished(place / "result.json", own, case)
     if done is not None:
         return done
@@ -171,7 +171,7 @@ def _plan(case: Case, network: Network) -> Plan:
     return replace(plan, options=replace(plan.options, seed=case.seed))
 
 
-def recipe_of(case: Case, recipe: Recipe, network: Network) -> Recipe:
+def recipe_of(case: Case, recipe: Recipe, *, network: Network) -> Recipe:
     """A case's own recipe: its seed and learning rate, and what the official code does for its network."""
     own = replace(recipe, seed=case.seed)
     if case.learning_rate is not None:

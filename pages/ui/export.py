@@ -8,21 +8,26 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fpgm_core.data import HALVES
-from fpgm_core.export import ARTEFACTS, Bundle, export_steps, zip_bundle
-from fpgm_core.training import Recovered
-from pages.ui.recover import recovered
-from pages.ui.session.jobs import Job, from_steps
+from fpgm_core import PrunedNetwork
+from fpgm_core.data import DATA, HALVES, load_images, sample_images
+from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, zip_bundle
+from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.progress import Work, within
+from pages.ui.recover import trained_network
+from pages.ui.session.jobs import Job
 from pages.ui.session.session import Session, callback
 
+NUM_SAMPLES = 64  # images that the forms are compared on
 _JOB = "export"
+_RECOVERED = 0.1  # the share of the whole that recovering takes, roughly: for progress alone
 
 
 def export_page(session: Session) -> None:
     """The button, the progress, the result of the plan on screen."""
     if session.network.prune(session.state.plan).prunes_nothing:
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
-    trained = recovered(session)
+    trained = trained_network(session)
     if trained is not None and not st.toggle("Export the trained weights from Recover", value=True):
         trained = None
     key = ("export", session.state.plan.key, session.state.method, trained and id(trained))
@@ -48,14 +53,28 @@ def export_page(session: Session) -> None:
         _result(job.result, session.state.plan.model)
 
 
-def _begin(session: Session, trained: Recovered | None, key: Hashable) -> None:
-    network, plan, method = session.network, session.state.plan, session.state.method
-    weights = whole = None
-    if trained is not None:
-        plan, weights, whole = trained.plan, trained.network, trained.whole
-    work = from_steps(lambda: export_steps(network, plan, method, trained=weights, whole=whole))
+def _begin(session: Session, trained: PrunedNetwork | None, key: Hashable) -> None:
+    pruned, method = session.network.prune(session.state.plan), session.state.method
     session.jobs.cancel(_JOB)  # one that has ended must not be found again
-    session.jobs.start(_JOB, work, key=key)
+    session.jobs.start(_JOB, lambda: _exported_work(trained) if trained else _recovered_work(pruned, method), key=key)
+
+
+def _recovered_work(pruned: PrunedNetwork, method: str) -> Work[Bundle]:
+    """Recover a pruned network as on Explore, where there are images for that, then export it."""
+    network, record = pruned.network, get_recovery_method(method)
+    can_read = network.trained and network.dataset in DATA
+    if not pruned.prunes_nothing and (can_read or not record.needs_images):
+        training = load_images(network.dataset, "train") if record.needs_images else None
+        recovery = record.work(pruned, training, RecoveryContext(choose_device("auto")))
+        pruned = yield from within(recovery, 0, _RECOVERED)
+    return (yield from within(_exported_work(pruned), _RECOVERED))
+
+
+def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
+    network = pruned.network
+    halves = {half: load_images(network.dataset, half) for half in HALVES} if network.dataset in DATA else {}
+    samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
+    return (yield from export_work(pruned, images=halves, config=ExportConfig(samples=samples)))
 
 
 def _progress(job: Job[Bundle]) -> None:

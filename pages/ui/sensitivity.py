@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.evaluation import RATES, SWEPT, Sweep, sweep_steps
+from fpgm_core.data import DATA, load_images
+from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work, timed
 from pages.ui.components.cards import accuracy_card, time_left
 from pages.ui.panels.pictures import cached_figure, clicked
-from pages.ui.session.jobs import Job, from_steps
+from pages.ui.session.jobs import Job
 from pages.ui.session.session import Session, callback, current_session
 
 _JOB = "sensitivity"
@@ -27,20 +27,23 @@ def _key(session: Session) -> Hashable:
 
 
 def _sweep_work(session: Session) -> Work[Sweep]:
-    config = replace(SWEPT, rung=session.state.method)
-    network, plan = session.network, session.state.plan
-    return from_steps(lambda: sweep_steps(network, plan, config, RATES))()
+    network, plan, method = session.network, session.state.plan, session.state.method
+    images, training = load_images(network.dataset, "choose"), load_images(network.dataset, "train")
+    return sweep_work(network, images.first(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
 
 
 def sensitivity_page(session: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
     method = get_recovery_method(session.state.method).title.lower()
     st.markdown(
-        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEPT.images:,} images of the "
+        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEEP_IMAGES:,} images of the "
         f"choose half, *{method}* as on Explore. What it bears alone says how far its bar may go."
     )
     if not session.network.trained:
         st.info("Random weights have no accuracy to lose; open a network with trained ones.")
+        return
+    if session.network.dataset not in DATA:
+        st.info("There are no images here to measure this network on; open one of the bundled networks.")
         return
     if session.message:
         st.error(session.message)
@@ -142,40 +145,49 @@ def _pictures(session: Session, sweep: Sweep) -> None:
     extent = (_key(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
-        key = ("sweep", *extent, *sorted(plan.rates.items()))
-        st.plotly_chart(
-            cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=plan.rates, chosen=chosen)),
-            key="sweep",
-            alt="points of accuracy that every unit loses alone, rate by rate",
-            on_select=callback(lambda session: _click(session, names)),
-            selection_mode="points",
-            config={"displayModeBar": False},
-        )
-        st.caption(
-            "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell "
-            "to set that bar; click the cell where a bar stands to set it back to 0."
-            + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
-            * (session.state.method == "recalibrated")
-        )
+        _map(session, sweep, names, chosen=chosen, extent=extent)
     with right:
-        axis = st.segmented_control(
-            "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
-        )
-        key = ("curves", *extent, axis)
-        st.plotly_chart(
-            cached_figure(
-                key,
-                lambda: sensitivity_curves(
-                    sweep, chosen, dense_macs=network.dense_cost.macs, by_macs=axis == "MACs cut"
-                ),
-            ),
-            key="sweep_curves",
-            alt=f"change of accuracy of every unit, {chosen} in colour",
-            config={"displayModeBar": False},
-        )
-        st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
+        _curves(sweep, chosen, dense_macs=network.dense_cost.macs, extent=extent)
     with st.expander("The numbers behind the picture"):
         st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
+
+
+def _map(session: Session, sweep: Sweep, names: list[str], *, chosen: str, extent: tuple[Hashable, ...]) -> None:
+    """Every unit at every rate; a click on a cell sets that bar."""
+    rates = session.state.plan.rates
+    key = ("sweep", *extent, *sorted(rates.items()))
+    st.plotly_chart(
+        cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=rates, chosen=chosen)),
+        key="sweep",
+        alt="points of accuracy that every unit loses alone, rate by rate",
+        on_select=callback(lambda session: _click(session, names)),
+        selection_mode="points",
+        config={"displayModeBar": False},
+    )
+    st.caption(
+        "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell to "
+        "set that bar; click the cell where a bar stands to set it back to 0."
+        + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
+        * (session.state.method == "recalibrated")
+    )
+
+
+def _curves(sweep: Sweep, chosen: str, *, dense_macs: int, extent: tuple[Hashable, ...]) -> None:
+    """Every unit's change of accuracy, by rate or by MACs cut."""
+    axis = st.segmented_control(
+        "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
+    )
+    by_macs = axis == "MACs cut"
+    st.plotly_chart(
+        cached_figure(
+            ("curves", *extent, axis),
+            lambda: sensitivity_curves(sweep, chosen, dense_macs=dense_macs, by_macs=by_macs),
+        ),
+        key="sweep_curves",
+        alt=f"change of accuracy of every unit, {chosen} in colour",
+        config={"displayModeBar": False},
+    )
+    st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
 
 
 def _click(session: Session, names: list[str]) -> None:
@@ -199,7 +211,7 @@ def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
             "unit": [point.unit for point in sweep.points],
             "rate": [point.rate for point in sweep.points],
             "MACs cut %": [100 * (1 - point.macs / dense_macs) for point in sweep.points],
-            "accuracy %": [100 * point.correct / point.images for point in sweep.points],
+            "accuracy %": [100 * point.num_correct / point.num_images for point in sweep.points],
             "change, points": [100 * point.change.value for point in sweep.points],
             "low": [100 * point.change.low for point in sweep.points],
             "high": [100 * point.change.high for point in sweep.points],

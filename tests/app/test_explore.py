@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from driving import opened, press, session_of, sound, until
@@ -11,11 +12,18 @@ from driving import opened, press, session_of, sound, until
 from fpgm_core import CRITERIA, Network, Plan
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.graph import weights_of
-from fpgm_core.recovery import provide
 from pages.ui.panels.live_bars import bars
-from pages.ui.session.networks import first_view
+from pages.ui.session.networks import first_view, keep_scores, load_network, score_cache
 from pages.ui.session.session import TriedPlan
 from pages.ui.session.view_state import ViewState, decode, encode
+
+
+@pytest.fixture(autouse=True)
+def no_scores():
+    """No criterion has looked at images yet."""
+    score_cache().clear()
+    yield
+    score_cache().clear()
 
 
 @pytest.fixture
@@ -130,15 +138,15 @@ def test_every_criterion_can_be_chosen(app, criterion):
 
 
 def test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made(app):
-    network, before = session_of(app).network, plan(app)
-    network._handed.pop("taylor", None)
+    before = plan(app)
+    score_cache().clear()
     widget(app.selectbox, "Criterion").set_value("taylor").run()
     assert plan(app) == before
     assert session_of(app).pending.state.plan.criterion == "taylor"
     assert until(app, lambda: plan(app).criterion == "taylor", 120)
     assert session_of(app).pending is None
     assert any("Taylor, first order" in frame.value.get("criterion", pd.Series()).tolist() for frame in app.dataframe)
-    network._handed.pop("taylor")
+    score_cache().clear()
     other = opened(s=encode(session_of(app).state))
     assert plan(other).criterion == "fpgm"
     press(other, "cancel_scores")
@@ -261,25 +269,28 @@ def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
 def test_a_repair_that_was_given_up_is_told(app):
     session = session_of(app)
     assert until(app, lambda: session.measured("recalibrated"), 60)
-    kept = session.measured("recalibrated")
     assert not app.info
+    kept = replace(session.measured("recalibrated"), notice="the repaired network does worse: recalibrated is kept")
     session.trace = [
         *session.trace,
         TriedPlan(replace(session.state, method="repaired"), session.network.cost(plan(app)), kept),
     ]
     widget(app.get("button_group"), "Ladder").set_value("repaired").run()
-    assert any("this is recalibrated" in info.value for info in app.info)
+    assert any("The repaired network does worse: recalibrated is kept." in info.value for info in app.info)
 
 
-def test_a_network_that_was_opened_anew_gets_its_scores_again(app):
+def test_a_network_that_was_opened_anew_has_its_scores(app):
     network = session_of(app).network
-    provide(network, "bn_scale")
-    widget(app.selectbox, "Criterion").set_value("bn_scale").run()
-    assert plan(app).criterion == "bn_scale"
-    network._handed.clear()
-    network._memory._values.clear()
+    assert not network.has_scores("taylor")
+    scores = {layer.name: np.arange(layer.filters, dtype=np.float64) for layer in network.layers}
+    keep_scores(network, "taylor", scores)
+    widget(app.selectbox, "Criterion").set_value("taylor").run()
+    assert plan(app).criterion == "taylor"
+    load_network.clear()
     sound(app.run())
-    assert plan(app).criterion == "bn_scale"
+    assert plan(app).criterion == "taylor"
+    assert session_of(app).network.has_scores("taylor")
+    assert not network.has_scores("taylor"), "what was shared is not changed"
 
 
 def test_undo_and_redo_walk_the_history(app):
@@ -299,7 +310,7 @@ def test_every_rung_of_the_ladder_is_measured_as_such(app, rung):
     assert session_of(app).state.method == rung
     assert until(app, lambda: session_of(app).measured(rung), 120)
     figure = session_of(app).measured(rung)
-    assert figure.rung == rung
+    assert figure.method == rung
     shown = widget(app.get("button_group"), "Ladder").options
     assert any(f"{figure.accuracy.value:.2%}" in str(option) for option in shown)
 
@@ -354,7 +365,7 @@ def test_the_exact_figure_arrives_and_enters_the_trace(app):
     tried = session_of(app).trace[-1]
     assert tried.state.plan.rates == {}
     assert tried.measurement.state == "exact"
-    assert (tried.measurement.correct, tried.measurement.images) == (4584, 5000)
+    assert (tried.measurement.num_correct, tried.measurement.num_images) == (4584, 5000)
     assert "91.68%" in cards(app)
     assert picture(app, "trace")["data"]
 

@@ -9,9 +9,10 @@ from driving import opened, press, session_of, until
 from view_states import resnet20_view
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
-from fpgm_core.export.bundle import Progress
+from fpgm_core.data import load_images
+from fpgm_core.export import ARTEFACTS, Bundle, export_work
 from fpgm_core.pruning import Proof
+from fpgm_core.runtime.progress import Progress
 from pages.ui import export as export_page
 from pages.ui.session.view_state import encode
 
@@ -27,7 +28,7 @@ MEASURED = {
 
 
 def finished(skipped=()):
-    """A bundle as `export_steps` ends with."""
+    """A bundle as `export_work` returns."""
     manifest = {
         "artefacts": [
             {"name": "plan", "title": "The plan", "files": [{**FILE, "file": "plan.json", "bytes": 2}]},
@@ -47,23 +48,30 @@ def app():
     session_of(app).jobs.close()
 
 
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    """Recovering before the export reads few images."""
+    monkeypatch.setattr(export_page, "load_images", lambda name, split: load_images(name, split).first(300))
+
+
 @pytest.fixture
 def steps(monkeypatch):
-    """Put steps in place of the real export's; what it is called with is kept."""
+    """Put steps in place of the real export's, the last one its result; what it is called with is kept."""
     calls = []
 
-    def stand_in(*results):
-        def fake(network, plan, *more, **options):
-            calls.append((network, plan, *more))
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-                if isinstance(result, threading.Event):
-                    result.wait(20)
-                else:
-                    yield result
+    def stand_in(*steps):
+        def export_work(pruned, **options):
+            calls.append(pruned)
+            for step in steps:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, threading.Event):
+                    step.wait(20)
+                elif isinstance(step, Progress):
+                    yield step
+            return step
 
-        monkeypatch.setattr(export_page, "export_steps", fake)
+        monkeypatch.setattr(export_page, "export_work", export_work)
         return calls
 
     return stand_in
@@ -105,17 +113,17 @@ def test_a_plan_that_prunes_nothing_is_told(app):
 
 def test_preparing_shows_progress_and_then_the_result(app, steps):
     gate = threading.Event()
-    calls = steps(Progress("doing something slow", 0.25), gate, finished())
+    calls = steps(Progress(0.25, what="doing something slow"), gate, finished())
     prepare(app)
     assert until(app, lambda: [bar for bar in app.get("progress") if "doing something slow" in bar.proto.text])
-    assert app.get("progress")[0].proto.value == 25
+    assert 25 <= app.get("progress")[0].proto.value <= 35  # recovering came first
     assert app.button(key="prepare").disabled
     assert downloads(app) == []
     gate.set()
     assert until(app, lambda: app.success)
-    look = session_of(app).state
-    assert [call[1:] for call in calls] == [(look.plan, look.method)]
-    assert calls[0][0] is session_of(app).network
+    state = session_of(app).state
+    assert [(pruned.plan, pruned.method) for pruned in calls] == [(state.plan, state.method)]
+    assert calls[0].network is session_of(app).network
     for words in ("differ by at most 2.5e-06", "17.2", "72 images", "11,465,204 MACs", "82,054 parameters"):
         assert words in app.success[0].value
     assert downloads(app)[0] == "Download everything (zip)"
@@ -123,9 +131,9 @@ def test_preparing_shows_progress_and_then_the_result(app, steps):
     assert not app.get("progress")
 
 
-def test_a_result_that_is_there_before_its_job_has_ended_is_no_error(app, steps):
+def test_work_that_is_done_before_its_job_has_ended_is_no_error(app, steps):
     gate = threading.Event()
-    steps(Progress("working", 0.5), finished(), gate)
+    steps(Progress(1.0, what="working"), gate, finished())
     prepare(app)
     try:
         assert until(app, lambda: session_of(app).jobs.get("export").share == 1)
@@ -164,7 +172,7 @@ def test_what_was_left_out_is_told_with_the_reason(app, steps):
     ],
 )
 def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
-    steps(Progress("working", 0.5), error)
+    steps(Progress(0.5, what="working"), error)
     prepare(app)
     assert until(app, lambda: app.error)
     assert app.error[0].value == words
@@ -178,7 +186,7 @@ def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
 
 def test_an_export_can_be_cancelled_and_begun_again(app, steps):
     gate = threading.Event()
-    steps(Progress("working", 0.1), gate, finished())
+    steps(Progress(0.1, what="working"), gate, finished())
     prepare(app)
     assert until(app, lambda: app.get("progress"))
     app.button(key="cancel_export").click().run()
@@ -219,11 +227,12 @@ def test_another_plan_needs_its_own_export(app, steps):
 
 
 def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch):
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")})
-    monkeypatch.setattr(bundle, "IMAGES", 256)
-    monkeypatch.setattr(
-        export_page, "export_steps", lambda *given, **options: export_steps(*given, **options, measured=False)
-    )
+    few = [ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")]
+
+    def small(pruned, images, config):
+        return export_work(pruned, images=images, measured=False, config=replace(config, artefacts=few))
+
+    monkeypatch.setattr(export_page, "export_work", small)
     prepare(app)
     assert until(app, lambda: app.success or app.error, 120)
     assert not app.error

@@ -8,15 +8,16 @@ from driving import again, opened, press, session_of, until
 from view_states import resnet20_view
 
 from fpgm_core import Network
-from fpgm_core.calibration import Calibration, calibrate
+from fpgm_core.calibration import CalibrationConfig, calibrate
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import replaceability
-from fpgm_core.recovery import surface
-from fpgm_core.runtime.progress import Progress
+from fpgm_core.recovery import damage_work
+from fpgm_core.runtime.progress import Progress, run
 from pages.ui.panels import refit
 from pages.ui.panels.live_bars import bars
 from pages.ui.session.view_state import ViewState, encode
 
-FEW = Calibration(images=150, positions=8)
+FEW = CalibrationConfig(num_images=150, positions=8)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def few(monkeypatch):
 
 @pytest.fixture(scope="module")
 def moments(resnet20):
-    return calibrate(resnet20, FEW)
+    return calibrate(resnet20, load_images("cifar10", "train"), config=FEW)
 
 
 def figure(app, key):
@@ -71,7 +72,7 @@ def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
     assert not any(bar.heat for bar in bars(session_of(app)))
     widget(app.toggle, "Damage").set_value(True).run()
     assert until(app, lambda: all(bar.heat for bar in bars(session_of(app))), 90)
-    expected = surface(resnet20, moments, session_of(app).state.plan)
+    expected = run(damage_work(resnet20, moments, plan=session_of(app).state.plan))
     for bar in bars(session_of(app)):
         assert bar.damage == f"predicted loss {expected.at(bar.name, bar.rate):.1%}"
         assert bar.heat.count("rgb") == 1 + len(expected.rates)

@@ -7,23 +7,24 @@ import pytest
 from driving import again, opened, press, session_of, until
 from view_states import resnet20_view
 
-from fpgm_core import EvaluationConfig
-from fpgm_core.evaluation import accuracy as evaluator
-from fpgm_core.evaluation import sweep_steps
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import sweep_work
 from fpgm_core.figures.sensitivity import change_text
+from fpgm_core.runtime.progress import run
 from pages.ui import sensitivity
 from pages.ui.session.networks import first_view
 from pages.ui.session.view_state import encode
 
-FEW = EvaluationConfig(images=100, precision="float32")
+IMAGES, TRAINING = 100, 128
 RATES = (0.5, 0.9)
 PAGE = "pages/5_Sensitivity.py"
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(evaluator, "IMAGES", 128)
-    monkeypatch.setattr(sensitivity, "SWEPT", FEW)
+    counts = {"choose": IMAGES, "train": TRAINING}
+    monkeypatch.setattr(sensitivity, "load_images", lambda name, split: load_images(name, split).first(counts[split]))
+    monkeypatch.setattr(sensitivity, "SWEEP_IMAGES", IMAGES)
     monkeypatch.setattr(sensitivity, "RATES", RATES)
 
 
@@ -36,21 +37,22 @@ def has(app, key):
     return any(button.key == key for button in app.button)
 
 
-def whole(app):
+def complete(app):
     return not has(app, "begin_sweep") and not has(app, "stop_sweep")
 
 
-def look(**fields):
+def state(**fields):
     return replace(resnet20_view(), **fields)
 
 
 def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
-    app = opened(PAGE, s=encode(look(method="as_is")))
+    app = opened(PAGE, s=encode(state(method="as_is")))
     assert figure(app, "sweep") is None  # nothing is begun unasked
     press(app, "begin_sweep")
-    assert until(app, lambda: whole(app), 120)
+    assert until(app, lambda: complete(app), 120)
     plan = session_of(app).state.plan
-    *_, sweep = sweep_steps(resnet20, plan, replace(FEW, rung="as_is"), RATES)
+    images = load_images("cifar10", "choose").first(IMAGES)
+    sweep = run(sweep_work(resnet20, images, plan=plan, method="as_is", rates=RATES, use_cache=False))
     colours = figure(app, "sweep")["data"][0]
     assert [text for row in colours["text"] for text in row] == list(map(change_text, sweep.points))
     app.number_input(key="tolerated").set_value(20.0).run()
@@ -65,7 +67,7 @@ def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
 
 
 def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
-    app = opened(PAGE, s=encode(look()))
+    app = opened(PAGE, s=encode(state()))
     press(app, "begin_sweep")
     assert until(app, lambda: figure(app, "sweep"), 60)
     press(app, "stop_sweep")
@@ -74,17 +76,17 @@ def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
     assert 0 < known < total
     assert app.button(key="begin_sweep").label == f"Resume: {known} of {total} points are measured"
     press(app, "begin_sweep")
-    assert until(app, lambda: whole(app), 120)
+    assert until(app, lambda: complete(app), 120)
 
 
-def test_another_rung_is_another_sweep(resnet20):
-    app = opened(PAGE, s=encode(look(method="merged")))
+def test_another_recovery_method_is_another_sweep(resnet20):
+    app = opened(PAGE, s=encode(state(method="merged")))
     assert app.button(key="begin_sweep").label == f"Measure: {2 * len(resnet20.units('independent'))} points"
     assert any("*merged* as on Explore" in text.value for text in app.markdown)
 
 
 def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
-    app = opened(PAGE, s=encode(look()))
+    app = opened(PAGE, s=encode(state()))
     session, names = session_of(app), [unit.name for unit in session_of(app).network.units("independent")]
     before = session.state.plan
     assert before.rate(names[3]) != 0.9
@@ -97,7 +99,7 @@ def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
 
 def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
     locked = resnet20_view().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
-    app = opened(PAGE, s=encode(look(plan=locked)))
+    app = opened(PAGE, s=encode(state(plan=locked)))
     session, names = session_of(app), [unit.name for unit in session_of(app).network.units("independent")]
     sensitivity.set_bar(session, names, [names.index("layer1.0.conv1"), 0.9])
     again(app)

@@ -20,7 +20,7 @@ def address(tmp_path_factory):
     told = log.read()
     log.close()
     # Not any traceback: the server itself prints one when a tab closes in mid-message.
-    for failure in ("Uncaught app execution", "measurement failed", "layout failed"):
+    for failure in ("Uncaught app execution", "work failed"):
         assert failure not in told, told
 
 

@@ -98,10 +98,10 @@ def test_a_place_on_a_damage_strip_is_a_rate(page, address):
 
 def test_a_link_restores_the_page_with_109_bars_and_nothing_is_fetched_from_elsewhere(page, address):
     network = Network.load("resnet110")
-    look = ViewState(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")
-    page.goto(f"{address}/?s={encode(look)}")
+    state = ViewState(network.plan(0.3, criterion="l2_norm"), "layer3.5.conv2", view="Radial")
+    page.goto(f"{address}/?s={encode(state)}")
     assert until(lambda: page.locator(".eq-unit").count() == 109, 90)
-    assert until(lambda: f"{network.cost(look.plan).macs:,} of" in card(page, "MACs"), 30)
+    assert until(lambda: f"{network.cost(state.plan).macs:,} of" in card(page, "MACs"), 30)
     assert "not measured" in card(page, "Accuracy on choose")
-    assert state_of(page) == look
+    assert state_of(page) == state
     assert {urlparse(url).hostname for url in page.asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}

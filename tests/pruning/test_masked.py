@@ -149,13 +149,13 @@ def spoil_structure(view):
     [spoil_norms, spoil_dtype, spoil_layout, spoil_mode, spoil_values, spoil_structure],
     ids=lambda f: f.__name__,
 )
-@pytest.mark.parametrize("form", ["overlay", "masked", "compact"])
+@pytest.mark.parametrize("form", ["overlay", "dense_shaped", "masked", "compact"])
 def test_a_view_can_be_changed_without_the_original_noticing(network, form, spoil):
     net = network("resnet20")
     before, x = bits(net.module), images(net)
     answer = net.module(x)
     plan = net.plan(0.3)
-    view = overlay(net.module, {}) if form == "overlay" else getattr(net, form)(plan)
+    view = overlay(net.module, {}) if form == "overlay" else getattr(net.prune(plan), form)()
     spoil(view)
     assert same(bits(net.module), before)
     assert not any(module.training for module in net.module.modules())

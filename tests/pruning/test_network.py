@@ -8,7 +8,7 @@ import pytest
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Network, SelectionOptions, num_pruned
 from fpgm_core.criteria import unit_scores
 from fpgm_core.graph import weights_of
-from fpgm_core.runtime.memo import Memo as _Memory
+from fpgm_core.runtime.memo import Memo
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_locks_hold_and_the_count_stays(net):
 )
 def test_locks_without_room_are_refused(net, locks, message):
     plan = net.plan(0.4, **locks)
-    for use in (net.keep_masks, net.cost, net.masked, net.compact):
+    for use in (net.keep_masks, net.cost, net.prune):
         with pytest.raises(FpgmError, match=message):
             use(plan)
 
@@ -136,7 +136,7 @@ def test_unit_of_finds_members_and_says_none_otherwise(net):
 
 
 def test_memory_forgets_the_oldest():
-    memory, made = _Memory(2), []
+    memory, made = Memo(2), []
 
     def value(key):
         return memory(key, lambda: made.append(key) or key)
@@ -146,7 +146,7 @@ def test_memory_forgets_the_oldest():
     assert made == ["a", "b", "c", "a", "b"]
 
 
-def test_threads_share_a_prunable():
+def test_threads_share_a_network():
     shared, found = Network.load("resnet20"), []
 
     def work(rate):
@@ -171,15 +171,15 @@ def test_agreement_of_a_unit_is_the_rank_correlation_of_norm_and_fpgm(resnet20):
 def test_a_plan_can_be_made_to_hold_any_masks(resnet20, coupling, criterion):
     plan = resnet20.plan(0.4, criterion=criterion, coupling=coupling, options=SelectionOptions(round_to=4))
     other = resnet20.keep_masks(resnet20.plan(0.3, criterion="random", coupling=coupling))
-    held = resnet20.holding(plan, other)
+    held = resnet20.plan_that_prunes(other, plan)
     found = resnet20.keep_masks(held)
     assert all(np.array_equal(found[layer], other[layer]) for layer in other)
     assert (held.criterion, held.coupling, held.fingerprint) == (criterion, coupling, plan.fingerprint)
-    assert resnet20.holding(plan, resnet20.keep_masks(plan)) is plan
+    assert resnet20.plan_that_prunes(resnet20.keep_masks(plan), plan) is plan
 
 
 def test_a_grouped_networks_masks_can_be_held():
     network = Network.load("resnext50_32x4d")
     masks = network.keep_masks(network.plan(0.3, criterion="random", coupling="coupled"))
-    found = network.keep_masks(network.holding(network.plan(0.6, coupling="coupled"), masks))
+    found = network.keep_masks(network.plan_that_prunes(masks, network.plan(0.6, coupling="coupled")))
     assert all(np.array_equal(found[layer], masks[layer]) for layer in masks)

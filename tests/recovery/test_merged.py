@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from toys import Toy, conv, head
 
 from fpgm_core import Network
-from fpgm_core.recovery import merge, merged_tensors, twins
+from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.recovery import merged_tensors, recover, twins
 
 SHAPE = (3, 8, 8)
 
@@ -61,23 +62,23 @@ def network(norm):
             one.bias[4] = 2.5 * one.bias[1]
     layers = {"one": one, "bn": bn, "two": conv(6, 4), "fc": nn.Linear(4, 5)}
     net = Toy(lambda net, x: head(net, net.two(F.max_pool2d(F.relu(net.bn(net.one(x))), 2))), **layers)
-    return Network.from_module(net, SHAPE, name="toy")
+    return Network.from_module(net, SHAPE)
 
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_a_scaled_twin_loses_nothing(norm):
     net = network(norm)
-    mended = merge(net, {"one": np.arange(6) != 4})
+    merged = recover(PrunedNetwork(net, net.plan(), {"one": np.arange(6) != 4}), "merged")
     x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(mended.masked(net)(x), net.module(x), rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(mended.compact(net)(x), mended.masked(net)(x), rtol=1e-4, atol=1e-5)
-    assert set(mended.tensors) == {"two.weight"}
+        torch.testing.assert_close(merged.masked()(x), net.module(x), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(merged.compact()(x), merged.masked()(x), rtol=1e-4, atol=1e-5)
+    assert set(merged.tensors) == {"two.weight"}
+    assert (merged.method, merged.recovered_on) == ("merged", 0)
 
 
 def test_writers_of_a_sum_are_left_alone(resnet20):
-    plan = resnet20.plan(0.4, coupling="independent")
-    names = set(merged_tensors(resnet20, resnet20.keep_masks(plan)))
+    names = set(merged_tensors(resnet20.prune(0.4, coupling="independent")))
     alone = {
         "layer1.0.conv1.weight",
         "layer2.1.conv1.weight",
@@ -87,4 +88,4 @@ def test_writers_of_a_sum_are_left_alone(resnet20):
 
 
 def test_nothing_pruned_is_nothing_merged(resnet20):
-    assert merged_tensors(resnet20, resnet20.keep_masks(resnet20.plan())) == {}
+    assert merged_tensors(resnet20.prune()) == {}

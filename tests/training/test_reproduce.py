@@ -45,14 +45,14 @@ def run(tmp_path):
 
 
 def test_the_runs_of_a_table():
-    found = cases(["resnet20", "resnet56"], [0.3, 0.4], [0, 1])
+    found = cases(["resnet20", "resnet56"], [0.3, 0.4], seeds=[0, 1])
     assert len(found) == len({case.key for case in found}) == 2 * 2 * (1 + 2 * 2)
     assert found[0] == Case("resnet20", 0)
     assert {case.kind for case in found} == {"dense", "fpgm", "fpgm_mix"}
 
 
 def test_controls_add_their_runs_and_start_after_the_dense_one():
-    found = cases(["resnet56"], [0.4], [3], list(CONTROLS))
+    found = cases(["resnet56"], [0.4], seeds=[3], controls=list(CONTROLS))
     kinds = [case.kind for case in found]
     assert kinds[0] == "dense"
     for kind in (
@@ -63,7 +63,7 @@ def test_controls_add_their_runs_and_start_after_the_dense_one():
     assert Case("resnet20", 3) in found
     assert len({case.key for case in found}) == len(found)
     with pytest.raises(FpgmError, match="unknown control 'magic'; choose of finetune"):
-        cases(["resnet56"], [0.4], [3], ["magic"])
+        cases(["resnet56"], [0.4], seeds=[3], controls=["magic"])
 
 
 def test_the_familys_rate_is_the_smallest_that_costs_no_more():
@@ -123,8 +123,8 @@ def test_the_compact_network_trains_at_the_dense_runs_compute(run):
 
 def test_resnet110_warms_up_as_the_official_code_does():
     network = Network.load("resnet110", "random")
-    assert recipe_of(Case("resnet110", 0), RECIPE, network).warm_up == 1
-    assert recipe_of(Case("resnet110", 0, "fpgm", 0.4, 0.01), RECIPE, network).warm_up == 0
+    assert recipe_of(Case("resnet110", 0), RECIPE, network=network).warm_up == 1
+    assert recipe_of(Case("resnet110", 0, "fpgm", 0.4, 0.01), RECIPE, network=network).warm_up == 0
 
 
 def made(case, accuracy, epochs=200):
@@ -144,6 +144,6 @@ def test_the_table_has_mean_and_deviation_beside_the_papers():
 
 def test_the_papers_rows_are_cases_of_ours():
     kinds = {(case.net, case.kind, case.rate) for case in cases(
-        ["resnet20", "resnet32", "resnet56", "resnet110"], [0.3, 0.4], [0], ["finetune"]
+        ["resnet20", "resnet32", "resnet56", "resnet110"], [0.3, 0.4], seeds=[0], controls=["finetune"]
     )}  # fmt: skip
     assert set(PAPER) <= kinds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 
-from fpgm_core.evaluation import Figure
+from fpgm_core import Measurement
 from fpgm_core.graph import Cost
 from pages.ui.components.labels import LABELS
 
@@ -50,7 +50,7 @@ def _points(fraction: float) -> str:
 
 
 def accuracy_card(
-    measurement: Figure | None,
+    measurement: Measurement | None,
     *,
     refitted: float | None = None,
     error: str | None = None,
@@ -76,15 +76,15 @@ def accuracy_card(
     return _measured_card(label, measurement, words)
 
 
-def _measured_card(label: str, measurement: Figure, words: Mapping[str, str]) -> str:
+def _measured_card(label: str, measurement: Measurement, words: Mapping[str, str]) -> str:
     accuracy, change = measurement.accuracy, measurement.change
     state = words["running" if measurement.state == "measuring" else measurement.state].format(
-        images=measurement.images, total=measurement.total
+        images=measurement.num_images, total=measurement.num_total
     )
     moved = f"{_points(change.value)} [{_points(change.low)}, {_points(change.high)}]"
     notes = [f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", words["change"].format(change=moved)]
     notes += [words["short"]] * measurement.short_of_memory
-    notes += [words["lost"].format(lost=device, device=measurement.device) for device in measurement.lost]
+    notes += [words["lost"].format(lost=device, device=measurement.device) for device in measurement.lost_devices]
     dense = words["dense"].format(accuracy=measurement.dense_accuracy.value)
     return card(label, f"{accuracy.value:.2%}|{dense}", " · ".join(notes), state)
 

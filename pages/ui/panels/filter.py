@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import CRITERIA, FpgmError, Network, SelectionOptions
-from fpgm_core.criteria import DATA_CRITERIA, get_criterion
+from fpgm_core.criteria import get_criterion
 from fpgm_core.figures import FilterStates, kernels_figure
 from fpgm_core.graph import Unit, weights_of
 from pages.ui.panels.layer_facts import LayerFacts
@@ -90,7 +90,7 @@ def _lock(session: Session, chosen: int, lock: str) -> None:
 def _ranks(session: Session, chosen: int) -> pd.DataFrame:
     """The filter's rank under each criterion: 1 is pruned first."""
     network = session.network
-    names = (*CRITERIA, *(name for name in DATA_CRITERIA if network.has_scores(name)))
+    names = tuple(name for name in CRITERIA if network.has_scores(name))
     ranks = _all_ranks(network.fingerprint, session.state.layer, session.state.plan.options.seed, names, network)
     n = len(next(iter(ranks.values())))
     return pd.DataFrame(

@@ -7,13 +7,11 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
-from fpgm_core.criteria import DATA_CRITERIA, get_criterion
+from fpgm_core.criteria import get_criterion
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.networks import first_view
 from pages.ui.session.session import Session, mirror
 from pages.ui.session.work_status import draw_progress
-
-_ALL_CRITERIA = {**CRITERIA, **DATA_CRITERIA}
 
 
 @st.cache_data(show_spinner=False)
@@ -55,9 +53,9 @@ def pickers(session: Session) -> None:
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(
         "Criterion",
-        list(_ALL_CRITERIA),
-        format_func=lambda name: _ALL_CRITERIA[name].title,
-        help="  \n".join(f"**{record.title}**: {record.summary}" for record in _ALL_CRITERIA.values()),
+        list(CRITERIA),
+        format_func=lambda name: CRITERIA[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
         **mirror("criterion", plan.criterion, _set_criterion),
     )
     coupling.selectbox(

@@ -11,7 +11,7 @@ import streamlit as st
 from fpgm_core import FpgmError
 from fpgm_core.graph import Unit
 from fpgm_core.pruning import PRESETS, stage_of, stages
-from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method
+from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method, ladder
 from pages.ui.panels.live_bars import bars
 from pages.ui.panels.refit import damage_progress
 from pages.ui.session.session import Session, callback, mirror
@@ -96,7 +96,7 @@ def rate_controls(session: Session) -> None:
 
 def recovery_choice(session: Session) -> None:
     """What is done after pruning and before measuring; each method with its accuracy for this plan, where known."""
-    measured = {name: session.measured(name) for name in RECOVERY_METHODS}
+    measured = {name: session.measured(name) for name in ladder()}
     methods, summary, damage = st.columns([2.2, 1.5, 0.75], vertical_alignment="center")
 
     def title(name: str) -> str:
@@ -105,7 +105,7 @@ def recovery_choice(session: Session) -> None:
 
     methods.segmented_control(
         "Ladder",
-        list(RECOVERY_METHODS),
+        list(ladder()),
         required=True,
         format_func=title,
         label_visibility="collapsed",
@@ -121,11 +121,8 @@ def recovery_choice(session: Session) -> None:
     method = get_recovery_method(session.state.method)
     summary.caption(f"Measured after pruning, {method.title.lower()}: {method.summary}")
     measurement = measured[method.name]
-    if measurement and method.name == "repaired" and measurement.rung == "recalibrated":
-        st.info(
-            "Repairing was given up: on training images held out it gets fewer right than recalibrating, so this is "
-            "recalibrated."
-        )
+    if measurement and measurement.notice:
+        st.info(f"{measurement.notice[0].upper()}{measurement.notice[1:]}.")
     damage_progress(session)
 
 

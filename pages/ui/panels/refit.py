@@ -9,28 +9,27 @@ from typing import Any
 import streamlit as st
 
 from fpgm_core import FpgmError, Network, Plan
-from fpgm_core.calibration import Calibration, Moments, calibrate_steps
+from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import Interval, Replaceability, replaceability
 from fpgm_core.figures import FilterStates, cost_figure, heat_strips
-from fpgm_core.recovery import DamageSurface, damage_steps
+from fpgm_core.recovery import DamageSurface
+from fpgm_core.recovery import damage_work as predict_work
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.panels.pictures import cached_figure
-from pages.ui.session.jobs import from_steps
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
 
-CALIBRATION = Calibration()
+CALIBRATION = CalibrationConfig()
 
 
 def _moments_work(network: Network) -> Work[Moments]:
     """The calibration pass. Raises FpgmError for a network without trained weights."""
     if not network.trained:
         raise FpgmError(f"random weights have nothing that could be replaced: {network.notice}")
-    moments: Moments = yield from from_steps(
-        lambda: calibrate_steps(network, CALIBRATION, device=choose_device("auto"))
-    )()
-    return moments
+    training = load_images(network.dataset, "train")
+    return (yield from calibrate_work(network, training, config=CALIBRATION, device=choose_device("auto")))
 
 
 def refit_cost_work(network: Network, coupling: str) -> Work[tuple[Replaceability, ...]]:
@@ -43,8 +42,7 @@ def refit_cost_work(network: Network, coupling: str) -> Work[tuple[Replaceabilit
 def damage_work(network: Network, like: Plan) -> Work[DamageSurface]:
     """Calibrate, and predict what every unit costs at every rate under the criterion and coupling of `like`."""
     moments = yield from within(_moments_work(network), 0, 0.5)
-    surface: DamageSurface = yield from within(from_steps(lambda: damage_steps(network, moments, like))(), 0.5)
-    return surface
+    return (yield from within(predict_work(network, moments, plan=like), 0.5))
 
 
 def refit_costs(session: Session) -> tuple[Replaceability, ...] | None:

@@ -23,7 +23,7 @@ def trace_panel(session: Session) -> None:
         return
     points = [TracePoint(_label(plan), plan.cost.macs, plan.measurement.accuracy) for plan in tried]
     last = tried[-1].measurement
-    dense = TracePoint("dense", session.network.dense_cost.macs, wilson(last.dense_correct, last.images))
+    dense = TracePoint("dense", session.network.dense_cost.macs, wilson(last.num_dense_correct, last.num_images))
     on_screen = next((i for i, plan in enumerate(tried) if _is_on_screen(session, plan)), None)
     chart, table = st.columns([1.75, 1], gap="medium")
     with chart:

@@ -247,37 +247,3 @@ class Jobs:
         for worker in (device_worker(), layout_worker()):
             worker.cancel(self._session)
         self._jobs.clear()
-
-
-def from_steps(begin: Callable[[], Any]) -> Callable[[], Work[Any]]:
-    """Work of an iterator in the core's former dialect: shares or partial results, and last the result.
-
-    For as long as the core has any; goes with it.
-    """
-
-    def work() -> Work[Any]:
-        steps = begin()  # raises here, not at the first step
-        return _work_of(steps)
-
-    return work
-
-
-def _work_of(steps: Any) -> Work[Any]:
-    progress, last = Progress(0.0), None
-    for step in steps:
-        last = step if step is not None else last
-        kind = type(step).__name__
-        if isinstance(step, Progress):
-            progress = step
-        elif isinstance(step, float):
-            progress = Progress(step)
-        elif kind in ("Repairing", "Progress"):
-            progress = Progress(step.share, what=getattr(step, "doing", "repairing"))
-        elif kind == "Run":
-            progress = Progress(step.done, partial=step, seconds_left=step.seconds_left)
-        elif kind == "Sweep":
-            progress = Progress(len(step.points), step.total, partial=step)
-        elif step is not None:  # a figure, or the result
-            progress = Progress(1.0, partial=step if kind == "Figure" else None)
-        yield progress
-    return last

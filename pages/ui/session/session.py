@@ -10,14 +10,15 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, measure
-from fpgm_core.evaluation import Figure
+from fpgm_core import FpgmError, Measurement, Network, Plan
+from fpgm_core.data import DATA, load_images
+from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
-from fpgm_core.recovery import provide, provide_steps
-from fpgm_core.runtime.device import choose_device
+from fpgm_core.recovery import get_recovery_method
+from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
-from pages.ui.session.jobs import Job, Jobs, from_steps
-from pages.ui.session.networks import check, first_view, open_network
+from pages.ui.session.jobs import Job, Jobs
+from pages.ui.session.networks import check, first_view, keep_scores, open_network, scores_work
 from pages.ui.session.view_state import ViewState, decode, encode
 
 _TRACE_LIMIT = 300
@@ -29,7 +30,7 @@ class TriedPlan:
 
     state: ViewState
     cost: Cost
-    measurement: Figure
+    measurement: Measurement
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Session:
         if network.has_scores(criterion):
             return False
         key = ("scores", network.fingerprint, criterion)
-        work = from_steps(partial(provide_steps, network, criterion, device=choose_device("auto")))
+        work = partial(scores_work, network, criterion)
         self.pending = PendingState(state, self.jobs.start("scores", work, key=key))
         return True
 
@@ -112,7 +113,9 @@ class Session:
         pending, self.pending = self.pending, None
         if pending and pending.job.error:
             self.refuse(FpgmError(pending.job.error))
-        elif pending:
+        elif pending and pending.job.result is not None:
+            plan = pending.state.plan
+            keep_scores(open_network(plan.model), plan.criterion, pending.job.result)
             self.go(pending.state)
 
     def cancel_pending(self) -> None:
@@ -150,12 +153,12 @@ class Session:
     def measure(self) -> None:
         """Start the measurement of what is on screen; any other of this session is cancelled."""
         self.unmeasured = False
-        plan, config = self.state.plan, EvaluationConfig(rung=self.state.method)
-        work = from_steps(partial(measure, self.network, plan, config))
-        try:
-            self.jobs.start("measurement", work, key=(plan.key, config), long=False)
-        except FpgmError:
-            self.stop_measuring()  # no trained weights, or no images: the page says so beside the number
+        network, plan, method = self.network, self.state.plan, self.state.method
+        if not network.trained or network.dataset not in DATA:
+            self.stop_measuring()  # the page says so beside the number
+            return
+        work = partial(measurement_work, network, plan, method)
+        self.jobs.start("measurement", work, key=("measurement", plan.key, method), long=False)
 
     def stop_measuring(self) -> None:
         """Cancel the measurement under way."""
@@ -163,12 +166,12 @@ class Session:
         self.jobs.cancel("measurement")
 
     @property
-    def measuring(self) -> Job[Figure] | None:
+    def measuring(self) -> Job[Measurement] | None:
         """The measurement of what is on screen, under way or ended."""
         return self.jobs.get("measurement")
 
     @property
-    def measurement(self) -> Figure | None:
+    def measurement(self) -> Measurement | None:
         """What the measurement has brought so far."""
         job = self.measuring
         return None if job is None else job.result or job.partial
@@ -177,9 +180,11 @@ class Session:
     def refitted(self) -> float | None:
         """The share that is done of the refit before the first figure; None where none is under way."""
         job = self.measuring
-        return job.share if job and not job.done and job.partial is None and job.share > 0 else None
+        if job is None or job.done or job.partial is not None or job.progress is None:
+            return None
+        return job.share if "repairing" in job.progress.what else None
 
-    def measured(self, method: str) -> Figure | None:
+    def measured(self, method: str) -> Measurement | None:
         """The exact measurement of the plan on screen under a recovery method, where this session has made it."""
         wanted = (self.state.plan, method)
         return next(
@@ -200,6 +205,13 @@ class Session:
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
 
 
+def measurement_work(network: Network, plan: Plan, method: str) -> Work[Measurement]:
+    """Measure a plan on the choose half, recovered by a method. The images are read in the background."""
+    images = load_images(network.dataset, "choose")
+    training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
+    return (yield from measure_work(network.prune(plan), images, method=method, training=training))
+
+
 def current_session() -> Session:
     """This tab's session; begun from the link where it carries a view state, else from the first one."""
     if "session" not in st.session_state:
@@ -209,9 +221,8 @@ def current_session() -> Session:
         if goal:
             session.go(goal)
         _end_with_tab(session.jobs)
-    session = st.session_state.session
-    provide(session.network, session.state.plan.criterion)  # nothing to do, unless the network was opened anew since
-    return session
+    current: Session = st.session_state.session
+    return current
 
 
 def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | None]:

@@ -65,7 +65,7 @@ def draw_progress(
     def watch() -> None:
         if job.done or not wanted():
             st.rerun()
-        st.progress(job.share, text=f"{doing}: {job.share:.0%}")
+        st.progress(job.share, text=f"{doing[:1].upper()}{doing[1:]}: {job.share:.0%}")
 
     with bar:
         watch()
