@@ -31,7 +31,6 @@ from fpgm_core.inference import PrefixCache
 from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
 from fpgm_core.recovery import BATCH, NUM_IMAGES, batch_norms_of, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
-from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
@@ -278,7 +277,8 @@ def sensitivity(bench: Bench) -> Result:
 
 def scoring(bench: Bench) -> Iterator[Result]:
     """g of every layer's filters, against scipy's distances, as the paper's code has it."""
-    cdist = require("scipy.spatial.distance", extra="test").cdist
+    from scipy.spatial.distance import cdist
+
     for name in bench.scored:
         network = Network.load(name, "random")
         weights = [weights_of(network.module, layer.name) for layer in network.layers]

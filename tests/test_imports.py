@@ -11,8 +11,8 @@ import fpgm_core
 
 ROOT = Path(fpgm_core.__file__).parent
 HEAVY = (
-    "streamlit", "plotly", "umap", "numba", "torchvision", "torch_pruning", "scipy", "sklearn", "pandas", "matplotlib",
-    "onnx", "onnxruntime", "onnxscript",
+    "streamlit", "plotly", "umap", "numba", "torchvision", "timm", "torch_pruning", "scipy", "sklearn", "pandas",
+    "matplotlib", "onnx", "onnxruntime", "onnxscript",
 )  # fmt: skip
 # Every room reads those of lower rank, and none of its own or a higher one.
 RANK = {
@@ -65,7 +65,7 @@ def test_every_room_has_its_place():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_plotly_in_figures_only_and_streamlit_nowhere(path):
     tops = {name.split(".")[0] for name in imports(path)}
-    assert "streamlit" not in tops
+    assert not {"streamlit", "pages"} & tops
     assert "plotly" not in tops or own_room(path) == "figures"
 
 

@@ -122,7 +122,7 @@ def test_on_the_command_line_it_is_exit_status_2(tmp_path):
 
 
 def test_the_base_needs_no_extra():
-    extras = ("streamlit", "pandas", "plotly", "umap", "numba", "scipy", "sklearn", "onnx", "onnxscript", "onnxruntime")
+    extras = ("streamlit", "pandas", "plotly", "umap", "numba", "sklearn", "onnx", "onnxscript", "onnxruntime")
     done = run_without(
         extras,
         "import runpy\n"  # as `python -m fpgm_core` does

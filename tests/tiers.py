@@ -36,7 +36,7 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     "test_networks.py::test_every_familys_python_file_rebuilds_it": ("squeezenet*", "densenet*", "mobilenet*"),
     "test_networks.py::test_the_python_file_rebuilds_the_network_without_this_library": ("coupled",),
     "test_networks.py::test_pt2_and_onnx_answer_for_any_batch_size": ("resnet20-*",),
-    "test_bundle.py::test_the_accuracy_of_a_file_is_the_plans_accuracy": ALL,
+    "test_bundle.py::test_the_accuracy_of_a_file_is_that_of_the_pruned_network": ALL,
     "test_bundle.py::test_the_same_plan_and_weights_give_the_same_bytes": ALL,
     "test_front_door.py::test_a_network_of_ones_own_is_pruned_repaired_measured_exported_and_reloaded": (
         "Residual-*",
@@ -50,10 +50,10 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     "test_cost.py::test_macs_are_the_nonzero_weights_times_positions": ("*-inner", "resnet20-*"),
     "test_cost.py::test_cost_is_what_autograd_finds_alive": ("*-coupled",),
     # Measurements: one of each kind.
-    "test_accuracy.py::test_what_is_remembered_of_earlier_plans_changes_no_figure": ("inner-float32",),
+    "test_accuracy.py::test_what_is_remembered_of_earlier_plans_changes_no_measurement": ("inner-float32",),
     "test_accuracy.py::test_running_counts_equal_a_plain_loop": ("1-*", "3-*-coupled"),
     "test_sensitivity.py::test_a_damaged_record_is_measured_again": ("None",),
-    "test_sensitivity.py::test_other_settings_are_another_sweep": ALL,
+    "test_sensitivity.py::test_other_arguments_are_another_sweep": ALL,
     "test_sensitivity.py::test_the_criterion_and_the_coupling_are_the_plans_and_its_rates_are_not": ALL,
     "test_contest.py::test_hits_are_the_evaluators": ALL,
     "test_bench.py::test_a_bench_times_both_sides": ("changed", "evaluation", "limit"),
@@ -92,7 +92,7 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     # Pages and the browser: each page is opened, moved and measured once.
     "test_explore.py::test_every_rung_of_the_ladder_is_measured_as_such": ALL,
     "test_explore.py::test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made": ALL,
-    "test_explore.py::test_a_network_that_was_opened_anew_gets_its_scores_again": ALL,
+    "test_explore.py::test_a_network_that_was_opened_anew_has_its_scores": ALL,
     "test_replaceability_page.py::test_the_refit_cost_view_says_where_a_layer_has_none": ALL,
     "test_sensitivity_page.py::test_a_sweep_is_stopped_kept_and_resumed": ALL,
     "test_replaceability_page.py::test_damage_is_drawn_beside_the_bars_as_predicted": ALL,
