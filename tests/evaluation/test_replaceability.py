@@ -15,7 +15,7 @@ from fpgm_core.evaluation import (
     premise,
     rank_interval,
     replaceability,
-    study_steps,
+    study_work,
     verdict,
 )
 
@@ -86,7 +86,7 @@ def test_the_study_measures_mixed_plans(resnet20):
     assert all(0 <= rate <= 0.9 for plan in plans for rate in plan.rates.values())
     assert min(len(set(plan.rates.values())) for plan in plans) > 1
     settings = EvaluationConfig(images=100, rung="as_is", device="cpu", precision="float32")
-    *_, study = study_steps(resnet20, 6, settings=settings, config=CalibrationConfig(60, 8))
+    *_, study = study_work(resnet20, 6, settings=settings, config=CalibrationConfig(60, 8))
     assert (len(study.plans), study.total) == (6, 6)
     predicted, lost = [p.predicted for p in study.plans], [-p.correct for p in study.plans]
     assert study.agreement.value == pytest.approx(spearmanr(predicted, lost).statistic)
