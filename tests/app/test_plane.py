@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from pages.ui.components.plane import EXTENT, LEAST, MARKS, MOST, PlaneMove, read_plane
+from pages.ui.components.plane import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS, PlaneMove, read_plane
 
 PLACES = [[0, 0], [1.5, -2], [-EXTENT, EXTENT], [0.1, 0.2], [3, 3]]
 GOOD = {"seq": 7, "points": PLACES, "marked": [4, 0], "phase": "drag"}
@@ -38,7 +38,7 @@ def test_coordinates_come_in_hundredths():
     assert read_plane(points([1.23456, -0.005001])).points[0] == (1.23, -0.01)
 
 
-@pytest.mark.parametrize("count", [LEAST, MOST])
+@pytest.mark.parametrize("count", [MIN_FILTERS, MAX_FILTERS])
 def test_as_few_and_as_many_points_as_may_be(count):
     assert len(read_plane(message(points=[[1, 1]] * count, marked=[count - 1])).points) == count
 
@@ -99,7 +99,7 @@ def test_points_that_are_no_list_are_refused(bad):
     assert read_plane(message(points=bad)) is None
 
 
-@pytest.mark.parametrize("count", [0, LEAST - 1, MOST + 1])
+@pytest.mark.parametrize("count", [0, MIN_FILTERS - 1, MAX_FILTERS + 1])
 def test_too_few_or_too_many_points_are_refused(count):
     assert read_plane(message(points=[[1, 1]] * count, marked=[])) is None
 
@@ -114,5 +114,5 @@ def test_bad_marks_are_refused(marked):
 
 
 def test_too_many_marks_are_refused():
-    assert read_plane(message(marked=list(range(MARKS)))) is not None
-    assert read_plane(message(marked=list(range(MARKS + 1)))) is None
+    assert read_plane(message(marked=list(range(MAX_MARKED)))) is not None
+    assert read_plane(message(marked=list(range(MAX_MARKED + 1)))) is None
