@@ -1,12 +1,12 @@
 """The FPGM explorer: `streamlit run app.py`."""
 
 if __name__ == "__main__":  # the page, which Streamlit runs for every browser
-    from pages.ui.explorer import main
+    from pages.ui.explore import main
 
     main()
 else:  # the server, once, before there is a browser
     import streamlit as st
 
-    from pages.ui.opening import opening
+    from pages.ui.preload import preload
 
-    app = st.App(__file__, lifespan=opening)
+    app = st.App(__file__, lifespan=preload)

@@ -1,4 +1,4 @@
-"""The command line: what the pages do, headless. `python -m fpgm_core --help`."""
+"""The command line: what the pages do, headless. `fpgm --help`, or `python -m fpgm_core --help`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
 from typing import NoReturn
 
 from fpgm_core.cli import COMMANDS
 from fpgm_core.errors import FpgmError
-from fpgm_core.runtime.distributed import joined
+from fpgm_core.runtime.distributed import joined_world
 from fpgm_core.runtime.memory import keep_freed_memory
 
 
@@ -22,9 +23,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+def _called_as() -> str:
+    """The program's name as it was typed: the installed script's, else the module form."""
+    return "fpgm" if Path(sys.argv[0]).stem == "fpgm" else "python -m fpgm_core"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = _Parser(prog="python -m fpgm_core", description="Filter pruning, measured.")
+    parser = _Parser(prog=_called_as(), description="Filter pruning, measured.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS.values():
         added = commands.add_parser(command.name, help=command.text, description=command.text)
@@ -34,10 +40,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 for input that cannot be right."""
+    """Run one command; returns the exit status: 0, or 2 for input that cannot be right.
+
+    Without arguments it runs as a program of its own, on those of the command line.
+    """
+    if arguments is None:
+        keep_freed_memory()
     chosen = build_parser().parse_args(arguments)
     try:
-        with joined() as here, nullcontext() if here.first else redirect_stdout(io.StringIO()):
+        with joined_world() as here, nullcontext() if here.is_main else redirect_stdout(io.StringIO()):
             return COMMANDS[chosen.command].run(chosen)
     except FpgmError as error:
         line = " ".join(str(error).split())
@@ -49,5 +60,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     sys.exit(main())

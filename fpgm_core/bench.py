@@ -6,8 +6,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,23 +19,23 @@ from fpgm_core.criteria import distance_sums
 from fpgm_core.data import ImageSet, load_images
 from fpgm_core.evaluation import (
     RATES,
-    SWEPT,
+    SWEEP_IMAGES,
     EvaluationConfig,
-    Figure,
-    measure,
-    measure_network,
-    sweep_steps,
+    Measurement,
+    measure_work,
+    sweep_work,
     time_pass,
 )
 from fpgm_core.graph import weights_of
-from fpgm_core.inference import memory
-from fpgm_core.pruning import Network, Plan
-from fpgm_core.recovery import BATCH, IMAGES, batch_norms_of, recalibrate
+from fpgm_core.inference import PrefixCache
+from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
+from fpgm_core.recovery import BATCH, NUM_IMAGES, batch_norms_of, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
+from fpgm_core.runtime.extras import require
+from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 _LOOP_BATCH = 128
-_SCORED = ("resnet50", "vgg16")
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,28 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured on: a network, where, and how many test images (all 10,000 unless a quick look is wanted)."""
+    """What is measured on: a network, where, and how many test images (all 10,000 unless a quick look is wanted).
+
+    `num_training` images are recalibrated on, `rates` are the sweep's, `scored` the networks whose filters are scored;
+    `limit` finds how many MACs a second a large matrix product reaches on a device in a precision.
+    """
 
     network: Network
     device: torch.device
     images: int
+    num_training: int = NUM_IMAGES
+    rates: tuple[float, ...] = RATES
+    scored: tuple[str, ...] = ("resnet50", "vgg16")
+    limit: Callable[[torch.device, torch.dtype], float] = field(default_factory=lambda: product_rate)
 
     @classmethod
-    def create(cls, device: str = "auto", images: int = 10_000) -> Bench:
-        """ResNet-20 on a CPU, ResNet-56 elsewhere. Raises FpgmError for a device that is not there."""
+    def create(cls, device: str = "auto", images: int = 10_000, **options: Any) -> Bench:
+        """ResNet-20 on a CPU, ResNet-56 elsewhere; `options` are the other fields.
+
+        Raises FpgmError for a device that is not there.
+        """
         place = choose_device(device)
-        return cls(Network.load("resnet20" if place.type == "cpu" else "resnet56"), place, images)
+        return cls(Network.load("resnet20" if place.type == "cpu" else "resnet56"), place, images, **options)
 
     @property
     def name(self) -> str:
@@ -82,60 +93,76 @@ class Bench:
         """What `auto` measures in here."""
         return choose_precision("auto", self.device)
 
-    def settings(self, **fields: object) -> EvaluationConfig:
-        """EvaluationConfig on this device: all the bench's images unless `fields` say otherwise."""
-        given = {"split": "all", "images": self.images, "device": self.device.type, **fields}
-        return EvaluationConfig(**given)  # type: ignore[arg-type]
+    @property
+    def config(self) -> EvaluationConfig:
+        """On this device, in the precision that `auto` takes."""
+        return EvaluationConfig(self.device.type)
 
-    def figure(self, plan: Plan, settings: EvaluationConfig) -> tuple[float, Figure]:
-        """Seconds to the exact figure of a plan, and the figure."""
+    def split(self, name: str, most: int | None = None) -> ImageSet:
+        """The first images of a split: as many as the bench has, or `most`, or there are."""
+        images = load_images("cifar10", name)
+        return images.first(min(len(images), self.images, most or len(images)))
+
+    @property
+    def training(self) -> ImageSet:
+        """The images that networks are recalibrated on."""
+        return load_images("cifar10", "train").first(self.num_training)
+
+    def measure(
+        self, pruned: PrunedNetwork, images: ImageSet, method: str = "recalibrated"
+    ) -> tuple[float, Measurement]:
+        """Seconds to the exact measurement of a pruned network, and the measurement."""
+        training = self.training
         start = time.perf_counter()
-        *_, figure = measure(self.network, plan, settings, first_figure=False)
-        assert isinstance(figure, Figure)
-        return time.perf_counter() - start, figure
+        work = measure_work(pruned, images, method=method, training=training, config=self.config, preview=False)
+        measurement = run(work)
+        return time.perf_counter() - start, measurement
 
-    def from_nothing(self, plan: Plan, settings: EvaluationConfig, runs: int = 3) -> tuple[float, Figure]:
-        """The median of several such times, nothing remembered of earlier plans, and the figure."""
+    def from_nothing(
+        self, pruned: PrunedNetwork, images: ImageSet, method: str = "recalibrated", runs: int = 3
+    ) -> tuple[float, Measurement]:
+        """The median of several such times, nothing remembered of earlier plans, and the measurement."""
         times = []
         for _ in range(runs):
-            memory(self.device).clear()
-            seconds, figure = self.figure(plan, settings)
+            PrefixCache.on(self.device).clear()
+            seconds, measurement = self.measure(pruned, images, method)
             times.append(seconds)
-        return statistics.median(times), figure
+        return statistics.median(times), measurement
 
     def warm(self) -> None:
         """Have the dense network's answers, which every measurement shares, and all that is loaded once."""
-        self.figure(self.network.plan(), self.settings())
+        for split in ("all", "choose"):
+            self.measure(self.network.prune(0.0), self.split(split))
 
 
 def evaluation(bench: Bench) -> Result:
     """A plan's accuracy, as is, against the loop people write."""
-    plan = bench.network.plan(0.4, coupling="coupled")
+    pruned = bench.network.prune(0.4, coupling="coupled")
     bench.warm()
-    seconds, figure = bench.from_nothing(plan, bench.settings(rung="as_is"))
-    masked = bench.network.masked(plan).to(bench.device)
+    seconds, measurement = bench.from_nothing(pruned, bench.split("all"), "as_is")
+    masked = pruned.masked().to(bench.device)
     start = time.perf_counter()
-    right = _count(masked, _subset("all", bench.images), bench.device)
+    right = _count(masked, bench.split("all"), bench.device)
     return Result(
         "evaluation",
         f"{bench.name}, coupled 40%, {bench.images:,} images, {_short(bench.precision)}",
         seconds,
         f"DataLoader with ToTensor and Normalize, batch {_LOOP_BATCH}, float32, masked",
         time.perf_counter() - start,
-        {"correct": figure.correct, "baseline_correct": right},
+        {"correct": measurement.num_correct, "baseline_correct": right},
     )
 
 
 def limit(bench: Bench) -> Iterator[Result]:
     """Dense and compact network against what one large matrix product reaches, by MACs a second."""
-    rate = _product_rate(bench.device, bench.precision)
-    for title, plan in (
-        ("dense", bench.network.plan()),
-        ("coupled 40%", bench.network.plan(0.4, coupling="coupled")),
+    rate = bench.limit(bench.device, bench.precision)
+    bench.warm()
+    for title, pruned in (
+        ("dense", bench.network.prune(0.0)),
+        ("coupled 40%", bench.network.prune(0.4, coupling="coupled")),
     ):
-        module = bench.network.compact(plan)
-        seconds = _median_seconds(partial(_classify, bench, module))
-        macs = bench.network.cost(plan).macs * bench.images
+        seconds, _ = bench.from_nothing(_unlike_dense(pruned), bench.split("all"), "as_is")
+        macs = pruned.cost.macs * bench.images
         yield Result(
             f"limit, {title}",
             f"{bench.name}, {title}, {bench.images:,} images, {_short(bench.precision)}",
@@ -146,52 +173,61 @@ def limit(bench: Bench) -> Iterator[Result]:
         )
 
 
+def _unlike_dense(pruned: PrunedNetwork) -> PrunedNetwork:
+    """The same with a tensor replaced by itself: the dense network's own answers are known, and are not computed."""
+    name, parameter = next(iter(pruned.network.module.named_parameters()))
+    return pruned.with_tensors({name: parameter}, RecoveryStep("as_is"))
+
+
 def changed(bench: Bench) -> Result:
     """A unit of the last block moved again, against the same plan from nothing."""
-    settings = bench.settings(split="choose", images=min(5000, bench.images))
+    images = bench.split("choose")
     last = bench.network.units("inner")[-1].name
     plan = bench.network.plan(0.4, coupling="inner")
     bench.warm()
-    whole, expected = bench.from_nothing(plan.with_rates({last: 0.7}), settings)
+    whole, expected = bench.from_nothing(bench.network.prune(plan.with_rates({last: 0.7})), images)
     times = []
     for rate in (0.1, 0.2, 0.3, 0.5, 0.7):
-        seconds, figure = bench.figure(plan.with_rates({last: rate}), settings)
+        seconds, measurement = bench.measure(bench.network.prune(plan.with_rates({last: rate})), images)
         times.append(seconds)
     return Result(
         "changed",
-        f"{bench.name}, {last} moved again, {settings.images:,} images",
+        f"{bench.name}, {last} moved again, {len(images):,} images",
         statistics.median(times[1:]),
         "the whole network",
         whole,
-        {"correct": figure.correct, "baseline_correct": expected.correct},
+        {"correct": measurement.num_correct, "baseline_correct": expected.num_correct},
     )
 
 
 def first_answer(bench: Bench) -> Result:
-    """The provisional figure of a plan never seen, against its exact one."""
-    settings = bench.settings(split="choose", images=min(5000, bench.images))
+    """The provisional measurement of a plan never seen, against its exact one."""
+    images, training = bench.split("choose"), bench.training
     bench.warm()
     firsts, ends = [], []
     for rate in (0.2, 0.3, 0.4):
-        memory(bench.device).clear()
+        PrefixCache.on(bench.device).clear()
         start = time.perf_counter()
-        told = [
-            (time.perf_counter() - start, figure)
-            for figure in measure(bench.network, bench.network.plan(rate), settings)
-            if isinstance(figure, Figure)
-        ]
-        firsts.append(told[0][0])
-        ends.append(told[-1][0])
-    figure = told[-1][1]
-    alone = (figure.accuracy, figure.dense_accuracy)
+        seen: list[float] = []
+
+        def note(progress: Progress, start: float = start, seen: list[float] = seen) -> None:
+            if progress.partial is not None:
+                seen.append(time.perf_counter() - start)
+
+        pruned = bench.network.prune(rate)
+        work = measure_work(pruned, images, method="recalibrated", training=training, config=bench.config)
+        measurement = run(work, note)
+        firsts.append(seen[0])
+        ends.append(time.perf_counter() - start)
+    alone = (measurement.accuracy, measurement.dense_accuracy)
     return Result(
         "first answer",
-        f"{bench.name}, independent, recalibrated: the provisional figure",
+        f"{bench.name}, independent, recalibrated: the provisional measurement",
         statistics.median(firsts),
-        "the exact figure",
+        "the exact one",
         statistics.median(ends),
         {
-            "paired_width": figure.change.high - figure.change.low,
+            "paired_width": measurement.change.high - measurement.change.low,
             "unpaired_width": math.hypot(*(one.high - one.low for one in alone)),
         },
     )
@@ -199,15 +235,15 @@ def first_answer(bench: Bench) -> Result:
 
 def recalibration(bench: Bench) -> Result:
     """Recalibration against classifying the test images."""
-    plan = bench.network.plan(0.4)
+    pruned = bench.network.prune(0.4)
     bench.warm()
-    module = to_device(bench.network.compact(plan, aligned=True), bench.device)
-    training = load_images("cifar10", "train").first(IMAGES).to(bench.device)
+    module = to_device(pruned.compact(aligned=True), bench.device)
+    training = bench.training.to(bench.device)
     took = _median_seconds(lambda: list(recalibrate(module, training, bench.precision)))
-    seconds, _ = bench.from_nothing(plan, bench.settings(rung="as_is"))
+    seconds, _ = bench.from_nothing(pruned, bench.split("all"), "as_is")
     return Result(
         "recalibration",
-        f"{bench.name}, independent 40%, statistics of {IMAGES:,} images",
+        f"{bench.name}, independent 40%, statistics of {bench.num_training:,} images",
         took,
         f"classifying {bench.images:,} images",
         seconds,
@@ -216,23 +252,24 @@ def recalibration(bench: Bench) -> Result:
 
 def sensitivity(bench: Bench) -> Result:
     """The sweep of every unit, against each of its points by the loop people write."""
-    settings = replace(SWEPT, device=bench.device.type, images=min(bench.images, SWEPT.images or bench.images))
+    images, training = bench.split("choose", SWEEP_IMAGES), bench.training
     bench.warm()
-    memory(bench.device).clear()
+    PrefixCache.on(bench.device).clear()
     start = time.perf_counter()
-    *_, sweep = sweep_steps(bench.network, settings=settings, kept=False)
+    work = sweep_work(bench.network, images, training=training, rates=bench.rates, config=bench.config, use_cache=False)
+    sweep = run(work)
     seconds = time.perf_counter() - start
     middle = bench.network.units("inner")[len(bench.network.units("inner")) // 2].name
-    masked = bench.network.masked(bench.network.plan({middle: 0.5}, coupling="inner")).to(bench.device)
+    masked = bench.network.prune({middle: 0.5}, coupling="inner").masked().to(bench.device)
 
     def point() -> None:
-        _recalibrate(masked, _subset("train", IMAGES), bench.device)
-        _count(masked, _subset("choose", settings.images or 0), bench.device)
+        _recalibrate(masked, training, bench.device)
+        _count(masked, images, bench.device)
 
     one = _median_seconds(point)
     return Result(
         "sensitivity",
-        f"{bench.name}, {sweep.total} points ({len(RATES)} rates a unit), recalibrated, {settings.images:,} images",
+        f"{bench.name}, {sweep.total} points ({len(bench.rates)} rates a unit), recalibrated, {len(images):,} images",
         seconds,
         f"DataLoader loops, masked: one point ({middle} at 50%), times {sweep.total}",
         one * sweep.total,
@@ -241,9 +278,8 @@ def sensitivity(bench: Bench) -> Result:
 
 def scoring(bench: Bench) -> Iterator[Result]:
     """g of every layer's filters, against scipy's distances, as the paper's code has it."""
-    from scipy.spatial.distance import cdist
-
-    for name in _SCORED:
+    cdist = require("scipy.spatial.distance", extra="test").cdist
+    for name in bench.scored:
         network = Network.load(name, "random")
         weights = [weights_of(network.module, layer.name) for layer in network.layers]
         start = time.perf_counter()
@@ -278,8 +314,8 @@ BENCHES: Mapping[str, Callable[[Bench], Result | Iterator[Result]]] = {
 def run_benches(bench: Bench, names: Sequence[str] = tuple(BENCHES)) -> Iterator[Result]:
     """Each of the named benches, one after another."""
     for name in names:
-        found = BENCHES[name](bench)
-        yield from [found] if isinstance(found, Result) else found
+        results = BENCHES[name](bench)
+        yield from [results] if isinstance(results, Result) else results
 
 
 def _median_seconds(work: Callable[[], object], runs: int = 3) -> float:
@@ -291,16 +327,11 @@ def _median_seconds(work: Callable[[], object], runs: int = 3) -> float:
     return statistics.median(times)
 
 
-def _classify(bench: Bench, module: nn.Module) -> None:
-    for _ in measure_network(bench.network, module, bench.settings()):
-        pass
-
-
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """MACs a second of a large square matrix product, the best of several."""
     size = 4096 if device.type == "cpu" else 8192
     one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -320,10 +351,6 @@ class _Pictures(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
-
-
-def _subset(split: str, images: int) -> ImageSet:
-    return load_images("cifar10", split).first(images)
 
 
 @torch.no_grad()

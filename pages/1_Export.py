@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.ui.export_panel import export_panel
-from pages.ui.plan_page import plan_page
+from pages.ui.export import export_page
+from pages.ui.panels.frame import plan_page
 
-plan_page("Export", export_panel)
+plan_page("Export", export_page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.ui.plan_page import plan_page
-from pages.ui.recover_panel import recover_panel
+from pages.ui.panels.frame import plan_page
+from pages.ui.recover import recover_page
 
-plan_page("Recover", recover_panel)
+plan_page("Recover", recover_page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.ui.plan_page import plan_page
-from pages.ui.replaceable import replaceability_panel
+from pages.ui.panels.frame import plan_page
+from pages.ui.replaceability import replaceability_page
 
-plan_page("Replaceability", replaceability_panel)
+plan_page("Replaceability", replaceability_page)

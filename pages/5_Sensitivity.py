@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.ui.plan_page import plan_page
-from pages.ui.sensitive import sensitivity_panel
+from pages.ui.panels.frame import plan_page
+from pages.ui.sensitivity import sensitivity_page
 
-plan_page("Sensitivity", sensitivity_panel)
+plan_page("Sensitivity", sensitivity_page)

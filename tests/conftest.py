@@ -1,19 +1,53 @@
-"""Shared by all tests: hypothesis profiles, a writable home of their own, the bundled ResNet-20."""
-
-import os
+"""Shared by all tests: the two tiers, a writable home of their own, the bundled ResNet-20."""
 
 import networks
 import pytest
 import torch
 from hypothesis import settings
+from tiers import is_thorough
 
 from fpgm_core import Network
 from fpgm_core.__main__ import main
-from fpgm_core.inference import memory
+from fpgm_core.inference import PrefixCache
+from fpgm_core.runtime.cache import clear_caches
 
 settings.register_profile("fast", max_examples=20, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=200, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+settings.register_profile("thorough", max_examples=50, deadline=None)
+COLLECTED = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough", action="store_true", help="run the long tests too, and hypothesis' 50 examples")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: too long for the quick tier; `pytest --thorough` runs it")
+    settings.load_profile("thorough" if config.option.thorough else "fast")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave the thorough tests out, and count them as deselected, unless they are asked for."""
+    config.stash[COLLECTED] = [item.nodeid for item in items]
+    for item in items:
+        if is_thorough(item.nodeid):
+            item.add_marker("thorough")
+    if not config.option.thorough:
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def collected(pytestconfig):
+    """The names of all collected tests, those left out too."""
+    return pytestconfig.stash[COLLECTED]
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig):
+    """Whether the thorough tier runs."""
+    return pytestconfig.option.thorough
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +61,8 @@ def own_home(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def nothing_remembered():
     """What a network is asked is computed, whatever an earlier test asked."""
-    memory(torch.device("cpu")).clear()
+    PrefixCache.on(torch.device("cpu")).clear()
+    clear_caches()
 
 
 @pytest.fixture(scope="session")

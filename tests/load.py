@@ -32,16 +32,16 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
 from fpgm_core import Network
-from pages.ui.state import Look, encode
+from pages.ui.session.view_state import ViewState, encode
 
-STEPS, LOOK = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
+STEPS, PATIENCE = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
 _CARD = re.compile(r'class="label">([A-Za-z]+)')
 _STATE = re.compile(r'class="state">([^<]*)<')
 _MACS = re.compile(r'class="under">([\d,]+)')
 
 
 @dataclass
-class Told:
+class Observations:
     """What all browsers saw together: seconds of every drag step, to first and exact figures, and what was wrong."""
 
     opened: list[float] = field(default_factory=list)
@@ -69,10 +69,12 @@ class Told:
 class Browser:
     """One tab: what it was sent, and how it answers."""
 
-    def __init__(self, address: str, network: Network, told: Told, seed: int, look: tuple[float, float]) -> None:
-        self._query = f"s={encode(Look(network.plan(0.4), network.layers[-1].name))}"
+    def __init__(
+        self, address: str, network: Network, observed: Observations, seed: int, patience: tuple[float, float]
+    ) -> None:
+        self._query = f"s={encode(ViewState(network.plan(0.4), network.layers[-1].name))}"
         self._address = address.replace("http", "ws") + "/_stcore/stream"
-        self._network, self._told, self._random, self._look = network, told, random.Random(seed), look
+        self._network, self._observed, self._random, self._patience = network, observed, random.Random(seed), patience
         self._page = self._fragment = self._widget = ""
         self._data: dict[str, object] = {}
         self._state: dict[str, object] = {}
@@ -90,7 +92,7 @@ class Browser:
             reading = asyncio.create_task(self._read())
             await self._send(None)
             await self._seen(lambda: bool(self._data) and "MACs" in self._cards, 120)
-            self._told.opened.append(time.monotonic() - start)
+            self._observed.opened.append(time.monotonic() - start)
             try:
                 while time.monotonic() < until:
                     await self._move()
@@ -128,25 +130,25 @@ class Browser:
             rates = {**rates, name: round(before + (goal - before) * step / STEPS, 2)}
             start = time.monotonic()
             await self._say(rates, name, "drag")
-            self._told.drags.append(time.monotonic() - start)
+            self._observed.drags.append(time.monotonic() - start)
             self._check(rates)
             await asyncio.sleep(0.05)
         start = time.monotonic()
         await self._say(rates, name, "rest")
         self._check(rates)
-        self._told.moves += 1
+        self._observed.moves += 1
         if await self._seen(lambda: self._accuracy() == "exact" or "," in self._accuracy(), 60):
-            self._told.firsts.append(time.monotonic() - start)
-        if await self._seen(lambda: self._accuracy() == "exact", self._random.uniform(*self._look)):
-            self._told.exacts.append(time.monotonic() - start)
-            self._told.figures.setdefault(json.dumps(rates), set()).add(self._cards["Accuracy"])
+            self._observed.firsts.append(time.monotonic() - start)
+        if await self._seen(lambda: self._accuracy() == "exact", self._random.uniform(*self._patience)):
+            self._observed.exacts.append(time.monotonic() - start)
+            self._observed.figures.setdefault(json.dumps(rates), set()).add(self._cards["Accuracy"])
 
     def _check(self, rates: dict[str, float]) -> None:
         """What is shown of the plan is what the library counts."""
         shown = _MACS.search(self._cards["MACs"])
         true = self._network.cost(self._network.plan(rates)).macs
         if shown is None or int(shown[1].replace(",", "")) != true:
-            self._told.wrong.append(f"{self._cards['MACs']} where {true:,} are right")
+            self._observed.wrong.append(f"{self._cards['MACs']} where {true:,} are right")
 
     def _accuracy(self) -> str:
         """How far the measurement is: with a comma once there is a figure."""
@@ -226,18 +228,18 @@ class Browser:
 
 
 async def load(
-    address: str, browsers: int, seconds: float, look: tuple[float, float] = LOOK, model: str = "resnet20"
-) -> Told:
+    address: str, browsers: int, seconds: float, patience: tuple[float, float] = PATIENCE, model: str = "resnet20"
+) -> Observations:
     """So many browsers at once for so long. Two of each pair move the same bars: equal plans are asked for twice."""
-    told, network = Told(), Network.load(model)
+    observed, network = Observations(), Network.load(model)
     until = time.monotonic() + seconds
     ended = await asyncio.gather(
-        *(Browser(address, network, told, seed // 2, look).live(until) for seed in range(browsers)),
+        *(Browser(address, network, observed, seed // 2, patience).live(until) for seed in range(browsers)),
         return_exceptions=True,
     )
-    told.wrong += [f"a browser gave up: {error!r}" for error in ended if isinstance(error, BaseException)]
-    told.wrong += [f"one plan, several figures: {cards}" for cards in told.figures.values() if len(cards) > 1]
-    return told
+    observed.wrong += [f"a browser gave up: {error!r}" for error in ended if isinstance(error, BaseException)]
+    observed.wrong += [f"one plan, several figures: {cards}" for cards in observed.figures.values() if len(cards) > 1]
+    return observed
 
 
 @contextmanager
@@ -270,13 +272,13 @@ def start(pause: float) -> dict[str, float]:
     """Start a server: seconds from the command until it answers, and until one visitor has bars and accuracies.
 
     The visitor's page is asked for `pause` seconds after the server answers: a browser reads Streamlit's own scripts
-    first. None is drawn here.
+    first. None is drawn session.
     """
     network, begun = Network.load("resnet20"), time.monotonic()
     with serving() as address:
         up = round(time.monotonic() - begun, 2)
         time.sleep(pause)
-        return {"up": up, **asyncio.run(Browser(address, network, Told(), 0, LOOK).opens(begun))}
+        return {"up": up, **asyncio.run(Browser(address, network, Observations(), 0, PATIENCE).opens(begun))}
 
 
 def main() -> None:
@@ -292,13 +294,13 @@ def main() -> None:
         print(json.dumps(start(given.start)))
         return
     urllib.request.urlopen(f"{given.address}/_stcore/health", timeout=5)
-    told = asyncio.run(load(given.address, given.browsers, given.seconds))
-    found = told.summary()
+    observed = asyncio.run(load(given.address, given.browsers, given.seconds))
+    summary = observed.summary()
     if given.pid:
         status = Path(f"/proc/{given.pid}/status").read_text()
-        found["server_mb"] = {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status)}
-    print(json.dumps(found, indent=1))
-    for line in told.wrong[:10]:
+        summary["server_mb"] = {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status)}
+    print(json.dumps(summary, indent=1))
+    for line in observed.wrong[:10]:
         print(line)
 
 

@@ -1,25 +1,20 @@
 """The benches: what they time is the same work on both sides."""
 
 import json
-from functools import partial
 
 import pytest
 
 from fpgm_core import bench
 from fpgm_core.__main__ import main
 from fpgm_core.bench import BENCHES, Bench, Result, run_benches
-from fpgm_core.evaluation import accuracy as evaluator
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small():
     """Everything on few images, one rate in the sweep, one small network to score."""
-    monkeypatch.setattr(evaluator, "IMAGES", 256)
-    monkeypatch.setattr(bench, "IMAGES", 256)
-    monkeypatch.setattr(bench, "_SCORED", ("resnet18",))
-    monkeypatch.setattr(bench, "_product_rate", lambda device, dtype: 1e11)
-    monkeypatch.setattr(bench, "sweep_steps", partial(bench.sweep_steps, rates=(0.5,)))
-    return Bench.create("cpu", 250)
+    return Bench.create(
+        "cpu", 250, num_training=256, rates=(0.5,), scored=("resnet18",), limit=lambda device, dtype: 1e11
+    )
 
 
 @pytest.mark.parametrize("name", BENCHES)
@@ -35,7 +30,7 @@ def test_a_bench_times_both_sides(small, name):
         assert notes.get("paired_width", 0) <= notes.get("unpaired_width", 0)
 
 
-def test_the_command_shows_what_was_measured(small, monkeypatch, capsys):
+def test_the_command_shows_what_was_measured(monkeypatch, capsys):
     result = Result("scoring", "resnet18, 20 layers", 0.5, "scipy", 4.0, {"layers": 20})
     monkeypatch.setattr(bench, "run_benches", lambda bench, names: iter([result] * len(names)))
     assert main(["bench", "--only", "scoring", "--device", "cpu"]) == 0

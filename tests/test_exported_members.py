@@ -14,8 +14,9 @@ ROOMS = [
     if hasattr(importlib.import_module(name), "__all__")
 ]
 TOP = {
-    "COUPLINGS", "CRITERIA", "Figure", "FpgmError", "SelectionOptions", "Plan", "Network", "EvaluationConfig", "evaluate",
-    "list_models", "load_model", "measure", "num_pruned",
+    "COUPLINGS", "CRITERIA", "RECOVERY_METHODS", "EvaluationConfig", "FpgmError", "ImageSet", "Measurement", "Network",
+    "Plan", "PrunedNetwork", "SelectionOptions", "evaluate", "export", "list_models", "load_model", "num_pruned",
+    "recover",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ HEAVY = (
 # Every room reads those of lower rank, and none of its own or a higher one.
 RANK = {
     "errors": -1, "runtime": 0, "models": 1, "data": 1, "graph": 2, "calibration": 3, "criteria": 4, "pruning": 5,
-    "inference": 6, "recovery": 7, "evaluation": 8, "training": 9, "export": 10, "bench": 10, "figures": 11,
+    "inference": 6, "training": 7, "recovery": 8, "evaluation": 9, "export": 10, "bench": 10, "figures": 11,
     "lesson": 12, "cli": 13, "": 13, "__main__": 14,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
@@ -91,8 +91,9 @@ def test_importing_is_light(module):
 def test_loading_pruning_and_measuring_a_bundled_network_is_light_too():
     late = [*HEAVY, "sympy", "torch._dynamo"]  # the latter two are the meta device's, two seconds to import
     code = (
-        "import sys, fpgm_core; net = fpgm_core.Network.load('mobilenetv2_cifar'); plan = net.plan(0.4);"
-        "net.cost(plan); net.layers; fpgm_core.evaluate(net, plan, fpgm_core.EvaluationConfig(images=1));"
+        "import sys, fpgm_core, fpgm_core.data; net = fpgm_core.Network.load('mobilenetv2_cifar'); net.layers;"
+        "pruned = net.prune(0.4); pruned.cost; images = fpgm_core.data.load_images('cifar10', 'choose').first(1);"
+        "fpgm_core.evaluate(pruned, images);"
         f"print(*[name for name in {late!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

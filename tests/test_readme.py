@@ -2,84 +2,58 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from documents import ROOT, blocks, commands, links, text
 
 from fpgm_core.__main__ import main
-from fpgm_core.data import load_images
+from fpgm_core.cli import COMMANDS
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line
-    for language, block in BLOCKS
-    for line in block.splitlines()
-    if language == "bash" and line.startswith("python -m fpgm_core ")
-]
+SETUP, TESTS, *LINES = commands("README.md")
 
 
-LONG = ("export", "train", "recover", "reproduce")
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """A few hundred images for what trains and exports."""
-
-    def small(name, split, root=None, download=False):
-        return load_images(name, split, root).first(256)
-
-    for room in ("cli.training", "training.outcome", "evaluation.accuracy", "export.bundle"):
-        monkeypatch.setattr(f"fpgm_core.{room}.load_images", small)
-    for room in ("training.trainer", "evaluation.accuracy", "export.bundle"):
-        monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 256)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_work(command, capsys, monkeypatch, tmp_path, request):
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[1])
+def test_the_commands_work(line, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # some write files
-    if command.split()[3] in LONG:
-        request.getfixturevalue("few")
-    assert main(shlex.split(command)[3:]) == 0
+    program, *arguments = shlex.split(line)
+    assert program == "fpgm"
+    assert main(arguments) == 0
     assert capsys.readouterr().out
 
 
-def test_the_example_prints_what_it_says(capsys):
-    example = next(block for language, block in BLOCKS if language == "python")
-    exec(example, {})
-    cut, accuracy, *plan = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"5\d\.\d% of the MACs cut", cut)
-    assert re.fullmatch(r"\d\d\.\d%, paired change [+-]\d+\.\d points", accuracy)
-    assert '"layer3.2.conv2": 0.6' in "".join(plan)
+def test_every_command_is_named():
+    named = set(re.findall(r"`(\w+)`", text("README.md"))) | {line.split()[1] for line in LINES}
+    assert set(COMMANDS) <= named
 
 
-def test_the_training_example_trains(capsys, monkeypatch, tmp_path):
+def test_the_example_prints_what_it_says(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fpgm_core.training.trainer.load_images", lambda *which: load_images(*which).first(64))
-    monkeypatch.setattr("fpgm_core.training.trainer._WATCHED", 64)
-    example = next(block for language, block in BLOCKS if language == "python" and "Trainer" in block)
-    found = {}
-    exec(example.replace("epochs=20", "epochs=2"), found)
-    assert capsys.readouterr().out.split()[-1] == "100%"
-    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
-    assert sum(p.numel() for p in found["compact"].parameters()) < 200_000
+    (example,) = blocks("README.md", "python")
+    names = {}
+    exec(example, names)
+    accuracy, points, macs = re.fullmatch(
+        r"(\d\d\.\d)%, ([+-]\d+\.\d) points, MACs ([\d,]+)\n", capsys.readouterr().out
+    ).groups()
+    assert float(accuracy) > 80
+    assert -12 < float(points) < 0
+    assert int(macs.replace(",", "")) == names["pruned"].cost.macs < names["network"].dense_cost.macs
+    assert names["repaired"].method == "repaired"
+    assert (tmp_path / "resnet20-compact" / "manifest.json").exists()
 
 
-def test_the_repair_example_repairs(capsys, monkeypatch):
-    monkeypatch.setattr("fpgm_core.recovery.methods.load_images", lambda *which: load_images(*which).first(400))
-    example = next(block for language, block in BLOCKS if language == "python" and "mended" in block)
-    found = {}
-    exec(example, found)
-    assert capsys.readouterr().out.startswith("repaired {")
-    assert sum(p.numel() for p in found["compact"].parameters()) < 200_000
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_what_it_links_to_is_there(document):
+    for target in links(document):
+        assert (ROOT / target).exists(), target
 
 
-def test_the_pictures_it_shows_are_there():
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (Path(__file__).parents[1] / picture).exists()
+def test_it_stays_short():
+    assert len(text("README.md").splitlines()) <= 130
 
 
-def test_the_two_commands_are_what_ci_runs():
-    script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+def test_the_two_commands_are_what_they_were_and_what_ci_runs():
+    assert SETUP == "pip install -c constraints.txt -e '.[app]' && streamlit run app.py"
+    assert TESTS == "pip install -c constraints.txt -e '.[test]' && pytest"
+    script = (ROOT / ".ci" / "run").read_text()
     assert "-c constraints.txt -e '.[test]'" in script
-    assert "pytest" in script
+    assert re.search(r"^pytest --thorough$", script, re.MULTILINE)

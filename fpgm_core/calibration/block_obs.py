@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from fpgm_core.calibration.patches import as_matrices, groups_of
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, WeightedLayer
 from fpgm_core.graph.flow import ALWAYS
+from fpgm_core.runtime.cache import Cache
 
 _REMEMBERED_COLUMNS = 1152
 
@@ -23,10 +23,13 @@ def _inverted(ridged: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(ridged))
 
 
-@lru_cache(maxsize=24)
+_INVERSES = Cache[tuple[Tensor, Moment]]("inverses")
+
+
 def _inverse(moment: Moment, ridge: float) -> Tensor:
     """The inverse of a consumer's ridged moments, (groups, P, P): each of a stream's writers asks for it."""
-    return _inverted(moment.ridged(ridge))
+    # With the moment, so that its id stays.
+    return _INVERSES.get_or_make((id(moment), ridge), lambda: (_inverted(moment.ridged(ridge)), moment))[0]
 
 
 class Elimination:
@@ -45,13 +48,13 @@ class Elimination:
         self.inverse = _inverted(ridged.double())
 
     @classmethod
-    def of(cls, weight: Tensor, moment: Moment, group: int, ridge: float) -> Elimination:
+    def of(cls, weight: Tensor, moment: Moment, *, group: int, ridge: float) -> Elimination:
         """The problem of one group of a consumer."""
-        found = cls.__new__(cls)
-        found.weight = weight.double().clone()
+        problem = cls.__new__(cls)
+        problem.weight = weight.double().clone()
         large = moment.columns > _REMEMBERED_COLUMNS
-        found.inverse = _inverted(moment.ridged(ridge)[group]) if large else _inverse(moment, ridge)[group].clone()
-        return found
+        problem.inverse = _inverted(moment.ridged(ridge)[group]) if large else _inverse(moment, ridge)[group].clone()
+        return problem
 
     def costs(self, blocks: Tensor) -> Tensor:
         """What each block alone would cost, (n,), of column numbers `blocks` (n, b)."""
@@ -70,7 +73,7 @@ class Elimination:
         self.inverse -= rows.T @ solved
         self.weight[:, columns] = 0
         self.inverse[columns], self.inverse[:, columns] = 0, 0
-        self.inverse[columns, columns] = 1  # what is gone costs nothing, and can still be asked
+        self.inverse[columns, columns] = 1  # what is gone costs nothing, and can still be asked for
         return max(0.0, cost)
 
 
@@ -95,61 +98,79 @@ def readings(network: TracedModule, members: Sequence[str]) -> tuple[Reading, ..
     A depthwise convolution's filters go with what they read, and its own consumers stand in its place.
     Raises FpgmError for a member that is no convolution.
     """
-    sites = {site.name: site for site in network.flow.convs}
-    if unknown := [name for name in members if name not in sites]:
+    convs = {conv.name: conv for conv in network.flow.convs}
+    if unknown := [name for name in members if name not in convs]:
         raise FpgmError(f"{unknown[0]!r} is no convolution of this network; `layers` lists them")
-    own = _followed(network, [sites[name] for name in members])
-    return tuple(reading for site in consumers(network) if not _is_depthwise(site) for reading in _reads(site, own))
+    writers = _writers(network, [convs[name] for name in members])
+    readers = (layer for layer in consumers(network) if not _is_depthwise(layer))
+    return tuple(reading for layer in readers for reading in _readings_of(layer, writers))
 
 
-def _is_depthwise(site: WeightedLayer) -> bool:
-    return site.groups > 1 and site.groups == site.reads.shape[1]
+def _is_depthwise(layer: WeightedLayer) -> bool:
+    return layer.groups > 1 and layer.groups == layer.reads.shape[1]
 
 
-def _followed(network: TracedModule, members: list[WeightedLayer]) -> list[tuple[WeightedLayer, np.ndarray]]:
-    """The members, and depthwise convolutions behind them; for each filter its position in the unit, -1 if in none."""
-    found = [(site, np.arange(site.outputs)) for site in members]
-    known = {site.name for site in members}
-    for site in network.flow.convs:
-        if not _is_depthwise(site) or site.name in known or site.filter_offset < 0:
+_Writers = list[tuple[WeightedLayer, np.ndarray]]  # layers, and for each filter its position in the unit, -1 if in none
+
+
+def _writers(network: TracedModule, members: list[WeightedLayer]) -> _Writers:
+    """The members, and the depthwise convolutions behind them."""
+    writers = [(layer, np.arange(layer.outputs)) for layer in members]
+    known = {layer.name for layer in members}
+    for layer in network.flow.convs:
+        if not _is_depthwise(layer) or layer.name in known or layer.filter_offset < 0:
             continue
-        places = _places(site.reads, found)
-        if (places >= 0).any():
-            found.append((site, np.repeat(places, site.outputs // site.groups)))
-            known.add(site.name)
-    return found
+        positions = _positions_read(layer, writers)
+        if (positions >= 0).any():
+            writers.append((layer, np.repeat(positions, layer.outputs // layer.groups)))
+            known.add(layer.name)
+    return writers
 
 
-def _places(reads: np.ndarray, own: Sequence[tuple[WeightedLayer, np.ndarray]]) -> np.ndarray:
-    """For each channel that is read the position in the unit of a filter that writes it, -1 where none does."""
-    places = np.full(reads.shape[1], -1)
-    for site, positions in own:
-        for row in reads:
-            inside = (row >= site.filter_offset) & (row < site.filter_offset + site.outputs)
-            places[inside] = positions[row[inside] - site.filter_offset]
-    return places
+def _positions_read(layer: WeightedLayer, writers: _Writers) -> np.ndarray:
+    """For each channel that a layer reads the position in the unit of a filter that writes it, -1 where none does."""
+    positions = np.full(layer.reads.shape[1], -1)
+    for writer, filter_positions in writers:
+        for sources in layer.reads:
+            inside = (sources >= writer.filter_offset) & (sources < writer.filter_offset + writer.outputs)
+            positions[inside] = filter_positions[sources[inside] - writer.filter_offset]
+    return positions
 
 
-def _reads(site: WeightedLayer, own: Sequence[tuple[WeightedLayer, np.ndarray]]) -> list[Reading]:
-    places = _places(site.reads, own)
-    if not (places >= 0).any():
+def _readings_of(layer: WeightedLayer, writers: _Writers) -> list[Reading]:
+    """How each group of a layer reads the filters of the unit: one Reading for all filters of as many columns."""
+    positions = _positions_read(layer, writers)
+    if not (positions >= 0).any():
         return []
-    mine = np.isin(
-        site.reads, np.concatenate([np.arange(s.filter_offset, s.filter_offset + s.outputs) for s, _ in own])
-    )
-    writers = (site.reads > ALWAYS).sum(0) + (site.reads == ALWAYS).any(0)
-    share = float((mine.sum(0) / np.maximum(writers, 1))[places >= 0].mean())
-    width = site.reads.shape[1] // site.groups
-    found = []
-    for group in range(site.groups):
-        here = places[group * width : (group + 1) * width]
-        which = [int(f) for f in np.unique(here) if f >= 0]
-        columns = [(np.flatnonzero(here == f)[:, None] * site.kernel + np.arange(site.kernel)).ravel() for f in which]
+    share, width = _share_of_writers(layer, writers, positions >= 0), layer.reads.shape[1] // layer.groups
+    result = []
+    for group in range(layer.groups):
+        in_group = positions[group * width : (group + 1) * width]
+        filters = [int(position) for position in np.unique(in_group) if position >= 0]
+        kernel = np.arange(layer.kernel)
+        columns = [(np.flatnonzero(in_group == each)[:, None] * layer.kernel + kernel).ravel() for each in filters]
         for size in sorted({len(block) for block in columns}):
-            same = [n for n, block in enumerate(columns) if len(block) == size]
-            blocks = torch.from_numpy(np.stack([columns[n] for n in same]))
-            found.append(Reading(site.name, group, np.array([which[n] for n in same]), blocks, share))
-    return found
+            same = [index for index, block in enumerate(columns) if len(block) == size]
+            result.append(
+                Reading(
+                    layer=layer.name,
+                    group=group,
+                    filters=np.array([filters[index] for index in same]),
+                    blocks=torch.from_numpy(np.stack([columns[index] for index in same])),
+                    share=share,
+                )
+            )
+    return result
+
+
+def _share_of_writers(layer: WeightedLayer, writers: _Writers, read: np.ndarray) -> float:
+    """What part of the writers of the channels `read`, bool (C,), belongs to the unit."""
+    own = np.concatenate(
+        [np.arange(writer.filter_offset, writer.filter_offset + writer.outputs) for writer, _ in writers]
+    )
+    written_by_own = np.isin(layer.reads, own).sum(0)
+    written_by_all = (layer.reads > ALWAYS).sum(0) + (layer.reads == ALWAYS).any(0)
+    return float((written_by_own / np.maximum(written_by_all, 1))[read].mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +190,7 @@ class UnitLoss:
         cls,
         network: TracedModule,
         members: Sequence[str],
+        *,
         moments: Moments,
         ridge: float = RIDGE,
         relative: bool = False,
@@ -177,18 +199,18 @@ class UnitLoss:
 
         Raises FpgmError where a consumer has no moments, or nobody reads the layers.
         """
-        found = readings(network, members)
-        if not found:
+        unit_readings = readings(network, members)
+        if not unit_readings:
             raise FpgmError(f"nobody that can be refitted reads {members[0]}; choose another criterion")
         problems, scale = [], []
-        for reading in found:
+        for reading in unit_readings:
             layer, moment = network.module.get_submodule(reading.layer), moments.of(reading.layer)
             weight = as_matrices(layer.get_parameter("weight"), groups_of(layer)).double().cpu()
-            problems.append(Elimination.of(weight[reading.group], moment, reading.group, ridge))
-            made = torch.einsum("gnp,gpq,gnq->", weight, moment.covariance.double(), weight) if relative else 1.0
-            scale.append(reading.share / max(float(made), 1e-30))
-        size = next(site.outputs for site in network.flow.convs if site.name == members[0])
-        return cls(size, found, tuple(problems), tuple(scale))
+            problems.append(Elimination.of(weight[reading.group], moment, group=reading.group, ridge=ridge))
+            variance = torch.einsum("gnp,gpq,gnq->", weight, moment.covariance.double(), weight) if relative else 1.0
+            scale.append(reading.share / max(float(variance), 1e-30))
+        size = next(conv.outputs for conv in network.flow.convs if conv.name == members[0])
+        return cls(size, unit_readings, tuple(problems), tuple(scale))
 
     def costs(self) -> np.ndarray:
         """What each filter alone would cost now, float64 (N,)."""
@@ -206,7 +228,7 @@ class UnitLoss:
         return total
 
 
-def refit_cost(network: TracedModule, layer: str, moments: Moments, ridge: float = RIDGE) -> np.ndarray:
+def refit_cost(network: TracedModule, layer: str, *, moments: Moments, ridge: float = RIDGE) -> np.ndarray:
     """What the network's consumers lose with each filter of a layer, float64 (N,), when it goes alone.
 
     Summed over consumers: tr(W_i [(G^-1)_ii]^-1 W_i^T) with G the centred second moments of what the consumer reads
@@ -214,11 +236,11 @@ def refit_cost(network: TracedModule, layer: str, moments: Moments, ridge: float
     mean squared error (and of the ridge's penalty) after the best refit of all other columns. Of a channel that
     several filters write each carries an equal share.
     """
-    return UnitLoss.of(network, [layer], moments, ridge).costs()
+    return UnitLoss.of(network, [layer], moments=moments, ridge=ridge).costs()
 
 
 def stand_in(
-    network: TracedModule, layer: str, moments: Moments, ridge: float = RIDGE
+    network: TracedModule, layer: str, *, moments: Moments, ridge: float = RIDGE
 ) -> tuple[np.ndarray, np.ndarray]:
     """What each filter of a layer costs its readers when it goes, alone and with the others standing in: (N,), (N,).
 
@@ -226,7 +248,7 @@ def stand_in(
     weights as they are, tr(W_i G_ii W_i^T), but for their constants; the second refits them, see `refit_cost`, and is
     never more. Raises FpgmError as `UnitLoss.of` does.
     """
-    loss = UnitLoss.of(network, [layer], moments, ridge, relative=True)
+    loss = UnitLoss.of(network, [layer], moments=moments, ridge=ridge, relative=True)
     total = np.zeros(loss.size)
     for reading, problem, scale in zip(loss.readings, loss.problems, loss.scale, strict=True):
         ridged = moments.of(reading.layer).ridged(ridge)[reading.group]
@@ -242,8 +264,8 @@ def greedy_order(loss: UnitLoss) -> np.ndarray:
     left, order = np.ones(loss.size, dtype=bool), list[int]()
     while left.any():
         costs = np.where(left, loss.costs(), np.inf)
-        first = int(costs.argmin())
-        loss.remove(np.array([first]))
-        left[first] = False
-        order.append(first)
+        cheapest = int(costs.argmin())
+        loss.remove(np.array([cheapest]))
+        left[cheapest] = False
+        order.append(cheapest)
     return np.array(order)

@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from fpgm_core.calibration.patches import groups_of, patches, positions
-from fpgm_core.data import Batch, ImageSet, load_images
+from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import COUPLINGS, TracedModule, WeightedLayer, overlay
+from fpgm_core.runtime.cache import Cache
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
-from fpgm_core.runtime.progress import finished
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.progress import Progress, Work, run
+from fpgm_core.runtime.storage import Kept, ResultStore
 
 RIDGE = 1e-3  # of the mean diagonal of what a layer reads
 MOST_COLUMNS = 8192  # of one group of a consumer: 256 MiB of second moments
 _PIXELS = 1 << 20  # of a batch's images together: 128 at 32 x 32, 20 at 224 x 224
 _LARGEST_BATCH = 128
-_RECENT = 2
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """How to calibrate: on the first `images` training images, at `positions` of each layer's output, by `seed`."""
+class CalibrationConfig:
+    """How to calibrate: on the first `num_images` images, at `positions` of each layer's output, drawn by `seed`."""
 
-    images: int = 1500
+    num_images: int = 1500
     positions: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("images", 1), ("positions", 1), ("seed", 0)):
+        for name, least in (("num_images", 1), ("positions", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**32:
                 raise FpgmError(f"{name} {value!r} is not a whole number of at least {least}")
@@ -79,7 +72,7 @@ class Moment:
         return with_ridge(self.covariance.double(), ridge)
 
 
-def with_ridge(covariance: Tensor, ridge: float, floor: Tensor | None = None) -> Tensor:
+def with_ridge(covariance: Tensor, ridge: float, *, floor: Tensor | None = None) -> Tensor:
     """(groups, P, P) with `ridge` times the mean of each group's diagonal on its diagonal: positive definite.
 
     Columns that are always zero do not count in the mean. `floor` (groups,) is the least that is added, for the
@@ -97,12 +90,12 @@ def with_ridge(covariance: Tensor, ridge: float, floor: Tensor | None = None) ->
 class Moments:
     """What the calibration pass found: a Moment by consumer, and why some consumers have none.
 
-    `images` of the network's training images were read; `fingerprint` names the weights.
+    `num_images` of the images called `source` were read; `fingerprint` names the weights.
     """
 
     fingerprint: str
-    calibration: Calibration
-    images: int
+    config: CalibrationConfig
+    num_images: int
     source: str
     layers: Mapping[str, Moment]
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -114,21 +107,23 @@ class Moments:
         return self.layers[layer]
 
 
-def prunable_layers(network: TracedModule) -> set[str]:
-    """The layers that some coupling may prune."""
-    return {member for name in COUPLINGS for unit in network.units(name) for member in unit.members}
+def prunable_layers(network: TracedModule) -> tuple[str, ...]:
+    """The layers that some coupling may prune, in forward order."""
+    members = {member for name in COUPLINGS for unit in network.units(name) for member in unit.members}
+    return tuple(layer.name for layer in network.flow.sites if layer.name in members)
 
 
 def consumers(network: TracedModule) -> tuple[WeightedLayer, ...]:
     """The convolutions and Linear layers that read a channel which some coupling may prune, in forward order."""
-    flow, members = network.flow, prunable_layers(network)
-    own = [
-        np.arange(s.filter_offset, s.filter_offset + s.outputs)
-        for s in flow.sites
-        if s.name in members and s.filter_offset >= 0
+    flow, prunable = network.flow, set(prunable_layers(network))
+    filters = [
+        np.arange(layer.filter_offset, layer.filter_offset + layer.outputs)
+        for layer in flow.sites
+        if layer.name in prunable and layer.filter_offset >= 0
     ]
-    written = np.concatenate(own) if own else np.zeros(0, dtype=int)
-    return tuple(s for s in flow.sites if s.name not in flow.repeated and np.isin(s.reads, written).any())
+    sources = np.concatenate(filters) if filters else np.zeros(0, dtype=int)
+    readers = (layer for layer in flow.sites if np.isin(layer.reads, sources).any())
+    return tuple(layer for layer in readers if layer.name not in flow.repeated)
 
 
 def batch_size(images: ImageSet) -> int:
@@ -137,100 +132,97 @@ def batch_size(images: ImageSet) -> int:
     return max(1, min(_LARGEST_BATCH, _PIXELS // (height * width)))
 
 
-def calibrate_steps(
+def calibrate_work(
     network: TracedModule,
-    calibration: Calibration = Calibration(),
-    images: ImageSet | None = None,
+    images: ImageSet,
+    *,
+    config: CalibrationConfig = CalibrationConfig(),
     device: torch.device = torch.device("cpu"),
-    kept: bool = True,
+    use_cache: bool = True,
     batch: int | None = None,
-) -> Iterator[float | Moments]:
-    """One pass of the dense network over training images; yields the share that is done, 0..1, and last the moments.
+    most_columns: int = MOST_COLUMNS,
+) -> Work[Moments]:
+    """One pass of the dense network over training images: the second moments of what its consumers read.
 
-    `images` are the training images (None: those of the network's data set); where there are fewer than asked for,
-    all of them are read. What an earlier pass over the same images found is read from `FPGM_HOME`, and what this
-    one finds is written there, unless not `kept`. `batch` images run at once: of it the result depends only by
-    rounding. Memory is bounded by the moments themselves and one batch. Stop iterating to cancel.
+    Of `images` the first `config.num_images` are read, or all where there are fewer. What an earlier pass over the
+    same images found is read from `FPGM_HOME`, and what this one finds is written there, unless `use_cache` is False.
+    `batch` images run at once: the result depends on it only by rounding. Consumers of more than `most_columns`
+    columns a group are skipped. Memory is bounded by the moments themselves and one batch.
 
-    Raises FpgmError where the network has no images here, where nothing can be pruned, or where an activation
-    is not finite.
+    Raises FpgmError where nothing can be pruned, or where an activation is not finite.
     """
-    images = load_images(network.dataset, "train") if images is None else images  # type: ignore[attr-defined]
-    images = images.first(min(calibration.images, len(images)))
-    record = _Record(network, calibration, images)
-    found = record.read() if kept else None
-    if found is None:
-        found = yield from finished(_passed(network, calibration, images, device, batch or batch_size(images)))
-        if kept:
-            record.write(found)
-    yield found
+    images = images.first(min(config.num_images, len(images)))
+    record = _Record(network, config, images, most_columns)
+    moments = record.read() if use_cache else None
+    if moments is None:
+        sums, skipped = _empty_sums(network, config, len(images), device, most_columns)
+        if not sums:
+            raise FpgmError(f"nothing to calibrate: {next(iter(skipped.values()), 'no layer reads prunable channels')}")
+        yield from _fill(sums, network.module, images.to(device), batch or batch_size(images))
+        layers = {name: total.moment(name) for name, total in sums.items()}
+        moments = Moments(network.fingerprint, config, len(images), images.name, layers, skipped)
+        if use_cache:
+            record.write(moments)
+    return moments
 
 
-def calibrate(network: TracedModule, calibration: Calibration = Calibration(), **more: Any) -> Moments:
-    """The moments, all at once. See `calibrate_steps`, whose other arguments are `more`."""
-    *_, found = calibrate_steps(network, calibration, **more)
-    assert isinstance(found, Moments)
-    return found
+def calibrate(network: TracedModule, images: ImageSet, **options: Any) -> Moments:
+    """`calibrate_work`, run to its end; `options` are its keyword arguments."""
+    return run(calibrate_work(network, images, **options))
 
 
-def _passed(
-    network: TracedModule, calibration: Calibration, images: ImageSet, device: torch.device, batch: int
-) -> Iterator[float | Moments]:
-    dense = to_device(overlay(network.module, {}), device)
-    sums, skipped = _sums(network, calibration, len(images), device)
-    if not sums:
-        raise FpgmError(f"nothing to calibrate: {next(iter(skipped.values()), 'no layer reads prunable channels')}")
-    views = [_Listening(overlay(dense, {}), sums) for _ in range(workers(device))]
-    resident = images.to(device)
-    begins = range(0, len(images), batch)
-    for first in range(0, len(begins), len(views)):
-        group = [
-            Batch(resident, begin, min(begin + batch, len(images))) for begin in begins[first : first + len(views)]
-        ]
-        with FORWARD_LOCK:
-            heard = each(lambda pair: pair[0].hear(pair[1]), list(zip(views, group, strict=False)), device)
-        # A core a layer: every sum takes its batches in their order, so that cores change nothing.
-        each(partial(_add_all, heard=heard), list(sums.items()), device)
-        yield group[-1].end / len(images)
-    layers = {name: one.moment(name) for name, one in sums.items()}
-    yield Moments(network.fingerprint, calibration, len(images), images.name, layers, skipped)
-
-
-def _sums(
-    network: TracedModule, calibration: Calibration, images: int, device: torch.device
+def _empty_sums(
+    network: TracedModule, config: CalibrationConfig, num_images: int, device: torch.device, most_columns: int
 ) -> tuple[dict[str, _Sums], dict[str, str]]:
     """Sums to be filled for every consumer, and why some consumers have none."""
     sums: dict[str, _Sums] = {}
     skipped: dict[str, str] = {}
-    for site in consumers(network):
-        layer = network.module.get_submodule(site.name)
+    for consumer in consumers(network):
+        layer = network.module.get_submodule(consumer.name)
         columns = layer.get_parameter("weight")[0].numel()
-        if columns > MOST_COLUMNS:
-            skipped[site.name] = f"{site.name} reads {columns:,} columns, and moments are kept of {MOST_COLUMNS:,}"
+        if columns > most_columns:
+            skipped[consumer.name] = (
+                f"{consumer.name} reads {columns:,} columns, and moments are kept of {most_columns:,}"
+            )
             continue
-        at = positions(site, images, calibration.positions, calibration.seed).to(device)
-        sums[site.name] = _Sums(at, groups_of(layer), columns)
+        at = positions(consumer, num_images, count=config.positions, seed=config.seed).to(device)
+        sums[consumer.name] = _Sums(at, groups_of(layer), columns)
     return sums, skipped
 
 
+def _fill(sums: Mapping[str, _Sums], module: nn.Module, images: ImageSet, batch: int) -> Work[None]:
+    """Add to `sums` what their layers read of images that lie on the device to be used."""
+    device = images.pixels.device
+    dense = to_device(overlay(module, {}), device)
+    listeners = [_Listener(overlay(dense, {}), sums) for _ in range(workers(device))]
+    batches = [Batch(images, begin, min(begin + batch, len(images))) for begin in range(0, len(images), batch)]
+    for first in range(0, len(batches), len(listeners)):
+        group = batches[first : first + len(listeners)]
+        with FORWARD_LOCK:
+            heard = each(lambda pair: pair[0].hear(pair[1]), list(zip(listeners, group, strict=False)), device)
+        # A core a layer: every sum takes its batches in their order, so that cores change nothing.
+        each(partial(_add_all, heard=heard), list(sums.items()), device)
+        yield Progress(group[-1].end, len(images), "reading training images")
+
+
 def _add_all(named: tuple[str, _Sums], heard: list[dict[str, Tensor]]) -> None:
-    name, one = named
-    for found in heard:
-        one.add(found[name])
+    name, total = named
+    for columns in heard:
+        total.add(columns[name])
 
 
-class _Listening:
+class _Listener:
     """A view of the network that notes what its consumers read."""
 
     def __init__(self, view: nn.Module, sums: Mapping[str, _Sums]) -> None:
         self._view, self._begin = view, 0
         self._heard: dict[str, Tensor] = {}
-        for name, one in sums.items():
-            view.get_submodule(name).register_forward_pre_hook(partial(self._note, name, one.at))
+        for name, total in sums.items():
+            view.get_submodule(name).register_forward_pre_hook(partial(self._note, name, total.at))
 
     def _note(self, name: str, at: Tensor, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        self._heard[name] = patches(layer, x, at[self._begin : self._begin + len(x)])
+        self._heard[name] = patches(layer, x, at=at[self._begin : self._begin + len(x)])
 
     def hear(self, batch: Batch) -> dict[str, Tensor]:
         """What every consumer reads of a batch, (samples, groups, P) each."""
@@ -249,86 +241,84 @@ class _Sums:
         self._first = torch.zeros(groups, columns, dtype=torch.float64, device=at.device)
         self._second = torch.zeros(groups, columns, columns, device=at.device)
 
-    def add(self, found: Tensor) -> None:
+    def add(self, columns: Tensor) -> None:
         """Samples of columns, (samples, groups, P)."""
         if self._shift is None:
-            self._shift = found.mean(0, keepdim=True)
-        found = (found - self._shift).transpose(0, 1)
-        self._first += found.sum(1, dtype=torch.float64)
-        self._second.baddbmm_(found.transpose(1, 2), found)
-        self._count += found.shape[1]
+            self._shift = columns.mean(0, keepdim=True)
+        shifted = (columns - self._shift).transpose(0, 1)
+        self._first += shifted.sum(1, dtype=torch.float64)
+        self._second.baddbmm_(shifted.transpose(1, 2), shifted)
+        self._count += shifted.shape[1]
 
     def moment(self, name: str) -> Moment:
         """Mean and covariance. Raises FpgmError where something was not finite."""
         assert self._shift is not None
-        mean = self._first / self._count
+        shifted_mean = self._first / self._count
         covariance = self._second.div_(self._count)
-        covariance -= (mean[:, :, None] * mean[:, None, :]).float()
+        covariance -= (shifted_mean[:, :, None] * shifted_mean[:, None, :]).float()
         if not bool(covariance.isfinite().all()):
             raise FpgmError(f"what {name} reads is not finite; check the network's weights")
-        whole = (mean + self._shift[0]).float()
-        return Moment(whole.cpu(), covariance.cpu(), self._count)
+        mean = (shifted_mean + self._shift[0]).float()
+        return Moment(mean.cpu(), covariance.cpu(), self._count)
 
 
-_HELD: OrderedDict[Path, Moments] = OrderedDict()
-_HELD_LOCK = threading.Lock()
+_STORE = ResultStore("moments")
+_RECENT = Cache["Moments"]("moments")
 
 
 class _Record:
-    """The file that keeps a pass's moments: covariances as lower triangles."""
+    """What keeps a pass's moments, in memory and on disk: covariances as lower triangles."""
 
-    def __init__(self, network: TracedModule, calibration: Calibration, images: ImageSet) -> None:
-        pixels = images.pixels.cpu().contiguous().numpy()
-        self._fields = network.fingerprint, calibration, len(images), images.name
-        identity: dict[str, Any] = {
+    def __init__(self, network: TracedModule, config: CalibrationConfig, images: ImageSet, most_columns: int) -> None:
+        self._fields = network.fingerprint, config, len(images), images.name
+        self._identity = {
             "format": _FORMAT,
-            "fingerprint": network.fingerprint,
-            **asdict(calibration),
-            "images": len(images),
-            "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
-            "normalised": [*images.mean, *images.std],
+            "network": network.identity,
+            "images": images.digest,
+            "source": images.name,
+            **asdict(config),
+            "most_columns": most_columns,
         }
-        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self.path = home() / "moments" / f"{name[:32]}.safetensors"
+        self._key = json.dumps(self._identity)
 
     def read(self) -> Moments | None:
         """What it holds; None where it is absent or damaged."""
-        with _HELD_LOCK:
-            if self.path in _HELD and self.path.exists():
-                return _HELD[self.path]
-        try:
-            stored = load_safetensors(self.path.read_bytes())
-            about = json.loads(bytes(stored.pop("about").numpy()))
-            layers = {name: _unpacked(stored, name, samples) for name, samples in about["samples"].items()}
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
-            return None
-        found = Moments(*self._fields, layers, about["skipped"])
-        self._hold(found)
-        return found
+        moments = _RECENT.get(self._key)
+        if moments is None:
+            moments = _STORE.read(self._identity, self._moments_in)
+            if moments is not None:
+                _RECENT.put(self._key, moments)
+        return moments
 
-    def write(self, found: Moments) -> None:
+    def write(self, moments: Moments) -> None:
         """Write it whole. Raises FpgmError where that is impossible."""
-        about = {"samples": {name: one.samples for name, one in found.layers.items()}, "skipped": dict(found.skipped)}
-        stored = {"about": torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)}
-        for name, one in found.layers.items():
-            stored[f"{name}.mean"] = one.mean.contiguous()
-            stored[f"{name}.covariance"] = one.covariance[:, _lower(one.columns)]
-        write_atomic(self.path, save_safetensors(stored))
-        self._hold(found)
+        values = {
+            "samples": {name: moment.samples for name, moment in moments.layers.items()},
+            "skipped": dict(moments.skipped),
+        }
+        arrays = {}
+        for name, moment in moments.layers.items():
+            arrays[f"{name}.mean"] = moment.mean
+            arrays[f"{name}.covariance"] = moment.covariance[:, _lower(moment.columns)]
+        _STORE.write(self._identity, Kept(values, arrays))
+        _RECENT.put(self._key, moments)
 
-    def _hold(self, found: Moments) -> None:
-        with _HELD_LOCK:
-            _HELD[self.path] = found
-            while len(_HELD) > _RECENT:
-                _HELD.popitem(last=False)
+    def _moments_in(self, kept: Kept) -> Moments:
+        samples, skipped = kept.values["samples"], kept.values["skipped"]
+        layers = {name: _unpacked(kept.arrays, name, count) for name, count in samples.items()}
+        if not layers or not all(isinstance(reason, str) for reason in skipped.values()):
+            raise ValueError("no moments")
+        return Moments(*self._fields, layers, skipped)
 
 
 def _lower(columns: int) -> Tensor:
     return torch.ones(columns, columns, dtype=torch.bool).tril()
 
 
-def _unpacked(stored: Mapping[str, Tensor], name: str, samples: int) -> Moment:
-    mean, packed = stored[f"{name}.mean"], stored[f"{name}.covariance"]
+def _unpacked(arrays: Mapping[str, Tensor], name: str, samples: int) -> Moment:
+    mean, packed = arrays[f"{name}.mean"], arrays[f"{name}.covariance"]
+    if not isinstance(samples, int) or samples < 1 or not bool(mean.isfinite().all() and packed.isfinite().all()):
+        raise ValueError(f"no moments of {name}")
     lower = torch.zeros(*mean.shape, mean.shape[1])
     lower[:, _lower(mean.shape[1])] = packed
     return Moment(mean, lower + lower.tril(-1).transpose(1, 2), samples)

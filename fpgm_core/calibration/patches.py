@@ -25,19 +25,19 @@ def as_matrices(weight: Tensor, groups: int) -> Tensor:
     return weight.detach().reshape(groups, len(weight) // groups, -1)
 
 
-def positions(site: WeightedLayer, images: int, count: int, seed: int) -> Tensor:
-    """Output positions of a layer to look at, int64 (images, at most `count`); all of them where there are no more.
+def positions(layer: WeightedLayer, num_images: int, *, count: int, seed: int) -> Tensor:
+    """Output positions of a layer to look at, int64 (num_images, at most `count`); all of them where there are no more.
 
     An image's positions depend on the seed, the layer and the image's place alone: batches change nothing.
     """
-    size = site.cost_per_weight if site.is_conv else 1
+    size = layer.cost_per_weight if layer.is_conv else 1
     if size <= count:
-        return torch.arange(size).expand(images, size)
-    rng = np.random.RandomState([seed, zlib.crc32(site.name.encode())])  # its stream is frozen by NumPy
-    return torch.from_numpy(rng.randint(0, size, (images, count)))
+        return torch.arange(size).expand(num_images, size)
+    rng = np.random.RandomState([seed, zlib.crc32(layer.name.encode())])  # its stream is frozen by NumPy
+    return torch.from_numpy(rng.randint(0, size, (num_images, count)))
 
 
-def patches(layer: nn.Module, x: Tensor, at: Tensor, channels: Tensor | None = None) -> Tensor:
+def patches(layer: nn.Module, x: Tensor, *, at: Tensor, channels: Tensor | None = None) -> Tensor:
     """The columns that a layer's weights meet at output positions `at`, float32 (B * K, groups, P).
 
     `x` is the layer's input, (B, C, H, W), or (B, ..., C) for a Linear layer; `at` is (B, K). `channels` takes
@@ -71,7 +71,7 @@ def _corners(layer: nn.Conv2d, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     return padded, (image + corner)[..., None] + inside
 
 
-def outputs_at(layer: nn.Module, y: Tensor, at: Tensor) -> Tensor:
+def outputs_at(layer: nn.Module, y: Tensor, *, at: Tensor) -> Tensor:
     """A layer's output (B, N, H, W), or (B, ..., N) of a Linear layer, at positions `at` (B, K): float32 (B * K, N)."""
     rows = y.reshape(len(y), -1, y.shape[-1]) if isinstance(layer, nn.Linear) else y.flatten(2).transpose(1, 2)
     return rows[torch.arange(len(y), device=y.device)[:, None], at].flatten(0, 1).float()

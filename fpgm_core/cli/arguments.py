@@ -8,15 +8,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fpgm_core.criteria import CRITERIA, DATA_CRITERIA, SelectionOptions, check_rate
+from fpgm_core.criteria import CRITERIA, SelectionOptions, check_rate, score_work
+from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import EvaluationConfig
 from fpgm_core.graph import COUPLINGS
-from fpgm_core.pruning import Network, Plan
-from fpgm_core.recovery import RECOVERY_METHODS, provide_steps
-from fpgm_core.runtime.device import choose_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.pruning import Network, Plan, PrunedNetwork
+from fpgm_core.recovery import RecoveryContext, get_recovery_method, ladder
+from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
+from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.progress import Progress, Work, run
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") -> None:
     """The arguments that say how to choose filters; `coupling` is what none given means."""
-    parser.add_argument("--criterion", help=f"one of {', '.join((*CRITERIA, *DATA_CRITERIA))} (default fpgm)")
+    parser.add_argument("--criterion", help=f"one of {', '.join(CRITERIA)} (default fpgm)")
     parser.add_argument("--coupling", help=f"one of {', '.join(COUPLINGS)} (default {coupling})")
     parser.add_argument("--seed", type=int, help="seed of the random criterion (default 0)")
     parser.add_argument("--mix-share", type=float, help="part of the rate fpgm_mix prunes by norm (default 0.25)")
@@ -64,9 +69,7 @@ def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") 
 def add_rung(parser: argparse.ArgumentParser) -> None:
     """The arguments that say on which rung of the recovery ladder the pruned network stands."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--rung", choices=list(RECOVERY_METHODS), help="what is done after pruning (default recalibrated)"
-    )
+    which.add_argument("--rung", choices=ladder(), help="what is done after pruning (default recalibrated)")
     which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
 
 
@@ -75,8 +78,48 @@ def rung_of(chosen: argparse.Namespace) -> str:
     return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The argument that says where the images are."""
+    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
+
+
+def add_place(parser: argparse.ArgumentParser, precision: bool = True) -> None:
+    """The arguments that say where to compute."""
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    if precision:
+        parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+
+
+def config_of(chosen: argparse.Namespace) -> EvaluationConfig:
+    """Where to compute, as `add_place`'s arguments say."""
+    return EvaluationConfig(chosen.device, chosen.precision)
+
+
+def images_of(chosen: argparse.Namespace, network: Network, split: str) -> ImageSet:
+    """The images of one split of the network's data set, from `--data` where that was given.
+
+    Raises FpgmError where there are none here.
+    """
+    return load_images(network.dataset, split, getattr(chosen, "data", None))
+
+
+def training_of(chosen: argparse.Namespace, network: Network) -> ImageSet:
+    """Training images to learn from. Raises FpgmError for a network whose weights are random, and without images."""
+    if not network.trained:
+        raise FpgmError(f"nothing to learn from random weights: {network.notice}")
+    return images_of(chosen, network, "train")
+
+
+def opened(chosen: argparse.Namespace) -> Network:
+    """The network of `add_model`'s arguments; what must be known of its weights goes to stderr."""
+    network = Network.load(chosen.model, chosen.weights)
+    if network.notice:
+        print(f"note: {network.notice}", file=sys.stderr)
+    return network
+
+
 def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
-    """The plan that `add_plan`'s arguments say."""
+    """The plan that `add_plan`'s arguments say; of a criterion that needs scores its rates alone are checked."""
     given = {name: getattr(chosen, name) for name in ("criterion", "coupling", "seed", "mix_share", "round_to")}
     if chosen.plan is not None:
         extra = [name for name, value in given.items() if value is not None]
@@ -87,28 +130,42 @@ def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
         except OSError as error:
             raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
         network.check(plan)
-        _provide(chosen, network, plan)
         return plan
     options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}
     names = {name: given[name] for name in ("criterion", "coupling") if given[name] is not None}
-    plan = network.plan(chosen.rate, options=SelectionOptions(**options), **names)
-    _provide(chosen, network, plan)
-    return plan
+    return network.plan(chosen.rate, options=SelectionOptions(**options), **names)
 
 
-def _provide(chosen: argparse.Namespace, network: Network, plan: Plan) -> None:
-    """Have the scores made that the plan's criterion needs, with progress."""
-    for share in provide_steps(network, plan.criterion, device=choose_device(getattr(chosen, "device", "auto"))):
-        progress(f"scoring by {plan.criterion}", share)
-    progress("", 1)
+def scored(chosen: argparse.Namespace, network: Network, criterion: str) -> Network:
+    """The network with the scores that a criterion needs, made with progress where they are made from images."""
+    if network.has_scores(criterion):
+        return network
+    work = score_work(network, criterion, training_of(chosen, network), device=choose_device(chosen_device(chosen)))
+    return network.with_scores(criterion, finish(work, f"scoring by {criterion}"))
 
 
-def opened(chosen: argparse.Namespace) -> tuple[Network, Plan]:
-    """The network and plan of the arguments; what must be known of the weights goes to stderr."""
-    network = Network.load(chosen.model, chosen.weights)
-    if network.notice:
-        print(f"note: {network.notice}", file=sys.stderr)
-    return network, plan_of(chosen, network)
+def chosen_device(chosen: argparse.Namespace) -> str:
+    """The name of the device to compute on: "auto" for commands that do not ask."""
+    return getattr(chosen, "device", "auto")
+
+
+def pruned_of(chosen: argparse.Namespace, network: Network) -> PrunedNetwork:
+    """The pruned network that `add_plan`'s arguments say."""
+    plan = plan_of(chosen, network)
+    return scored(chosen, network, plan.criterion).prune(plan)
+
+
+def recovered(chosen: argparse.Namespace, pruned: PrunedNetwork, method: str) -> PrunedNetwork:
+    """A pruned network brought onto a rung, with progress; its notice goes to stderr."""
+    record = get_recovery_method(method)
+    if pruned.prunes_nothing:
+        return pruned
+    training = training_of(chosen, pruned.network) if record.needs_images else None
+    context = RecoveryContext(choose_device(chosen_device(chosen)))
+    result = finish(record.work(pruned, training, context), record.title.lower())
+    if result.notice:
+        print(f"note: {result.notice}", file=sys.stderr)
+    return result
 
 
 def about(network: Network) -> dict[str, Any]:
@@ -127,7 +184,15 @@ def show(chosen: argparse.Namespace, result: dict[str, Any], text: str) -> None:
     print(json.dumps(result) if chosen.json else text)
 
 
-def progress(doing: str, share: float) -> None:
-    """A line of progress on a terminal's stderr."""
-    if sys.stderr.isatty() and ranks().first:
-        print(f"\r\033[K{doing} {share:.0%}", end="" if doing else "\r\033[K", file=sys.stderr, flush=True)
+def finish(work: Work[T], what: str = "") -> T:
+    """Do work to its end, with a line of progress on a terminal's stderr; `what`, where given, says what it is."""
+    live = sys.stderr.isatty() and world().is_main
+
+    def tell(progress: Progress) -> None:
+        print(f"\r\033[K{what or progress.what} {progress.share:.0%}", end="", file=sys.stderr, flush=True)
+
+    try:
+        return run(work, tell if live else None)
+    finally:
+        if live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from fpgm_core.cli.arguments import Command, progress, show
+from fpgm_core.cli.arguments import Command, finish, show
 from fpgm_core.errors import FpgmError
 from fpgm_core.runtime.device import DEVICES
+from fpgm_core.runtime.progress import Progress, Work
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,13 @@ def _run(chosen: argparse.Namespace) -> int:
         raise FpgmError(f"{chosen.images} images say nothing about speed; give 250 to 10000")
     bench = Bench.create(chosen.device, chosen.images)
     results: list[Result] = []
-    for name in names:
-        progress(name, len(results) / len(names))
-        results += run_benches(bench, [name])
-    progress("", 1)
+
+    def work() -> Work[None]:
+        for done, name in enumerate(names):
+            yield Progress(done, len(names), name)
+            results.extend(run_benches(bench, [name]))
+
+    finish(work())
     machine = {"device": bench.device.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
     if bench.device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(bench.device)

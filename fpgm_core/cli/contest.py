@@ -5,16 +5,26 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from fpgm_core.cli.arguments import Command, about, add_model, progress, rate_of, show
+from fpgm_core.cli.arguments import (
+    Command,
+    about,
+    add_data,
+    add_model,
+    add_place,
+    config_of,
+    finish,
+    images_of,
+    rate_of,
+    show,
+    training_of,
+)
 from fpgm_core.data import SPLITS
-from fpgm_core.evaluation import Contest, ContestConfig, Entry, EvaluationConfig, Interval, contest_steps
+from fpgm_core.evaluation import Contest, ContestConfig, Entry, Interval, contest_work
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
 from fpgm_core.recovery import get_recovery_method
-from fpgm_core.runtime.device import DEVICES, PRECISIONS
 
 _BASE = "fpgm"  # what the others are compared with
 
@@ -29,47 +39,43 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=rules.seeds, help=f"of the control (default {rules.seeds})")
     parser.add_argument("--images", type=int, help="only the first N of the split")
     parser.add_argument("--split", choices=SPLITS, default="choose", help="test images to read (default choose)")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
+    add_place(parser)
+    add_data(parser)
 
 
 def _contest(chosen: argparse.Namespace) -> int:
     network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
-    rules = ContestConfig(chosen.rate, chosen.coupling, seeds=chosen.seeds)
-    settings = EvaluationConfig(
-        chosen.split, chosen.images, device=chosen.device, precision=chosen.precision, data_root=chosen.data
-    )
-    for step in contest_steps(network, rules, settings):
-        if isinstance(step, float):
-            progress("contesting", step)
-    progress("", 1)
-    assert isinstance(step, Contest)
+    rules = ContestConfig(rate=chosen.rate, coupling=chosen.coupling, seeds=chosen.seeds)
+    images = images_of(chosen, network, chosen.split)
+    images = images if chosen.images is None else images.first(chosen.images)
+    training = training_of(chosen, network)
+    contest = finish(contest_work(network, images, training, rules=rules, config=config_of(chosen)))
     result = {
         **about(network),
-        "rate": step.rate,
-        "coupling": step.coupling,
-        "split": step.split,
-        "images": step.images,
+        "rate": contest.rate,
+        "coupling": contest.coupling,
+        "split": contest.split,
+        "images": contest.images,
         "dense_macs": network.dense_cost.macs,
-        "entries": [_entry(step, entry) for entry in step.entries],
-        "ranking": {rung: _ranking(step, rung) for rung in step.rungs},
+        "entries": [_entry(contest, entry) for entry in contest.entries],
+        "ranking": {rung: _ranking(contest, rung) for rung in contest.rungs},
         "seconds": time.perf_counter() - start,
     }
-    show(chosen, result, _table(step, network.dense_cost.macs))
+    show(chosen, result, _table(contest, network.dense_cost.macs))
     return 0
 
 
-def _entry(found: Contest, entry: Entry) -> dict[str, Any]:
+def _entry(contest: Contest, entry: Entry) -> dict[str, Any]:
     rungs = {
-        rung: {"correct": entry.correct(rung), "accuracy": asdict(found.accuracy(entry, rung))} for rung in found.rungs
+        rung: {"correct": entry.correct(rung), "accuracy": asdict(contest.accuracy(entry, rung))}
+        for rung in contest.rungs
     }
     facts = {"criterion": entry.criterion, "seed": entry.seed, "macs": entry.macs}
     return {**facts, "given_up": list(entry.given_up), "rungs": rungs}
 
 
-def _ranking(found: Contest, rung: str) -> dict[str, Any]:
-    ranking = found.ranking(rung)
+def _ranking(contest: Contest, rung: str) -> dict[str, Any]:
+    ranking = contest.ranking(rung)
     return {
         "criteria": list(ranking.criteria),
         "leaders": list(ranking.leaders),
@@ -77,7 +83,7 @@ def _ranking(found: Contest, rung: str) -> dict[str, Any]:
             {"first": first, "second": second, **asdict(change), "excludes_zero": change.excludes_zero}
             for (first, second), change in ranking.changes.items()
         ],
-        "against_random": {name: _sides(found.against_random(name, rung)) for name in ranking.criteria},
+        "against_random": {name: _sides(contest.against_random(name, rung)) for name in ranking.criteria},
     }
 
 
@@ -87,32 +93,32 @@ def _sides(changes: tuple[Interval, ...]) -> dict[str, int]:
     return {"seeds": len(changes), "above": above, "below": below}
 
 
-def _table(found: Contest, dense_macs: int) -> str:
+def _table(contest: Contest, dense_macs: int) -> str:
     """A block a rung: the criteria in order, and the control."""
-    macs = sorted({entry.macs for entry in found.entries})
+    macs = sorted({entry.macs for entry in contest.entries})
     left = " to ".join(f"{count:,}" for count in dict.fromkeys((macs[0], macs[-1])))
-    lines = [f"{found.model}, {found.coupling}, {found.rate:.0%} of every unit: {left} of {dense_macs:,} MACs"]
-    for rung in found.rungs:
+    lines = [f"{contest.model}, {contest.coupling}, {contest.rate:.0%} of every unit: {left} of {dense_macs:,} MACs"]
+    for rung in contest.rungs:
         lines += [
             "",
             f"{get_recovery_method(rung).title:12} {'accuracy':27} {f'against {_BASE}, points':24} against random",
         ]
-        lines += [_row(found, rung, name) for name in found.ranking(rung).criteria]
-        if found.random:
-            shares = [found.accuracy(entry, rung).value for entry in found.random]
+        lines += [_row(contest, rung, name) for name in contest.ranking(rung).criteria]
+        if contest.random:
+            shares = [contest.accuracy(entry, rung).value for entry in contest.random]
             lines.append(f"  {'random':10} {min(shares):7.2%} to {max(shares):.2%}, seeds: {len(shares)}")
-    unreached = sum("repaired" in entry.given_up for entry in found.entries)
+    unreached = sum("repaired" in entry.given_up for entry in contest.entries)
     if unreached:
         lines += ["", f"{unreached} repairs did worse on held-out training images, so recalibrated was measured there"]
     said = "changes are paired, and mean something where the interval excludes 0 (*)"
-    return "\n".join([*lines, "", f"on {found.images:,} images of {found.split}; {said}"])
+    return "\n".join([*lines, "", f"on {contest.images:,} images of {contest.split}; {said}"])
 
 
-def _row(found: Contest, rung: str, name: str) -> str:
-    entry = found.entry(name)
-    accuracy, sides = found.accuracy(entry, rung), _sides(found.against_random(name, rung))
+def _row(contest: Contest, rung: str, name: str) -> str:
+    entry = contest.entry(name)
+    accuracy, sides = contest.accuracy(entry, rung), _sides(contest.against_random(name, rung))
     share = f"{accuracy.value:7.2%}  [{accuracy.low:.2%}, {accuracy.high:.2%}]"
-    change = "" if name == _BASE else _points(found.change(entry, found.entry(_BASE), rung))
+    change = "" if name == _BASE else _points(contest.change(entry, contest.entry(_BASE), rung))
     beside = f"above {sides['above']}, below {sides['below']} of {sides['seeds']}"
     return f"  {name:10} {share:27} {change:24} {beside}"
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,37 @@ from fpgm_core.cli.arguments import (
     Command,
     about,
     add_choices,
+    add_data,
     add_model,
+    add_place,
     add_plan,
     add_rung,
+    config_of,
+    finish,
+    images_of,
     opened,
     plan_of,
-    progress,
+    pruned_of,
     rate_of,
     rung_of,
+    scored,
     show,
+    training_of,
 )
 from fpgm_core.data import SPLITS, sample_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
     RATES,
-    SWEPT,
-    EvaluationConfig,
-    Figure,
-    Latency,
+    SWEEP_IMAGES,
+    Measurement,
     Sweep,
     check_loss,
-    latency_steps,
-    measure,
-    sweep_steps,
+    latency_work,
+    measure_work,
+    sweep_work,
 )
-from fpgm_core.graph import Cost
-from fpgm_core.pruning import Network, Plan, Proof, randomised, verify_steps
+from fpgm_core.pruning import Network, Plan, PrunedNetwork, randomised, verify_work
 from fpgm_core.recovery import get_recovery_method
-from fpgm_core.runtime.device import DEVICES, PRECISIONS
-from fpgm_core.runtime.distributed import ranks
 from fpgm_core.runtime.storage import write_atomic
 
 _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
@@ -54,25 +56,30 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add_rung(parser)
     parser.add_argument("--split", choices=SPLITS, default="choose", help="test images to read (default choose)")
     parser.add_argument("--images", type=int, help="only the first N of the split")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
+    add_place(parser)
+    add_data(parser)
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
     network = Network.load(chosen.model, chosen.weights)
     plan = plan_of(chosen, network)
-    settings = EvaluationConfig(
-        chosen.split, chosen.images, rung_of(chosen), chosen.device, chosen.precision, chosen.data
-    )
-    figure = _run(network, plan, settings)
-    if figure.short_of_memory:
-        print(f"note: batches of {figure.batch}: the device's memory holds no more", file=sys.stderr)
-    if settings.rung == "repaired" and figure.rung == "recalibrated":
-        print("note: repair did worse on held-out training images, so recalibrated is kept", file=sys.stderr)
-    for device in figure.lost:
-        print(f"note: the {device} device failed: measured on {figure.device}", file=sys.stderr)
-    result = _result(network, plan, settings, figure)
+    if not network.trained:
+        raise FpgmError(f"cannot evaluate: {network.notice}")
+    images = images_of(chosen, network, chosen.split)
+    images = images if chosen.images is None else images.first(chosen.images)
+    pruned = scored(chosen, network, plan.criterion).prune(plan)
+    work = measure_work(
+        pruned, images, method=rung_of(chosen), training=training_of(chosen, network), config=config_of(chosen),
+        preview=False,
+    )  # fmt: skip
+    measurement = finish(work)
+    if measurement.short_of_memory:
+        print(f"note: batches of {measurement.batch}: the device's memory holds no more", file=sys.stderr)
+    if measurement.notice:
+        print(f"note: {measurement.notice}", file=sys.stderr)
+    for device in measurement.lost_devices:
+        print(f"note: the {device} device failed: measured on {measurement.device}", file=sys.stderr)
+    result = _result(pruned, chosen.split, measurement)
     show(chosen, result, _report(result))
     return 0
 
@@ -100,52 +107,34 @@ def _report(result: dict[str, Any]) -> str:
     )
 
 
-def _run(network: Network, plan: Plan, settings: EvaluationConfig) -> Figure:
-    """Measure, with a line of progress on a terminal's stderr."""
-    live = sys.stderr.isatty() and ranks().first
-    last: Figure | None = None
-    for step in measure(network, plan, settings, first_figure=False):
-        if isinstance(step, Figure):
-            last = step
-            told = f"{step.images:,} of {step.total:,} images"
-        else:
-            told = f"repairing {step.share:.0%}" if step else ""
-        if live and told:
-            print(f"\r\033[K{told}", end="", file=sys.stderr, flush=True)
-    if live:
-        print("\r\033[K", end="", file=sys.stderr)
-    assert last is not None
-    return last
-
-
-def _result(network: Network, plan: Plan, settings: EvaluationConfig, figure: Figure) -> dict[str, Any]:
-    cost: Cost = network.cost(plan)
+def _result(pruned: PrunedNetwork, split: str, measurement: Measurement) -> dict[str, Any]:
+    network, plan, cost = pruned.network, pruned.plan, pruned.cost
     return {
         **about(network),
         "criterion": plan.criterion,
         "coupling": plan.coupling,
         "options": plan.to_dict()["options"],
-        "rung": figure.rung,
-        "recalibrated": figure.rung == "recalibrated",
-        "recalibration_images": figure.recalibration_images,
-        "split": settings.split,
-        "images": figure.images,
-        "correct": figure.correct,
-        "accuracy": figure.accuracy.value,
-        "accuracy_low": figure.accuracy.low,
-        "accuracy_high": figure.accuracy.high,
-        "dense_accuracy": figure.dense_accuracy.value,
-        "change": figure.change.value,
-        "change_low": figure.change.low,
-        "change_high": figure.change.high,
+        "rung": measurement.method,
+        "recalibrated": measurement.method == "recalibrated",
+        "recalibration_images": measurement.recovery_images,
+        "split": split,
+        "images": measurement.num_images,
+        "correct": measurement.num_correct,
+        "accuracy": measurement.accuracy.value,
+        "accuracy_low": measurement.accuracy.low,
+        "accuracy_high": measurement.accuracy.high,
+        "dense_accuracy": measurement.dense_accuracy.value,
+        "change": measurement.change.value,
+        "change_low": measurement.change.low,
+        "change_high": measurement.change.high,
         "macs": cost.macs,
         "dense_macs": network.dense_cost.macs,
         "params": cost.params,
         "dense_params": network.dense_cost.params,
-        "device": figure.device,
-        "precision": figure.precision,
-        "batch": figure.batch,
-        "seconds": figure.seconds,
+        "device": measurement.device,
+        "precision": measurement.precision,
+        "batch": measurement.batch,
+        "seconds": measurement.seconds,
     }
 
 
@@ -157,34 +146,23 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    network, plan = opened(chosen)
-    info = network
-    module = randomised(network.module, info.input_shape) if chosen.randomise else None
-    images = sample_images(info.dataset, info.input_shape, 64 if chosen.images is None else chosen.images)
-    for step in verify_steps(network, network.keep_masks(plan), images, module):
-        if isinstance(step, float):
-            progress("comparing", step)
-    assert isinstance(step, Proof)
-    progress("", 1)
+    network = opened(chosen)
+    pruned = pruned_of(chosen, network)
+    if chosen.randomise:
+        pruned = randomised(pruned)
+    images = sample_images(network.dataset, network.input_shape, 64 if chosen.images is None else chosen.images)
+    proof = finish(verify_work(pruned, images), "comparing")
     result = {
         **about(network),
-        "criterion": plan.criterion,
-        "coupling": plan.coupling,
+        "criterion": pruned.plan.criterion,
+        "coupling": pruned.plan.coupling,
         "randomised": chosen.randomise,
-        **asdict(step),
-        "holds": step.holds,
-        "tells": step.tells,
+        **asdict(proof),
+        "holds": proof.holds,
+        "tells": proof.tells,
     }
-    text = (
-        f"{'equal' if step.holds else 'UNEQUAL'}: masked and compact differ by at most {step.max_abs_difference:.3g}, "
-        f"where logits reach {step.logit_scale:.3g}, on {step.images} images\n"
-        f"pruning itself moved them by {step.masked_dense_difference:.3g}"
-        f"{'' if step.tells else ': too little to prove anything; try --randomise'}\n"
-        f"MACs {step.macs:,} counted, {step.counted_macs:,} by PyTorch's counter in the compact network\n"
-        f"parameters {step.params:,} counted, {step.counted_params:,} in the compact network"
-    )
-    show(chosen, result, text)
-    return 0 if step.holds else 1
+    show(chosen, result, proof.report())
+    return 0 if proof.holds else 1
 
 
 def _latency_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,35 +170,32 @@ def _latency_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
     parser.add_argument("--runs", type=int, default=15, help="timed passes, of which the median counts (default 15)")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    add_place(parser, precision=False)
 
 
 def _latency(chosen: argparse.Namespace) -> int:
-    network, plan = opened(chosen)
-    results = []
-    for batch in chosen.batch or [1, 64]:
-        for step in latency_steps(network, plan, batch, chosen.runs, chosen.device):
-            if isinstance(step, float):
-                progress(f"timing batches of {batch}", step)
-        assert isinstance(step, Latency)
-        results.append(step)
-    progress("", 1)
-    cost = network.cost(plan)
+    network = opened(chosen)
+    pruned = pruned_of(chosen, network)
+    latencies = [
+        finish(latency_work(pruned, batch=batch, runs=chosen.runs, device=chosen.device), f"timing batches of {batch}")
+        for batch in chosen.batch or [1, 64]
+    ]
     result = {
         **about(network),
-        "criterion": plan.criterion,
-        "coupling": plan.coupling,
-        "macs": cost.macs,
+        "criterion": pruned.plan.criterion,
+        "coupling": pruned.plan.coupling,
+        "macs": pruned.cost.macs,
         "dense_macs": network.dense_cost.macs,
-        "latency": [{**asdict(one), "speed_up": one.speed_up} for one in results],
+        "latency": [{**asdict(latency), "speed_up": latency.speed_up} for latency in latencies],
     }
     text = "\n".join(
-        f"batch {one.batch:4}: dense {one.dense_ms:9.2f} ms, compact {one.compact_ms:9.2f} ms, "
-        f"{one.speed_up:.2f} times as fast; peak memory {one.dense_peak_bytes / 2**20:.1f} and "
-        f"{one.compact_peak_bytes / 2**20:.1f} MiB ({one.device}, {one.threads} threads, median of {one.runs})"
-        for one in results
+        f"batch {latency.batch:4}: dense {latency.dense_ms:9.2f} ms, compact {latency.compact_ms:9.2f} ms, "
+        f"{latency.speed_up:.2f} times as fast; peak memory {latency.dense_peak_bytes / 2**20:.1f} and "
+        f"{latency.compact_peak_bytes / 2**20:.1f} MiB ({latency.device}, {latency.threads} threads, median of "
+        f"{latency.runs})"
+        for latency in latencies
     )
-    show(chosen, result, f"{text}\nMACs are {network.dense_cost.macs / cost.macs:.2f} times fewer")
+    show(chosen, result, f"{text}\nMACs are {network.dense_cost.macs / pruned.cost.macs:.2f} times fewer")
     return 0
 
 
@@ -228,7 +203,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_choices(parser, _SWEEP_COUPLING)
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
-    parser.add_argument("--images", type=int, default=SWEPT.images, help="of the choose half (default 2000)")
+    parser.add_argument("--images", type=int, default=SWEEP_IMAGES, help="of the choose half (default 2000)")
     parser.add_argument(
         "--within",
         type=_points,
@@ -237,8 +212,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="with --within: the file to write that plan to")
     add_rung(parser)
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    add_place(parser)
 
 
 def _points(text: str) -> float:
@@ -252,61 +226,69 @@ def _points(text: str) -> float:
 def _sensitivity(chosen: argparse.Namespace) -> int:
     if chosen.out and chosen.within is None:
         raise FpgmError("--out is for the plan that --within makes; say how many points a unit may lose")
-    rates = chosen.rate or RATES
+    rates, method = chosen.rate or RATES, rung_of(chosen)
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
     network = Network.load(chosen.model, chosen.weights)
     like = plan_of(chosen, network)
-    settings = replace(
-        SWEPT,
-        images=chosen.images,
-        rung=rung_of(chosen),
-        device=chosen.device,
-        precision=chosen.precision,
-    )
+    training = training_of(chosen, network)
+    images = images_of(chosen, network, "choose").first(chosen.images)
+    network = scored(chosen, network, like.criterion)
     start = time.perf_counter()
-    for sweep in sweep_steps(network, like, settings, rates):
-        progress("sweeping", len(sweep.points) / sweep.total)
-    progress("", 1)
+    work = sweep_work(
+        network, images, plan=like, method=method, training=training, rates=rates, config=config_of(chosen)
+    )
+    sweep = finish(work, "sweeping")
     points = [
-        {**asdict(p), "change": p.change.value, "change_low": p.change.low, "change_high": p.change.high}
-        for p in sweep.points
-    ]
+        {
+            "unit": point.unit, "rate": point.rate, "macs": point.macs, "correct": point.num_correct,
+            "dense_correct": point.num_dense_correct, "both": point.num_both_correct, "images": point.num_images,
+            "change": point.change.value, "change_low": point.change.low, "change_high": point.change.high,
+        }
+        for point in sweep.points
+    ]  # fmt: skip
     result = {
         **about(network),
         "criterion": like.criterion,
         "coupling": like.coupling,
         "options": like.to_dict()["options"],
-        "rung": settings.rung,
-        "recalibrated": settings.rung == "recalibrated",
-        "split": settings.split,
+        "rung": method,
+        "recalibrated": method == "recalibrated",
+        "split": "choose",
         "dense_macs": network.dense_cost.macs,
         "points": points,
         "seconds": time.perf_counter() - start,
     }
     text = _table(sweep, sorted(set(rates)))
     if chosen.within is not None:
-        plan = like.with_rates(sweep.rates_within(chosen.within))
-        macs = network.cost(plan).macs
-        result |= {"within": chosen.within, "plan": plan.to_dict(), "macs": macs}
-        rates_told = ", ".join(f"{unit} {rate:.0%}" for unit, rate in plan.rates.items()) or "none"
-        text += (
-            f"\nrates up to which a unit alone loses at most {chosen.within * 100:g} points: {rates_told}\n"
-            f"together they cut {1 - macs / network.dense_cost.macs:.1%} of the MACs and may lose more: evaluate them"
-        )
-        if chosen.out:
-            write_atomic(chosen.out, plan.to_json(indent=2).encode())
+        more, line = _within(chosen, network, like, sweep)
+        result |= more
+        text += line
     show(chosen, result, text)
     return 0
+
+
+def _within(chosen: argparse.Namespace, network: Network, like: Plan, sweep: Sweep) -> tuple[dict[str, Any], str]:
+    """The plan of every unit's highest rate within the loss that was asked for, as JSON and as text; written too."""
+    plan = like.with_rates(sweep.rates_within(chosen.within))
+    macs = network.cost(plan).macs
+    rates = ", ".join(f"{unit} {rate:.0%}" for unit, rate in plan.rates.items()) or "none"
+    if chosen.out:
+        write_atomic(chosen.out, plan.to_json(indent=2).encode())
+    text = (
+        f"\nrates up to which a unit alone loses at most {chosen.within * 100:g} points: {rates}\n"
+        f"together they cut {1 - macs / network.dense_cost.macs:.1%} of the MACs and may lose more: evaluate them"
+    )
+    return {"within": chosen.within, "plan": plan.to_dict(), "macs": macs}, text
 
 
 def _table(sweep: Sweep, rates: Sequence[float]) -> str:
     """A row a unit, a column a rate: the change of accuracy in points."""
     width = max(len(point.unit) for point in sweep.points)
-    found = {(point.unit, point.rate): point for point in sweep.points}
+    points = {(point.unit, point.rate): point for point in sweep.points}
     rows = [f"{'':{width}}" + "".join(f"{rate:8.0%}" for rate in rates)]
     for unit in dict.fromkeys(point.unit for point in sweep.points):
-        rows.append(f"{unit:{width}}" + "".join(f"{found[unit, rate].change.value * 100:8.1f}" for rate in rates))
-    images = sweep.points[0].images
+        rows.append(f"{unit:{width}}" + "".join(f"{points[unit, rate].change.value * 100:8.1f}" for rate in rates))
+    images = sweep.points[0].num_images
     return "\n".join([*rows, f"change of accuracy in points, each unit pruned alone, on {images:,} images of choose"])
 
 
@@ -320,7 +302,7 @@ VERIFY = Command(
 LATENCY = Command("latency", "time the dense and the compact network side by side", _latency_arguments, _latency)
 SENSITIVITY = Command(
     "sensitivity",
-    "measure what each unit costs when it alone is pruned, rate by rate; gone on with where it was left",
+    "measure what each unit costs when it alone is pruned, rate by rate; resumes where it stopped",
     _sensitivity_arguments,
     _sensitivity,
 )

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
-from fpgm_core.cli.arguments import Command, add_model, add_plan, add_rung, opened, progress, rung_of, show
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.cli.arguments import (
+    Command,
+    add_model,
+    add_plan,
+    add_rung,
+    finish,
+    images_of,
+    opened,
+    pruned_of,
+    recovered,
+    rung_of,
+    show,
+)
+from fpgm_core.data import DATA, HALVES, ImageSet, sample_images
+from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, write_bundle
+from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.runtime.distributed import world
+
+NUM_SAMPLES = 64  # images that the forms are compared on
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,24 +32,47 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_rung(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
+    add_artefacts(parser)
+
+
+def add_artefacts(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what an export holds."""
+    parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="export this alone; may be repeated")
+    parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
+
+
+def exported(
+    chosen: argparse.Namespace, pruned: PrunedNetwork, *, splits: Mapping[str, ImageSet], folder: Path
+) -> Bundle:
+    """A pruned network written into a folder, measured on test images by split; with progress.
+
+    Under torchrun all processes may call it: the first alone writes.
+    """
+    network = pruned.network
+    config = ExportConfig(
+        artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
+        runs=chosen.runs,
+        samples=sample_images(network.dataset, network.input_shape, NUM_SAMPLES),
+    )
+    bundle = finish(export_work(pruned, images=splits, config=config))
+    if world().is_main:
+        write_bundle(bundle, folder)
+    return bundle
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    from fpgm_core.export import Bundle, export_steps, write_bundle  # onnx and the like: only who exports waits
-
-    network, plan = opened(chosen)
-    for step in export_steps(network, plan, rung_of(chosen)):
-        if not isinstance(step, Bundle):
-            progress(step.doing, step.share)
-    assert isinstance(step, Bundle)
-    progress("", 1)
-    if ranks().first:
-        write_bundle(step, chosen.out)
-    lines = [f"{len(step.files)} files in {chosen.out}:"]
-    for entry in step.manifest["artefacts"]:
+    network, method = opened(chosen), rung_of(chosen)
+    pruned = pruned_of(chosen, network)
+    has_images = network.dataset in DATA
+    if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on
+        pruned = recovered(chosen, pruned, method)
+    splits = {half: images_of(chosen, network, half) for half in HALVES} if has_images else {}
+    bundle = exported(chosen, pruned, splits=splits, folder=chosen.out)
+    lines = [f"{len(bundle.files)} files in {chosen.out}:"]
+    for entry in bundle.manifest["artefacts"]:
         lines += [f"  {file['file']:22} {file['bytes']:>12,} bytes  {entry['title']}" for file in entry["files"]]
-    lines += [f"  left out: {left['name']}: {left['reason']}" for left in step.manifest["skipped"]]
-    show(chosen, {"out": str(chosen.out), **step.manifest}, "\n".join(lines))
+    lines += [f"  left out: {left['name']}: {left['reason']}" for left in bundle.manifest["skipped"]]
+    show(chosen, {"out": str(chosen.out), **bundle.manifest}, "\n".join(lines))
     return 0
 
 

@@ -89,7 +89,9 @@ def _layer_row(network: Network, layer: Layer, rate: float | None) -> dict[str, 
         "nearest_to_median": geometric_median(filters).nearest,
     }
     if rate is not None:
-        by_norm, by_distance = (select(CRITERIA[name], {layer.name: filters}, rate) for name in ("l2_norm", "fpgm"))
+        by_norm, by_distance = (
+            select(CRITERIA[name], {layer.name: filters}, rate=rate) for name in ("l2_norm", "fpgm")
+        )
         row["pruned_l2"] = [int(i) for i in (~by_norm).nonzero()[0]]
         row["pruned_fpgm"] = [int(i) for i in (~by_distance).nonzero()[0]]
         row["overlap"] = overlap(by_norm, by_distance)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fpgm_core.cli.arguments import Command, about, add_model, progress, show
+from fpgm_core.cli.arguments import Command, about, add_model, finish, images_of, show
+from fpgm_core.data import DATA
 from fpgm_core.pruning import Network
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
 
 
@@ -18,16 +19,14 @@ def _lesson_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _lesson(chosen: argparse.Namespace) -> int:
-    from fpgm_core.lesson import document_steps  # plotly: only who draws waits
+    from fpgm_core.lesson import document_work  # brings plotly: only those who draw wait for it
 
     network = Network.load(chosen.model, chosen.weights)
-    for step in document_steps(network, chosen.language):
-        if isinstance(step, float):
-            progress("the lesson", step)
-    assert isinstance(step, str)
-    progress("", 1)
-    content = step.encode()
-    if ranks().first:
+    measured = network.trained and network.dataset in DATA
+    images, training = (images_of(chosen, network, split) if measured else None for split in ("choose", "train"))
+    work = document_work(network, chosen.language, images=images, training=training)
+    content = finish(work, "the lesson").encode()
+    if world().is_main:
         write_atomic(chosen.out, content)
     result = {**about(network), "language": chosen.language, "out": str(chosen.out), "bytes": len(content)}
     show(chosen, result, f"the lesson on {network.title}: {chosen.out}, {len(content):,} bytes")

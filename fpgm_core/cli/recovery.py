@@ -5,74 +5,69 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from fpgm_core.calibration import Calibration, Moments, calibrate_steps
+from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.cli.arguments import (
     Command,
     about,
     add_choices,
+    add_data,
     add_model,
+    add_place,
     add_plan,
+    finish,
+    images_of,
     opened,
     plan_of,
-    progress,
+    pruned_of,
     rate_of,
+    scored,
     show,
+    training_of,
 )
-from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Interval, Replaceability, Study, replaceability, study_steps
+from fpgm_core.evaluation import (
+    EvaluationConfig,
+    Interval,
+    Replaceability,
+    StudiedPlan,
+    replaceability,
+    study_work,
+)
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
-from fpgm_core.recovery import REPAIR, SURFACE_RATES, DamageSurface, Mended, damage_steps, repair_steps
-from fpgm_core.runtime.device import DEVICES, choose_device
+from fpgm_core.recovery import REPAIR, SURFACE_RATES, RecoveryContext, damage_work, get_recovery_method
+from fpgm_core.runtime.device import choose_device
 
 
-def _add_calibration(parser: argparse.ArgumentParser, default: Calibration) -> None:
-    for field, text in (
-        ("images", "training images to read"),
-        ("positions", "places in each layer's output to look at, an image"),
-    ):
-        value = getattr(default, field)
-        parser.add_argument(f"--{field}", type=int, default=value, help=f"{text} (default {value})")
-    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+def _add_calibration(parser: argparse.ArgumentParser, default: CalibrationConfig) -> None:
+    parser.add_argument(
+        "--images", type=int, default=default.num_images, help=f"training images to read (default {default.num_images})"
+    )
+    parser.add_argument(
+        "--positions",
+        type=int,
+        default=default.positions,
+        help=f"places in each layer's output to look at, an image (default {default.positions})",
+    )
+    add_data(parser)
+    add_place(parser, precision=False)
 
 
-def _calibration(chosen: argparse.Namespace) -> Calibration:
-    return Calibration(**{f.name: getattr(chosen, f.name) for f in fields(Calibration) if f.name != "seed"})
-
-
-def _training(chosen: argparse.Namespace, network: Network) -> ImageSet:
-    if not network.trained:
-        raise FpgmError(f"nothing to learn from random weights: {network.notice}")
-    return load_images(network.dataset, "train", chosen.data)
+def _calibration(chosen: argparse.Namespace) -> CalibrationConfig:
+    return CalibrationConfig(num_images=chosen.images, positions=chosen.positions)
 
 
 def _moments(chosen: argparse.Namespace, network: Network) -> Moments:
-    return _last(
-        "calibrating",
-        calibrate_steps(network, _calibration(chosen), _training(chosen, network), choose_device(chosen.device)),
-    )
-
-
-def _last(doing: str, steps: Iterator[Any]) -> Any:
-    """The last thing that a generator yields; the shares before it are shown as progress."""
-    last: Any = None
-    for last in steps:
-        if isinstance(last, float):
-            progress(doing, last)
-    progress("", 1)
-    return last
+    training, device = training_of(chosen, network), choose_device(chosen.device)
+    return finish(calibrate_work(network, training, config=_calibration(chosen), device=device), "calibrating")
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    _add_calibration(parser, Calibration())
+    _add_calibration(parser, CalibrationConfig())
 
 
 def _calibrate(chosen: argparse.Namespace) -> int:
@@ -85,8 +80,9 @@ def _calibrate(chosen: argparse.Namespace) -> int:
     ]  # fmt: skip
     result = {
         **about(network),
-        **asdict(moments.calibration),
-        "images": moments.images,
+        "positions": moments.config.positions,
+        "seed": moments.config.seed,
+        "images": moments.num_images,
         "source": moments.source,
         "layers": layers,
         "skipped": dict(moments.skipped),
@@ -98,7 +94,7 @@ def _calibrate(chosen: argparse.Namespace) -> int:
         for one in layers
     ]
     lines += [f"left out: {reason}" for reason in moments.skipped.values()]
-    show(chosen, result, "\n".join([*lines, f"{moments.images:,} images, {result['seconds']:.1f} s"]))
+    show(chosen, result, "\n".join([*lines, f"{moments.num_images:,} images, {result['seconds']:.1f} s"]))
     return 0
 
 
@@ -109,36 +105,37 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _repair(chosen: argparse.Namespace) -> int:
-    network, plan = opened(chosen)
-    training, device = _training(chosen, network), choose_device(chosen.device)
-    if network.prunes_nothing(plan):
+    network = opened(chosen)
+    training = training_of(chosen, network)
+    pruned = pruned_of(chosen, network)
+    if pruned.prunes_nothing:
         raise FpgmError("nothing to repair: this plan prunes nothing; raise a rate")
     start = time.perf_counter()
-    mended: Mended = _last(
-        "repairing", repair_steps(network, network.keep_masks(plan), _calibration(chosen), training, device)
-    )
+    context = RecoveryContext(choose_device(chosen.device))
+    work = get_recovery_method("repaired").work(pruned, training, context, config=_calibration(chosen))
+    repaired = finish(work, "repairing")
     seconds = time.perf_counter() - start
-    if mended.notice:
-        print(f"note: {mended.notice}", file=sys.stderr)
-    cost, right = network.cost(plan), dict(mended.right or {})
+    if repaired.notice:
+        print(f"note: {repaired.notice}", file=sys.stderr)
+    step = repaired.recovery[-1]
+    watched, right = step.details["watched"], step.details["right"]
     result = {
         **about(network),
-        "criterion": plan.criterion,
-        "coupling": plan.coupling,
-        "rung": mended.rung,
-        "images": mended.images,
-        "watched": mended.watched,
+        "criterion": pruned.plan.criterion,
+        "coupling": pruned.plan.coupling,
+        "rung": step.method,
+        "images": step.num_images,
+        "watched": watched,
         "right": right,
-        "replaced": sorted(mended.tensors),
-        "macs": cost.macs,
+        "replaced": sorted(repaired.tensors),
+        "macs": pruned.cost.macs,
         "dense_macs": network.dense_cost.macs,
         "seconds": seconds,
     }
-    shares = {rung: f"{count / mended.watched:.1%}" for rung, count in right.items()}
     text = (
-        f"{len(mended.tensors)} tensors replaced, from {mended.images:,} images, in {seconds:.1f} s; of "
-        f"{mended.watched:,} held-out training images {shares['recalibrated']} right recalibrated, "
-        f"{shares['repaired']} repaired: {mended.rung}"
+        f"{len(repaired.tensors)} tensors replaced, from {step.num_images:,} images, in {seconds:.1f} s; of "
+        f"{watched:,} held-out training images {right['recalibrated'] / watched:.1%} right recalibrated, "
+        f"{right['repaired'] / watched:.1%} repaired: {step.method}"
     )
     show(chosen, result, text)
     return 0
@@ -147,7 +144,7 @@ def _repair(chosen: argparse.Namespace) -> int:
 def _replaceability_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--coupling", choices=list(COUPLINGS), default="inner", help="which layers (default inner)")
-    _add_calibration(parser, Calibration())
+    _add_calibration(parser, CalibrationConfig())
 
 
 def _replaceability(chosen: argparse.Namespace) -> int:
@@ -186,7 +183,7 @@ def _damage_arguments(parser: argparse.ArgumentParser) -> None:
     add_choices(parser, "inner")
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
     parser.add_argument("--study", type=int, metavar="N", help="measure N plans at mixed rates beside the prediction")
-    _add_calibration(parser, Calibration())
+    _add_calibration(parser, CalibrationConfig())
 
 
 def _damage(chosen: argparse.Namespace) -> int:
@@ -196,20 +193,20 @@ def _damage(chosen: argparse.Namespace) -> int:
     if chosen.study is not None:
         return _study(chosen, network)
     like = plan_of(chosen, network)
-    found: DamageSurface = _last("predicting", damage_steps(network, _moments(chosen, network), like, rates))
+    moments = _moments(chosen, network)
+    work = damage_work(scored(chosen, network, like.criterion), moments, plan=like, rates=rates)
+    surface = finish(work, "predicting")
+    rows = list(zip(surface.units, surface.loss, strict=True))
     result = {
         **about(network),
         "criterion": like.criterion,
         "coupling": like.coupling,
-        "rates": list(found.rates),
-        "units": [{"name": unit, "loss": row.tolist()} for unit, row in zip(found.units, found.loss, strict=True)],
-        "skipped": dict(found.skipped),
+        "rates": list(surface.rates),
+        "units": [{"name": unit, "loss": row.tolist()} for unit, row in rows],
+        "skipped": dict(surface.skipped),
     }
-    lines = [f"{'':28}" + "".join(f"{rate:7.0%}" for rate in found.rates)]
-    lines += [
-        f"{unit:28}" + "".join(f"{loss:7.1%}" for loss in row)
-        for unit, row in zip(found.units, found.loss, strict=True)
-    ]
+    lines = [f"{'':28}" + "".join(f"{rate:7.0%}" for rate in surface.rates)]
+    lines += [f"{unit:28}" + "".join(f"{loss:7.1%}" for loss in row) for unit, row in rows]
     lines.append("share of its consumers' variance that is lost after the best refit, each unit pruned alone")
     show(chosen, result, "\n".join(lines))
     return 0
@@ -218,20 +215,25 @@ def _damage(chosen: argparse.Namespace) -> int:
 def _study(chosen: argparse.Namespace, network: Network) -> int:
     if chosen.study < 5:
         raise FpgmError(f"{chosen.study} plans tell nothing; study at least 5")
-    study = Study((), chosen.study)
-    for study in study_steps(network, chosen.study):
-        progress("measuring plans", len(study.plans) / study.total)
-    progress("", 1)
+    training, images = training_of(chosen, network), images_of(chosen, network, "choose")
+    config = EvaluationConfig(chosen.device)
+    work = study_work(network, images, training, num_plans=chosen.study, config=config)
+    study = finish(work, "measuring plans")
     agreement = study.agreement
     result = {
         **about(network),
-        "plans": [{**asdict(one), "rates": dict(one.rates)} for one in study.plans],
+        "plans": [_studied(plan) for plan in study.plans],
         "spearman": asdict(agreement) if agreement else None,
     }
-    lines = [f"{one.predicted:8.3f} {one.correct / one.images:8.2%}" for one in study.plans]
+    lines = [f"{plan.predicted:8.3f} {plan.num_correct / plan.num_images:8.2%}" for plan in study.plans]
     said = "predicted loss and measured, repaired accuracy on choose; Spearman's correlation of loss with loss"
     show(chosen, result, "\n".join([*lines, f"{said} {_rho(agreement)}"]))
     return 0
+
+
+def _studied(plan: StudiedPlan) -> dict[str, Any]:
+    measured = {"correct": plan.num_correct, "images": plan.num_images, "rung": plan.method}
+    return {"rates": dict(plan.rates), "predicted": plan.predicted, **measured}
 
 
 CALIBRATE = Command(

@@ -5,19 +5,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fpgm_core.cli.arguments import Command, about, add_model, add_plan, plan_of, progress, rate_of, show
-from fpgm_core.data import ImageSet, load_images
+from fpgm_core.cli.arguments import (
+    Command,
+    about,
+    add_data,
+    add_model,
+    add_place,
+    add_plan,
+    config_of,
+    finish,
+    plan_of,
+    rate_of,
+    recovered,
+    scored,
+    show,
+)
+from fpgm_core.cli.export import add_artefacts, exported
+from fpgm_core.data import HALVES, ImageSet, load_images
 from fpgm_core.errors import FpgmError
-from fpgm_core.pruning import Network, Plan
-from fpgm_core.recovery import Mended, repair_steps
-from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
-from fpgm_core.runtime.distributed import ranks
+from fpgm_core.evaluation import Measurement, measure_work
+from fpgm_core.pruning import Network, PrunedNetwork
+from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.runtime.device import choose_device, choose_precision
+from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.progress import Work
 from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training import (
     CONTROLS,
@@ -26,17 +42,18 @@ from fpgm_core.training import (
     Epoch,
     Outcome,
     Recipe,
-    Recovered,
     Run,
     Trainer,
+    case_work,
     cases,
-    outcome_steps,
-    recover_steps,
-    run_case,
+    get_schedule,
+    outcome_work,
     table,
     write_outcome,
 )
 
+T = TypeVar("T")
+NUM_WATCHED = 1000  # images of the choose half that are classified after every epoch
 NETS = ("resnet20", "resnet56", "resnet110", "resnet32")  # the order in which the paper's table is reproduced
 
 
@@ -62,54 +79,79 @@ def _recipe(chosen: argparse.Namespace, **more: Any) -> Recipe:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """Where to train, on what, and where to write."""
-    parser.add_argument("--data", type=Path, help="your copy of the data set: torchvision's folder, or an .npz")
+    add_data(parser)
     parser.add_argument("--download", action="store_true", help="fetch the data set into --data if it is not there")
-    parser.add_argument("--out", type=Path, required=True, help="the folder for checkpoints and results; gone on from")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--out", type=Path, required=True, help="the folder for checkpoints and results; resumed from")
+    add_place(parser)
     parser.add_argument("--tensorboard", type=Path, help="also log every epoch for TensorBoard, into this folder")
 
 
-def _plan(chosen: argparse.Namespace, network: Network) -> Plan:
-    """The plan; beside a plan's file --seed is the run's alone."""
-    return plan_of(argparse.Namespace(**{**vars(chosen), "seed": None if chosen.plan else chosen.seed}), network)
+def _pruned(chosen: argparse.Namespace, network: Network) -> PrunedNetwork:
+    """The pruned network that training begins with; beside a plan's file --seed is the run's alone."""
+    own = argparse.Namespace(**{**vars(chosen), "seed": None if chosen.plan else chosen.seed})
+    plan = plan_of(own, network)
+    return scored(chosen, network, plan.criterion).prune(plan)
 
 
-def _data(chosen: argparse.Namespace, dataset: str) -> Any:
+def _training_images(chosen: argparse.Namespace, dataset: str) -> ImageSet:
     if chosen.download and chosen.data is None:
         raise FpgmError("--download needs --data, the folder to fetch into")
-    if ranks().first:  # the others find what the first has fetched
+    if world().is_main:  # the others find what the first has fetched
         load_images(dataset, "train", chosen.data, chosen.download)
-    ranks().wait()
+    world().wait()
     return load_images(dataset, "train", chosen.data)
 
 
-@contextmanager
-def _told(chosen: argparse.Namespace, name: str = "") -> Iterator[Any]:
-    """A function that takes each Run: progress on stderr, a line and TensorBoard's scalars an epoch."""
-    board, said = _board(chosen.tensorboard / name if chosen.tensorboard else None), 0
+def _halves(chosen: argparse.Namespace, dataset: str) -> dict[str, ImageSet]:
+    """The test images, by half."""
+    return {half: load_images(dataset, half, chosen.data) for half in HALVES}
 
-    def tell(run: Run) -> None:
-        nonlocal said
-        if not ranks().first:
-            return
-        progress("", 1)
-        for epoch in run.epochs[said:] if said else run.epochs[-1:]:  # gone on with, a run says where it is
-            print(_line(name, epoch, run.recipe.epochs), file=sys.stderr, flush=True)
-            if board is not None:
-                _log(board, epoch)
-        said, left = len(run.epochs), run.seconds_left
-        time = f", about {left / 60:.0f} min left" if left else ""
-        progress(f"{name} epoch {min(said + 1, run.recipe.epochs)} of {run.recipe.epochs}{time}", run.done)
 
+def _watched(halves: Mapping[str, ImageSet]) -> ImageSet:
+    """What is classified after every epoch: the first images of the choose half."""
+    choose = halves["choose"]
+    return choose.first(min(NUM_WATCHED, len(choose)))
+
+
+def _announced_work(work: Work[T], chosen: argparse.Namespace, name: str = "") -> Work[T]:
+    """The same work, telling of every epoch: a line on stderr, and TensorBoard's scalars; `name` says which run."""
+    board, num_announced = _board(chosen.tensorboard / name if chosen.tensorboard else None), 0
     try:
-        yield tell
+        while True:
+            progress = next(work)
+            if isinstance(progress.partial, Run):
+                run = progress.partial
+                # A run that was resumed says where it is.
+                for epoch in run.epochs[num_announced:] if num_announced else run.epochs[-1:]:
+                    _announce(epoch, _line(epoch, run.recipe.epochs, name=name), board=board)
+                num_announced = len(run.epochs)
+                progress = replace(progress, what=_what(name, run))
+            yield progress
+    except StopIteration as end:
+        result: T = end.value
+        return result
     finally:
+        work.close()
         if board is not None:
             board.close()
 
 
-def _line(name: str, epoch: Epoch, epochs: int) -> str:
+def _announce(epoch: Epoch, line: str, *, board: Any) -> None:
+    if not world().is_main:
+        return
+    clear = "\r\033[K" if sys.stderr.isatty() else ""  # of progress
+    print(f"{clear}{line}", file=sys.stderr, flush=True)
+    if board is not None:
+        _log(board, epoch)
+
+
+def _what(name: str, run: Run) -> str:
+    left = run.seconds_left
+    time = f", about {left / 60:.0f} min left" if left else ""
+    return f"{name} epoch {min(len(run.epochs) + 1, run.recipe.epochs)} of {run.recipe.epochs}{time}".strip()
+
+
+def _line(epoch: Epoch, epochs: int, *, name: str) -> str:
     return (
         f"{name + ': ' if name else ''}epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}, training accuracy "
         f"{epoch.training_accuracy:.2%}, {epoch.correct} of {epoch.images} of the choose half right, "
@@ -118,7 +160,8 @@ def _line(name: str, epoch: Epoch, epochs: int) -> str:
 
 
 def _board(folder: Path | None) -> Any:
-    if folder is None or not ranks().first:
+    """TensorBoard's writer into a folder; None without a folder, and in processes that do not write."""
+    if folder is None or not world().is_main:
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -131,7 +174,7 @@ def _log(board: Any, epoch: Epoch) -> None:
     values = {
         "loss": epoch.loss,
         "accuracy/training": epoch.training_accuracy,
-        "accuracy/choose": epoch.correct / epoch.images,
+        "accuracy/choose": epoch.watched_accuracy,
         "learning rate": epoch.learning_rate,
         "selection/new": epoch.changed,
     }
@@ -153,41 +196,38 @@ def _train(chosen: argparse.Namespace) -> int:
     chosen.rate = 0.0 if chosen.rate is None and chosen.plan is None else chosen.rate
     given = chosen.weights or (None if chosen.from_weights or chosen.plan else "random")
     network = Network.load(chosen.model, given)
-    plan = _plan(chosen, network)
+    pruned, images = _pruned(chosen, network), _training_images(chosen, network.dataset)
+    halves = _halves(chosen, network.dataset)
     trainer = Trainer(
-        network, plan, _recipe(chosen), chosen.schedule, _data(chosen, network.dataset),
-        not chosen.from_weights, chosen.device, chosen.precision, chosen.out,
-    )  # fmt: skip
-    with _told(chosen) as tell:
-        tell(trainer.run)  # gone on with, it has something to tell
-        for run in trainer.steps():
-            tell(run)
-    outcome = _measured(trainer, chosen.data)
-    paths = write_outcome(outcome, chosen.out) if ranks().first else []
-    ranks().wait()
+        pruned,
+        _recipe(chosen),
+        images=images,
+        schedule=chosen.schedule,
+        watched=_watched(halves),
+        scratch=not chosen.from_weights,
+        device=chosen.device,
+        precision=chosen.precision,
+        folder=chosen.out,
+    )
+    finish(_announced_work(trainer.train_work(), chosen))
+    outcome = finish(outcome_work(trainer, images=halves))
+    paths = write_outcome(outcome, chosen.out) if world().is_main else []
+    world().wait()
     result = {
         **{key: value for key, value in outcome.about.items() if key != "curve"},
         "accuracy": outcome.accuracy,
-        "macs": outcome.macs,
-        "dense_macs": outcome.dense_macs,
+        "macs": outcome.pruned.cost.macs,
+        "dense_macs": network.dense_cost.macs,
         "files": [path.name for path in paths],
     }
     show(chosen, result, "\n".join((_accuracies(outcome), *(f"wrote {path}" for path in paths))))
     return 0
 
 
-def _measured(trainer: Trainer, data: Path | None) -> Outcome:
-    for step in outcome_steps(trainer, data):
-        if isinstance(step, float):
-            progress("measuring", step)
-    assert isinstance(step, Outcome)
-    progress("", 1)
-    return step
-
-
 def _accuracies(outcome: Outcome) -> str:
-    told = ", ".join(f"{split} {part['accuracy']:.2%}" for split, part in outcome.accuracy.items())
-    return f"{told}; {outcome.macs:,} of {outcome.dense_macs:,} MACs"
+    by_split = ", ".join(f"{split} {part['accuracy']:.2%}" for split, part in outcome.accuracy.items())
+    pruned = outcome.pruned
+    return f"{by_split}; {pruned.cost.macs:,} of {pruned.network.dense_cost.macs:,} MACs"
 
 
 def _recover_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,76 +237,76 @@ def _recover_arguments(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     parser.add_argument("--schedule", choices=list(SCHEDULES), default="finetune", help="(default finetune)")
     parser.add_argument("--from-repaired", action="store_true", help="begin with the repaired network's weights")
-
-
-def _mended(chosen: argparse.Namespace, network: Network, plan: Plan, images: ImageSet) -> Mended | None:
-    """The repaired network of a plan that prunes something."""
-    if network.prunes_nothing(plan):
-        return None
-    step: Mended | float = 0.0
-    for step in repair_steps(network, network.keep_masks(plan), images=images, device=choose_device(chosen.device)):
-        if isinstance(step, float):
-            progress("repairing", step)
-    assert isinstance(step, Mended)
-    if step.notice:
-        print(f"note: {step.notice}", file=sys.stderr)
-    return step
+    add_artefacts(parser)
 
 
 def _recover(chosen: argparse.Namespace) -> int:
-    from fpgm_core.export import Bundle, export_steps, write_bundle  # onnx and the like: only who exports waits
-
     network = Network.load(chosen.model, chosen.weights)
-    plan = _plan(chosen, network)
-    images = _data(chosen, network.dataset)
-    mended = _mended(chosen, network, plan, images) if chosen.from_repaired else None
-    with _told(chosen) as tell:
-        for step in recover_steps(
-            network,
-            plan,
-            _recipe(chosen),
-            chosen.schedule,
-            images,
-            chosen.device,
-            chosen.precision,
-            chosen.out,
-            mended=mended,
-        ):
-            if isinstance(step, Run):
-                tell(step)
-    assert isinstance(step, Recovered)
-    if ranks().first:
-        for part in export_steps(network, step.plan, trained=step.network, whole=step.whole):
-            if not isinstance(part, Bundle):
-                progress(part.doing, part.share)
-        assert isinstance(part, Bundle)
-        write_bundle(part, chosen.out / "export")
-    ranks().wait()
-    progress("", 1)
-    cost = network.cost(step.plan)
+    if not network.trained:
+        raise FpgmError(f"nothing to fine-tune: {network.notice}; train from scratch instead")
+    pruned, images = _pruned(chosen, network), _training_images(chosen, network.dataset)
+    halves = _halves(chosen, network.dataset)
+    method = "repaired" if chosen.from_repaired else "recalibrated"
+    before = recovered(chosen, pruned, method)
+    # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
+    begin = before if chosen.from_repaired or get_schedule(chosen.schedule).compact else pruned
+    after = finish(_announced_work(_fine_tuned_work(chosen, begin, images=images, watched=_watched(halves)), chosen))
+    measured = {
+        half: (_measured(chosen, before, part), _measured(chosen, after, part)) for half, part in halves.items()
+    }
+    if world().is_main:
+        exported(chosen, after, splits=halves, folder=chosen.out / "export")
+    world().wait()
+    _show_recovered(chosen, after, method=method, measured=measured)
+    return 0
+
+
+def _fine_tuned_work(
+    chosen: argparse.Namespace, pruned: PrunedNetwork, *, images: ImageSet, watched: ImageSet
+) -> Work[PrunedNetwork]:
+    device = choose_device(chosen.device)
+    return get_recovery_method("fine_tuned").work(
+        pruned,
+        images,
+        RecoveryContext(device, choose_precision(chosen.precision, device)),
+        recipe=_recipe(chosen),
+        schedule=chosen.schedule,
+        watched=watched,
+        folder=chosen.out,
+    )
+
+
+def _measured(chosen: argparse.Namespace, pruned: PrunedNetwork, images: ImageSet) -> Measurement:
+    return finish(measure_work(pruned, images, config=config_of(chosen), preview=False), "measuring")
+
+
+def _show_recovered(
+    chosen: argparse.Namespace,
+    after: PrunedNetwork,
+    *,
+    method: str,
+    measured: Mapping[str, tuple[Measurement, Measurement]],
+) -> None:
+    """What training won, by half: accuracy before it, on the rung `method`, and after."""
+    network, macs = after.network, after.cost.macs
     result = {
         **about(network),
-        "recipe": str(step.run.recipe),
+        "recipe": str(_recipe(chosen)),
         "schedule": chosen.schedule,
-        "macs": cost.macs,
+        "macs": macs,
         "dense_macs": network.dense_cost.macs,
-        "won_back": {half: step.won_back(half) for half in step.before},
+        "won_back": {half: trained.won_back(begun) for half, (begun, trained) in measured.items()},
         "out": str(chosen.out / "export"),
     }
-    lines = [f"{network.dense_cost.macs - cost.macs:,} of {network.dense_cost.macs:,} MACs cut"]
-    for half, before in step.before.items():
-        after, back = step.after[half], step.won_back(half)
-        result[half] = {
-            "dense": before.dense_accuracy.value,
-            ("repaired" if chosen.from_repaired else "recalibrated"): before.accuracy.value,
-            "trained": after.accuracy.value,
-        }
+    lines = [f"{network.dense_cost.macs - macs:,} of {network.dense_cost.macs:,} MACs cut"]
+    for half, (begun, trained) in measured.items():
+        dense, back = begun.dense_accuracy.value, trained.won_back(begun)
+        result[half] = {"dense": dense, method: begun.accuracy.value, "trained": trained.accuracy.value}
         lines.append(
-            f"{half:7} dense {before.dense_accuracy.value:.2%}, before {before.accuracy.value:.2%}, trained "
-            f"{after.accuracy.value:.2%}" + (f": {back:.0%} of the loss won back" if back is not None else "")
+            f"{half:7} dense {dense:.2%}, before {begun.accuracy.value:.2%}, trained {trained.accuracy.value:.2%}"
+            + (f": {back:.0%} of the loss won back" if back is not None else "")
         )
     show(chosen, result, "\n".join((*lines, f"exported into {chosen.out / 'export'}")))
-    return 0
 
 
 def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
@@ -281,25 +321,25 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _reproduce(chosen: argparse.Namespace) -> int:
-    images = _data(chosen, "cifar10")
+    images, halves = _training_images(chosen, "cifar10"), _halves(chosen, "cifar10")
     nets = [net for net in NETS if net in chosen.nets]
-    wanted = cases(nets, chosen.rates, chosen.seeds, chosen.controls)
+    wanted = cases(nets, chosen.rates, seeds=chosen.seeds, controls=chosen.controls)
     results = []
     for number, case in enumerate(wanted, 1):
-        with _told(chosen, f"{number} of {len(wanted)}, {case.key}") as tell:
-            for step in run_case(
-                case, _recipe(chosen), images, chosen.out, chosen.data, chosen.device, chosen.precision
-            ):
-                if isinstance(step, Run):
-                    tell(step)
-                elif isinstance(step, float):
-                    progress("measuring", step)
-        assert isinstance(step, dict)
-        results.append(step)
+        work = case_work(
+            case,
+            _recipe(chosen),
+            training=images,
+            images=halves,
+            folder=chosen.out,
+            watched=_watched(halves),
+            device=chosen.device,
+            precision=chosen.precision,
+        )
+        results.append(finish(_announced_work(work, chosen, f"{number} of {len(wanted)}, {case.key}")))
         text = table(results)
-        if ranks().first:
+        if world().is_main:
             _write_table(chosen.out, text, results)
-    progress("", 1)
     show(chosen, {"results": results}, text)
     return 0
 

@@ -1,8 +1,8 @@
 """Scoring filters: criteria, geometry, norm diagnostics, projections."""
 
-from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, ranks, spearman
+from fpgm_core.criteria.criterion import Criterion, Scores, SelectionOptions, Stage
+from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, rankdata, spearman
 from fpgm_core.criteria.geometry import (
-    GeometricMedian,
     cosine_sums,
     distance_sums,
     geometric_median,
@@ -11,32 +11,27 @@ from fpgm_core.criteria.geometry import (
     pairwise_distances,
     weiszfeld_step,
 )
-from fpgm_core.criteria.projections import Faithfulness, Projection, pca, placed, radial, trustworthiness, umap
-from fpgm_core.criteria.registry import (
-    CRITERIA,
-    DATA_CRITERIA,
-    Criterion,
-    SelectionOptions,
-    combined,
-    get_criterion,
-    select,
-    unit_scores,
-)
-from fpgm_core.criteria.selection import check_rate, num_pruned
+from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, trustworthiness, umap
+from fpgm_core.criteria.registry import CRITERIA, get_criterion, register_criterion, unregister_criterion
+from fpgm_core.criteria.rounding import check_rate, num_pruned
+from fpgm_core.criteria.scoring import batch_norm_scores, check_scorable, score, score_work
+from fpgm_core.criteria.selection import combined, select, unit_scores
 
 __all__ = [
     "CRITERIA",
-    "DATA_CRITERIA",
     "Criterion",
-    "Faithfulness",
-    "GeometricMedian",
     "NormDiagnostics",
     "Projection",
+    "Scores",
     "SelectionOptions",
+    "Stage",
+    "batch_norm_scores",
     "check_rate",
+    "check_scorable",
     "combined",
     "cosine_sums",
     "distance_sums",
+    "from_coordinates",
     "geometric_median",
     "get_criterion",
     "manhattan_sums",
@@ -46,13 +41,16 @@ __all__ = [
     "overlap",
     "pairwise_distances",
     "pca",
-    "placed",
     "radial",
-    "ranks",
+    "rankdata",
+    "register_criterion",
+    "score",
+    "score_work",
     "select",
     "spearman",
     "trustworthiness",
     "umap",
     "unit_scores",
+    "unregister_criterion",
     "weiszfeld_step",
 ]

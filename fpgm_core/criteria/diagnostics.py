@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from fpgm_core.criteria.registry import CRITERIA
+from fpgm_core.criteria.fpgm import FPGM
+from fpgm_core.criteria.l2_norm import L2_NORM
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class NormDiagnostics:
 
 def norm_diagnostics(filters: Tensor) -> NormDiagnostics:
     """The norm figures of one layer's filters, shape (N, ...)."""
-    norms = CRITERIA["l2_norm"].score(filters).cpu().numpy()
-    sums = CRITERIA["fpgm"].score(filters).cpu().numpy()
+    norms = L2_NORM.score(filters).cpu().numpy()
+    sums = FPGM.score(filters).cpu().numpy()
     return NormDiagnostics(
         float(norms.min()), float(norms.max()), float(norms.mean()), float(norms.std()), spearman(norms, sums)
     )
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """World 1..N of `values` (N,), equal values sharing the mean of their ranks."""
+def rankdata(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..N of `values` (N,), equal values sharing the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[inverse]
@@ -54,7 +55,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's rank correlation of two arrays (N,); None where one of them is constant."""
-    a, b = ranks(np.asarray(first)), ranks(np.asarray(second))
+    a, b = rankdata(np.asarray(first)), rankdata(np.asarray(second))
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / size) if size > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from fpgm_core.errors import FpgmError
 _NEAR = 1e-6
 # Sums closer than this share of the largest are decided by direct differences.
 _TIE = 1e-9
+# Newton's equations are solved to this share of the gradient, in at most so many steps.
+_SOLVED = 1e-12
+_CG_STEPS = 60
 _CHUNK = 1 << 24
 # Few enough that a part of the distances stays in a core's cache, enough to keep a matrix product busy.
 _ROWS = 256
@@ -208,33 +212,18 @@ def _sum_of_distances(x: Tensor, point: Tensor) -> float:
 
 def _newton_step(x: Tensor, point: Tensor) -> Tensor:
     """One Newton step on f(x) = sum of distances; its Hessian is sum_k (I - u_k u_k^T) / d_k."""
-    difference = point - x
-    inverse = 1 / torch.linalg.vector_norm(difference, dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+    # Imported here only: `import fpgm_core` stays light.
+    from scipy.sparse.linalg import LinearOperator, cg
+
+    difference = (point - x).cpu().numpy()
+    inverse = 1 / np.maximum(np.linalg.norm(difference, axis=1), np.finfo(np.float64).tiny)
     unit = difference * inverse[:, None]
+    total = inverse.sum()
 
-    def curvature(v: Tensor) -> Tensor:
-        return inverse.sum() * v - unit.T @ (inverse * (unit @ v))
+    def curvature(direction: np.ndarray) -> np.ndarray:
+        return total * direction - unit.T @ (inverse * (unit @ direction))
 
-    return point - _conjugate_gradients(curvature, unit.sum(0))
-
-
-def _conjugate_gradients(apply, right: Tensor, steps: int = 60) -> Tensor:  # type: ignore[no-untyped-def]
-    solution = torch.zeros_like(right)
-    residual = right.clone()
-    direction = residual.clone()
-    square = residual @ residual
-    limit = square * 1e-24
-    for _ in range(steps):
-        if square <= limit:
-            break
-        image = apply(direction)
-        bend = direction @ image
-        if bend <= 0:
-            break
-        length = square / bend
-        solution = solution + length * direction
-        residual = residual - length * image
-        new_square = residual @ residual
-        direction = residual + (new_square / square) * direction
-        square = new_square
-    return solution
+    size = len(point)
+    hessian = LinearOperator((size, size), matvec=curvature, dtype=np.float64)
+    step, _ = cg(hessian, unit.sum(0), rtol=_SOLVED, maxiter=_CG_STEPS)
+    return point - torch.from_numpy(step).to(point)

@@ -6,22 +6,28 @@ import argparse
 import io
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from fpgm_core.criteria.projections import UMAP_MINIMUM, UMAP_SEED, Projection, placed, umap
+from fpgm_core.criteria.projections import UMAP_MINIMUM, UMAP_SEED, Projection, from_coordinates, umap
 from fpgm_core.graph.layers import dense_layers, weights_of
 from fpgm_core.models import load_model
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
+
+_FORMAT = 1
+_STORE = ResultStore("layouts")
 
 
 def _bundled(fingerprint: str) -> Path:
     return Path(str(resources.files("fpgm_core.criteria") / "bundled" / f"{fingerprint}.npz"))
 
 
-def _own(fingerprint: str, layer: str, seed: int) -> Path:
-    return home() / "layouts" / fingerprint / f"{layer}-{seed}.npy"
+def _identity(fingerprint: str, layer: str, seed: int) -> dict[str, Any]:
+    """What a layout depends on: the layer's weights, which the fingerprint covers, and the seed; no other layer."""
+    return {"format": _FORMAT, "fingerprint": fingerprint, "layer": layer, "seed": seed}
 
 
 def known_layout(fingerprint: str, layer: str, filters: Tensor, seed: int = UMAP_SEED) -> Projection | None:
@@ -29,20 +35,22 @@ def known_layout(fingerprint: str, layer: str, filters: Tensor, seed: int = UMAP
 
     `filters` are the layer's, shape (N, ...), for the distances and the faithfulness.
     """
-    places = _read(fingerprint, layer, seed)
-    if places is None or places.shape != (len(filters) + 1, 2) or not np.isfinite(places).all():
+
+    if seed == UMAP_SEED and (bundled := _bundled(fingerprint)).exists():
+        with np.load(bundled, allow_pickle=False) as layouts:
+            places = layouts[layer] if layer in layouts.files else None
+    else:
+        identity = _identity(fingerprint, layer, seed)
+        places = _STORE.read(identity, lambda kept: _checked(kept.arrays["places"].numpy()))
+    if places is None or places.shape != (len(filters) + 1, 2):
         return None
-    return placed("umap", filters, places[:-1].astype(np.float64), places[-1].astype(np.float64))
+    return from_coordinates("umap", filters, places[:-1].astype(np.float64), places[-1].astype(np.float64))
 
 
-def _read(fingerprint: str, layer: str, seed: int) -> np.ndarray | None:
-    if seed == UMAP_SEED and _bundled(fingerprint).exists():
-        with np.load(_bundled(fingerprint), allow_pickle=False) as layouts:
-            return layouts[layer] if layer in layouts.files else None
-    try:
-        return np.load(_own(fingerprint, layer, seed), allow_pickle=False)
-    except (OSError, ValueError):  # absent, or damaged: it will be computed, and written, again
-        return None
+def _checked(places: np.ndarray) -> np.ndarray:
+    if places.dtype != np.float32 or places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all():
+        raise ValueError("no places")
+    return places
 
 
 def _places(projection: Projection) -> np.ndarray:
@@ -53,9 +61,7 @@ def _places(projection: Projection) -> np.ndarray:
 def compute_layout(fingerprint: str, layer: str, filters: Tensor, seed: int = UMAP_SEED) -> Projection:
     """The UMAP of a layer, computed now and kept for `known_layout`. Raises FpgmError as `umap` does."""
     projection = umap(filters, seed)
-    buffer = io.BytesIO()
-    np.save(buffer, _places(projection))
-    write_atomic(_own(fingerprint, layer, seed), buffer.getvalue())
+    _STORE.write(_identity(fingerprint, layer, seed), Kept({}, {"places": torch.from_numpy(_places(projection))}))
     return projection
 
 

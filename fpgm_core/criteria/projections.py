@@ -12,9 +12,14 @@ from torch import Tensor
 from fpgm_core.criteria.diagnostics import spearman
 from fpgm_core.criteria.geometry import GeometricMedian, geometric_median, pairwise_distances
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.extras import require
 
 UMAP_MINIMUM = 10
 UMAP_SEED = 0
+_ROUNDING = 1e-15
+_FLAT = 1e-6  # of the largest extent: what float32 weights differ by rounding
+# UMAP computes in float32, whose squares overflow, or vanish, far outside of this.
+_FLOAT32_RANGE = (1e-12, 1e12)
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,10 @@ def pca(filters: Tensor) -> Projection:
 
 def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centre = x.mean(0)
-    _, _, axes = np.linalg.svd(x - centre, full_matrices=False)
-    axes = axes[:2]
+    _, lengths, axes = np.linalg.svd(x - centre, full_matrices=False)
+    # What is left of equal numbers after rounding is no direction: a picture would magnify it.
+    real = lengths > _ROUNDING * np.abs(x).max() * np.sqrt(x.size)
+    axes = axes[:2][real[:2]]
     # A singular vector's sign is arbitrary: fix it, so that pictures do not flip between machines.
     axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
     plane = np.zeros((x.shape[1], 2))
@@ -79,28 +86,51 @@ def radial(filters: Tensor) -> Projection:
     return _projection("radial", filters, points, np.zeros(2), True, median)
 
 
-def umap(filters: Tensor, seed: int = UMAP_SEED) -> Projection:
+def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -> Projection:
     """UMAP of filters (N, ...), fitted on the filters only; the median is placed by `transform`: approximate.
 
     The same seed gives the same picture on one machine. Starts from scaled PCA coordinates, since the
-    spectral start fails on few points. Raises FpgmError under 10 filters, where it means nothing.
+    spectral start fails on few points. `reducer_class` stands in for umap-learn's UMAP.
+
+    Raises FpgmError under 10 filters, where it means nothing, and where all filters are equal.
     """
     n = len(filters)
     if n < UMAP_MINIMUM:
         raise FpgmError(f"UMAP needs at least {UMAP_MINIMUM} filters and this layer has {n}; look at PCA instead")
     x, median = _flat(filters), geometric_median(filters)
-    plane, centre = _principal_plane(x)
-    start = (x - centre) @ plane
-    start = (10 * start / max(np.abs(start).max(), 1e-12)).astype(np.float32)
-    reducer = _umap_class()(
+    start = _umap_start(x, seed)
+    scale = _umap_scale(x)
+    reducer = (reducer_class or _umap_class())(
         n_neighbors=min(15, n - 1), n_components=2, init=start, random_state=seed, n_jobs=1, transform_seed=seed
     )
     with warnings.catch_warnings():
         # Few points make a disconnected graph; the badge says what that does to the picture.
         warnings.simplefilter("ignore", UserWarning)
-        points = reducer.fit_transform(x)
-        place = reducer.transform(median.point.numpy()[None])[0]
+        points = reducer.fit_transform(x * scale)
+        place = reducer.transform(median.point.cpu().numpy()[None] * scale)[0]
     return _projection("umap", filters, points.astype(np.float64), place.astype(np.float64), False, median)
+
+
+def _umap_start(x: np.ndarray, seed: int) -> np.ndarray:
+    """Where UMAP begins, float32 (N, 2): PCA's coordinates, or chance along an axis in which filters do not differ.
+
+    UMAP divides by the start's extent along each axis. Raises FpgmError where the filters do not differ at all.
+    """
+    plane, centre = _principal_plane(x)
+    start = (x - centre) @ plane
+    if not start.any():
+        raise FpgmError("all filters of this layer are equal, so UMAP has nothing to tell apart; look at PCA instead")
+    start = 10 * start / np.abs(start).max()
+    flat = np.ptp(start, axis=0) <= _FLAT * np.ptp(start)
+    start[:, flat] = np.random.RandomState(seed).uniform(-10, 10, (len(x), int(flat.sum())))
+    return start.astype(np.float32)
+
+
+def _umap_scale(x: np.ndarray) -> float:
+    """What filters are multiplied by before they are fitted: 1, but where float32 cannot hold their squares."""
+    largest = float(np.abs(x).max())
+    low, high = _FLOAT32_RANGE
+    return 1.0 if low <= largest <= high else float(2.0 ** -np.round(np.log2(largest)))
 
 
 def _umap_class() -> Any:
@@ -108,12 +138,10 @@ def _umap_class() -> Any:
     with warnings.catch_warnings():
         # umap warns at import that TensorFlow is missing; nothing here needs it.
         warnings.simplefilter("ignore", ImportWarning)
-        from umap import UMAP
-
-    return UMAP
+        return require("umap", extra="figures").UMAP
 
 
-def placed(
+def from_coordinates(
     method: str, filters: Tensor, points: np.ndarray, median_place: np.ndarray, exact_median: bool = False
 ) -> Projection:
     """A projection from coordinates computed before: points (N, 2) and the median's place (2,)."""

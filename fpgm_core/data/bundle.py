@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fpgm_core.data.images import HALVES_SEED, stratified_halves
+
 SIDE = 32
 COLUMNS = 100
-SEED = 20190616
 TRAIN_PER_CLASS = 500
 
 
@@ -29,20 +30,7 @@ def unmosaic(picture: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(grid).reshape(rows * columns, SIDE, SIDE, 3)
 
 
-def stratified_halves(labels: np.ndarray, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint halves with the same count of every class, each in its own seeded order."""
-    # RandomState's stream is frozen by NumPy's compatibility policy; default_rng's is not.
-    rng = np.random.RandomState(seed)
-    first: list[int] = []
-    second: list[int] = []
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        first.extend(members[: len(members) // 2])
-        second.extend(members[len(members) // 2 :])
-    return rng.permutation(first).astype(np.uint16), rng.permutation(second).astype(np.uint16)
-
-
-def stratified_sample(labels: np.ndarray, per_class: int, seed: int = SEED) -> np.ndarray:
+def stratified_sample(labels: np.ndarray, per_class: int, seed: int = HALVES_SEED) -> np.ndarray:
     """Indices of `per_class` members of every class, in a seeded order."""
     rng = np.random.RandomState(seed)
     chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
@@ -56,7 +44,7 @@ def write_bundle(source: Path, target: Path) -> None:
     official order; `target` is the folder to fill.
     """
     full = np.load(source)
-    choose, sealed = stratified_halves(full["test_labels"])
+    choose, sealed = (half.astype(np.uint16) for half in stratified_halves(full["test_labels"]))
     sample = stratified_sample(full["train_labels"], TRAIN_PER_CLASS)
     pictures = {"test": full["test_images"], "train": full["train_images"][sample]}
     for name, images in pictures.items():
@@ -74,7 +62,7 @@ def write_bundle(source: Path, target: Path) -> None:
         "citation": "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
         "content": "all 10,000 test images in the official order; 500 training images of every class",
         "format": "lossless WebP mosaics of 32 x 32 tiles, 100 to a row, read row by row",
-        "seed": SEED,
+        "seed": HALVES_SEED,
     }
     (target / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 

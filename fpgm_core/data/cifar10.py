@@ -52,7 +52,7 @@ def _image_set(name: str, pixels: np.ndarray, labels: np.ndarray) -> ImageSet:
         labels=torch.from_numpy(labels.astype(np.int64)),
         mean=MEAN,
         std=STD,
-        classes=CLASSES,
+        class_names=CLASSES,
     )
 
 

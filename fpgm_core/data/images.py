@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import hashlib
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fpgm_core.errors import FpgmError
+
+HALVES_SEED = 20190616
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +22,8 @@ class ImageSet:
     """Labelled images in a fixed order; "n images" is always the first n of them.
 
     `pixels` is uint8 of shape (N, H, W, C), `labels` int64 of shape (N,). `mean` and `std` are per
-    channel, for pixels scaled to 0..1. `name` says which images these are, for results and caches.
+    channel, for pixels scaled to 0..1. `name` says which images these are, for results and caches. A set is a value:
+    nothing changes it, and its parts share its memory.
     """
 
     name: str
@@ -24,7 +31,36 @@ class ImageSet:
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        pixels: Any,
+        labels: Any,
+        *,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        class_names: Sequence[str] | None = None,
+        name: str = "images",
+    ) -> ImageSet:
+        """Images from arrays or tensors: `pixels` uint8 (N, H, W, C), `labels` whole numbers (N,), 0 and up.
+
+        `mean` and `std` are what the network was trained with, one a channel, for pixels in 0..1. Classes without
+        names are called by their numbers. Raises FpgmError for other shapes, types or values.
+        """
+        pixels, labels = torch.as_tensor(pixels), torch.as_tensor(labels)
+        if pixels.ndim != 4 or pixels.dtype != torch.uint8 or not len(pixels):
+            raise FpgmError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}; give uint8 of shape (N, H, W, C)")
+        if labels.shape != pixels.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise FpgmError(f"labels are {labels.dtype} {tuple(labels.shape)}; give whole numbers, one an image")
+        highest = int(labels.max())
+        names = tuple(class_names) if class_names is not None else tuple(map(str, range(highest + 1)))
+        if int(labels.min()) < 0 or highest >= len(names):
+            raise FpgmError(f"labels reach from {int(labels.min())} to {highest}; {len(names)} classes have 0 and up")
+        if not len(mean) == len(std) == pixels.shape[3] or not all(s > 0 for s in std):
+            raise FpgmError(f"mean {tuple(mean)} and std {tuple(std)} are not one a channel, std above 0")
+        return cls(name, pixels, labels.long(), tuple(map(float, mean)), tuple(map(float, std)), names)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,6 +70,34 @@ class ImageSet:
         if not 1 <= count <= len(self):
             raise FpgmError(f"{count} images asked of {self.name}, which has {len(self)}; ask for 1 to {len(self)}")
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+
+    @cached_property
+    def highest_label(self) -> int:
+        """The highest class that an image has."""
+        return int(self.labels.max())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of pixels, labels and normalisation: what results measured on these images are kept by."""
+        sha = hashlib.sha256(f"{tuple(self.pixels.shape)} {self.mean} {self.std}".encode())
+        sha.update(self.pixels.cpu().contiguous().numpy().data)
+        sha.update(self.labels.cpu().contiguous().numpy().data)
+        return sha.hexdigest()
+
+    def take(self, indices: Tensor | np.ndarray, name: str) -> ImageSet:
+        """The images at `indices`, in that order, as a set called `name`."""
+        which = torch.as_tensor(np.asarray(indices).astype(np.int64))
+        return replace(self, name=name, pixels=self.pixels[which], labels=self.labels[which])
+
+    def halves(self, seed: int = HALVES_SEED) -> tuple[ImageSet, ImageSet]:
+        """Two disjoint halves, stratified by class, each in a seeded order: to choose on, and to report on.
+
+        Raises FpgmError for fewer than two images.
+        """
+        if len(self) < 2:
+            raise FpgmError(f"{self.name} has {len(self)} image; two halves need at least 2")
+        first, second = stratified_halves(self.labels.cpu().numpy(), seed)
+        return self.take(first, f"{self.name} choose"), self.take(second, f"{self.name} sealed")
 
     def to(self, device: torch.device) -> ImageSet:
         """The same images on `device`, still uint8 (3 KB a CIFAR image)."""
@@ -79,3 +143,20 @@ class Batch:
     def key(self) -> Hashable:
         """Tells this batch from every other as long as its set is in memory."""
         return (self.images.pixels.data_ptr(), self.begin, self.end)
+
+
+def stratified_halves(labels: np.ndarray, seed: int = HALVES_SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (int64) of two disjoint halves of `labels` (N,), each in its own seeded order.
+
+    Every class is split evenly; of a class of odd size the halves take the larger part in turns, so that their sizes
+    differ by one at most.
+    """
+    # RandomState's stream is frozen by NumPy's compatibility policy; default_rng's is not.
+    rng = np.random.RandomState(seed)
+    halves: tuple[list[int], list[int]] = ([], [])
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        fuller, other = sorted(halves, key=len, reverse=True)
+        fuller.extend(members[: len(members) // 2])
+        other.extend(members[len(members) // 2 :])
+    return rng.permutation(halves[0]), rng.permutation(halves[1])

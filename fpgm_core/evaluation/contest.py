@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import io
 import json
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from fpgm_core.criteria import Criterion, SelectionOptions, check_rate, get_criterion
-from fpgm_core.data import load_images
+from fpgm_core.criteria import Criterion, SelectionOptions, check_rate, get_criterion, score_work
+from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.accuracy import EvaluationConfig, Figure, Repairing, measure
+from fpgm_core.evaluation.accuracy import EvaluationConfig, measure_work
 from fpgm_core.evaluation.contest_results import RANDOM, Contest, Entry
+from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.graph import Unit, get_coupling
-from fpgm_core.pruning import Network, Plan
-from fpgm_core.recovery import RECOVERY_METHODS, get_recovery_method, provide_steps
+from fpgm_core.pruning import Network, Plan, PrunedNetwork
+from fpgm_core.recovery import get_recovery_method, ladder
 from fpgm_core.runtime.device import choose_device
-from fpgm_core.runtime.distributed import ranks
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.progress import Work, run, within
+from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
-_FORMAT = 1  # raised when what is measured changes: older files are then measured anew
-_REPAIRING = 0.7  # the share of a repaired figure's time that the repair takes, roughly: for progress alone
+BUNDLE = Path(str(resources.files("fpgm_core.evaluation") / "bundled"))  # what ships with the package
+_FORMAT = 2  # raised when what is measured changes: older files are then measured anew
+_STORE = ResultStore("contests")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ContestConfig:
     coupling: str = "inner"
     criteria: tuple[str, ...] = CONTESTED
     seeds: int = 10
-    rungs: tuple[str, ...] = tuple(RECOVERY_METHODS)
+    rungs: tuple[str, ...] = ladder()
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
@@ -77,20 +78,21 @@ def equal_plan(network: Network, criterion: str, rate: float, coupling: str = "i
     Under `inner` and `coupled` equal counts mean equal MACs; under `independent` which filters go matters as well.
     """
     record, options = get_criterion(criterion), SelectionOptions(seed=seed)
-    rates = {unit.name: _equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
+    rates = {unit.name: equal_rate(record, unit, check_rate(rate), options) for unit in network.units(coupling)}
     return network.plan(rates, criterion=criterion, coupling=coupling, options=options)
 
 
-def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+def equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOptions) -> float:
+    """The rate at which a criterion prunes of a unit what one-stage criteria do at `rate`: see `equal_plan`."""
     size = unit.size // unit.blocks
-    wanted = get_criterion(RANDOM).count(unit.size, rate, options, unit.blocks)
+    wanted = get_criterion(RANDOM).count(unit.size, rate, options=options, blocks=unit.blocks)
 
     def count(rate: float) -> int:
-        return record.count(unit.size, rate, options, unit.blocks)
+        return record.count(unit.size, rate, options=options, blocks=unit.blocks)
 
     if count(rate) == wanted:
         return rate
-    shares = [share(options) for _, share in record.stages]
+    shares = record.shares(options)
     # The count only ever steps up where one of the stages' shares of the rate reaches a whole filter.
     steps = sorted({k / (size * share) for share in shares if share > 0 for k in range(int(size * share) + 1)})
     allowed = [step for step in steps if count(step) <= wanted]
@@ -98,115 +100,114 @@ def _equal_rate(record: Criterion, unit: Unit, rate: float, options: SelectionOp
     return next(step for step in allowed if count(step) == most)
 
 
-def contest_steps(
+def contest_work(
     network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    *,
     rules: ContestConfig = ContestConfig(),
-    settings: EvaluationConfig = EvaluationConfig(),
-    kept: bool = True,
-) -> Iterator[float | Contest]:
-    """Measure a contest; yields the share that is done, 0..1, and last the Contest. Stop iterating to cancel.
+    config: EvaluationConfig = EvaluationConfig(),
+    use_cache: bool = True,
+) -> Work[Contest]:
+    """Measure a contest on `images`; recovery and criteria that need images read `training`.
 
-    `settings` say on which images and where; their rung does not count. What was measured before, see
-    `known_contest`, is not measured again, and what is measured is kept; unless `kept`, nothing is read or written.
-
-    Raises FpgmError as `measure` and `provide_steps` do, and for a rate that prunes nothing.
+    What was measured before, see `known_contest`, is not measured again, and what is measured is kept; unless
+    `use_cache`, nothing is read or written. Raises FpgmError as `measure_work` and `score_work` do, and for a rate
+    that prunes nothing.
     """
-    found = known_contest(network, rules, settings) if kept else None
-    if found is None:
-        found = yield from _measured(network, rules, settings)
-        if kept and ranks().first:
-            identity = _identity(network, rules, settings)
-            with suppress(FpgmError):  # a disk that is full takes nothing from what was measured
-                write_atomic(_own(identity), _packed(found, identity))
-    yield found
+    contest = known_contest(network, images, training, rules=rules, config=config) if use_cache else None
+    if contest is not None:
+        return contest
+    contest = yield from _measured(network, images, training, rules, config)
+    if use_cache and world().is_main:
+        identity = _identity(network, images, training, rules, config)
+        values, hits = _packed(contest)
+        with suppress(FpgmError):  # a disk that is full takes nothing from what was measured
+            _STORE.write(identity, Kept(values, {"hits": torch.from_numpy(hits)}))
+    return contest
 
 
-def contest(
-    network: Network,
-    rules: ContestConfig = ContestConfig(),
-    settings: EvaluationConfig = EvaluationConfig(),
-    kept: bool = True,
-) -> Contest:
-    """The contest, all at once. See `contest_steps`."""
-    *_, found = contest_steps(network, rules, settings, kept)
-    assert isinstance(found, Contest)
-    return found
+def contest(network: Network, images: ImageSet, training: ImageSet, **options: Any) -> Contest:
+    """The contest, all at once. See `contest_work`, whose other arguments are `options`."""
+    return run(contest_work(network, images, training, **options))
 
 
 def known_contest(
-    network: Network, rules: ContestConfig = ContestConfig(), settings: EvaluationConfig = EvaluationConfig()
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    *,
+    rules: ContestConfig = ContestConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
+    bundle: Path | None = None,
 ) -> Contest | None:
-    """The contest of these weights, rules and settings if it was measured before, else None.
+    """The contest of these weights, images and rules if it was measured before, else None.
 
-    One of every bundled network ships with the package, others lie in `FPGM_HOME`; a damaged file is none. The device
-    does not count: every one counts what float32 counts. Raises FpgmError where the images are not here.
+    One of every bundled network ships with the package, or lies in the folder `bundle`, others lie in `FPGM_HOME`; a
+    damaged file is none. The device does not count: every one counts what float32 counts.
     """
-    identity = _identity(network, rules, settings)
-    for path in (_bundled(network.fingerprint), _own(identity)):
-        found = _read(path, identity, rules)
-        if found is not None:
-            return found
-    return None
+    identity = _identity(network, images, training, rules, config)
+    bundled = _bundled_contest((bundle or BUNDLE) / f"{network.fingerprint}.npz", network, identity, rules)
+    if bundled is not None:
+        return bundled
+    return _STORE.read(identity, lambda kept: _contest_in(kept.values, kept.arrays["hits"].numpy(), identity, rules))
 
 
-def _measured(network: Network, rules: ContestConfig, settings: EvaluationConfig) -> Generator[float, None, Contest]:
-    if network.prunes_nothing(equal_plan(network, RANDOM, rules.rate, rules.coupling)):
+def _measured(
+    network: Network, images: ImageSet, training: ImageSet, rules: ContestConfig, config: EvaluationConfig
+) -> Work[Contest]:
+    if network.prune(equal_plan(network, RANDOM, rules.rate, rules.coupling)).prunes_nothing:
         raise FpgmError(f"nothing to compare: a rate of {rules.rate:g} prunes nothing here; raise it")
     unscored = [name for name in rules.criteria if not network.has_scores(name)]
     total = len(unscored) + len(rules.contenders)
     for done, name in enumerate(unscored):
-        for share in provide_steps(network, name, device=choose_device(settings.device)):
-            yield (done + share) / total
+        work = score_work(network, name, training, device=choose_device(config.device))
+        scores = yield from within(work, done / total, (done + 1) / total, f"scoring by {name}")
+        network = network.with_scores(name, scores)
     entries: list[Entry] = []
-    for criterion, seed in rules.contenders:
-        plan = equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0)
-        for step in _entered(network, plan, seed, rules.rungs, settings):
-            if isinstance(step, Entry):
-                entries.append(step)
-            else:
-                yield (len(unscored) + len(entries) + step) / total
-    return _contest(network.name, _identity(network, rules, settings), tuple(entries))
+    for done, (criterion, seed) in enumerate(rules.contenders, len(unscored)):
+        pruned = network.prune(equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0))
+        entry = _entry_work(pruned, images, training, rules.rungs, config)
+        entries.append((yield from within(entry, done / total, (done + 1) / total, f"measuring {criterion}")))
+    return _contest(network.name, _identity(network, images, training, rules, config), tuple(entries))
 
 
-def _entered(
-    network: Network, plan: Plan, seed: int | None, rungs: tuple[str, ...], settings: EvaluationConfig
-) -> Iterator[float | Entry]:
-    """Measure a plan on every rung: the share that is done, and last the entry."""
-    figures: dict[str, Figure] = {}
-    for rung in rungs:
-        begun = share = 0.0
-        for step in measure(network, plan, replace(settings, rung=rung), first_figure=False):
-            if isinstance(step, Repairing):
-                begun = share = _REPAIRING * step.share
-            elif step is not None:
-                share = begun + (1 - begun) * step.images / step.total
-                if step.state == "exact":
-                    figures[rung] = step
-                    continue
-            yield (len(figures) + share) / len(rungs)
-    yield Entry(
+def _entry_work(
+    pruned: PrunedNetwork, images: ImageSet, training: ImageSet, rungs: tuple[str, ...], config: EvaluationConfig
+) -> Work[Entry]:
+    """Measure a pruned network on every rung."""
+    measured: dict[str, Measurement] = {}
+    for done, rung in enumerate(rungs):
+        work = measure_work(pruned, images, method=rung, training=training, config=config, preview=False)
+        measured[rung] = yield from within(work, done / len(rungs), (done + 1) / len(rungs))
+    plan = pruned.plan
+    return Entry(
         plan.criterion,
-        seed,
-        network.cost(plan).macs,
-        {rung: figure.right for rung, figure in figures.items()},
-        tuple(rung for rung, figure in figures.items() if (rung, figure.rung) == ("repaired", "recalibrated")),
+        plan.options.seed if plan.criterion == RANDOM else None,
+        pruned.cost.macs,
+        {rung: measurement.right for rung, measurement in measured.items()},
+        tuple(rung for rung, measurement in measured.items() if measurement.notice is not None),
     )
 
 
-def _identity(network: Network, rules: ContestConfig, settings: EvaluationConfig) -> dict[str, Any]:
+def _identity(
+    network: Network, images: ImageSet, training: ImageSet, rules: ContestConfig, config: EvaluationConfig
+) -> dict[str, Any]:
     """All that what a contest finds depends on, as JSON has it."""
-    images = load_images(network.dataset, settings.split, settings.data_root)
     asked = {
         **asdict(rules),
         "format": _FORMAT,
+        "model": network.name,
         "fingerprint": network.fingerprint,
-        "split": settings.split,
-        "images": len(images if settings.images is None else images.first(settings.images)),
-        "precision": settings.precision,
-        "data": str(settings.data_root or "bundled"),
+        "network": network.identity,
+        "split": images.name.rpartition(" ")[2],
+        "images": len(images),
+        "images_digest": images.digest,
+        "training_digest": training.digest,
+        "precision": config.precision,
     }
-    found: dict[str, Any] = json.loads(json.dumps(asked))  # tuples become lists, as they do in a file
-    return found
+    identity: dict[str, Any] = json.loads(json.dumps(asked))  # tuples become lists, as they do in a file
+    return identity
 
 
 def _contest(model: str, identity: dict[str, Any], entries: tuple[Entry, ...]) -> Contest:
@@ -214,61 +215,68 @@ def _contest(model: str, identity: dict[str, Any], entries: tuple[Entry, ...]) -
     return Contest(model, entries=entries, **fields)
 
 
-def _bundled(fingerprint: str) -> Path:
-    return Path(str(resources.files("fpgm_core.evaluation") / "bundled" / f"{fingerprint}.npz"))
-
-
-def _own(identity: dict[str, Any]) -> Path:
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return home() / "contests" / f"{name[:32]}.npz"
-
-
-def _packed(contest: Contest, identity: dict[str, Any]) -> bytes:
-    """A contest as an .npz: `header`, JSON in bytes, and `hits`, bits of shape (entries, rungs, images)."""
+def _packed(contest: Contest) -> tuple[dict[str, Any], np.ndarray]:
+    """A contest as plain values, and which images were right as bits, uint8 (entries, rungs, images / 8)."""
     rows = [
-        {"criterion": one.criterion, "seed": one.seed, "macs": one.macs, "given_up": one.given_up}
-        for one in contest.entries
+        {"criterion": entry.criterion, "seed": entry.seed, "macs": entry.macs, "given_up": list(entry.given_up)}
+        for entry in contest.entries
     ]
-    header = json.dumps({"identity": identity, "model": contest.model, "entries": rows}).encode()
-    hits = np.array([[one.hits[rung] for rung in contest.rungs] for one in contest.entries])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.frombuffer(header, np.uint8), hits=np.packbits(hits, axis=-1))
-    return buffer.getvalue()
+    hits = np.array([[entry.hits[rung] for rung in contest.rungs] for entry in contest.entries])
+    return {"model": contest.model, "entries": rows}, np.packbits(hits, axis=-1)
 
 
-def _read(path: Path, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
-    """The contest that a file holds; None where it is absent, damaged, or of something else."""
+def _contest_in(values: Any, bits: np.ndarray, identity: dict[str, Any], rules: ContestConfig) -> Contest:
+    """The contest that was packed. Raises ValueError, KeyError or TypeError where it is none by these rules."""
+    rows, num_images = values["entries"], identity["images"]
+    shape = (len(rules.contenders), len(rules.rungs), -(-num_images // 8))
+    if bits.dtype != np.uint8 or bits.shape != shape:
+        raise ValueError("hits of another shape")
+    if [(row["criterion"], row["seed"]) for row in rows] != list(rules.contenders):
+        raise ValueError("entries of others")
+    hits = np.unpackbits(bits, axis=-1, count=num_images).astype(bool)
+    entries = [
+        Entry(row["criterion"], row["seed"], int(row["macs"]), dict(zip(rules.rungs, right, strict=True)),
+              tuple(row["given_up"]))
+        for row, right in zip(rows, hits, strict=True)
+    ]  # fmt: skip
+    return _contest(values["model"], identity, tuple(entries))
+
+
+def _of_bundle(identity: dict[str, Any]) -> dict[str, Any]:
+    """How a bundled file names what it is of: without the graph, which another torch may write otherwise."""
+    return {name: value for name, value in identity.items() if name != "network"}
+
+
+def _bundled_contest(path: Path, network: Network, identity: dict[str, Any], rules: ContestConfig) -> Contest | None:
+    """The contest in a bundled .npz (`header`, JSON in bytes, and `hits`), if it is this one; none where damaged."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-            header, bits = json.loads(held["header"].tobytes()), held["hits"]
-        rows, images = header["entries"], identity["images"]
-        shape = (len(rules.contenders), len(rules.rungs), -(-images // 8))
-        if (header["identity"], bits.dtype, bits.shape) != (identity, np.uint8, shape):
+        with np.load(path, allow_pickle=False) as arrays:
+            header, bits = json.loads(arrays["header"].tobytes()), arrays["hits"]
+        if header["identity"] != _of_bundle(identity):
             return None
-        if [(row["criterion"], row["seed"]) for row in rows] != list(rules.contenders):
+        # A module from elsewhere may have a registry network's weights and another forward.
+        if network.weights == "given" and network.identity != Network.load(header["model"]).identity:
             return None
-        hits = np.unpackbits(bits, axis=-1, count=images).astype(bool)
-        entries = tuple(
-            Entry(row["criterion"], row["seed"], int(row["macs"]), dict(zip(rules.rungs, found, strict=True)),
-                  tuple(row["given_up"]))
-            for row, found in zip(rows, hits, strict=True)
-        )  # fmt: skip
-        return _contest(header["model"], identity, entries)
+        return _contest_in(header, bits, identity, rules)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def bundle_contest(model: str, folder: Path) -> Path:
-    """Measure a bundled model's contest, rules and settings as they come, and write it as one file into `folder`."""
-    network = Network.load(model)
+def bundle_contest(
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    folder: Path,
+    *,
+    rules: ContestConfig = ContestConfig(),
+    config: EvaluationConfig = EvaluationConfig(),
+) -> Path:
+    """Measure a network's contest and write it as one file into `folder`, where `known_contest` finds it."""
     path = folder / f"{network.fingerprint}.npz"
-    write_atomic(path, _packed(contest(network, kept=False), _identity(network, ContestConfig(), EvaluationConfig())))
+    identity = _identity(network, images, training, rules, config)
+    values, hits = _packed(contest(network, images, training, rules=rules, config=config, use_cache=False))
+    header = json.dumps({"identity": _of_bundle(identity), **values}).encode()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.frombuffer(header, np.uint8), hits=hits)
+    write_atomic(path, buffer.getvalue())
     return path
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=bundle_contest.__doc__)
-    parser.add_argument("model")
-    parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    bundle_contest(arguments.model, arguments.folder)

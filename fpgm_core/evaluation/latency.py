@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import overlay
-from fpgm_core.pruning import Network, Plan, compact_module
+from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
 from fpgm_core.runtime.device import choose_device, to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.progress import Progress, Work, run
 
 _WARM_UP = 3
+Clock = Callable[[nn.Module, torch.Tensor], float]
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,35 @@ class Latency:
         return self.dense_ms / self.compact_ms
 
 
-def measure_latency(network: Network, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto") -> Latency:
-    """Time the dense and the compact network of a plan on random images. Raises FpgmError for a batch under 1."""
-    *_, latency = latency_steps(network, plan, batch, runs, device)
-    assert isinstance(latency, Latency)
-    return latency
+def measure_latency(pruned: PrunedNetwork, **options: Any) -> Latency:
+    """Time the dense and the compact network on random images. See `latency_work`, whose arguments are `options`."""
+    return run(latency_work(pruned, **options))
 
 
-def latency_steps(
-    network: Network, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
-) -> Iterator[float | Latency]:
-    """As `measure_latency`, a pass at a time: yields the share that is done, 0..1, and last the result."""
+def latency_work(
+    pruned: PrunedNetwork, *, batch: int = 1, runs: int = 15, device: str = "auto", clock: Clock | None = None
+) -> Work[Latency]:
+    """Time the dense and the compact network in turns on random images, after warm-up.
+
+    `clock` times one pass of a module on images, in seconds (`time_pass` unless given). Raises FpgmError for a batch
+    or runs under 1, and for a device that is not there.
+    """
     place = _place(batch, runs, device)
     # Both rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
-    forms = [to_device(network.compact(one).eval(), place) for one in (_whole(plan), plan)]
-    images = _images(network, batch, place)
-    dense_ms, compact_ms = yield from _in_turns(forms, images, runs)
+    forms = [to_device(form.compact().eval(), place) for form in (pruned.network.prune(0.0), pruned)]
+    images = _images(pruned.network, batch, place)
+    dense_ms, compact_ms = yield from _in_turns(forms, images, runs, clock or time_pass)
     dense, compact = (peak_bytes(form, images) for form in forms)
-    yield Latency(batch, runs, place.type, torch.get_num_threads(), dense_ms, compact_ms, dense, compact)
+    return Latency(
+        batch=batch,
+        runs=runs,
+        device=place.type,
+        threads=torch.get_num_threads(),
+        dense_ms=dense_ms,
+        compact_ms=compact_ms,
+        dense_peak_bytes=dense,
+        compact_peak_bytes=compact,
+    )
 
 
 @dataclass(frozen=True)
@@ -86,34 +98,44 @@ class Zeros:
     share: float
 
 
-def zeros_steps(
-    network: Network, plan: Plan, batch: int = 1, runs: int = 15, device: str = "auto"
-) -> Iterator[float | Zeros]:
-    """Time scattered zeros beside removed filters: yields the share that is done, 0..1, and last the result.
+def zeros_work(
+    pruned: PrunedNetwork, *, batch: int = 1, runs: int = 15, device: str = "auto", clock: Clock | None = None
+) -> Work[Zeros]:
+    """Time scattered zeros beside removed filters; `clock` as for `latency_work`.
 
-    Raises FpgmError for a batch or runs under 1, a plan that does not fit, or a device that is not there.
+    Raises FpgmError for a batch or runs under 1, or a device that is not there.
     """
     place = _place(batch, runs, device)
-    modules = (network.compact(_whole(plan)), scatter_zeros(network, plan), network.compact(plan))
+    network = pruned.network
+    modules = (network.prune(0.0).compact(), scatter_zeros(pruned), pruned.compact())
     lacking, weights = _lacking(network, modules[-1]), sum(w.numel() for w in _conv_weights(network).values())
     forms = [to_device(module.eval(), place) for module in modules]
-    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, _images(network, batch, place), runs)
-    share = sum(lacking.values()) / weights
-    yield Zeros(batch, runs, place.type, torch.get_num_threads(), dense_ms, scattered_ms, compact_ms, share)
+    images = _images(network, batch, place)
+    dense_ms, scattered_ms, compact_ms = yield from _in_turns(forms, images, runs, clock or time_pass)
+    return Zeros(
+        batch=batch,
+        runs=runs,
+        device=place.type,
+        threads=torch.get_num_threads(),
+        dense_ms=dense_ms,
+        scattered_ms=scattered_ms,
+        compact_ms=compact_ms,
+        share=sum(lacking.values()) / weights,
+    )
 
 
-def scatter_zeros(network: Network, plan: Plan) -> nn.Module:
-    """The dense network with as many weights of every convolution at zero as the plan's compact network lacks.
+def scatter_zeros(pruned: PrunedNetwork) -> nn.Module:
+    """The dense network with as many weights of every convolution at zero as the compact network lacks.
 
     Those of the smallest magnitude in each, ties going to the earlier one; the dense network is not touched.
     """
+    network = pruned.network
     dense, thinned = _conv_weights(network), {}
-    for name, count in _lacking(network, network.compact(plan)).items():
+    for name, count in _lacking(network, pruned.compact()).items():
         flat = dense[name].detach().flatten().clone()
         flat[flat.abs().argsort(stable=True)[:count]] = 0.0
         thinned[f"{name}.weight"] = flat.reshape(dense[name].shape)
-    view = overlay(network.module, thinned)
-    return compact_module(view, network.flow, network.keep_masks(_whole(plan)))
+    return network.prune(0.0).with_tensors(thinned, RecoveryStep("scattered_zeros")).compact()
 
 
 def _conv_weights(network: Network) -> dict[str, torch.Tensor]:
@@ -125,11 +147,6 @@ def _lacking(network: Network, compact: nn.Module) -> dict[str, int]:
     left = {name: parameter.numel() for name, parameter in compact.named_parameters()}
     dense = _conv_weights(network)
     return {name: weight.numel() - left.get(f"{name}.weight", 0) for name, weight in dense.items()}
-
-
-def _whole(plan: Plan) -> Plan:
-    """The plan of the same network that prunes nothing."""
-    return Plan(plan.model, plan.fingerprint)
 
 
 def _place(batch: int, runs: int, device: str) -> torch.device:
@@ -145,16 +162,16 @@ def _images(network: Network, batch: int, device: torch.device) -> torch.Tensor:
     return images.to(device).to(memory_format=torch.channels_last)
 
 
-def _in_turns(forms: Sequence[nn.Module], images: torch.Tensor, runs: int) -> Generator[float, None, tuple[float, ...]]:
+def _in_turns(forms: Sequence[nn.Module], images: torch.Tensor, runs: int, clock: Clock) -> Work[tuple[float, ...]]:
     """Time networks in turns, so that whatever else the machine does slows all of them.
 
-    Yields the share that is done, 0..1; returns each one's median milliseconds over `runs` passes, after warm-up.
+    Returns each one's median milliseconds over `runs` passes, after warm-up.
     """
     times: list[list[float]] = [[] for _ in forms]
     for done in range(_WARM_UP + runs):
-        yield done / (_WARM_UP + runs)
+        yield Progress(done, _WARM_UP + runs, "timing")
         for form, measured in zip(forms, times, strict=True):
-            measured.append(time_pass(form, images))
+            measured.append(clock(form, images))
     return tuple(statistics.median(measured[_WARM_UP:]) * 1000 for measured in times)
 
 

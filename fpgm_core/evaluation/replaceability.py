@@ -74,7 +74,7 @@ def verdict(interval: Interval | None) -> str:
 
 def replaceability(network: Network, moments: Moments, coupling: str = "inner") -> tuple[Replaceability, ...]:
     """Every layer that a coupling may prune and whose consumers have moments, in forward order."""
-    found = []
+    layers = []
     for unit in network.units(coupling):
         for member in unit.members:
             read = readings(network, [member])
@@ -82,8 +82,15 @@ def replaceability(network: Network, moments: Moments, coupling: str = "inner") 
                 continue
             filters = weights_of(network.module, member)
             sums, norms = (CRITERIA[name].score(filters).cpu().numpy() for name in ("fpgm", "l2_norm"))
-            costs = refit_cost(network, member, moments)
-            found.append(
-                Replaceability(member, sums, norms, costs, rank_interval(sums, costs), rank_interval(norms, costs))
+            costs = refit_cost(network, member, moments=moments)
+            layers.append(
+                Replaceability(
+                    layer=member,
+                    distance_sums=sums,
+                    norms=norms,
+                    costs=costs,
+                    by_distance=rank_interval(sums, costs),
+                    by_norm=rank_interval(norms, costs),
+                )
             )
-    return tuple(found)
+    return tuple(layers)

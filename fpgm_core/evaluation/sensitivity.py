@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from fpgm_core.criteria import check_rate
+from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.accuracy import EvaluationConfig, Figure, measure
+from fpgm_core.evaluation.accuracy import EvaluationConfig, measure_work
 from fpgm_core.evaluation.intervals import Interval, paired_change
+from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.runtime.device import choose_device, choose_precision
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.progress import Progress, Work, within
+from fpgm_core.runtime.storage import Kept, ResultStore
 
 RATES = tuple(tenth / 10 for tenth in range(1, 10))
-SWEPT = EvaluationConfig(images=2000)
+SWEEP_IMAGES = 2000  # of the choose half: what pages and commands sweep on
+
+_STORE = ResultStore("sensitivity")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One unit at one rate, all others whole: `macs` left, right answers among the same `images` images.
-
-    `dense_correct` and `both` are as in Figure.
-    """
+    """One unit at one rate, all others whole: `macs` left, and right answers among `num_images`, as in Measurement."""
 
     unit: str
     rate: float
     macs: int
-    correct: int
-    dense_correct: int
-    both: int
-    images: int
+    num_correct: int
+    num_dense_correct: int
+    num_both_correct: int
+    num_images: int
 
     @property
     def change(self) -> Interval:
         """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
-        only_new, only_old = self.correct - self.both, self.dense_correct - self.both
-        return paired_change(self.both, only_new, only_old, self.images - self.both - only_new - only_old)
+        only_new = self.num_correct - self.num_both_correct
+        only_old = self.num_dense_correct - self.num_both_correct
+        neither = self.num_images - self.num_both_correct - only_new - only_old
+        return paired_change(self.num_both_correct, only_new, only_old, neither)
 
 
 def check_loss(loss: float) -> float:
@@ -76,26 +78,30 @@ class Sweep:
         most = check_loss(loss) + 1e-9  # 20 of 2,000 images are one point, however it is rounded
 
         def borne(point: Point) -> bool:
-            return point.dense_correct - point.correct <= most * point.images
+            return point.num_dense_correct - point.num_correct <= most * point.num_images
 
         rates = {unit: [point.rate for point in takewhile(borne, points)] for unit, points in self.units.items()}
         return {unit: max(within, default=0.0) for unit, within in rates.items()}
 
 
-def sweep_steps(
+def sweep_work(
     network: Network,
+    images: ImageSet,
+    *,
     plan: Plan | None = None,
-    settings: EvaluationConfig = SWEPT,
+    method: str = "recalibrated",
+    training: ImageSet | None = None,
     rates: Sequence[float] = RATES,
-    kept: bool = True,
-) -> Iterator[Sweep]:
-    """Measure every unit at every rate; yields what there is, often, and last all of it. Stop iterating to cancel.
+    config: EvaluationConfig = EvaluationConfig(),
+    use_cache: bool = True,
+) -> Work[Sweep]:
+    """Measure every unit at every rate on `images`; each Progress has the Sweep so far. Stop iterating to cancel.
 
-    `plan` says criterion, coupling and options (`inner` with fpgm by default); its rates and locks do not count.
-    What an earlier sweep of the same kind measured, finished or not, is read from `FPGM_HOME` and not measured again;
-    unless `kept`, nothing is read or written.
+    `plan` says criterion, coupling and options (`inner` with fpgm by default); its rates and locks do not count. Each
+    network is recovered by `method` from `training` images. What an earlier sweep of the same kind measured, finished
+    or not, is read from `FPGM_HOME` and not measured again; unless `use_cache`, nothing is read or written.
 
-    Raises FpgmError as `measure` does, or where no rate is given.
+    Raises FpgmError as `measure_work` does, or where no rate is given.
     """
     like = replace(plan or network.plan(coupling="inner"), rates={}, locked_in={}, locked_out={})
     network.check(like)
@@ -104,65 +110,89 @@ def sweep_steps(
     ]
     if not wanted:
         raise FpgmError("nothing to sweep: name at least one rate, and a coupling that has units")
-    record = _Record(network, like, settings)
-    measured = record.read() if kept else {}
-    yield _sweep(measured, wanted)
-    for unit, rate in wanted:
+    record = _Record(network, like, images, training, method, config)
+    measured = record.read() if use_cache else {}
+    for done, (unit, rate) in enumerate(wanted):
+        yield Progress(done, len(wanted), f"{unit} at {rate:.0%}", partial=_sweep(measured, wanted))
         if (unit, rate) in measured:
             continue
-        alone = like.with_rates({unit: rate})
-        exact: Figure | None = None
+        alone = network.prune(like.with_rates({unit: rate}))
         # Not for late layers: the next plan prunes another early one, and somebody's hand may need the room.
-        for figure in measure(network, alone, settings, first_figure=False, late=False):
-            exact = figure if isinstance(figure, Figure) else exact
-            yield _sweep(measured, wanted)
-        assert exact is not None
-        measured[unit, rate] = _point(unit, rate, network.cost(alone).macs, exact)
-        if kept:
+        work = measure_work(
+            alone, images, method=method, training=training, config=config, preview=False, remember_late=False
+        )
+        exact = yield from _silent(within(work, done / len(wanted), (done + 1) / len(wanted)))
+        measured[unit, rate] = _point(unit, rate, alone.cost.macs, exact)
+        if use_cache:
             record.write(measured)
-        yield _sweep(measured, wanted)
+    return _sweep(measured, wanted)
+
+
+def _silent(work: Work[Measurement]) -> Work[Measurement]:
+    """Work whose running measurements nobody asked for."""
+    with closing(work):
+        while True:
+            try:
+                progress = next(work)
+            except StopIteration as end:
+                measurement: Measurement = end.value
+                return measurement
+            yield replace(progress, partial=None)
 
 
 def _sweep(measured: Mapping[tuple[str, float], Point], wanted: Sequence[tuple[str, float]]) -> Sweep:
     return Sweep(tuple(measured[key] for key in wanted if key in measured), len(wanted))
 
 
-def _point(unit: str, rate: float, macs: int, figure: Figure) -> Point:
-    return Point(unit, rate, macs, figure.correct, figure.dense_correct, figure.both, figure.images)
-
-
-def _rung(rung: str) -> dict[str, Any]:
-    """How a record names a rung: the two oldest as they were named before there were others."""
-    return {"recalibrated": rung == "recalibrated"} if rung in ("as_is", "recalibrated") else {"rung": rung}
+def _point(unit: str, rate: float, macs: int, measurement: Measurement) -> Point:
+    return Point(
+        unit=unit,
+        rate=rate,
+        macs=macs,
+        num_correct=measurement.num_correct,
+        num_dense_correct=measurement.num_dense_correct,
+        num_both_correct=measurement.num_both_correct,
+        num_images=measurement.num_images,
+    )
 
 
 class _Record:
     """The file that keeps a sweep's points."""
 
-    def __init__(self, network: Network, like: Plan, settings: EvaluationConfig) -> None:
-        device = choose_device(settings.device)
+    def __init__(
+        self,
+        network: Network,
+        like: Plan,
+        images: ImageSet,
+        training: ImageSet | None,
+        method: str,
+        config: EvaluationConfig,
+    ) -> None:
+        device = choose_device(config.device)
         self._identity: dict[str, Any] = {
+            "network": network.identity,
             "plan": like.to_dict(),
-            "split": settings.split,
-            "images": settings.images,
-            **_rung(settings.rung),
-            "precision": str(choose_precision(settings.precision, device)),
-            "data": str(settings.data_root or "bundled"),
+            "images": images.digest,
+            "training": training.digest if training is not None else None,
+            "method": method,
+            "precision": str(choose_precision(config.precision, device)),
         }
-        name = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
-        self.path: Path = home() / "sensitivity" / f"{name[:32]}.json"
 
     def read(self) -> dict[tuple[str, float], Point]:
-        """What it holds; nothing where it is absent, damaged, or of something else."""
-        try:
-            held = json.loads(self.path.read_bytes())
-            if held["identity"] != self._identity:
-                return {}
-            return {(point.unit, point.rate): point for point in (Point(**entry) for entry in held["points"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        """What it holds; nothing where it is absent or damaged."""
+        return _STORE.read(self._identity, _points_in) or {}
 
     def write(self, measured: Mapping[tuple[str, float], Point]) -> None:
         """Write all points. Raises FpgmError where that is impossible."""
-        held = {"identity": self._identity, "points": [asdict(point) for point in measured.values()]}
-        write_atomic(self.path, json.dumps(held).encode())
+        _STORE.write(self._identity, Kept([asdict(point) for point in measured.values()]))
+
+
+def _points_in(kept: Kept) -> dict[tuple[str, float], Point]:
+    points = [Point(**values) for values in kept.values]
+    for point in points:
+        right = point.num_correct, point.num_dense_correct
+        if not (0 < point.rate <= 1 and point.macs >= 0):
+            raise ValueError(f"{point.unit} cannot have been pruned so")
+        if not 0 <= point.num_both_correct <= min(right) <= max(right) <= point.num_images:
+            raise ValueError(f"{point.unit} cannot have been measured so")
+    return {(point.unit, point.rate): point for point in points}

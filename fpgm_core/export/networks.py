@@ -16,10 +16,12 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from fpgm_core.export.source import python_source
+from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
 WEIGHTS = "compact.safetensors"
 Reloaded = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, classes)
+Reload = Callable[[Mapping[str, bytes]], Reloaded]
 
 
 def as_safetensors(module: torch.nn.Module) -> bytes:
@@ -36,7 +38,7 @@ def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, 
 def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as torch.export's archive, for any batch size."""
     with _quiet(), FORWARD_LOCK:
-        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=(_BATCH,))
+        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=_any_batch())
         for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                 node.meta.pop(key, None)
@@ -46,13 +48,18 @@ def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
 
 
 def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
-    """The network as ONNX, input "images" and output "logits", for any batch size."""
+    """The network as ONNX, input "images" and output "logits", for any batch size.
+
+    Raises FpgmError where the packages of the extra `export` are missing.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):  # the last reloads what the others write
+        require(package, extra="export")
     with _quiet(), FORWARD_LOCK:
         program = torch.onnx.export(
             module,
             (torch.zeros(2, *input_shape),),
             dynamo=True,
-            dynamic_shapes=(_BATCH,),
+            dynamic_shapes=_any_batch(),
             input_names=["images"],
             output_names=["logits"],
             verbose=False,
@@ -66,7 +73,9 @@ def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-_BATCH: Any = {0: torch.export.Dim("batch")}
+def _any_batch() -> Any:
+    """What exporters take a batch's size for: any. Made when asked for: it imports sympy, half a second."""
+    return ({0: torch.export.Dim("batch")},)
 
 
 @contextmanager
@@ -94,7 +103,6 @@ def reload_pt2(files: Mapping[str, bytes]) -> Reloaded:
 
 def reload_onnx(files: Mapping[str, bytes]) -> Reloaded:
     """The ONNX file in onnxruntime, on the CPU."""
-    import onnxruntime  # heavy, and needed here alone
-
+    onnxruntime = require("onnxruntime", extra="export")  # heavy, and needed here alone
     session = onnxruntime.InferenceSession(files["compact.onnx"], providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])

@@ -1,4 +1,9 @@
 """Pictures: data in, plotly figures out. The only room that knows plotly."""
+# ruff: noqa: E402 (where plotly is missing, one line says so before any other import fails)
+
+from fpgm_core.runtime.extras import require as _require
+
+_require("plotly", extra="figures")
 
 from fpgm_core.figures.kernels import kernels_figure, tile
 from fpgm_core.figures.layer import (

@@ -10,7 +10,8 @@ import numpy as np
 from fpgm_core.evaluation import Interval
 
 
-def error_bars(intervals: Sequence[Interval], scale: float = 1.0, **look: Any) -> dict[str, Any]:
-    """Error bars (`error_x` or `error_y`) from each value to its interval's ends, times `scale`."""
-    value, low, high = (scale * np.array([getattr(one, end) for one in intervals]) for end in ("value", "low", "high"))
-    return {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "width": 3, **look}
+def error_bars(intervals: Sequence[Interval], scale: float = 1.0, **style: Any) -> dict[str, Any]:
+    """Plotly's `error_x` or `error_y`: from each value to its interval's ends, times `scale`, in a `style`."""
+    ends = ("value", "low", "high")
+    value, low, high = (scale * np.array([getattr(interval, end) for interval in intervals]) for end in ends)
+    return {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "width": 3, **style}

@@ -21,7 +21,7 @@ def tile(filter_weights: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def kernels_figure(layer_weights: np.ndarray, chosen: int, twin: int | None) -> go.Figure:
+def kernels_figure(layer_weights: np.ndarray, chosen: int, *, twin: int | None) -> go.Figure:
     """Filter `chosen`, its `twin` and their difference, of a layer's weights (N, C, kH, kW).
 
     One diverging scale around 0, the same for the whole layer, so that pictures of different filters compare.
@@ -29,17 +29,15 @@ def kernels_figure(layer_weights: np.ndarray, chosen: int, twin: int | None) -> 
     limit = float(np.abs(layer_weights).max()) or 1.0
     panels = [(f"filter {chosen}", layer_weights[chosen])]
     if twin is not None:
-        panels += [
-            (f"nearest: {twin}", layer_weights[twin]),
-            ("difference", layer_weights[chosen] - layer_weights[twin]),
-        ]
+        panels.append((f"nearest: {twin}", layer_weights[twin]))
+        panels.append(("difference", layer_weights[chosen] - layer_weights[twin]))
     traces, layout, width = [], {"height": 210, "margin": {"l": 0, "r": 0, "t": 24, "b": 0}}, 1 / len(panels)
     layout["annotations"] = [
         {"text": title, "x": (column + 0.5) * width, "y": 1, "xref": "paper", "yref": "paper", "font": {"size": 12},
          "xanchor": "center", "yanchor": "bottom", "showarrow": False}
         for column, (title, _) in enumerate(panels)
     ]  # fmt: skip
-    # Told at once: plotly's subplots change a figure axis by axis, and check it each time.
+    # Built in one go: plotly's subplots change a figure axis by axis, and validate it each time.
     for column, (title, weights) in enumerate(panels):
         axis = str(column + 1) if column else ""
         layout[f"xaxis{axis}"] = {"visible": False, "domain": [column * width, (column + 0.92) * width]}

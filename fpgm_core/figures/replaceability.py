@@ -16,31 +16,32 @@ from fpgm_core.figures.layer import FilterStates, filter_traces, layout
 _ROW = 24  # pixels of a layer
 
 
-def cost_figure(one: Replaceability, states: FilterStates, by_norm: bool = False) -> go.Figure:
-    """A layer's filters: g, or the L2 norm, against refit cost, both exact; costs by their log where none is 0."""
-    x = one.norms if by_norm else one.distance_sums
+def cost_figure(layer: Replaceability, states: FilterStates, *, by_norm: bool = False) -> go.Figure:
+    """A layer's filters: g, or the L2 norm, against refit cost, both exact; on a log scale unless a cost is 0."""
+    x = layer.norms if by_norm else layer.distance_sums
     name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
-    traces = filter_traces(x, one.costs, states, f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}")
-    drawn = layout(name, "refit cost: what its readers lose, the others refitted")
-    if (one.costs > 0).all():
+    hover = f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}"
+    drawn = layout(name, "refit cost: what its readers still lose after the refit")
+    if (layer.costs > 0).all():
         drawn["yaxis"] |= {"type": "log", "dtick": 1}
-    return go.Figure(traces, drawn)
+    return go.Figure(filter_traces(x, layer.costs, states=states, hover=hover), drawn)
 
 
-def agreement_figure(found: Sequence[Replaceability], layer: str | None) -> go.Figure:
-    """Every layer's rank correlation with refit cost, of g and of the norm, with 95% intervals; `layer` stands out."""
-    names = [one.layer for one in found]
+def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go.Figure:
+    """Each layer's rank correlation with refit cost, of g and of the norm, with 95% intervals; `chosen` stands out."""
+    names = [layer.layer for layer in layers]
     traces = [
-        _intervals(names, [getattr(one, f"by_{which}") for one in found], label, colour, symbol, shift)
-        for which, label, colour, symbol, shift in (
-            ("distance", "g", KEPT, "circle", -0.14),
-            ("norm", "L2 norm", QUIET, "diamond", 0.14),
-        )
+        _correlations(
+            {layer.layer: layer.by_distance for layer in layers}, "g", colour=KEPT, symbol="circle", shift=-0.14
+        ),
+        _correlations(
+            {layer.layer: layer.by_norm for layer in layers}, "L2 norm", colour=QUIET, symbol="diamond", shift=0.14
+        ),
     ]
     shapes = [{"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "y domain", "line": {"color": QUIET}}]
-    if layer in names:
-        at = names.index(layer)
-        band = {"x0": 0, "x1": 1, "xref": "x domain", "y0": at - 0.5, "y1": at + 0.5, "layer": "below"}
+    if chosen in names:
+        row = names.index(chosen)
+        band = {"x0": 0, "x1": 1, "xref": "x domain", "y0": row - 0.5, "y1": row + 0.5, "layer": "below"}
         shapes.append({"type": "rect", **band, "fillcolor": MEDIAN, "opacity": 0.15, "line": {"width": 0}})
     return go.Figure(
         traces,
@@ -57,18 +58,19 @@ def agreement_figure(found: Sequence[Replaceability], layer: str | None) -> go.F
     )
 
 
-def _intervals(
-    names: Sequence[str], intervals: Sequence[Interval | None], label: str, colour: str, symbol: str, shift: float
+def _correlations(
+    intervals: Mapping[str, Interval | None], label: str, *, colour: str, symbol: str, shift: float
 ) -> go.Scatter:
-    known = [(at, name, one) for at, (name, one) in enumerate(zip(names, intervals, strict=True)) if one is not None]
+    """The layers' intervals, a row each, `shift` below its middle; layers without one are left out."""
+    known = [(row, name, rho) for row, (name, rho) in enumerate(intervals.items()) if rho is not None]
     return go.Scatter(
-        x=[one.value for _, _, one in known],
-        y=[at + shift for at, _, _ in known],
-        error_x=error_bars([one for _, _, one in known], thickness=1.5),
+        x=[rho.value for _, _, rho in known],
+        y=[row + shift for row, _, _ in known],
+        error_x=error_bars([rho for _, _, rho in known], thickness=1.5),
         mode="markers",
         name=label,
-        text=[f"{name}: {one.told()}" for _, name, one in known],
-        customdata=[at for at, _, _ in known],
+        text=[f"{name}: {rho.told()}" for _, name, rho in known],
+        customdata=[row for row, _, _ in known],
         hovertemplate=f"{label} and refit cost<br>%{{text}}<extra></extra>",
         marker={"color": colour, "symbol": symbol, "size": 9},
     )
@@ -77,7 +79,7 @@ def _intervals(
 def heat_strips(rates: Sequence[float], loss: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Each unit's predicted losses (R,) at ascending `rates` as a CSS gradient, bottom to top, on one scale for all.
 
-    The scale is the square root's: what is lost at low rates is small, and is what one chooses among.
+    Colours follow the square root of the loss: small losses, those at low rates, are the ones to choose among.
     """
     most = max((float(row.max()) for row in loss.values() if len(row)), default=0.0) or 1.0
     stops = [0.0, *rates]

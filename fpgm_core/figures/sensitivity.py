@@ -16,7 +16,7 @@ _ROW = 26  # pixels of a unit
 _TICKS = np.array([0, 0.5, 2, 5, 10, 20, 40, 80])  # points lost, on the root's scale
 
 
-def told(point: Point) -> str:
+def change_text(point: Point) -> str:
     """A point's change in points of accuracy; in brackets where its interval does not exclude zero."""
     change = point.change
     text = f"{change.value * 100:+.1f}".replace("-", "−")
@@ -24,28 +24,42 @@ def told(point: Point) -> str:
 
 
 def sweep_figure(
-    sweep: Sweep, units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float], chosen: str | None = None
+    sweep: Sweep,
+    units: Sequence[str],
+    *,
+    rates: Sequence[float],
+    plan: Mapping[str, float],
+    chosen: str | None = None,
 ) -> go.Figure:
     """Every unit at every rate: points of accuracy lost as colours, on the square root's scale, and as numbers.
 
-    Rows are `units` in their order, the `chosen` one's name in bold; what is not measured yet is left out. Triangles
-    mark where `plan` has its bars; `customdata` of a cell is its unit's place in `units` and its rate.
+    Rows are `units` in their order, the name of the `chosen` one in bold; what is not measured yet is left out.
+    Triangles mark the rates of `plan`; `customdata` of a cell is its unit's place in `units` and its rate.
     """
-    found = {(point.unit, point.rate): point for point in sweep.points}
+    measured = {(point.unit, point.rate): point for point in sweep.points}
     cells = [
-        (row, rate, found[unit, rate]) for row, unit in enumerate(units) for rate in rates if (unit, rate) in found
+        (row, rate, measured[unit, rate])
+        for row, unit in enumerate(units)
+        for rate in rates
+        if (unit, rate) in measured
     ]
-    loss = np.full((len(units), len(rates)), np.nan)
+    percent = [round(rate * 100) for rate in rates]
+    traces = [_losses(cells, rates, rows=len(units)), _clickable(units, cells), _plan_marks(units, rates, plan=plan)]
+    return go.Figure(traces, _map_layout(units, percent, chosen=chosen))
+
+
+def _losses(cells: Sequence[tuple[int, float, Point]], rates: Sequence[float], *, rows: int) -> go.Heatmap:
+    """The colours and numbers of the measured cells: points lost, on the square root's scale."""
+    loss = np.full((rows, len(rates)), np.nan)
     text = np.full(loss.shape, "", dtype=object)
     for row, rate, point in cells:
         loss[row, rates.index(rate)] = max(0.0, -point.change.value * 100)
-        text[row, rates.index(rate)] = told(point)
+        text[row, rates.index(rate)] = change_text(point)
     most = max(1.0, np.nanmax(loss, initial=0.0))
-    percent = [round(rate * 100) for rate in rates]
     ticks = _TICKS[most >= _TICKS]
-    colours = go.Heatmap(
-        x=percent,
-        y=list(range(len(units))),
+    return go.Heatmap(
+        x=[round(rate * 100) for rate in rates],
+        y=list(range(rows)),
         z=np.sqrt(loss),
         zmin=0,
         zmax=float(np.sqrt(most)),
@@ -62,13 +76,10 @@ def sweep_figure(
             "thickness": 12,
         },
     )
-    return go.Figure(
-        [colours, _clickable(units, cells), _bars(units, rates, plan)], _map_layout(units, percent, chosen)
-    )
 
 
 def _clickable(units: Sequence[str], cells: Sequence[tuple[int, float, Point]]) -> go.Scatter:
-    """Unseen squares over the cells: a heat map's own cells cannot be chosen."""
+    """Invisible squares over the cells: the cells of a heat map cannot be selected."""
     return go.Scatter(
         x=[round(rate * 100) for _, rate, _ in cells],
         y=[row for row, _, _ in cells],
@@ -87,12 +98,12 @@ def _hover(unit: str, point: Point) -> str:
     return f"{unit} at {point.rate:.0%}: {point.change.told(100)} points"
 
 
-def _bars(units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float]) -> go.Scatter:
-    """Where the plan has its bars, those within the swept rates."""
-    at = [(row, plan[unit] * 100) for row, unit in enumerate(units) if rates[0] <= plan.get(unit, 0) <= rates[-1]]
+def _plan_marks(units: Sequence[str], rates: Sequence[float], *, plan: Mapping[str, float]) -> go.Scatter:
+    """The plan's rates, those within the swept ones."""
+    rows = [(row, plan[unit] * 100) for row, unit in enumerate(units) if rates[0] <= plan.get(unit, 0) <= rates[-1]]
     return go.Scatter(
-        x=[rate for _, rate in at],
-        y=[row + 0.36 for row, _ in at],  # below the numbers
+        x=[rate for _, rate in rows],
+        y=[row + 0.36 for row, _ in rows],  # below the numbers
         mode="markers",
         name="the plan's bars",
         marker={"symbol": "triangle-up", "size": 10, "color": PRUNED, "line": {"color": "white", "width": 1}},
@@ -100,7 +111,7 @@ def _bars(units: Sequence[str], rates: Sequence[float], plan: Mapping[str, float
     )
 
 
-def _map_layout(units: Sequence[str], percent: Sequence[int], chosen: str | None) -> dict[str, Any]:
+def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | None) -> dict[str, Any]:
     return {
         "height": 110 + _ROW * max(4, len(units)),
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
@@ -120,28 +131,25 @@ def _map_layout(units: Sequence[str], percent: Sequence[int], chosen: str | None
     }
 
 
-def sensitivity_curves(sweep: Sweep, chosen: str, dense_macs: int, by_macs: bool = False) -> go.Figure:
+def sensitivity_curves(sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: bool = False) -> go.Figure:
     """Change of accuracy in points against the rate, or against the share of the network's MACs that it cuts.
 
     One line a unit; the `chosen` one stands out, with its paired 95% intervals.
     """
 
-    def x(points: Sequence[Point]) -> list[float]:
-        return [0.0, *(100 * ((1 - point.macs / dense_macs) if by_macs else point.rate) for point in points)]
-
-    def line(unit: str, points: Sequence[Point], look: dict[str, Any]) -> go.Scatter:
+    def line(unit: str, style: dict[str, Any]) -> go.Scatter:
+        points = sweep.units[unit]
+        x = [0.0, *(100 * ((1 - point.macs / dense_macs) if by_macs else point.rate) for point in points)]
         y = [0.0, *(point.change.value * 100 for point in points)]
         text = ["dense", *(_hover(unit, point) for point in points)]
-        return go.Scatter(x=x(points), y=y, text=text, hovertemplate="%{text}<extra></extra>", **look)
+        return go.Scatter(x=x, y=y, text=text, hovertemplate="%{text}<extra></extra>", **style)
 
-    units = sweep.units
     quiet = {"mode": "lines", "line": {"color": QUIET, "width": 1}, "opacity": 0.5, "showlegend": False}
-    traces = [line(unit, points, quiet) for unit, points in units.items() if unit != chosen]
-    if chosen in units:
-        points = units[chosen]
-        bars = error_bars([Interval(0, 0, 0), *(point.change for point in points)], 100, thickness=1.5)
-        look = {"mode": "lines+markers", "name": chosen, "error_y": bars}
-        traces.append(line(chosen, points, {**look, "line": {"color": MEDIAN, "width": 3}, "marker": {"size": 8}}))
+    traces = [line(unit, quiet) for unit in sweep.units if unit != chosen]
+    if chosen in sweep.units:
+        changes = [Interval(0, 0, 0), *(point.change for point in sweep.units[chosen])]
+        style = {"mode": "lines+markers", "name": chosen, "error_y": error_bars(changes, 100, thickness=1.5)}
+        traces.append(line(chosen, {**style, "line": {"color": MEDIAN, "width": 3}, "marker": {"size": 8}}))
     zero = {"type": "line", "x0": 0, "x1": 1, "xref": "x domain", "y0": 0, "y1": 0}
     return go.Figure(
         traces,

@@ -1,4 +1,4 @@
-"""The trace: accuracy against MACs of every plan tried in a sitting."""
+"""The trace: accuracy against MACs of every plan tried in a session."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class TracePoint:
     accuracy: Interval
 
 
-def trace_figure(points: Sequence[TracePoint], dense: TracePoint, current: int | None) -> go.Figure:
+def trace_figure(points: Sequence[TracePoint], dense: TracePoint, *, current: int | None) -> go.Figure:
     """Accuracy against MACs; `current` is the index of the plan on screen, drawn as a diamond."""
-    value = np.array([p.accuracy.value for p in points]) * 100
+    value = np.array([point.accuracy.value for point in points]) * 100
     level = dense.accuracy.value * 100
-    alone = go.Scatter(
+    dense_marker = go.Scatter(
         x=[dense.macs / 1e6], y=[level], mode="markers", name="dense",
         marker={"color": QUIET, "symbol": "square", "size": 10},
         hovertemplate="dense<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
     )  # fmt: skip
     tried = go.Scatter(
-        x=[p.macs / 1e6 for p in points],
+        x=[point.macs / 1e6 for point in points],
         y=value,
-        error_y=error_bars([p.accuracy for p in points], 100, color=QUIET, thickness=1),
+        error_y=error_bars([point.accuracy for point in points], 100, color=QUIET, thickness=1),
         mode="markers",
         name="tried",
-        text=[p.label for p in points],
+        text=[point.label for point in points],
         customdata=np.arange(len(points)),
         hovertemplate="%{text}<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
         marker={
@@ -56,4 +56,4 @@ def trace_figure(points: Sequence[TracePoint], dense: TracePoint, current: int |
         "xaxis": {"title": "MACs of one image, millions", "rangemode": "tozero"},
         "yaxis": {"title": "accuracy on choose, %"},
     }
-    return go.Figure([alone, tried], layout)
+    return go.Figure([dense_marker, tried], layout)

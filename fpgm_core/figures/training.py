@@ -12,11 +12,13 @@ from fpgm_core.training import Run
 def training_figure(run: Run) -> go.Figure:
     """Loss, accuracy and how the selection changes, by epoch."""
     numbers = [epoch.number for epoch in run.epochs]
-    figure = make_subplots(1, 3, subplot_titles=("training loss", "accuracy", "newly pruned, share of pruned filters"))
+    figure = make_subplots(
+        1, 3, subplot_titles=("training loss", "accuracy", "newly pruned, share of the pruned filters")
+    )
     lines = (
         (1, "loss", [epoch.loss for epoch in run.epochs], KEPT),
-        (2, "training, in passing", [epoch.training_accuracy for epoch in run.epochs], PRUNED),
-        (2, "choose, first images", [epoch.correct / epoch.images for epoch in run.epochs], KEPT),
+        (2, "training, while learning", [epoch.training_accuracy for epoch in run.epochs], PRUNED),
+        (2, "choose, first images", [epoch.watched_accuracy for epoch in run.epochs], KEPT),
         (3, "changed", [epoch.changed for epoch in run.epochs], KEPT),
     )
     for column, name, values, colour in lines:

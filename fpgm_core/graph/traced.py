@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from torch import nn
+from torch.fx import GraphModule, Node
 
 from fpgm_core.graph.cost import Cost, dense_cost
 from fpgm_core.graph.flow import Flow
@@ -39,11 +40,15 @@ class TracedModule:
     def identity(self) -> str:
         """SHA-256 (hex) of the weights, the graph and the input shape: the key of everything kept about a network.
 
-        Two networks of equal weights whose forwards differ have one fingerprint and two identities.
+        Two networks of equal weights whose forwards differ have one fingerprint and two identities. The same in every
+        process: what is kept on disk is found by it.
         """
-        digest = hashlib.sha256(f"{self.fingerprint} {self.input_shape}".encode())
+        state = self.module.state_dict()
+        unsaved = {name: buffer for name, buffer in self.module.named_buffers() if name not in state}
+        others = fingerprint({**unsaved, **self.flow.constants})
+        digest = hashlib.sha256(f"{self.fingerprint} {others} {self.input_shape}".encode())
         for node in self.flow.graph.graph.nodes:
-            digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs}\n".encode())
+            digest.update(_described(node, self.flow.graph).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -61,6 +66,13 @@ class TracedModule:
         """The cost of the dense network."""
         return dense_cost(self.flow)
 
+    @cached_property
+    def num_classes(self) -> int | None:
+        """How many logits an image gets; None where the output is no single tensor of them."""
+        output = next(node for node in reversed(self.flow.graph.graph.nodes) if node.op == "output")
+        shape = output.all_input_nodes[0].meta.get("shape") if len(output.all_input_nodes) == 1 else None
+        return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
     def units(self, coupling: str) -> tuple[Unit, ...]:
         """The units under a coupling, in forward order."""
         return self._memo(("units", coupling), lambda: units(self.flow, coupling))
@@ -72,3 +84,13 @@ class TracedModule:
     def unit_of(self, layer: str, coupling: str) -> Unit | None:
         """The unit that moves a layer, or None where the coupling leaves it whole."""
         return next((unit for unit in self.units(coupling) if layer in unit.members), None)
+
+
+def _described(node: Node, graph: GraphModule) -> str:
+    """All that one node does, with its layer's settings; no address of a function, which every process has another."""
+    target, layer = node.target, ""
+    if callable(target):
+        target = f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', type(target).__qualname__)}"
+    elif node.op == "call_module":
+        layer = repr(graph.get_submodule(target))
+    return f"{node.op} {node.name} {target} {node.args} {node.kwargs} {layer}\n"

@@ -1,13 +1,23 @@
-"""The fast path: prefix cache, segments, folding, fusing, images on the device."""
+"""The fast path: prefix cache, segments, folding, fusing, images on the device, right answers."""
 
+from fpgm_core.inference.classifier import Classifier, DenseAnswers, dense_answers, reset_batches
+from fpgm_core.inference.classify import count_correct_work
+from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.folding import folded_module
-from fpgm_core.inference.prefix_cache import Chain, Memory, memory
+from fpgm_core.inference.fusing import fused
+from fpgm_core.inference.prefix_cache import Chain, PrefixCache
 from fpgm_core.inference.segments import segments
 
 __all__ = [
     "Chain",
-    "Memory",
+    "Classifier",
+    "DenseAnswers",
+    "PrefixCache",
+    "count_correct_work",
+    "dense_answers",
     "folded_module",
-    "memory",
+    "fused",
+    "on_device",
+    "reset_batches",
     "segments",
 ]

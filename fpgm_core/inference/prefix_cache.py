@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,12 +17,12 @@ from torch.fx import GraphModule
 
 from fpgm_core.data import Batch
 from fpgm_core.inference.segments import segments
+from fpgm_core.runtime.cache import Cache, CacheBudget, size_of
 
 _PARTS = 10
 _RECENT = 256  # chains that a new one is compared with
 _LATE = 2  # marks from the end
-_CPU_BYTES = 512 << 20
-_CUDA_SHARE = 1 / 16  # of the device's memory
+_LARGEST_SHARE = 1 / 16  # of the budget, for one mark's values of all images: 128 MiB of 2 GiB
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,21 @@ class _Entry:
     pixels: Tensor
 
 
-class Memory:
-    """Values behind parts, by the content of all parts so far and the batch; the least recently used go first."""
+class PrefixCache:
+    """Values behind parts, by the content of all parts so far and the batch, in the budget that all caches share."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+    def __init__(self, device: torch.device = torch.device("cpu"), *, budget: CacheBudget | None = None) -> None:
+        self._cache = Cache[_Entry](
+            "prefixes", sizeof=lambda entry: size_of((entry.value, entry.notes)), device=device, budget=budget
+        )
         self._recent: deque[tuple[str, ...]] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
+
+    @staticmethod
+    @cache
+    def on(device: torch.device) -> PrefixCache:
+        """A device's prefix cache: this process's one."""
+        return PrefixCache(device)
 
     def worth(self, marks: tuple[str, ...], late: bool = True) -> frozenset[str]:
         """Which marks of a new chain to remember values at: the last before what is new in it, and those at its end.
@@ -56,49 +62,32 @@ class Memory:
 
     def get(self, key: Hashable) -> _Entry | None:
         """What is remembered there, if anything."""
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-            return self._entries.get(key)
+        return self._cache.get(key)
 
     def put(self, key: Hashable, entry: _Entry, batches: float) -> bool:
-        """Remember, unless so many batches like it would take more than a quarter of all there is room for.
+        """Remember, unless so many batches like it would take more than a sixteenth of the budget; whether it did.
 
-        Whether it did.
+        What does not fit as a whole drives out its own beginning before it is read again.
         """
-        if entry.value.nbytes * batches > self.limit / 4:
+        if entry.value.nbytes * batches > self._cache.budget.limit * _LARGEST_SHARE:
             return False
-        with self._lock:
-            self._drop(key)
-            self._entries[key] = entry
-            self.bytes += entry.value.nbytes
-            while self.bytes > self.limit:
-                self._drop(next(iter(self._entries)))
-        return True
-
-    def _drop(self, key: Hashable) -> None:
-        entry = self._entries.pop(key, None)
-        self.bytes -= entry.value.nbytes if entry else 0
+        return self._cache.put(key, entry)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._entries.clear()
             self._recent.clear()
-            self.bytes = 0
+        self._cache.clear()
+
+    @property
+    def bytes(self) -> int:
+        """What the values take."""
+        return self._cache.bytes
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     """How many marks two chains begin with together."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-@cache
-def memory(device: torch.device) -> Memory:
-    """The memory of a device: this process's one."""
-    if device.type == "cuda":
-        return Memory(int(torch.cuda.get_device_properties(device).total_memory * _CUDA_SHARE))
-    return Memory(_CPU_BYTES)
 
 
 class Chain(nn.Module):
@@ -124,6 +113,11 @@ class Chain(nn.Module):
         return cls.remembering(segments(module, _PARTS), kind, late)
 
     @classmethod
+    def plain(cls, module: GraphModule, late: bool = True) -> Chain:
+        """The same parts, of which nothing is remembered yet."""
+        return cls(segments(module, _PARTS), late=late)
+
+    @classmethod
     def remembering(cls, parts: Sequence[nn.Module], kind: str, late: bool = True) -> Chain:
         """A chain that remembers: two that begin with equal parts, to the last bit, share what those make.
 
@@ -132,7 +126,7 @@ class Chain(nn.Module):
         """
         marks = _marks(parts[:-1], kind)
         device = next((tensor.device for part in parts for tensor in part.parameters()), torch.device("cpu"))
-        return cls(parts, marks, memory(device).worth(marks, late), late)
+        return cls(parts, marks, PrefixCache.on(device).worth(marks, late), late)
 
     def forward(self, x: Tensor) -> Tensor:
         """Every part in turn; nothing is remembered."""
@@ -146,26 +140,26 @@ class Chain(nn.Module):
         Parts that are equal to those of an earlier chain are not run where what they made, and the note, are
         remembered.
         """
-        remembered = memory(batch.images.pixels.device)
-        begin, entry = self._remembered(batch, remembered)
+        prefixes = PrefixCache.on(batch.images.pixels.device)
+        begin, entry = self._remembered(batch, prefixes)
         value, notes = (entry.value, list(entry.notes)) if entry else (batch.normalised(), [])
-        held = _storage(value) if entry else None
+        remembered = _storage(value) if entry else None
         for index, part in enumerate(self.parts[begin:], begin):
-            if _storage(value) == held and getattr(part, "overwrites_input", False):
+            if _storage(value) == remembered and getattr(part, "overwrites_input", False):
                 value = value.clone()
             value = part(value)
             notes.append(note(part))
             mark = self._marks[index] if index < len(self._marks) else None
             if mark in self._worth:
                 like_it = len(batch.images) / (batch.end - batch.begin)
-                if remembered.put((mark, batch.key), _Entry(value, tuple(notes), batch.images.pixels), like_it):
-                    held = _storage(value)
+                if prefixes.put((mark, batch.key), _Entry(value, tuple(notes), batch.images.pixels), like_it):
+                    remembered = _storage(value)
         return value, notes
 
-    def _remembered(self, batch: Batch, remembered: Memory) -> tuple[int, _Entry | None]:
+    def _remembered(self, batch: Batch, prefixes: PrefixCache) -> tuple[int, _Entry | None]:
         """The last part's number behind which a value of the batch is remembered, plus one, and the value."""
         for index in reversed(range(len(self._marks))):
-            entry = remembered.get((self._marks[index], batch.key))
+            entry = prefixes.get((self._marks[index], batch.key))
             if entry is not None:
                 return index + 1, entry
         return 0, None

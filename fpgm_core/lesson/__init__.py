@@ -1,10 +1,11 @@
-"""The lesson: norm against redundancy in eight steps, every figure computed on the network at hand."""
+"""The lesson: norm against redundancy in eight steps, every figure computed on the network on screen."""
 
-from fpgm_core.lesson.challenge import TARGET, Judged, cut_of, judge_steps
-from fpgm_core.lesson.content import Found, Picture, Scene, Shown, Step
+from fpgm_core.lesson.content import Evidence, Picture, Step, StepContext, StepView
 from fpgm_core.lesson.controls import Controls, FilterControls, PlaneControls, pack, unpack
-from fpgm_core.lesson.document import document_steps
-from fpgm_core.lesson.steps import MEASUREMENTS, STEPS, at_hand, can_measure, get_step, joined
+from fpgm_core.lesson.document import document_work
+from fpgm_core.lesson.evidence import MEASUREMENTS, combined, known_evidence
+from fpgm_core.lesson.steps import STEPS, get_step
+from fpgm_core.lesson.steps.challenge import TARGET_CUT, Verdict, judge_work, macs_cut
 from fpgm_core.lesson.toys import PLANES, plane_facts
 from fpgm_core.lesson.words import LANGUAGES, Words, words_of
 
@@ -13,24 +14,23 @@ __all__ = [
     "MEASUREMENTS",
     "PLANES",
     "STEPS",
-    "TARGET",
+    "TARGET_CUT",
     "Controls",
+    "Evidence",
     "FilterControls",
-    "Found",
-    "Judged",
     "Picture",
     "PlaneControls",
-    "Scene",
-    "Shown",
     "Step",
+    "StepContext",
+    "StepView",
+    "Verdict",
     "Words",
-    "at_hand",
-    "can_measure",
-    "cut_of",
-    "document_steps",
+    "combined",
+    "document_work",
     "get_step",
-    "joined",
-    "judge_steps",
+    "judge_work",
+    "known_evidence",
+    "macs_cut",
     "pack",
     "plane_facts",
     "unpack",

@@ -15,7 +15,7 @@ from fpgm_core.pruning import Network
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One figure of a step with a caption that is also its description, and the table behind it, by column."""
+    """One figure of a step, a caption that also describes it, and the table behind it: columns by title."""
 
     name: str
     figure: Any
@@ -24,22 +24,22 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A step as it stands: pictures, the sentences that follow from them, and which of its options they prove right.
+class StepView:
+    """A step as it stands: its pictures, the sentences that follow from them, and the option that they prove right.
 
-    `controls` are those it was shown with, the step's own choices made; `offered` the layers that can be chosen.
+    `controls` are those it was shown with, the step's own choices filled in; `layers` are those that can be chosen.
     """
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture, ...] = ()
     conclusion: tuple[str, ...] = ()
     answer: str | None = None
     controls: Controls | None = None
-    offered: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What has been measured of the network so far; None where it was not, yet."""
+class Evidence:
+    """What has been measured of the network so far; None for what has not."""
 
     moments: Moments | None = None
     replaceability: tuple[Replaceability, ...] | None = None
@@ -48,25 +48,25 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a step is shown with: the network, the words, what was measured, and whether the answer is out."""
+class StepContext:
+    """What a step is shown with: the network, the words, what was measured, and whether the answer is revealed."""
 
     network: Network
     words: Words
-    found: Found = Found()
+    evidence: Evidence = Evidence()
     revealed: bool = True
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its name in the words, its controls, what it shows, and the options of its question.
+    """One step: its name in the words, its controls, the function that shows it, and the options of its question.
 
-    `needs` names the measurements that it reads; `minutes` is how long a class takes over it.
+    `needs` names the measurements that it reads; `minutes` is how long a class spends on it.
     """
 
     name: str
     controls: type[Controls]
-    show: Callable[[Scene, Any], Shown]
+    show: Callable[[StepContext, Any], StepView]
     options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     minutes: int = 3

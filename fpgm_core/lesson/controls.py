@@ -9,15 +9,16 @@ from typing import Any
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.lesson.toys import PLANES, Points
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.recovery import ladder
 
 DIMENSIONS = (2, 4, 9, 16, 32, 64, 144, 288, 576)
-HOME = 1.0  # where the median's outlier is at home
-EXTENT = 4.0  # coordinates of the toy plane go so far
-LEAST, MOST, MARKS = 4, 24, 3  # filters on it, and how many of them can be marked
+OUTLIER_START = 1.0  # where the median's outlier lies to begin with
+EXTENT = 4.0  # the largest coordinate on the toy plane, in absolute value
+MIN_FILTERS, MAX_FILTERS = 4, 24  # on the plane
+MAX_MARKED = 3
 
 
-def _between(default: float, low: float, high: float, step: float) -> Any:
+def _between(default: float, *, low: float, high: float, step: float) -> Any:
     return field(default=default, metadata={"range": (low, high, step)})
 
 
@@ -27,19 +28,20 @@ def _one_of(default: Any, options: tuple[Any, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Controls:
-    """The base: every field with a `range` (low, high, step) or `options` in its metadata is held to them.
+    """The base: a field with a `range` (low, high, step) or `options` in its metadata takes no other values.
 
-    Such fields are what a page draws as sliders and menus, in this order. Raises FpgmError for anything else.
+    Pages draw such fields as sliders and menus, in this order; links carry fields by their names. Raises FpgmError
+    for a value that a field does not take.
     """
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            _check(one, getattr(self, one.name))
+        for control in fields(self):
+            _check(control, getattr(self, control.name))
 
 
 @dataclass(frozen=True)
 class PlaneControls(Controls):
-    """The toy plane: its filters, and up to three that the person would drop, the oldest choice first."""
+    """The toy plane: its filters, and up to three that the user would drop, the oldest choice first."""
 
     points: Points = PLANES["apart"]
     marked: tuple[int, ...] = ()
@@ -50,10 +52,11 @@ class PlaneControls(Controls):
             marked = tuple(int(index) for index in self.marked)
         except (TypeError, ValueError, OverflowError) as error:
             raise FpgmError("the plane's filters are pairs of numbers, and those marked are their indices") from error
-        if not LEAST <= len(points) <= MOST or not all(abs(value) <= EXTENT for one in points for value in one):
-            raise FpgmError(f"the plane holds {LEAST} to {MOST} filters, within {EXTENT:g} of its middle")
-        if len(set(marked)) < len(marked) or len(marked) > MARKS or not set(marked) <= set(range(len(points))):
-            raise FpgmError(f"at most {MARKS} different filters of the plane can be marked")
+        inside = all(abs(value) <= EXTENT for point in points for value in point)  # NaN is not
+        if not MIN_FILTERS <= len(points) <= MAX_FILTERS or not inside:
+            raise FpgmError(f"the plane holds {MIN_FILTERS} to {MAX_FILTERS} filters, within {EXTENT:g} of its middle")
+        if len(set(marked)) < len(marked) or len(marked) > MAX_MARKED or not set(marked) <= set(range(len(points))):
+            raise FpgmError(f"at most {MAX_MARKED} different filters of the plane can be marked")
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "marked", marked)
 
@@ -62,17 +65,17 @@ class PlaneControls(Controls):
 class NormControls(Controls):
     """The toy layer of norms: their deviation, the smallest, and the rate that is cut."""
 
-    deviation: float = _between(0.05, 0.01, 0.4, 0.01)
-    smallest: float = _between(0.6, 0.0, 1.5, 0.05)
-    rate: float = _between(0.4, 0.1, 0.7, 0.05)
+    deviation: float = _between(0.05, low=0.01, high=0.4, step=0.01)
+    smallest: float = _between(0.6, low=0.0, high=1.5, step=0.05)
+    rate: float = _between(0.4, low=0.1, high=0.7, step=0.05)
 
 
 @dataclass(frozen=True)
 class MedianControls(Controls):
     """How far the outlier lies, and how many of Weiszfeld's steps are taken."""
 
-    away: float = _between(5.0, HOME, 8.0, 0.5)
-    taken: int = _between(3, 0, 20, 1)
+    away: float = _between(5.0, low=OUTLIER_START, high=8.0, step=0.5)
+    taken: int = _between(3, low=0, high=20, step=1)
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,15 @@ class AgreementControls(Controls):
     """The toy cloud: numbers in a filter, and how far its centre lies from the origin."""
 
     dimension: int = _one_of(9, DIMENSIONS)
-    centre: float = _between(1.5, 0.0, 4.0, 0.25)
+    centre: float = _between(1.5, low=0.0, high=4.0, step=0.25)
 
 
 @dataclass(frozen=True)
 class CostControls(Controls):
-    """The rung whose intervals are shown, and the rate whose FLOPs are counted."""
+    """The recovery whose intervals are shown (`rung` in links), and the rate whose FLOPs are counted."""
 
-    rung: str = _one_of("recalibrated", tuple(RECOVERY_METHODS))
-    rate: float = _between(0.4, 0.1, 0.7, 0.05)
+    rung: str = _one_of("recalibrated", ladder())
+    rate: float = _between(0.4, low=0.1, high=0.7, step=0.05)
 
 
 @dataclass(frozen=True)
@@ -108,35 +111,38 @@ class NoControls(Controls):
     """Nothing of its own."""
 
 
-def _check(one: Field[Any], value: Any) -> None:
-    options = one.metadata.get("options")
+def _check(control: Field[Any], value: Any) -> None:
+    options = control.metadata.get("options")
     if options and not any(type(value) is type(option) and value == option for option in options):
-        raise FpgmError(f"{one.name} is {value!r}, not one of {', '.join(map(str, options))}")
-    if "range" in one.metadata:
-        low, high, step = one.metadata["range"]
-        whole = isinstance(step, int)
-        fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not fits or not low <= value <= high:  # NaN is not, either
-            raise FpgmError(f"{one.name} is {value!r}, not {'a whole number' if whole else 'a number'} {low} to {high}")
+        raise FpgmError(f"{control.name} is {value!r}, not one of {', '.join(map(str, options))}")
+    if "range" in control.metadata:
+        low, high, step = control.metadata["range"]
+        integer = isinstance(step, int)
+        fits = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+        if not fits or not low <= value <= high:  # NaN is not
+            kind = "a whole number" if integer else "a number"
+            raise FpgmError(f"{control.name} is {value!r}, not {kind} {low} to {high}")
 
 
 def pack(controls: Controls) -> str:
-    """What is not as it comes, as short JSON; "" where all is."""
+    """The fields that differ from their defaults, as short JSON; "" where none does."""
     changed = {
-        one.name: getattr(controls, one.name) for one in fields(controls) if getattr(controls, one.name) != one.default
+        control.name: value
+        for control in fields(controls)
+        if (value := getattr(controls, control.name)) != control.default
     }
     return json.dumps(changed, separators=(",", ":")) if changed else ""
 
 
 def unpack(kind: type[Controls], text: str) -> Controls:
-    """The controls that `pack` wrote. Raises FpgmError for a text that is damaged, or says what cannot be."""
+    """The controls that `pack` wrote. Raises FpgmError for a text that is damaged, or holds values that do not fit."""
     if not text:
         return kind()
     try:
         changed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FpgmError("the link's settings are damaged; open the step without them") from error
-    known = {one.name for one in fields(kind)}
-    if not isinstance(changed, Mapping) or not set(changed) <= known:
+    names = {control.name for control in fields(kind)}
+    if not isinstance(changed, Mapping) or not set(changed) <= names:
         raise FpgmError("the link's settings are of another step; open the step without them")
     return kind(**changed)

@@ -1,4 +1,4 @@
-"""The lesson's words: every string that a person sees, in one file a language."""
+"""The lesson's words: every string that a user sees, one file for each language."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ LANGUAGES: Mapping[str, str] = {"en": "English", "ko": "한국어"}
 
 @dataclass(frozen=True)
 class Words:
-    """One language's strings by dotted name, "median.title": call it with a name and what stands in its braces."""
+    """One language's strings by dotted name, "median.title": call it with a name and the values for its {braces}."""
 
     language: str
     strings: Mapping[str, str]
 
-    def __call__(self, name: str, /, **figures: Any) -> str:
-        """The string of that name, its {braces} filled. Raises KeyError where there is none, or a figure is missing."""
-        return self.strings[name].format(**figures) if figures else self.strings[name]
+    def __call__(self, name: str, /, **values: Any) -> str:
+        """The string of that name, its {braces} filled. Raises KeyError where there is none, or a value is missing."""
+        return self.strings[name].format(**values) if values else self.strings[name]
 
     def under(self, prefix: str) -> dict[str, str]:
         """The strings below a dotted name, by what follows it, in the file's order."""
-        return {name.removeprefix(f"{prefix}."): text for name, text in self.strings.items()
-                if name.startswith(f"{prefix}.")}  # fmt: skip
+        return {
+            name.removeprefix(f"{prefix}."): text
+            for name, text in self.strings.items()
+            if name.startswith(f"{prefix}.")
+        }
 
 
 @lru_cache(maxsize=len(LANGUAGES))
@@ -41,10 +44,10 @@ def words_of(language: str) -> Words:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    strings: list[tuple[str, str]] = []
     for key, value in table.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{key}.")
+            strings += _flat(value, f"{prefix}{key}.")
         else:
-            found.append((f"{prefix}{key}", value.strip()))
-    return found
+            strings.append((f"{prefix}{key}", value.strip()))
+    return strings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import re
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import Kept, ResultStore
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 
@@ -33,16 +32,21 @@ def names() -> tuple[str, ...]:
 
     Kept on disk by torchvision's version: it takes more than a second to import, only to fill a menu.
     """
-    kept = home() / "torchvision" / f"{version('torchvision')}.json"
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(kept.read_bytes())
-        if isinstance(known, list) and known and all(isinstance(name, str) for name in known):
-            return tuple(known)
+    store, identity = ResultStore("torchvision"), {"version": version("torchvision")}
+    known = store.read(identity, _names_in)
+    if known is not None:
+        return known
     models = _models()
     found = tuple(models.list_models(module=models))
-    with contextlib.suppress(FpgmError):  # what cannot be kept is asked for again
-        write_atomic(kept, json.dumps(found).encode())
+    with contextlib.suppress(FpgmError):  # what cannot be kept is looked up again
+        store.write(identity, Kept(list(found)))
     return found
+
+
+def _names_in(kept: Kept) -> tuple[str, ...]:
+    if not isinstance(kept.values, list) or not all(isinstance(name, str) for name in kept.values) or not kept.values:
+        raise ValueError("no names")
+    return tuple(kept.values)
 
 
 def family(name: str) -> str:

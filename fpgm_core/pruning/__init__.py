@@ -5,7 +5,8 @@ from fpgm_core.pruning.masked import keep_tensors, masked_module, masked_tensors
 from fpgm_core.pruning.network import Network
 from fpgm_core.pruning.plan import FORMAT_VERSION, Plan
 from fpgm_core.pruning.presets import PRESETS, Preset, stage_of, stages
-from fpgm_core.pruning.proof import Proof, counted_macs, randomised, verify, verify_steps
+from fpgm_core.pruning.proof import Proof, counted_macs, randomised, verify, verify_work
+from fpgm_core.pruning.pruned import PrunedNetwork, RecoveryStep
 
 __all__ = [
     "FORMAT_VERSION",
@@ -14,6 +15,8 @@ __all__ = [
     "Plan",
     "Preset",
     "Proof",
+    "PrunedNetwork",
+    "RecoveryStep",
     "compact_module",
     "counted_macs",
     "keep_tensors",
@@ -23,5 +26,5 @@ __all__ = [
     "stage_of",
     "stages",
     "verify",
-    "verify_steps",
+    "verify_work",
 ]

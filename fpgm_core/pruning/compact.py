@@ -27,11 +27,11 @@ def compact_module(
     Raises FpgmError where the masks leave nothing that reaches a layer.
     """
     live = live_sources(flow, keep_masks)
-    carried = _aligned(flow, live) if aligned else live
+    carried = carried_sources(flow, live) if aligned else live
     return Rebuilder(module, flow, masked_tensors(module, flow, keep_masks), carried).run()
 
 
-def _aligned(flow: Flow, live: np.ndarray) -> np.ndarray:
+def carried_sources(flow: Flow, live: np.ndarray) -> np.ndarray:
     """The live sources, and the absent ones that write to channels of a sum which others write."""
     carried, size, plain = live.copy(), _layer_sizes(flow), _plain_filters(flow)
     known = [value for value in flow.values.values() if isinstance(value, Value)]

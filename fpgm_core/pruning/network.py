@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,18 +11,29 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
-from fpgm_core.criteria import SelectionOptions, combined, get_criterion, overlap, select, spearman, unit_scores
+from fpgm_core.criteria import (
+    SelectionOptions,
+    batch_norm_scores,
+    combined,
+    get_criterion,
+    overlap,
+    score,
+    select,
+    spearman,
+    unit_scores,
+)
+from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, bake_in, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import cifar_models, load_model
-from fpgm_core.pruning.compact import compact_module
-from fpgm_core.pruning.masked import masked_module
 from fpgm_core.pruning.plan import Plan
+from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.memo import Memo
+
+_MEMO, _COSTS = 8192, 256  # values remembered; costs are large for large networks
 
 
 class Network(TracedModule):
@@ -55,8 +67,9 @@ class Network(TracedModule):
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
         self._build = build
-        self._costs = Memo(256)  # large for large networks
-        self._handed: dict[str, Mapping[str, np.ndarray]] = {}
+        self._costs = Memo(_COSTS)
+        self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
+        self._digests: Mapping[str, str] = {}
 
     @classmethod
     def load(cls, name: str, weights: Any = None) -> Network:
@@ -117,6 +130,15 @@ class Network(TracedModule):
             notice=notice,
         )
 
+    def with_module(self, module: nn.Module) -> Network:
+        """The same network with other weights: `module` is of the same architecture, and the graph is shared."""
+        self.flow, self.layers, self.dense_cost  # noqa: B018  traced once, for both
+        other = copy.copy(self)
+        other.module, other._memo, other._costs = module, Memo(_MEMO), Memo(_COSTS)
+        for name in ("fingerprint", "identity"):
+            other.__dict__.pop(name, None)
+        return other
+
     def build(self) -> nn.Module:
         """A new module of the same architecture with random weights, drawn from torch's global generator."""
         if self._build is not None:
@@ -156,35 +178,46 @@ class Network(TracedModule):
     ) -> np.ndarray:
         """One score a filter of a unit, float64 (N,), higher = more important: of the criterion's last stage.
 
-        Raises FpgmError for a criterion that needs more than weights before its scores were handed in.
+        Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
         record = get_criterion(criterion)
         if record.needs != "weights":
-            return combined([self._handed_in(criterion, member) for member in unit.members])
-        score = record.stages[stage][0]
+            return combined([self._layer_scores(criterion, member) for member in unit.members])
         read = tuple(getattr(options, name) for name in record.options)
         return self._memo(
-            ("scores", unit.name, unit.members, criterion, read, stage),
-            lambda: unit_scores(score, self._weights(unit), options),
+            ("scores", unit.name, unit.members, record, read, stage),
+            lambda: unit_scores(record.stages[stage].score, self._weights(unit), options=options),
         )
 
-    def hand_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> None:
-        """Keep scores, float64 (N,) by layer, of a criterion that needs more than weights: the first that come stay."""
-        self._handed.setdefault(criterion, dict(scores))
+    def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
+        """The same network with the scores, float64 (N,) by layer, of a criterion that needs images.
+
+        A new value: this one is not changed, and both share everything else that was computed.
+        """
+        self.flow  # noqa: B018  traced once, for both
+        digest = hashlib.sha256(b"".join(name.encode() + scores[name].tobytes() for name in sorted(scores))).hexdigest()
+        scored = copy.copy(self)
+        scored._scores = {**self._scores, criterion: dict(scores)}
+        scored._digests = {**self._digests, criterion: digest}
+        return scored
 
     def has_scores(self, criterion: str) -> bool:
-        """Whether plans with this criterion can be made: always, where it needs weights alone."""
-        return get_criterion(criterion).needs == "weights" or criterion in self._handed
+        """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
+        return get_criterion(criterion).needs != "images" or criterion in self._scores
 
-    def _handed_in(self, criterion: str, layer: str) -> np.ndarray:
-        if criterion not in self._handed:
+    def _layer_scores(self, criterion: str, layer: str) -> np.ndarray:
+        """One layer's scores by a criterion that needs more than weights."""
+        record, scores = get_criterion(criterion), self._scores.get(criterion)
+        if scores is None and record.needs == "images":
             raise FpgmError(
-                f"{criterion} scores filters by the network's {get_criterion(criterion).needs}, which have not been "
-                "looked at yet; call fpgm_core.recovery.provide first"
+                f"{criterion} scores filters by training images, which have not been looked at yet; give images to "
+                "prune(), or the scores that score_work makes to with_scores()"
             )
-        if layer not in self._handed[criterion]:
+        if scores is None:
+            scores = self._memo(("batch norm scores", record), lambda: batch_norm_scores(self, criterion))
+        if layer not in scores:
             raise FpgmError(f"{criterion} has no scores for {layer}; choose another criterion for this network")
-        return self._handed[criterion][layer]
+        return scores[layer]
 
     def agreement(self, unit: Unit) -> float | None:
         """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""
@@ -207,8 +240,8 @@ class Network(TracedModule):
         """How far a unit's members agree: the least rank correlation of a member's own scores with the unit's."""
         own = [replace(unit, name=member, members=(member,)) for member in unit.members]
         together = self.scores(unit, criterion, options)
-        found = [spearman(self.scores(one, criterion, options), together) for one in own]
-        return min((rho for rho in found if rho is not None), default=None)
+        agreements = [spearman(self.scores(member, criterion, options), together) for member in own]
+        return min((rho for rho in agreements if rho is not None), default=None)
 
     def _weights(self, unit: Unit) -> dict[str, Any]:
         return {member: weights_of(self.module, member) for member in unit.members}
@@ -229,24 +262,25 @@ class Network(TracedModule):
     ) -> np.ndarray:
         criterion = get_criterion(criterion_name)
         read = tuple(getattr(options, name) for name in criterion.options)
-        counts = criterion.counts(unit.size, rate, options, unit.blocks)
+        counts = criterion.counts(unit.size, rate, options=options, blocks=unit.blocks)
         return self._memo(
-            ("mask", unit, criterion_name, read, counts, locked_in, locked_out),
+            ("mask", unit, criterion, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
-                rate,
-                options,
-                locked_in,
-                locked_out,
-                self.scores(unit, criterion_name, options, stage=0),
-                unit.blocks,
+                rate=rate,
+                options=options,
+                locked_in=locked_in,
+                locked_out=locked_out,
+                first_scores=self.scores(unit, criterion_name, options, stage=0) if any(counts) else None,
+                blocks=unit.blocks,
             ),
         )
 
     def count_pruned(self, plan: Plan, unit: Unit) -> int:
         """How many filters of a unit a plan prunes: what its rate says, rounded as the plan says."""
-        return get_criterion(plan.criterion).count(unit.size, plan.rate(unit.name), plan.options, unit.blocks)
+        criterion, rate = get_criterion(plan.criterion), plan.rate(unit.name)
+        return criterion.count(unit.size, rate, options=plan.options, blocks=unit.blocks)
 
     def keep_masks(self, plan: Plan) -> dict[str, np.ndarray]:
         """The keep mask, bool (N,), of every layer of every unit. Raises FpgmError for a plan that does not fit."""
@@ -258,36 +292,48 @@ class Network(TracedModule):
             for member in unit.members
         }
 
-    def holding(self, plan: Plan, keep_masks: Mapping[str, np.ndarray]) -> Plan:
-        """`plan` where it prunes just what `keep_masks` prune, else one like it that does: all of it locked out."""
-        own = self.keep_masks(plan)
+    def plan_that_prunes(self, keep_masks: Mapping[str, np.ndarray], like: Plan) -> Plan:
+        """`like` itself where it prunes just what `keep_masks` prune, else one like it with all of that locked out."""
+        own = self.keep_masks(like)
         if all(np.array_equal(own[layer], keep_masks[layer]) for layer in own):
-            return plan
-        units = self.units(plan.coupling)
-        gone = {unit.name: tuple(map(int, np.flatnonzero(~keep_masks[unit.name]))) for unit in units}
+            return like
+        units = self.units(like.coupling)
+        pruned = {unit.name: tuple(map(int, np.flatnonzero(~keep_masks[unit.name]))) for unit in units}
         return replace(
-            plan,
-            options=replace(plan.options, mix_share=0.0, round_to=1),
-            rates={unit.name: len(gone[unit.name]) / unit.size for unit in units},
+            like,
+            options=replace(like.options, mix_share=0.0, round_to=1),
+            rates={unit.name: len(pruned[unit.name]) / unit.size for unit in units},
             locked_in={},
-            locked_out={name: indices for name, indices in gone.items() if indices},
+            locked_out={name: indices for name, indices in pruned.items() if indices},
         )
 
-    def prunes_nothing(self, plan: Plan) -> bool:
-        """Whether a plan keeps every filter."""
-        return all(bool(mask.all()) for mask in self.keep_masks(plan).values())
+    def prune(
+        self,
+        rate: float | Mapping[str, float] | Plan = 0.0,
+        *,
+        images: ImageSet | None = None,
+        device: torch.device = torch.device("cpu"),
+        **fields: Any,
+    ) -> PrunedNetwork:
+        """Prune by a plan, or by one rate for all units, or by a rate for each unit name: nothing is measured.
+
+        `fields` are the plan's others: criterion, coupling, options, locked_in, locked_out. `images` are training
+        images, for criteria that need them where `with_scores` was not given scores. Raises FpgmError for a plan that
+        does not fit, or that leaves nothing.
+        """
+        criterion = rate.criterion if isinstance(rate, Plan) else fields.get("criterion", "fpgm")
+        network = self
+        if images is not None and not self.has_scores(criterion):
+            network = self.with_scores(criterion, score(self, criterion, images, device=device))
+        plan = rate if isinstance(rate, Plan) else network.plan(rate, **fields)
+        pruned = PrunedNetwork(network, plan, network.keep_masks(plan))
+        pruned.live  # noqa: B018  what leaves nothing is refused here
+        return pruned
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        return self._costs(plan.key, lambda: count_cost(self.flow, self.keep_masks(plan)))
-
-    def masked(self, plan: Plan) -> nn.Module:
-        """The masked network: removed channels are exactly zero; the dense one is not touched."""
-        return masked_module(self.module, self.flow, self.keep_masks(plan))
-
-    def compact(self, plan: Plan, aligned: bool = False) -> GraphModule:
-        """The compact network: physically smaller, computing what `masked` computes. See `compact_module`."""
-        return compact_module(self.module, self.flow, self.keep_masks(plan), aligned)
+        key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
+        return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import overlay
-from fpgm_core.graph.cost import count_cost
-from fpgm_core.pruning.compact import compact_module
-from fpgm_core.pruning.masked import masked_module
-from fpgm_core.pruning.network import Network
+from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.progress import Progress, Work, run
 
 TOLERANCE = 1e-4  # of the largest dense logit
 RANDOM_IMAGES = 8
@@ -83,62 +80,66 @@ class Proof:
         """Whether pruning moved the answers by more than 100 times the tolerance: else equality says little."""
         return self.masked_dense_difference > 100 * TOLERANCE * self.logit_scale
 
+    def report(self) -> str:
+        """The proof in words, a few lines."""
+        return "\n".join(
+            (
+                f"{'equal' if self.holds else 'UNEQUAL'}: masked and compact differ by at most "
+                f"{self.max_abs_difference:.3g}, where logits reach {self.logit_scale:.3g}, on {self.images} images",
+                f"pruning itself moved them by {self.masked_dense_difference:.3g}"
+                f"{'' if self.tells else ': too little to prove anything; try --randomise'}",
+                f"MACs {self.macs:,} counted, {self.counted_macs:,} by PyTorch's counter in the compact network",
+                f"parameters {self.params:,} counted, {self.counted_params:,} in the compact network",
+            )
+        )
 
-def verify(
-    network: Network,
-    keep_masks: Mapping[str, np.ndarray],
+
+def verify(pruned: PrunedNetwork, images: Tensor | None = None, **options: Any) -> Proof:
+    """Compare the masked and the compact form of a pruned network. See `verify_work`, whose arguments are `options`."""
+    return run(verify_work(pruned, images, **options))
+
+
+def verify_work(
+    pruned: PrunedNetwork,
     images: Tensor | None = None,
-    module: nn.Module | None = None,
-) -> Proof:
-    """Compare the masked and the compact network on `images` (B, C, H, W), and on random ones.
+    *,
+    num_random: int = RANDOM_IMAGES,
+    forms: tuple[nn.Module, nn.Module] | None = None,
+) -> Work[Proof]:
+    """Compare the masked and the compact form of a pruned network on `images` (B, C, H, W), and on random ones.
 
-    `module` stands in for the dense network where its weights were changed, by `randomised` say.
-
-    Raises FpgmError where the masks leave nothing, or where either network's answers are not finite.
+    `forms` are the masked and the compact network, where they are at hand already. Both are compared with the true
+    dense network. Raises FpgmError where either network's answers are not finite.
     """
-    *_, proof = verify_steps(network, keep_masks, images, module)
-    assert isinstance(proof, Proof)
-    return proof
-
-
-def verify_steps(
-    network: Network,
-    keep_masks: Mapping[str, np.ndarray],
-    images: Tensor | None = None,
-    module: nn.Module | None = None,
-) -> Iterator[float | Proof]:
-    """As `verify`, a batch at a time: yields the share that is done, 0..1, and last the proof."""
-    dense, flow = module or network.module, network.flow
-    cost = count_cost(flow, keep_masks)
-    forms = dense, masked_module(dense, flow, keep_masks), compact_module(dense, flow, keep_masks)
-    shape = network.input_shape
-    noise = torch.randn(RANDOM_IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    dense, shape, cost = pruned.network.module, pruned.network.input_shape, pruned.cost
+    masked, compact = forms or (pruned.masked(), pruned.compact())
+    noise = torch.randn(num_random, *shape, generator=torch.Generator().manual_seed(0))
     batches = [noise, *(images.split(_BATCH) if images is not None else ())]
     scale = difference = change = 0.0
     same = True
     for done, batch in enumerate(batches):
-        yield done / len(batches)
+        yield Progress(done, len(batches), "comparing the compact network with the masked one")
         with FORWARD_LOCK, torch.inference_mode():
-            answers = [tensors_in(form(batch)) for form in forms]
+            answers = [tensors_in(form(batch)) for form in (dense, masked, compact)]
         if not all(bool(answer.isfinite().all()) for tensors in answers for answer in tensors):
             raise FpgmError("the network's answers are not finite numbers; check its weights")
-        for whole, masked, compact in zip(*answers, strict=True):
-            scale = max(scale, float(whole.abs().max()))
-            difference = max(difference, float((masked - compact).abs().max()))
-            change = max(change, float((masked - whole).abs().max()))
-            if whole.ndim > 1:
-                same = same and bool((masked.argmax(1) == compact.argmax(1)).all())
-    yield Proof(
-        difference,
-        scale,
-        change,
-        same,
-        sum(map(len, batches)),
-        RANDOM_IMAGES,
-        cost.macs,
-        counted_macs(forms[2], shape),
-        cost.params,
-        sum(p.numel() for p in forms[2].parameters()),
+        for dense_answer, masked_answer, compact_answer in zip(*answers, strict=True):
+            scale = max(scale, float(dense_answer.abs().max()))
+            difference = max(difference, float((masked_answer - compact_answer).abs().max()))
+            change = max(change, float((masked_answer - dense_answer).abs().max()))
+            if dense_answer.ndim > 1:
+                same = same and bool((masked_answer.argmax(1) == compact_answer.argmax(1)).all())
+    return Proof(
+        max_abs_difference=difference,
+        logit_scale=scale,
+        masked_dense_difference=change,
+        same_top1=same,
+        images=sum(map(len, batches)),
+        random_images=num_random,
+        macs=cost.macs,
+        counted_macs=counted_macs(compact, shape),
+        params=cost.params,
+        counted_params=sum(p.numel() for p in compact.parameters()),
     )
 
 
@@ -161,7 +162,13 @@ def counted_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-def randomised(module: nn.Module, input_shape: tuple[int, int, int], seed: int = 0) -> nn.Module:
+def randomised(pruned: PrunedNetwork, seed: int = 0) -> PrunedNetwork:
+    """The same selection in a network whose norms and biases are drawn at random: see `randomised_module`."""
+    network = pruned.network.with_module(randomised_module(pruned.network.module, pruned.network.input_shape, seed))
+    return replace(pruned, network=network, plan=replace(pruned.plan, fingerprint=network.fingerprint), prepared=None)
+
+
+def randomised_module(module: nn.Module, input_shape: tuple[int, int, int], seed: int = 0) -> nn.Module:
     """A copy whose norms, biases and layer scales are drawn at random, so that a difference cannot hide.
 
     An untrained network's norms shift nothing and its logits are next to nothing: there masked, compact and

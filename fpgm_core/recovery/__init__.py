@@ -1,51 +1,47 @@
-"""The recovery ladder: what is done to a network after pruning."""
+"""The recovery ladder: what is done to a network after pruning, a method a file."""
 
-from fpgm_core.recovery.damage import SURFACE_RATES, DamageSurface, damage_steps, surface
-from fpgm_core.recovery.merging import Twins, merged_tensors, twins
-from fpgm_core.recovery.methods import (
+from fpgm_core.recovery.damage import SURFACE_RATES, DamageSurface, damage, damage_work
+from fpgm_core.recovery.fine_tuned import fine_tuned_work
+from fpgm_core.recovery.merged import Twins, merged_tensors, twins
+from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
+from fpgm_core.recovery.recalibrated import BATCH, NUM_IMAGES, batch_norms_of, dithered, recalibrate, recalibrated_work
+from fpgm_core.recovery.refit import images_that_fit, refit_work
+from fpgm_core.recovery.registry import (
     RECOVERY_METHODS,
-    REPAIR,
-    WATCHED,
-    Mended,
     get_recovery_method,
-    mended_steps,
-    mends,
-    merge,
-    repair,
-    repair_steps,
+    ladder,
+    recover,
+    register_recovery_method,
+    unregister_recovery_method,
 )
-from fpgm_core.recovery.recalibration import BATCH, FIRST_IMAGES, IMAGES, batch_norms_of, recalibrate
-from fpgm_core.recovery.refit import images_that_fit, refit_steps
-from fpgm_core.recovery.scores import bn_scales, provide, provide_steps, refit_cost_steps, taylor_steps
+from fpgm_core.recovery.repaired import REPAIR, WATCHED, repaired_work
 
 __all__ = [
     "BATCH",
-    "FIRST_IMAGES",
-    "IMAGES",
+    "NUM_IMAGES",
     "RECOVERY_METHODS",
     "REPAIR",
     "SURFACE_RATES",
     "WATCHED",
     "DamageSurface",
-    "Mended",
+    "RecoveryContext",
+    "RecoveryMethod",
     "Twins",
     "batch_norms_of",
-    "bn_scales",
-    "damage_steps",
+    "damage",
+    "damage_work",
+    "dithered",
+    "fine_tuned_work",
     "get_recovery_method",
     "images_that_fit",
-    "mended_steps",
-    "mends",
-    "merge",
+    "ladder",
     "merged_tensors",
-    "provide",
-    "provide_steps",
     "recalibrate",
-    "refit_cost_steps",
-    "refit_steps",
-    "repair",
-    "repair_steps",
-    "surface",
-    "taylor_steps",
+    "recalibrated_work",
+    "recover",
+    "refit_work",
+    "register_recovery_method",
+    "repaired_work",
     "twins",
+    "unregister_recovery_method",
 ]

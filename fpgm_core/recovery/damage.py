@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from fpgm_core.calibration.moments import Moments
 from fpgm_core.criteria import check_rate
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.progress import Progress, Work, run
 
 SURFACE_RATES = tuple(tenth / 10 for tenth in range(1, 10))
 
@@ -40,21 +41,22 @@ class DamageSurface:
         return float(np.interp(check_rate(rate), (0.0, *self.rates), (0.0, *row)))
 
     def predicted(self, plan: Plan) -> float:
-        """The predicted losses of a plan's units at its rates, summed: more is worse. World plans; is no accuracy."""
+        """The predicted losses of a plan's units at its rates, summed: more is worse. Ranks plans; is no accuracy."""
         return sum(self.at(unit, rate) for unit, rate in plan.rates.items())
 
 
-def damage_steps(
+def damage_work(
     network: Network,
     moments: Moments,
+    *,
     plan: Plan | None = None,
     rates: Sequence[float] = SURFACE_RATES,
     ridge: float = RIDGE,
-) -> Iterator[float | DamageSurface]:
+) -> Work[DamageSurface]:
     """The damage surface of a plan's criterion and coupling (fpgm, inner); its rates and locks do not count.
 
-    Yields the share that is done, 0..1, and last the surface. Filters go as the rate rises, and every consumer's
-    least squares problem is updated as they do: each entry is exact for its unit alone in the dense network.
+    Filters go as the rate rises, and every consumer's least squares problem is updated as they do: each entry is exact
+    for its unit alone in the dense network.
     """
     like = replace(plan or network.plan(coupling="inner"), rates={}, locked_in={}, locked_out={})
     ascending = tuple(sorted(set(map(check_rate, rates))))
@@ -62,7 +64,7 @@ def damage_steps(
     everything = network.units(like.coupling)
     for number, unit in enumerate(everything, 1):
         try:
-            loss = UnitLoss.of(network, unit.members, moments, ridge, relative=True)
+            loss = UnitLoss.of(network, unit.members, moments=moments, ridge=ridge, relative=True)
         except FpgmError as error:
             skipped.append((unit.name, str(error)))
         else:
@@ -74,14 +76,12 @@ def damage_steps(
                 row.append(total)
             units.append(unit.name)
             rows.append(row)
-        yield number / len(everything)
+        yield Progress(number, len(everything), f"predicting {unit.name}")
     table = np.array(rows).reshape(len(units), len(ascending))
     table.setflags(write=False)
-    yield DamageSurface(tuple(units), ascending, table, tuple(skipped))
+    return DamageSurface(tuple(units), ascending, table, tuple(skipped))
 
 
-def surface(network: Network, moments: Moments, plan: Plan | None = None, **more: Any) -> DamageSurface:
-    """The damage surface, all at once. See `damage_steps`, whose other arguments are `more`."""
-    *_, found = damage_steps(network, moments, plan, **more)
-    assert isinstance(found, DamageSurface)
-    return found
+def damage(network: Network, moments: Moments, **options: Any) -> DamageSurface:
+    """The damage surface, all at once. See `damage_work`, whose other arguments are `options`."""
+    return run(damage_work(network, moments, **options))

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
-from torch.fx.node import map_arg
+from torch.fx import Interpreter, Node
 
 from fpgm_core.graph import Flow
+
+
+class _Run(Interpreter):
+    """One batch on its way: `env` has the values that are still to be read, `place` the number of the next node."""
+
+    def __init__(self, module: nn.Module, flow: Flow, constants: Mapping[str, Tensor]) -> None:
+        super().__init__(module, garbage_collect_values=True, graph=flow.graph.graph)
+        self._constants = constants
+        self._nodes = list(flow.graph.graph.nodes)
+        self.place = 0
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """A tensor that the forward reads by name: of the module, or a constant that tracing found."""
+        return self._constants[target] if target in self._constants else super().get_attr(target, args, kwargs)
+
+    def begin(self, images: Tensor) -> None:
+        """Give it its images."""
+        self.args_iter, self.env, self.place = iter((images,)), {}, 0
+
+    def up_to(self, place: int) -> Mapping[Node, Tensor]:
+        """Run up to, not including, node number `place`."""
+        for node in self._nodes[self.place : place]:
+            self.env[node] = self.run_node(node)
+            for source in self.user_to_last_uses.get(node, ()):
+                del self.env[source]
+        self.place = max(self.place, place)
+        return self.env
 
 
 class Walk:
@@ -21,63 +46,34 @@ class Walk:
     front of the place that the walk has reached.
     """
 
-    def __init__(self, module: nn.Module, flow: Flow, device: torch.device, batches: int) -> None:
-        self._module = module
-        self._nodes: Sequence[Node] = list(flow.graph.graph.nodes)
-        self._modules = dict(module.named_modules(remove_duplicate=False))
-        self._constants = {name: tensor.to(device) for name, tensor in flow.constants.items()}
-        self._ends = {source: place for place, node in enumerate(self._nodes) for source in node.all_input_nodes}
-        self._values: list[dict[Node, Tensor]] = [{} for _ in range(batches)]
-        self._places = [0] * batches
+    def __init__(self, module: nn.Module, flow: Flow, device: torch.device, *, num_batches: int) -> None:
+        constants = {name: tensor.to(device) for name, tensor in flow.constants.items()}
+        self._runs = [_Run(module, flow, constants) for _ in range(num_batches)]
 
     def begin(self, batch: int, images: Tensor) -> None:
         """Give a batch its images (B, C, H, W)."""
-        self._values[batch] = {self._nodes[0]: images}
-        self._places[batch] = 1
+        self._runs[batch].begin(images)
 
     def begun(self, batch: int) -> bool:
         """Whether a batch has its images."""
-        return self._places[batch] > 0
+        return self._runs[batch].place > 0
 
-    def upto(self, batch: int, place: int) -> Mapping[Node, Tensor]:
+    def up_to(self, batch: int, place: int) -> Mapping[Node, Tensor]:
         """Run a batch up to, not including, node number `place`; the values that are still to be read."""
-        values = self._values[batch]
-        for number in range(self._places[batch], place):
-            node = self._nodes[number]
-            values[node] = self._run(node, values)
-            for source in node.all_input_nodes:
-                if self._ends[source] == number:
-                    values.pop(source, None)
-        self._places[batch] = max(self._places[batch], place)
-        return values
-
-    def _run(self, node: Node, values: Mapping[Node, Tensor]) -> Any:
-        args: Any = map_arg(node.args, values.__getitem__)
-        kwargs: Any = map_arg(node.kwargs, values.__getitem__)
-        if node.op == "call_module":
-            return self._modules[str(node.target)](*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            name = str(node.target)
-            return self._constants[name] if name in self._constants else operator.attrgetter(name)(self._module)
-        if node.op == "output":
-            return args[0]
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+        return self._runs[batch].up_to(place)
 
 
 def bytes_an_image(flow: Flow) -> int:
     """How much a walk holds of one image at most between two nodes, in float32."""
     nodes = list(flow.graph.graph.nodes)
     ends = {source: place for place, node in enumerate(nodes) for source in node.all_input_nodes}
-    held = most = 0
+    now = most = 0
     freed: dict[int, int] = {}
     for place, node in enumerate(nodes):
         shape = node.meta.get("shape")
         size = 4 * shape.numel() if isinstance(shape, torch.Size) else 0
-        held += size
-        most = max(most, held)
+        now += size
+        most = max(most, now)
         freed[ends.get(node, place)] = freed.get(ends.get(node, place), 0) + size
-        held -= freed.pop(place, 0)
+        now -= freed.pop(place, 0)
     return most

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from fpgm_core.calibration.moments import RIDGE, Calibration, batch_size, with_ridge
+from fpgm_core.calibration.moments import RIDGE, CalibrationConfig, batch_size, with_ridge
 from fpgm_core.calibration.patches import as_matrices, groups_of, outputs_at, patches, positions
 from fpgm_core.data import ImageSet
-from fpgm_core.graph import WeightedLayer, live_sources, overlay
-from fpgm_core.pruning import Network, masked_module
+from fpgm_core.graph import WeightedLayer, overlay
+from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.recovery.interpreter import Walk, bytes_an_image
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.progress import Progress, Work
 
 _ENOUGH = 30  # samples a column, below which the ridge rises in proportion
 _ROUNDING = 1e-12  # of a mean square: the variance that rounding gives a constant in float32
@@ -37,14 +37,15 @@ class _Task:
     centred: bool
 
 
-def refit_steps(
-    network: Network,
-    keep_masks: Mapping[str, np.ndarray],
+def refit_work(
+    pruned: PrunedNetwork,
     images: ImageSet,
-    calibration: Calibration = Calibration(),
+    *,
+    config: CalibrationConfig = CalibrationConfig(),
     ridge: float = RIDGE,
-) -> Iterator[float | dict[str, Tensor]]:
-    """Refit a pruned network, front to back; yields the share that is done, 0..1, and last the replaced tensors.
+    batch: int | None = None,
+) -> Work[dict[str, Tensor]]:
+    """Refit a pruned network, front to back; returns the replaced tensors, by name.
 
     For every convolution and Linear layer behind the first removed filter, with x the columns it reads in the
     network repaired so far (centred; only channels that are left), and y what the dense network's own layer makes at
@@ -57,42 +58,37 @@ def refit_steps(
     so that the whole is the fit and nothing else; a layer that has neither is fitted without centring. Depthwise
     convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
 
-    `images` lie on the device that is used. So many are read that their values fit into 1 GiB. Tensors come in the
-    dense network's shapes, on the CPU, by name.
+    `images` lie on the device that is used, and are taken `batch` at a time (as many as calibration takes, unless
+    given). So many are read that their values fit into 1 GiB. Tensors come in the dense network's shapes, on the CPU,
+    by name.
     """
-    repairer = _Repairer(network, keep_masks, images, calibration, ridge)
+    repairer = _Repairer(pruned, images, config, ridge, batch or batch_size(images))
     for number, task in enumerate(repairer.tasks):
         with FORWARD_LOCK:
             repairer.refit(task)
-        yield (number + 1) / len(repairer.tasks)
-    yield {name: tensor.cpu() for name, tensor in repairer.replaced.items()}
+        yield Progress(number + 1, len(repairer.tasks), f"refitting {task.site.name}")
+    return {name: tensor.cpu() for name, tensor in repairer.replaced.items()}
 
 
-def images_that_fit(network: Network, wanted: int) -> int:
-    """How many images a refit reads where `wanted` are asked for: both networks' values have to fit into memory."""
-    return max(1, min(wanted, _MEMORY // (2 * bytes_an_image(network.flow))))
+def images_that_fit(network: Network, wanted: int, *, memory: int = _MEMORY) -> int:
+    """How many images a refit reads where `wanted` are asked for: both networks' values fit into `memory` bytes."""
+    return max(1, min(wanted, memory // (2 * bytes_an_image(network.flow))))
 
 
 class _Repairer:
     """The dense network and the pruned one, walked side by side."""
 
     def __init__(
-        self,
-        network: Network,
-        keep_masks: Mapping[str, np.ndarray],
-        images: ImageSet,
-        calibration: Calibration,
-        ridge: float,
+        self, pruned: PrunedNetwork, images: ImageSet, calibration: CalibrationConfig, ridge: float, size: int
     ) -> None:
-        flow, self._device = network.flow, images.pixels.device
-        self._images = images.first(images_that_fit(network, min(calibration.images, len(images))))
+        network, flow, self._device = pruned.network, pruned.network.flow, images.pixels.device
+        self._images = images.first(images_that_fit(network, min(calibration.num_images, len(images))))
         self._calibration, self._ridge = calibration, ridge
-        size = batch_size(images)
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
         dense = to_device(overlay(network.module, {}), self._device)
-        self._pruned = to_device(masked_module(network.module, flow, keep_masks), self._device)
-        self._walks = [Walk(m, flow, self._device, len(self._batches)) for m in (dense, self._pruned)]
-        self._live = live_sources(flow, keep_masks)
+        self._pruned = to_device(pruned.masked(), self._device)
+        self._walks = [Walk(m, flow, self._device, num_batches=len(self._batches)) for m in (dense, self._pruned)]
+        self._live = pruned.live
         self._norms = {norm.after: norm.name for norm in flow.norms if norm.after is not None}
         self.tasks = self._tasks(network)
         self.replaced: dict[str, Tensor] = {}
@@ -123,8 +119,8 @@ class _Repairer:
     def refit(self, task: _Task) -> None:
         """Fit one layer, in both walks' present place, and put what came of it into the pruned network."""
         layer = self._pruned.get_submodule(task.site.name)
-        at = positions(task.site, len(self._images), self._calibration.positions, self._calibration.seed)
-        sums = _PairSums()
+        at = positions(task.site, len(self._images), count=self._calibration.positions, seed=self._calibration.seed)
+        sums = PairSums()
         for first in range(0, len(self._batches), workers(self._device)):
             numbers = range(len(self._batches))[first : first + workers(self._device)]
             for found in each(lambda number: self._pairs(task, layer, at, number), numbers, self._device):
@@ -133,23 +129,26 @@ class _Repairer:
 
     def _pairs(self, task: _Task, layer: nn.Module, at: Tensor, number: int) -> tuple[Tensor, ...]:
         begin, end = self._batches[number]
-        here = at[begin:end].to(self._device)
+        places = at[begin:end].to(self._device)
         with torch.inference_mode():
             for walk in self._walks:
                 if not walk.begun(number):
                     walk.begin(number, self._images.normalised(begin, end))
-            wanted = self._walks[0].upto(number, task.place + 1)[task.node]
-            y = outputs_at(layer, wanted, here)[:, task.rows]
+            wanted = self._walks[0].up_to(number, task.place + 1)[task.node]
+            y = outputs_at(layer, wanted, at=places)[:, task.rows]
             x = patches(
-                layer, self._walks[1].upto(number, task.place)[task.node.all_input_nodes[0]], here, self._taken(task)
+                layer,
+                self._walks[1].up_to(number, task.place)[task.node.all_input_nodes[0]],
+                at=places,
+                channels=self._taken(task),
             )
             groups = x.shape[1]
-            return _PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
+            return PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
 
     def _taken(self, task: _Task) -> Tensor | None:
         return None if task.site.groups > 1 else task.channels
 
-    def _replace(self, task: _Task, layer: nn.Module, sums: _PairSums) -> None:
+    def _replace(self, task: _Task, layer: nn.Module, sums: PairSums) -> None:
         name, weight = task.site.name, layer.get_parameter("weight")
         old = weight[task.rows][:, task.channels] if task.site.groups == 1 else weight
         fitted, offset = sums.solve(as_matrices(old, groups_of(layer)).double(), self._ridge, task.centred)
@@ -183,7 +182,7 @@ class _Repairer:
         self.replaced[f"{name}.{kind}"] = tensor
 
 
-class _PairSums:
+class PairSums:
     """Centred second moments of x with itself and with y, and their means, by group, added up in float64.
 
     Every part is centred by its own mean and parts are joined by Chan, Golub and LeVeque's formula (1983): means that
@@ -223,7 +222,7 @@ class _PairSums:
         if not centred:
             xx, yx = xx + x[:, :, None] * x[:, None, :], yx + y[:, :, None] * x[:, None, :]
         ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
-        ridged = with_ridge(xx, ridge, _ROUNDING * squares.mean(1))
+        ridged = with_ridge(xx, ridge, floor=_ROUNDING * squares.mean(1))
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
         fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
         return fitted, (y - (fitted @ x[:, :, None])[:, :, 0]).flatten()

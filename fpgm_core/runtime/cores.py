@@ -1,7 +1,7 @@
-"""A CPU's cores, each with a batch of its own.
+"""A CPU's cores, each with its own batch.
 
-Threads that share every operation wait for each other after each one, and all of them for a core that somebody
-else needs. Batches that do not depend on each other need no waiting.
+Threads that share every operation wait for each other after each one, and for any core that another program uses.
+Independent batches need no waiting.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ R = TypeVar("R")
 
 
 def workers(device: torch.device) -> int:
-    """How many batches run at once: as many as torch has threads on a CPU, one elsewhere."""
+    """How many batches run at once: one per torch thread on a CPU, one elsewhere."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def each(work: Callable[[P], R], pieces: Sequence[P], device: torch.device) -> list[R]:
-    """`[work(piece) for piece in pieces]`, on a CPU a core each.
+    """`[work(piece) for piece in pieces]`, on a CPU one core per piece.
 
-    `work` runs in another thread: modes that belong to a thread (inference mode, autocast) are its own to set,
-    and the modules it runs must not be changed by running. The first error that a piece raises is raised. Every
-    piece is computed by one thread, however many there are: results do not depend on the machine's cores.
+    `work` runs in another thread: it sets the modes that belong to a thread (inference mode, autocast) itself, and
+    the modules it runs must not change by running. The first error of any piece is raised. One thread computes a
+    piece, however many there are: results do not depend on the number of cores.
     """
     count = workers(device)
     if count == 1:
@@ -37,13 +37,13 @@ def each(work: Callable[[P], R], pieces: Sequence[P], device: torch.device) -> l
 
 
 def split(begin: int, end: int, most: int, device: torch.device) -> list[tuple[int, int]]:
-    """`begin` to `end` in consecutive pieces of at most `most`, and small enough that every core has one."""
+    """`begin` to `end` in consecutive pieces of at most `most`, small enough to give every core one."""
     size = max(1, min(most, -(-(end - begin) // workers(device))))
     return [(at, min(at + size, end)) for at in range(begin, end, size)]
 
 
 class _Threads(ThreadPool):
-    """Threads that end with the process; the library's own way of ending them prints errors when that is late."""
+    """Threads that end with the process; the library's own finaliser prints errors at interpreter exit."""
 
     def __del__(self) -> None:
         pass
@@ -51,19 +51,19 @@ class _Threads(ThreadPool):
 
 @cache
 def _pool(count: int) -> ThreadPool:
-    """`count` threads that compute with one thread each; torch's setting for everybody else stays.
+    """`count` threads that compute with one thread each; torch's setting for all others stays.
 
-    Not concurrent.futures: its pools refuse work as soon as the interpreter begins to end, while a measurement of
-    another thread may be under way.
+    Not concurrent.futures: its pools refuse work once the interpreter begins to exit, while another thread may still
+    be measuring.
     """
     ready = threading.Barrier(count + 1)
 
-    def alone() -> None:
+    def prepare() -> None:
         torch.set_num_threads(1)
-        torch.get_num_threads()  # a thread takes the setting when it is first asked, and keeps it
+        torch.get_num_threads()  # a thread adopts the setting when it first reads it
         ready.wait()
 
-    pool = _Threads(count, alone)
+    pool = _Threads(count, prepare)
     ready.wait()
-    torch.set_num_threads(count)  # the workers' setting would else be that of threads yet to come
+    torch.set_num_threads(count)  # or new threads would inherit the workers' setting
     return pool

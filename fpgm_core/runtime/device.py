@@ -30,6 +30,11 @@ def give_up(device: torch.device) -> None:
         _LOST.append(device.type)
 
 
+def reset_lost_devices() -> None:
+    """Use devices that failed again."""
+    _LOST.clear()
+
+
 def lost_devices() -> tuple[str, ...]:
     """The devices that failed in this process; "auto" passes them over."""
     return tuple(_LOST)

@@ -1,4 +1,4 @@
-"""Several processes at one piece of work, as torchrun starts them; one alone where it did not."""
+"""Several processes that share one piece of work, as torchrun starts them; without it, a world of one."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from fpgm_core.errors import FpgmError
 
 @dataclass(frozen=True)
 class World:
-    """This process's number among `count`; the first of them alone writes and speaks."""
+    """This process's `rank` among `count` processes; only the main one, rank 0, writes files and prints."""
 
     rank: int = 0
     count: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this process is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     def mine(self, items: Tensor) -> Tensor:
-        """This process's part of what all have in the same order: every `count`-th."""
+        """This process's part of `items`, which all processes have in the same order: every `count`-th."""
         return items[self.rank :: self.count]
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -37,33 +37,33 @@ class World:
         return tensor
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the first one's values, in place."""
+        """Give every process the main one's values, in place."""
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def wait(self) -> None:
-        """Go on when all are here."""
+        """Wait until every process has come to this point."""
         if self.count > 1:
             dist.barrier()
 
 
-def ranks() -> World:
-    """Who this process is; one alone unless `joined`."""
+def world() -> World:
+    """The processes that this one belongs to; itself alone outside `joined_world`."""
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size())
     return World()
 
 
 @contextmanager
-def joined() -> Iterator[World]:
-    """Join the other processes where torchrun started this one: over nccl with GPUs, else gloo.
+def joined_world() -> Iterator[World]:
+    """Join the other processes if torchrun started this one: over nccl with GPUs, else gloo.
 
-    Raises FpgmError where there are more processes than GPUs.
+    Raises FpgmError if there are more processes than GPUs.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ
-    if alone or ranks().count > 1:  # or joined already, by who called
-        yield ranks()
+    if alone or world().count > 1:  # or the caller has joined
+        yield world()
         return
     if torch.cuda.is_available():
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -72,6 +72,6 @@ def joined() -> Iterator[World]:
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield ranks()
+        yield world()
     finally:
         dist.destroy_process_group()

@@ -12,7 +12,9 @@ import numpy as np
 class Memo:
     """At most `limit` computed values by key, the oldest out first; safe between threads.
 
-    Reading takes no lock: many sessions' threads would queue for it, each a switch of the interpreter away.
+    For the many small values of one network (scores, masks, costs), which go with it. Not a `Cache`: every drag of
+    every session reads dozens of them, and reading takes no lock here. Threads would queue for one, each a switch of
+    the interpreter away, and keeping the order of use, which the budget needs, is a write.
     """
 
     def __init__(self, limit: int) -> None:

@@ -69,13 +69,17 @@ def within(work: Work[T], begin: float = 0.0, end: float = 1.0, what: str | None
 
 
 def timed(work: Work[T], clock: Callable[[], float] = time.monotonic) -> Work[T]:
-    """The same work with an estimate of the time left in every step: at the pace so far, once 2% are done."""
-    start = clock()
+    """The same work with an estimate of the time left in every step: at the pace so far, once 2% more are done.
+
+    The pace counts from the first step: work that resumes begins with what was done before.
+    """
+    begun: tuple[float, float] | None = None  # when the first step came, and its share
     try:
         while True:
             progress = next(work)
-            if progress.seconds_left is None and progress.share >= 0.02:
-                left = (clock() - start) * (1 - progress.share) / progress.share
+            start, share = begun = begun or (clock(), progress.share)
+            if progress.seconds_left is None and progress.share - share >= 0.02:
+                left = (clock() - start) * (1 - progress.share) / (progress.share - share)
                 progress = replace(progress, seconds_left=left)
             yield progress
     except StopIteration as finished:
@@ -83,18 +87,3 @@ def timed(work: Work[T], clock: Callable[[], float] = time.monotonic) -> Work[T]
         return result
     finally:
         work.close()
-
-
-from collections.abc import Iterable  # noqa: E402
-
-
-def finished(steps: Iterable[float | T], begin: float = 0.0, end: float = 1.0) -> Generator[float, None, T]:
-    """The former dialect; goes when its last user does."""
-    found: list[T] = []
-    for step in steps:
-        if isinstance(step, float):
-            yield begin + (end - begin) * step
-        else:
-            found.append(step)
-    (last,) = found
-    return last

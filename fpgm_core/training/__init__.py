@@ -1,11 +1,13 @@
 """Training while pruning, and after: schedules, recipes, resumable runs."""
 
-from fpgm_core.training.outcome import Outcome, outcome_steps, write_outcome
+from fpgm_core.training.augmentation import augment, draw_crops
+from fpgm_core.training.loss import batch_loss
+from fpgm_core.training.outcome import Outcome, outcome_work, write_outcome
 from fpgm_core.training.recipe import DECAYS, OFFICIAL, RECIPES, Decay, Recipe
-from fpgm_core.training.recovery import Recovered, recover_steps
-from fpgm_core.training.reproduce import CONTROLS, PAPER, Case, cases, run_case, table
+from fpgm_core.training.reproduce import CONTROLS, PAPER, Case, case_work, cases, family_rate, recipe_of, table
+from fpgm_core.training.run import Epoch, Run
 from fpgm_core.training.schedules import SCHEDULES, Schedule, get_schedule, masks_of
-from fpgm_core.training.trainer import Epoch, Run, Trainer, augment, draw_crops
+from fpgm_core.training.trainer import Trainer
 
 __all__ = [
     "CONTROLS",
@@ -19,18 +21,19 @@ __all__ = [
     "Epoch",
     "Outcome",
     "Recipe",
-    "Recovered",
     "Run",
     "Schedule",
     "Trainer",
     "augment",
+    "batch_loss",
+    "case_work",
     "cases",
     "draw_crops",
+    "family_rate",
     "get_schedule",
     "masks_of",
-    "outcome_steps",
-    "recover_steps",
-    "run_case",
+    "outcome_work",
+    "recipe_of",
     "table",
     "write_outcome",
 ]

@@ -5,122 +5,116 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as save_safetensors
-from torch import nn
 
-from fpgm_core.data import HALVES, load_images
-from fpgm_core.evaluation import correct_steps
+from fpgm_core.data import ImageSet
+from fpgm_core.inference.classify import count_correct_work
 from fpgm_core.models import fingerprint
-from fpgm_core.pruning import Plan, masked_module
+from fpgm_core.pruning import Plan, PrunedNetwork
+from fpgm_core.runtime.progress import Work, within
 from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training.trainer import Trainer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
-    """A run's result.
+    """A run's result: what it reached, and right answers in float32 by split of the test images.
 
-    `correct` and `images` count right answers, in float32, by half of the test images ("choose", "sealed") and on
-    "all". `whole` is the network in dense shapes with pruned filters at zero, and `plan` prunes just those of it;
-    both are None where the compact network itself was trained.
+    `num_correct` and `num_images` also have "all", the sum over the splits. `about` says how it was trained, in plain
+    JSON values.
     """
 
-    correct: Mapping[str, int]
-    images: Mapping[str, int]
-    macs: int
-    dense_macs: int
-    params: int
-    whole: nn.Module | None
-    plan: Plan | None
+    pruned: PrunedNetwork
+    num_correct: Mapping[str, int]
+    num_images: Mapping[str, int]
     about: Mapping[str, Any]
 
     @property
     def accuracy(self) -> dict[str, dict[str, Any]]:
-        """Counts and fractions by split."""
+        """Counts and fractions by split, as records have them."""
         return {
             split: {
-                "correct": self.correct[split],
-                "images": self.images[split],
-                "accuracy": self.correct[split] / self.images[split],
+                "correct": self.num_correct[split],
+                "images": self.num_images[split],
+                "accuracy": self.num_correct[split] / self.num_images[split],
             }
-            for split in self.correct
+            for split in self.num_correct
         }
 
 
-def outcome_steps(trainer: Trainer, data_root: Path | None = None) -> Iterator[float | Outcome]:
-    """Measure what a run reached on all test images; yields the share that is done, 0..1, and last the outcome."""
-    network, module = trainer.network, trainer.compact().to(trainer.device)
-    sets = {split: load_images(network.dataset, split, data_root) for split in HALVES}
-    total, before = sum(map(len, sets.values())), 0
-    correct: dict[str, int] = {}
-    for split, images in sets.items():
-        for seen, right in correct_steps(module, images.to(trainer.device)):
-            correct[split] = right
-            yield (before + seen) / total
-        before += len(images)
-    cost, whole, plan = network.cost(trainer.reached()), trainer.whole(), None
-    if whole is not None:
-        whole = masked_module(whole, network.flow, trainer.masks)
-        plan = _fitting(trainer, fingerprint(whole.state_dict()))
-    about = {
+def outcome_work(trainer: Trainer, *, images: Mapping[str, ImageSet]) -> Work[Outcome]:
+    """Measure what a run reached, in float32, on test images: disjoint sets by the name of their split."""
+    pruned = trainer.reached()
+    module = pruned.compact().to(trainer.device)
+    num_images, num_correct = {split: len(part) for split, part in images.items()}, dict[str, int]()
+    total, done = sum(num_images.values()), 0
+    for split, part in images.items():
+        counting = count_correct_work(module, part.to(trainer.device))
+        begin, done = done, done + len(part)
+        num_correct[split] = yield from within(counting, begin / total, done / total, f"measuring on {split}")
+    for counts in (num_correct, num_images):
+        counts["all"] = sum(counts.values())
+    return Outcome(pruned=pruned, num_correct=num_correct, num_images=num_images, about=_about(trainer))
+
+
+def _about(trainer: Trainer) -> dict[str, Any]:
+    network, epochs = trainer.pruned.network, trainer.run.epochs
+    return {
         "model": network.name,
         "dataset": network.dataset,
         "recipe": str(trainer.recipe),
         "schedule": trainer.schedule.name,
         "trained_on": trainer.trained_on,
-        "epochs": len(trainer.run.epochs),
-        "seconds": round(sum(epoch.seconds for epoch in trainer.run.epochs), 1),
+        "epochs": len(epochs),
+        "seconds": round(sum(epoch.seconds for epoch in epochs), 1),
         "device": trainer.device.type,
         "training_precision": str(trainer.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "curve": [asdict(epoch) for epoch in trainer.run.epochs],
+        "curve": [asdict(epoch) for epoch in epochs],
     }
-    lengths = {split: len(images) for split, images in sets.items()}
-    for counts in (correct, lengths):
-        counts["all"] = sum(counts.values())  # the halves are all of them
-    yield Outcome(correct, lengths, cost.macs, network.dense_cost.macs, cost.params, whole, plan, about)
-
-
-def _fitting(trainer: Trainer, weights: str) -> Plan:
-    """A plan for the weights that were reached; every pruned filter is locked out, whatever they score now."""
-    reached, network = trainer.reached(), trainer.network
-    nothing = network.plan(0.0, criterion=reached.criterion, coupling=reached.coupling)
-    return replace(network.holding(nothing, trainer.masks), fingerprint=weights)
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> list[Path]:
-    """Write weights, record and, where something was pruned, plan; each file whole or not at all. Returns their paths.
+    """Write weights, record and, where something is pruned, plan; each file whole or not at all. Returns their paths.
 
-    The record has the form of the bundled ones: file, SHA-256, fingerprint, accuracy by split, recipe.
-    Raises FpgmError where the folder cannot be written, and for an outcome without dense shapes.
+    The weights are in dense shapes, pruned filters at zero; the plan is for those weights. The record has the form of
+    the bundled ones: file, SHA-256, fingerprint, accuracy by split, recipe. Raises FpgmError where the folder cannot
+    be written.
     """
-    assert outcome.whole is not None, "a compact network leaves by export"
-    assert outcome.plan is not None
-    name = f"{outcome.about['model']}_{outcome.about['dataset']}"
-    state = {key: t.contiguous() for key, t in outcome.whole.state_dict().items() if not key.endswith("_tracked")}
+    pruned, about = outcome.pruned, dict(outcome.about)
+    name = "_".join(filter(None, (about["model"], about["dataset"])))
+    masked = pruned.masked().state_dict()
+    state = {key: tensor.contiguous() for key, tensor in masked.items() if not key.endswith("_tracked")}
     content = save_safetensors(state)
     record = {
-        "model": outcome.about["model"],
+        "model": about.pop("model"),
         "file": f"{name}.safetensors",
         "sha256": hashlib.sha256(content).hexdigest(),
-        "fingerprint": outcome.plan.fingerprint,
-        "dataset": outcome.about["dataset"],
+        "fingerprint": fingerprint(state),
+        "dataset": about.pop("dataset"),
         "accuracy": outcome.accuracy,
         "precision": "float32",
-        "macs": outcome.macs,
-        "params": outcome.params,
-        **{key: value for key, value in outcome.about.items() if key not in ("model", "dataset")},
+        "macs": pruned.cost.macs,
+        "params": pruned.cost.params,
+        **about,
     }
     files = {f"{name}.safetensors": content, f"{name}.json": (json.dumps(record, indent=2) + "\n").encode()}
-    if outcome.plan.locked_out:
-        files["plan.json"] = (outcome.plan.to_json(indent=2) + "\n").encode()
+    if not pruned.prunes_nothing:
+        files["plan.json"] = (_plan_for(pruned, record["fingerprint"]).to_json(indent=2) + "\n").encode()
     for file, data in files.items():
         write_atomic(folder / file, data)
     return [folder / file for file in files]
+
+
+def _plan_for(pruned: PrunedNetwork, weights: str) -> Plan:
+    """A plan for weights of that fingerprint: every pruned filter is locked out, whatever they score now."""
+    network, plan = pruned.network, pruned.plan
+    nothing = network.plan(0.0, criterion=plan.criterion, coupling=plan.coupling)
+    return replace(network.plan_that_prunes(pruned.keep_masks, like=nothing), fingerprint=weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import closed_form_cut
 from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.progress import Work
 from fpgm_core.runtime.storage import write_atomic
-from fpgm_core.training.outcome import Outcome, outcome_steps, write_outcome
+from fpgm_core.training.outcome import Outcome, outcome_work, write_outcome
 from fpgm_core.training.recipe import Recipe
-from fpgm_core.training.trainer import Run, Trainer
+from fpgm_core.training.trainer import Trainer
 
 # Accuracy on CIFAR-10's 10,000 test images in percent, mean and deviation: He et al., CVPR 2019, Table 1.
 PAPER: Mapping[tuple[str, str, float], tuple[float, float]] = {
@@ -82,9 +83,9 @@ class Case:
 
 
 def cases(
-    nets: Sequence[str], rates: Sequence[float], seeds: Sequence[int], controls: Sequence[str] = ()
+    nets: Sequence[str], rates: Sequence[float], *, seeds: Sequence[int], controls: Sequence[str] = ()
 ) -> list[Case]:
-    """The runs of a table, dense ones before those that start from them."""
+    """The runs of a table, dense ones before those that start from them. Raises FpgmError for unknown controls."""
     unknown = set(controls) - set(CONTROLS)
     if unknown:
         raise FpgmError(f"unknown control {sorted(unknown)[0]!r}; choose of {', '.join(CONTROLS)}")
@@ -114,43 +115,46 @@ def family_rate() -> float:
     return next(rate for rate in rates if large.cost(large.plan(rate)).macs <= small.dense_cost.macs)
 
 
-def run_case(
+def case_work(
     case: Case,
     recipe: Recipe,
-    images: ImageSet,
+    *,
+    training: ImageSet,
+    images: Mapping[str, ImageSet],
     folder: Path,
-    data_root: Path | None = None,
+    watched: ImageSet | None = None,
     device: str = "auto",
     precision: str = "auto",
-) -> Iterator[Run | float | dict[str, Any]]:
-    """Train and measure one case; yields how far it is, and last its result, which also stands in its folder.
+) -> Work[dict[str, Any]]:
+    """Train one case and measure it on test `images` by split; returns its result, which also stands in `folder`.
 
-    A case that was finished with the same recipe is read instead of run; one that was begun goes on.
-    Raises FpgmError where its folder holds another run, or the dense run that it starts from is not there.
+    While it trains, `Progress.partial` is the Run so far. A case that was finished with the same recipe is read
+    instead of run; one that was begun resumes. Raises FpgmError where its folder holds another run, or the dense run
+    that it starts from is not there.
     """
-    place = folder / case.key
-    network = _network(case, folder)
-    own = _recipe(case, recipe, network)
+    place, network = folder / case.key, _network(case, folder)
+    own = recipe_of(case, recipe, network=network)
     done = _finished(place / "result.json", own, case)
     if done is not None:
-        yield done
-        return
-    scratch = case.learning_rate is None
+        return done
     trainer = Trainer(
-        network, _plan(case, network), own, "finetune" if case.compact else "hard", images, scratch,
-        device, precision, place,
-    )  # fmt: skip
-    yield from trainer.steps()
-    for step in outcome_steps(trainer, data_root):
-        if isinstance(step, float):
-            yield step
-    assert isinstance(step, Outcome)
-    result = _result(case, own, network, step)
+        network.prune(_plan(case, network)),
+        own,
+        images=training,
+        schedule="finetune" if case.compact else "hard",
+        watched=watched,
+        scratch=case.learning_rate is None,
+        device=device,
+        precision=precision,
+        folder=place,
+    )
+    yield from trainer.train_work()
+    outcome = yield from outcome_work(trainer, images=images)
+    result = _result(case, own, outcome)
     if trainer.writes:
-        if step.whole is not None:
-            write_outcome(step, place)
+        write_outcome(outcome, place)
         write_atomic(place / "result.json", (json.dumps(result, indent=2) + "\n").encode())
-    yield result
+    return result
 
 
 def _network(case: Case, folder: Path) -> Network:
@@ -167,7 +171,8 @@ def _plan(case: Case, network: Network) -> Plan:
     return replace(plan, options=replace(plan.options, seed=case.seed))
 
 
-def _recipe(case: Case, recipe: Recipe, network: Network) -> Recipe:
+def recipe_of(case: Case, recipe: Recipe, *, network: Network) -> Recipe:
+    """A case's own recipe: its seed and learning rate, and what the official code does for its network."""
     own = replace(recipe, seed=case.seed)
     if case.learning_rate is not None:
         own = replace(own, learning_rate=case.learning_rate)
@@ -179,7 +184,8 @@ def _recipe(case: Case, recipe: Recipe, network: Network) -> Recipe:
     return own
 
 
-def _result(case: Case, recipe: Recipe, network: Network, outcome: Outcome) -> dict[str, Any]:
+def _result(case: Case, recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
+    network, macs = outcome.pruned.network, outcome.pruned.cost.macs
     try:
         closed = closed_form_cut(network.flow, case.rate) if case.criterion else 0.0
     except FpgmError:
@@ -189,9 +195,9 @@ def _result(case: Case, recipe: Recipe, network: Network, outcome: Outcome) -> d
         "kind": case.kind,
         "recipe": asdict(recipe),
         "accuracy": outcome.accuracy,
-        "macs": outcome.macs,
-        "dense_macs": outcome.dense_macs,
-        "cut": 1 - outcome.macs / outcome.dense_macs,
+        "macs": macs,
+        "dense_macs": network.dense_cost.macs,
+        "cut": 1 - macs / network.dense_cost.macs,
         "closed_form_cut": closed,
         **{key: value for key, value in outcome.about.items() if key not in ("recipe", "curve")},
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,25 +18,38 @@ from fpgm_core.pruning import Network, Plan
 Masks = dict[str, np.ndarray]  # layer -> keep mask, bool (N,)
 
 
+class Choose(Protocol):
+    """Gives the keep masks of a plan.
+
+    `module` is the network in dense shapes as it is now, `so_far` the masks so far (None at the start), `done` the
+    share 0..1 of the epochs that is done.
+    """
+
+    def __call__(  # noqa: D102  the class says it
+        self, network: Network, plan: Plan, *, module: nn.Module, so_far: Masks | None, done: float
+    ) -> Masks: ...
+
+
 @dataclass(frozen=True)
 class Schedule:
     """One way to prune while training.
 
-    `choose` gives the keep masks from the network as it is now, the masks so far (None at the start), and
-    the share 0..1 of the epochs that is done. `held` schedules keep pruned filters at zero after every
-    step; the others only zero them between epochs, and gradients let them regrow. A `compact` schedule selects
-    once, before training, and trains the compact network itself.
+    `choose` gives the keep masks at the start and after every epoch. `held` schedules keep pruned filters at zero
+    after every step; the others only zero them between epochs, and gradients let them regrow. A `compact` schedule
+    selects once, before training, and trains the compact network itself.
     """
 
     name: str
     title: str
     summary: str
-    choose: Callable[[Network, Plan, nn.Module, Masks | None, float], Masks]
+    choose: Choose
     held: bool = True
     compact: bool = False
 
 
-def masks_of(network: Network, plan: Plan, module: nn.Module, share: float = 1.0, gone: Masks | None = None) -> Masks:
+def masks_of(
+    network: Network, plan: Plan, *, module: nn.Module, share: float = 1.0, gone: Masks | None = None
+) -> Masks:
     """The keep masks that a plan's criterion chooses on the weights of `module`, at `share` of the plan's rates.
 
     `gone` are masks whose pruned filters stay pruned: only the survivors are scored, among themselves.
@@ -47,14 +61,14 @@ def masks_of(network: Network, plan: Plan, module: nn.Module, share: float = 1.0
     masks: Masks = {}
     for unit in network.units(plan.coupling):
         before = gone[unit.name] if gone is not None else np.ones(unit.size, dtype=bool)
-        masks |= dict.fromkeys(unit.members, _mask(plan, unit, module, share, before))
+        masks |= dict.fromkeys(unit.members, _mask(plan, unit, module=module, share=share, before=before))
     return masks
 
 
-def _mask(plan: Plan, unit: Unit, module: nn.Module, share: float, before: np.ndarray) -> np.ndarray:
+def _mask(plan: Plan, unit: Unit, *, module: nn.Module, share: float, before: np.ndarray) -> np.ndarray:
     criterion, rate = get_criterion(plan.criterion), plan.rate(unit.name) * share
     out = {*plan.locked_out.get(unit.name, ()), *map(int, np.flatnonzero(~before))}
-    if len(out) >= criterion.count(unit.size, rate, plan.options, unit.blocks):  # a ramp that is not there yet
+    if len(out) >= criterion.count(unit.size, rate, options=plan.options, blocks=unit.blocks):  # early in a ramp
         mask = before.copy()
         mask[sorted(out)] = False
         return mask
@@ -62,24 +76,33 @@ def _mask(plan: Plan, unit: Unit, module: nn.Module, share: float, before: np.nd
     alive = np.flatnonzero(before)
     scores = np.full(unit.size, -np.inf)
     among = {member: filters[torch.from_numpy(alive)] for member, filters in weights.items()}
-    scores[alive] = unit_scores(criterion.stages[0][0], among, plan.options)
+    scores[alive] = unit_scores(criterion.stages[0].score, among, options=plan.options)
     kept = plan.locked_in.get(unit.name, ())
-    return select(criterion, weights, rate, plan.options, kept, sorted(out), scores, unit.blocks)
+    return select(
+        criterion,
+        weights,
+        rate=rate,
+        options=plan.options,
+        locked_in=kept,
+        locked_out=sorted(out),
+        first_scores=scores,
+        blocks=unit.blocks,
+    )
 
 
 _RAMP = 0.5  # the part of a run over which a rescored schedule reaches the plan's rates
 
 
-def _once(network: Network, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
-    return so_far or masks_of(network, plan, module)
+def _once(network: Network, plan: Plan, *, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
+    return so_far or masks_of(network, plan, module=module)
 
 
-def _all_again(network: Network, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
-    return masks_of(network, plan, module)
+def _all_again(network: Network, plan: Plan, *, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
+    return masks_of(network, plan, module=module)
 
 
-def _survivors(network: Network, plan: Plan, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
-    return masks_of(network, plan, module, min(1.0, done / _RAMP), so_far)
+def _survivors(network: Network, plan: Plan, *, module: nn.Module, so_far: Masks | None, done: float) -> Masks:
+    return masks_of(network, plan, module=module, share=min(1.0, done / _RAMP), gone=so_far)
 
 
 _RECORDS = (

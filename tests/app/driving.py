@@ -3,10 +3,10 @@
 import time
 from pathlib import Path
 
-from looks import resnet20_look
 from streamlit.testing.v1 import AppTest
+from view_states import resnet20_view
 
-from pages.ui.state import encode
+from pages.ui.session.view_state import encode
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
@@ -14,7 +14,7 @@ APP = str(Path(__file__).parents[2] / "app.py")
 def opened(page=None, **query):
     """Explore, opened by a link's `query` (without one by the tests' own), or another page reached from it."""
     app = AppTest.from_file(APP, default_timeout=60)
-    for name, value in (query or {"s": encode(resnet20_look())}).items():
+    for name, value in (query or {"s": encode(resnet20_view())}).items():
         app.query_params[name] = value
     sound(app.run())
     return again(app.switch_page(page)) if page else app
@@ -34,8 +34,8 @@ def press(app, key):
     return sound(app.button(key=key).click().run())
 
 
-def sitting(app):
-    return app.session_state["sitting"]
+def session_of(app):
+    return app.session_state["session"]
 
 
 def until(app, condition, seconds=30):

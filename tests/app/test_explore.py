@@ -4,17 +4,26 @@ import json
 import time
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
-from driving import opened, press, sitting, sound, until
+from driving import opened, press, session_of, sound, until
 
 from fpgm_core import CRITERIA, Network, Plan
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.graph import weights_of
-from fpgm_core.recovery import provide
-from pages.ui.rates import bars
-from pages.ui.sitting import Tried, first_look
-from pages.ui.state import Look, decode, encode
+from pages.ui.panels.live_bars import bars
+from pages.ui.session.networks import first_view, keep_scores, load_network, score_cache
+from pages.ui.session.session import TriedPlan
+from pages.ui.session.view_state import ViewState, decode, encode
+
+
+@pytest.fixture(autouse=True)
+def no_scores():
+    """No criterion has looked at images yet."""
+    score_cache().clear()
+    yield
+    score_cache().clear()
 
 
 @pytest.fixture
@@ -23,7 +32,7 @@ def app():
 
 
 def plan(app):
-    return sitting(app).look.plan
+    return session_of(app).state.plan
 
 
 def widget(elements, label):
@@ -49,20 +58,20 @@ def move(app, rates, phase="rest", chosen=None, seq=1):
 
 
 @pytest.mark.parametrize("model", [None, "resnet56", "mobilenetv2_cifar"])
-def test_the_first_look_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(model):
-    app = opened(s=encode(first_look(model)) if model else "")
+def test_the_first_view_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagree_most(model):
+    app = opened(s=encode(first_view(model)) if model else "")
     assert plan(app).model == (model or "mobilenetv2_cifar")
     assert set(plan(app).rates.values()) == {0.3}
     network = Network.load(plan(app).model)
     found = {layer.name: norm_diagnostics(weights_of(network.module, layer.name)) for layer in network.layers}
-    assert sitting(app).look.layer == min(found, key=lambda name: found[name].spearman)
+    assert session_of(app).state.layer == min(found, key=lambda name: found[name].spearman)
     assert f"{network.cost(plan(app)).macs:,} of {network.dense_cost.macs:,}" in cards(app)
     assert not app.error
 
 
 def test_the_first_picture_is_of_a_depthwise_layer():
-    look = first_look()
-    layer = Network.load(look.plan.model).module.get_submodule(look.layer)
+    state = first_view()
+    layer = Network.load(state.plan.model).module.get_submodule(state.layer)
     assert layer.groups == layer.in_channels > 1
 
 
@@ -70,7 +79,7 @@ def test_a_bar_that_rests_changes_plan_counts_and_chosen_layer(app):
     before = cards(app)
     move(app, {"layer3.2.conv1": 0.9}, chosen="layer3.2.conv1")
     assert plan(app).rate("layer3.2.conv1") == 0.9
-    assert sitting(app).look.layer == "layer3.2.conv1"
+    assert session_of(app).state.layer == "layer3.2.conv1"
     assert cards(app) != before
 
 
@@ -78,8 +87,8 @@ def test_a_bar_under_the_hand_shows_costs_and_leaves_the_plan(app):
     kept = plan(app)
     move(app, {"layer3.2.conv1": 0.9}, phase="drag")
     assert plan(app) == kept
-    assert sitting(app).draft.rate("layer3.2.conv1") == 0.9
-    expected = Network.load("resnet20").cost(sitting(app).draft).macs
+    assert session_of(app).draft.rate("layer3.2.conv1") == 0.9
+    expected = Network.load("resnet20").cost(session_of(app).draft).macs
     assert f"{expected:,} of 40,551,040" in cards(app)
     assert "moving" in cards(app)
 
@@ -129,19 +138,19 @@ def test_every_criterion_can_be_chosen(app, criterion):
 
 
 def test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made(app):
-    network, before = sitting(app).network, plan(app)
-    network._handed.pop("taylor", None)
+    before = plan(app)
+    score_cache().clear()
     widget(app.selectbox, "Criterion").set_value("taylor").run()
     assert plan(app) == before
-    assert sitting(app).pending.look.plan.criterion == "taylor"
+    assert session_of(app).pending.state.plan.criterion == "taylor"
     assert until(app, lambda: plan(app).criterion == "taylor", 120)
-    assert sitting(app).pending is None
+    assert session_of(app).pending is None
     assert any("Taylor, first order" in frame.value.get("criterion", pd.Series()).tolist() for frame in app.dataframe)
-    network._handed.pop("taylor")
-    other = opened(s=encode(sitting(app).look))
+    score_cache().clear()
+    other = opened(s=encode(session_of(app).state))
     assert plan(other).criterion == "fpgm"
     press(other, "cancel_scores")
-    assert sitting(other).pending is None
+    assert session_of(other).pending is None
     assert plan(other).criterion == "fpgm"
     assert widget(other.selectbox, "Criterion").value == "fpgm"
 
@@ -161,13 +170,13 @@ def test_coupling_inner_keeps_shared_rates_and_says_why_layers_stay_whole(app):
 
 def test_coupled_shows_a_bar_a_group_and_says_which_layers_move_together(app):
     network = Network.load("resnet20")
-    assert len(bars(sitting(app))) == len(network.layers) == 19
+    assert len(bars(session_of(app))) == len(network.layers) == 19
     assert "every layer moves alone" in popovers(app)
     widget(app.selectbox, "Coupling").set_value("coupled").run()
     assert not app.exception
     assert plan(app).coupling == "coupled"
     units = network.units("coupled")
-    assert [bar.name for bar in bars(sitting(app))] == [unit.name for unit in units]
+    assert [bar.name for bar in bars(session_of(app))] == [unit.name for unit in units]
     groups = {unit.name: ", ".join(unit.members) for unit in units if len(unit.members) > 1}
     assert f"{len(groups)} groups" in popovers(app)
     (shown,) = [frame.value for frame in app.dataframe if "agreement" in frame.value]
@@ -195,7 +204,7 @@ def test_counts_kept_are_rounded_up_to_a_multiple(app, multiple, kept):
     widget(app.selectbox, "Keep ×").set_value(multiple).run()
     assert not app.exception
     assert plan(app).options.round_to == multiple
-    assert {bar.size - bar.pruned for bar in bars(sitting(app))} == kept
+    assert {bar.size - bar.pruned for bar in bars(session_of(app))} == kept
     macs = Network.load("resnet20").cost(plan(app)).macs
     assert macs > 19_126_720
     assert f"{macs:,} of 40,551,040" in cards(app)
@@ -223,15 +232,15 @@ def test_the_bundled_umap_is_there_at_once_and_pca_takes_its_place(app):
 def test_another_map_seed_is_taken(app):
     widget(app.get("button_group"), "View").set_value("Map").run()
     widget(app.selectbox, "Seed").set_value(3).run()
-    assert sitting(app).look.seed == 3
+    assert session_of(app).state.seed == 3
 
 
 def test_layer_and_filter_pickers_change_what_is_shown(app):
     widget(app.selectbox, "Layer").set_value("layer3.0.conv2").run()
-    assert sitting(app).look.layer == "layer3.0.conv2"
+    assert session_of(app).state.layer == "layer3.0.conv2"
     before = picture(app, "kernels")
     widget(app.selectbox, "Filter").set_value(7).run()
-    assert sitting(app).look.chosen == 7
+    assert session_of(app).state.chosen == 7
     assert picture(app, "kernels") != before
 
 
@@ -258,24 +267,30 @@ def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
 
 
 def test_a_repair_that_was_given_up_is_told(app):
-    here = sitting(app)
-    assert until(app, lambda: here.measured("recalibrated"), 60)
-    kept = here.measured("recalibrated")
+    session = session_of(app)
+    assert until(app, lambda: session.measured("recalibrated"), 60)
     assert not app.info
-    here.trace = [*here.trace, Tried(replace(here.look, rung="repaired"), here.network.cost(plan(app)), kept)]
+    kept = replace(session.measured("recalibrated"), notice="the repaired network does worse: recalibrated is kept")
+    session.trace = [
+        *session.trace,
+        TriedPlan(replace(session.state, method="repaired"), session.network.cost(plan(app)), kept),
+    ]
     widget(app.get("button_group"), "Ladder").set_value("repaired").run()
-    assert any("this is recalibrated" in info.value for info in app.info)
+    assert any("The repaired network does worse: recalibrated is kept." in info.value for info in app.info)
 
 
-def test_a_network_that_was_opened_anew_gets_its_scores_again(app):
-    network = sitting(app).network
-    provide(network, "bn_scale")
-    widget(app.selectbox, "Criterion").set_value("bn_scale").run()
-    assert plan(app).criterion == "bn_scale"
-    network._handed.clear()
-    network._memory._values.clear()
+def test_a_network_that_was_opened_anew_has_its_scores(app):
+    network = session_of(app).network
+    assert not network.has_scores("taylor")
+    scores = {layer.name: np.arange(layer.filters, dtype=np.float64) for layer in network.layers}
+    keep_scores(network, "taylor", scores)
+    widget(app.selectbox, "Criterion").set_value("taylor").run()
+    assert plan(app).criterion == "taylor"
+    load_network.clear()
     sound(app.run())
-    assert plan(app).criterion == "bn_scale"
+    assert plan(app).criterion == "taylor"
+    assert session_of(app).network.has_scores("taylor")
+    assert not network.has_scores("taylor"), "what was shared is not changed"
 
 
 def test_undo_and_redo_walk_the_history(app):
@@ -292,10 +307,10 @@ def test_undo_and_redo_walk_the_history(app):
 @pytest.mark.parametrize("rung", ["as_is", "merged", "repaired"])
 def test_every_rung_of_the_ladder_is_measured_as_such(app, rung):
     widget(app.get("button_group"), "Ladder").set_value(rung).run()
-    assert sitting(app).look.rung == rung
-    assert until(app, lambda: sitting(app).measured(rung), 120)
-    figure = sitting(app).measured(rung)
-    assert figure.rung == rung
+    assert session_of(app).state.method == rung
+    assert until(app, lambda: session_of(app).measured(rung), 120)
+    figure = session_of(app).measured(rung)
+    assert figure.method == rung
     shown = widget(app.get("button_group"), "Ladder").options
     assert any(f"{figure.accuracy.value:.2%}" in str(option) for option in shown)
 
@@ -305,21 +320,21 @@ def test_the_link_carries_everything_into_another_browser(app):
     widget(app.get("button_group"), "View").set_value("Radial").run()
     link = app.query_params["s"]
     other = opened(s=link[0] if isinstance(link, list) else link)
-    assert sitting(other).look == sitting(app).look
+    assert session_of(other).state == session_of(app).state
 
 
 @pytest.mark.parametrize("damage", [lambda s: s[:-9], lambda s: "x" + s[1:], lambda s: "????", lambda s: "AAAA"])
 def test_a_damaged_link_is_told_and_the_page_opens(app, damage):
-    other = opened(s=damage(encode(sitting(app).look)))
+    other = opened(s=damage(encode(session_of(app).state)))
     assert "link" in other.error[0].value
-    assert sitting(other).look == first_look()
+    assert session_of(other).state == first_view()
 
 
 def test_a_link_with_a_plan_for_other_weights_is_told(app):
-    look = sitting(app).look
-    other = opened(s=encode(replace(look, plan=replace(look.plan, fingerprint="0" * 64))))
+    state = session_of(app).state
+    other = opened(s=encode(replace(state, plan=replace(state.plan, fingerprint="0" * 64))))
     assert "other weights" in other.error[0].value
-    assert sitting(other).look == first_look()
+    assert session_of(other).state == first_view()
 
 
 def test_a_saved_plan_opens_again_and_a_foreign_one_is_refused(app):
@@ -344,19 +359,19 @@ def test_a_network_without_weights_shows_costs_and_no_accuracy(app):
 def test_the_exact_figure_arrives_and_enters_the_trace(app):
     widget(app.selectbox, "Preset").set_value("uniform_0%").run()
     deadline = time.monotonic() + 60
-    while not sitting(app).trace and time.monotonic() < deadline:
+    while not session_of(app).trace and time.monotonic() < deadline:
         time.sleep(0.5)
         app.run()
-    tried = sitting(app).trace[-1]
-    assert tried.look.plan.rates == {}
-    assert tried.figure.state == "exact"
-    assert (tried.figure.correct, tried.figure.images) == (4584, 5000)
+    tried = session_of(app).trace[-1]
+    assert tried.state.plan.rates == {}
+    assert tried.measurement.state == "exact"
+    assert (tried.measurement.num_correct, tried.measurement.num_images) == (4584, 5000)
     assert "91.68%" in cards(app)
     assert picture(app, "trace")["data"]
 
 
-def test_looks_round_trip_through_links():
-    look = Look(
+def test_view_states_round_trip_through_links():
+    state = ViewState(
         Plan("resnet20", "f" * 64, rates={"conv1": 0.25}, locked_in={"conv1": (3,)}),
         "conv1",
         4,
@@ -365,14 +380,14 @@ def test_looks_round_trip_through_links():
         2,
         "as_is",
     )
-    assert decode(encode(look)) == look
+    assert decode(encode(state)) == state
 
 
 def test_the_first_measurement_waits_until_the_bars_are_on_screen(app):
     """It would hold up the page that is being drawn: the bars ask for it."""
-    assert sitting(app).job is None
+    assert session_of(app).measuring is None
     assert "measuring" in cards(app)
     app.session_state["equaliser"] = {"tick": 1}
     sound(app.run())
-    assert sitting(app).job is not None
-    assert until(app, lambda: sitting(app).figure)
+    assert session_of(app).measuring is not None
+    assert until(app, lambda: session_of(app).measurement)

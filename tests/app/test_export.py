@@ -5,16 +5,16 @@ import time
 from dataclasses import replace
 
 import pytest
-from driving import opened, press, sitting, until
-from looks import resnet20_look
+from driving import opened, press, session_of, until
+from view_states import resnet20_view
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.export import ARTEFACTS, Bundle, bundle, export_steps
-from fpgm_core.export.bundle import Progress
+from fpgm_core.data import load_images
+from fpgm_core.export import ARTEFACTS, Bundle, export_work
 from fpgm_core.pruning import Proof
-from pages.ui import export_panel
-from pages.ui.jobs import engine
-from pages.ui.state import encode
+from fpgm_core.runtime.progress import Progress
+from pages.ui import export as export_page
+from pages.ui.session.view_state import encode
 
 LATENCY = {
     "batch": 1, "runs": 9, "device": "cpu", "threads": 2, "dense_ms": 8.125, "compact_ms": 4.0625,
@@ -28,7 +28,7 @@ MEASURED = {
 
 
 def finished(skipped=()):
-    """A bundle as `export_steps` ends with."""
+    """A bundle as `export_work` returns."""
     manifest = {
         "artefacts": [
             {"name": "plan", "title": "The plan", "files": [{**FILE, "file": "plan.json", "bytes": 2}]},
@@ -45,26 +45,33 @@ def finished(skipped=()):
 def app():
     app = opened("pages/1_Export.py")
     yield app
-    engine().cancel(f"{sitting(app).session}:export")
+    session_of(app).jobs.close()
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    """Recovering before the export reads few images."""
+    monkeypatch.setattr(export_page, "load_images", lambda name, split: load_images(name, split).first(300))
 
 
 @pytest.fixture
 def steps(monkeypatch):
-    """Put steps in place of the real export's; what it is called with is kept."""
+    """Put steps in place of the real export's, the last one its result; what it is called with is kept."""
     calls = []
 
-    def stand_in(*results):
-        def fake(network, plan, *more, **options):
-            calls.append((network, plan, *more))
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-                if isinstance(result, threading.Event):
-                    result.wait(20)
-                else:
-                    yield result
+    def stand_in(*steps):
+        def export_work(pruned, **options):
+            calls.append(pruned)
+            for step in steps:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, threading.Event):
+                    step.wait(20)
+                elif isinstance(step, Progress):
+                    yield step
+            return step
 
-        monkeypatch.setattr(export_panel, "export_steps", fake)
+        monkeypatch.setattr(export_page, "export_work", export_work)
         return calls
 
     return stand_in
@@ -97,8 +104,8 @@ def test_it_shows_the_plan_of_explore_what_it_costs_and_what_will_be_in_it(app):
 
 
 def test_a_plan_that_prunes_nothing_is_told(app):
-    here = sitting(app)
-    here.go(replace(here.look, plan=Network.load("resnet20").plan()))
+    session = session_of(app)
+    session.go(replace(session.state, plan=Network.load("resnet20").plan()))
     app.run()
     assert "This plan prunes nothing" in told(app)
     assert "40,551,040 of 40,551,040" in html(app)
@@ -106,17 +113,17 @@ def test_a_plan_that_prunes_nothing_is_told(app):
 
 def test_preparing_shows_progress_and_then_the_result(app, steps):
     gate = threading.Event()
-    calls = steps(Progress("doing something slow", 0.25), gate, finished())
+    calls = steps(Progress(0.25, what="doing something slow"), gate, finished())
     prepare(app)
     assert until(app, lambda: [bar for bar in app.get("progress") if "doing something slow" in bar.proto.text])
-    assert app.get("progress")[0].proto.value == 25
+    assert 25 <= app.get("progress")[0].proto.value <= 35  # recovering came first
     assert app.button(key="prepare").disabled
     assert downloads(app) == []
     gate.set()
     assert until(app, lambda: app.success)
-    look = sitting(app).look
-    assert [call[1:] for call in calls] == [(look.plan, look.rung)]
-    assert calls[0][0] is sitting(app).network
+    state = session_of(app).state
+    assert [(pruned.plan, pruned.method) for pruned in calls] == [(state.plan, state.method)]
+    assert calls[0].network is session_of(app).network
     for words in ("differ by at most 2.5e-06", "17.2", "72 images", "11,465,204 MACs", "82,054 parameters"):
         assert words in app.success[0].value
     assert downloads(app)[0] == "Download everything (zip)"
@@ -124,12 +131,12 @@ def test_preparing_shows_progress_and_then_the_result(app, steps):
     assert not app.get("progress")
 
 
-def test_a_result_that_is_there_before_its_job_has_ended_is_no_error(app, steps):
+def test_work_that_is_done_before_its_job_has_ended_is_no_error(app, steps):
     gate = threading.Event()
-    steps(Progress("working", 0.5), finished(), gate)
+    steps(Progress(1.0, what="working"), gate, finished())
     prepare(app)
     try:
-        assert until(app, lambda: isinstance(app.session_state["export_job"][1].latest, Bundle))
+        assert until(app, lambda: session_of(app).jobs.get("export").share == 1)
         app.run()
         assert not app.exception, app.exception
     finally:
@@ -161,11 +168,11 @@ def test_what_was_left_out_is_told_with_the_reason(app, steps):
     ("error", "words"),
     [
         (FpgmError("the network differs, so nothing is exported"), "the network differs, so nothing is exported"),
-        (RuntimeError("out of memory"), "it failed (RuntimeError: out of memory)"),
+        (RuntimeError("out of memory"), "The work failed (RuntimeError: out of memory)"),
     ],
 )
 def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
-    steps(Progress("working", 0.5), error)
+    steps(Progress(0.5, what="working"), error)
     prepare(app)
     assert until(app, lambda: app.error)
     assert app.error[0].value == words
@@ -179,7 +186,7 @@ def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
 
 def test_an_export_can_be_cancelled_and_begun_again(app, steps):
     gate = threading.Event()
-    steps(Progress("working", 0.1), gate, finished())
+    steps(Progress(0.1, what="working"), gate, finished())
     prepare(app)
     assert until(app, lambda: app.get("progress"))
     app.button(key="cancel_export").click().run()
@@ -209,22 +216,23 @@ def test_another_plan_needs_its_own_export(app, steps):
     steps(finished())
     prepare(app)
     assert until(app, lambda: app.success)
-    here = sitting(app)
-    here.go(replace(here.look, plan=here.look.plan.with_rates({"conv1": 0.1})))
+    session = session_of(app)
+    session.go(replace(session.state, plan=session.state.plan.with_rates({"conv1": 0.1})))
     app.run()
     assert not app.success
     assert app.button(key="prepare").label == "Prepare the export"
-    here.step(-1)
+    session.step(-1)
     app.run()
     assert app.success
 
 
 def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch):
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")})
-    monkeypatch.setattr(bundle, "IMAGES", 256)
-    monkeypatch.setattr(
-        export_panel, "export_steps", lambda *given, **options: export_steps(*given, **options, measured=False)
-    )
+    few = [ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")]
+
+    def small(pruned, images, config):
+        return export_work(pruned, images=images, measured=False, config=replace(config, artefacts=few))
+
+    monkeypatch.setattr(export_page, "export_work", small)
     prepare(app)
     assert until(app, lambda: app.success or app.error, 120)
     assert not app.error
@@ -238,6 +246,6 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
 
 def test_a_network_without_weights_says_so(steps):
     network = Network.load("resnet110")
-    look = replace(resnet20_look(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
+    look = replace(resnet20_view(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
     assert "no trained weights" in app.warning[0].value

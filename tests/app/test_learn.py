@@ -3,33 +3,53 @@
 import dataclasses
 
 import pytest
-from driving import again, opened, press, sitting, until
-from looks import resnet20_look
+from driving import again, opened, press, session_of, until
+from view_states import resnet20_view
 
-from fpgm_core import EvaluationConfig, Network, Plan
-from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, Found, Scene, at_hand, get_step, words_of
-from fpgm_core.lesson import challenge as lesson_challenge
+from fpgm_core import Network
+from fpgm_core.data import load_images
+from fpgm_core.lesson import (
+    LANGUAGES,
+    PLANES,
+    STEPS,
+    TARGET_CUT,
+    Evidence,
+    StepContext,
+    get_step,
+    known_evidence,
+    macs_cut,
+    words_of,
+)
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
-from pages.ui import challenge, learn_panel
-from pages.ui.course import Course, link
-from pages.ui.state import Look, encode
-from pages.ui.turning import read_turn
+from fpgm_core.runtime.progress import Progress
+from pages.ui import learn as learn_page
+from pages.ui.components.page_keys import read_turn
+from pages.ui.panels import challenge, lesson_top
+from pages.ui.session.lesson_state import LessonState, link
+from pages.ui.session.networks import images_of
+from pages.ui.session.view_state import ViewState, encode
 
 EN, KO = words_of("en"), words_of("ko")
 PAGE = "pages/4_Learn.py"
 TOYS = ("norms", "median", "reviewer", "agreement")
 
 
+def unmeasured(network, images, training):
+    """Work that comes to no evidence."""
+    yield Progress(0.5)
+    return Evidence()
+
+
 @pytest.fixture(autouse=True)
 def nothing_slow(monkeypatch):
     """What has to be measured comes at once, and is nothing: the library's own tests measure."""
-    slow = dict.fromkeys(learn_panel.MEASUREMENTS, lambda network: iter([Found()]))
-    monkeypatch.setattr(learn_panel, "MEASUREMENTS", slow)
+    slow = dict.fromkeys(learn_page.MEASUREMENTS, unmeasured)
+    monkeypatch.setattr(learn_page, "MEASUREMENTS", slow)
 
 
 def learn(look=None, **query):
     """The page, opened by a link's query."""
-    return opened(PAGE, s=encode(look or resnet20_look()), **query)
+    return opened(PAGE, s=encode(look or resnet20_view()), **query)
 
 
 def widget(elements, label):
@@ -41,8 +61,8 @@ def texts(app):
                      for element in app.get(kind))  # fmt: skip
 
 
-def course(app):
-    return app.session_state["course"]
+def lesson(app):
+    return app.session_state["lesson"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -62,7 +82,7 @@ def test_every_step_opens_by_its_link_in_every_language(step, language):
 @pytest.mark.parametrize("step", TOYS)
 def test_the_answer_comes_after_the_prediction_and_follows_from_the_figures(step, resnet20):
     app = learn(step=step)
-    shown = get_step(step).show(Scene(resnet20, EN), get_step(step).controls())
+    shown = get_step(step).show(StepContext(resnet20, EN), get_step(step).controls())
     assert not any(sentence in texts(app) for sentence in shown.conclusion)
     assert EN("page.covered") in texts(app)
     wrong = next(option for option in get_step(step).options if option != shown.answer)
@@ -83,47 +103,47 @@ def test_the_answer_can_just_be_asked_for_and_the_step_begun_again():
     widget(app.slider, EN("median.taken")).set_value(9).run()
     press(app, "learn-again")
     assert EN("page.covered") in texts(app)
-    assert course(app).set_here == MedianControls()
+    assert lesson(app).step_controls == MedianControls()
 
 
 def test_controls_change_the_sentences_and_the_link(resnet20):
     app = learn(step="norms")
     press(app, "learn-show")
-    before = get_step("norms").show(Scene(resnet20, EN), NormControls()).conclusion[0]
+    before = get_step("norms").show(StepContext(resnet20, EN), NormControls()).conclusion[0]
     assert before in texts(app)
     widget(app.slider, EN("norms.deviation")).set_value(0.3).run()
     widget(app.slider, EN("norms.smallest")).set_value(0.0).run()
     wanted = NormControls(deviation=0.3, smallest=0.0)
-    now = get_step("norms").show(Scene(resnet20, EN), wanted)
+    now = get_step("norms").show(StepContext(resnet20, EN), wanted)
     assert now.conclusion[0] in texts(app)
     assert before not in texts(app)
     again_ = learn(step="norms", c=app.query_params["c"])
-    assert course(again_).set_here == wanted
+    assert lesson(again_).step_controls == wanted
 
 
 def test_back_and_forward_and_the_steps_above():
     app = learn(step="plane")
     assert app.button(key="learn-back").disabled
     press(app, "learn-forward")
-    assert course(app).step == "norms"
+    assert lesson(app).step == "norms"
     assert app.query_params["step"] == "norms"
     widget(app.get("button_group"), EN("page.title")).set_value("challenge").run()
-    assert course(app).step == "challenge"
+    assert lesson(app).step == "challenge"
     assert app.button(key="learn-forward").disabled
     press(app, "learn-back")
-    assert course(app).step == "cost"
+    assert lesson(app).step == "cost"
 
 
 def test_keys_turn_the_page_once_a_message():
     app = learn(step="plane")
-    app.session_state["turning"] = {"turn": {"seq": 5, "by": 1}}
+    app.session_state["page_keys"] = {"turn": {"seq": 5, "by": 1}}
     again(app)
-    assert course(app).step == "norms"
+    assert lesson(app).step == "norms"
     again(app)
-    assert course(app).step == "norms"
-    app.session_state["turning"] = {"turn": {"seq": 6, "by": -1}}
+    assert lesson(app).step == "norms"
+    app.session_state["page_keys"] = {"turn": {"seq": 6, "by": -1}}
     again(app)
-    assert course(app).step == "plane"
+    assert lesson(app).step == "plane"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +158,7 @@ def test_a_bare_link_has_the_question_and_no_controls():
     assert not app.slider
     assert not app.selectbox
     assert app.radio
-    assert course(app).set_here == NormControls(rate=0.5)
+    assert lesson(app).step_controls == NormControls(rate=0.5)
     assert EN("page.step", number=2, count=8, minutes=3) in texts(app)
 
 
@@ -163,7 +183,7 @@ def test_a_filter_that_another_network_has_not_is_as_it_comes():
     assert widget(app.selectbox, EN("reviewer.layer")).value == "layer3.2.conv2"
     assert widget(app.selectbox, EN("reviewer.filter")).value == 63
     app = learn(step="reviewer", c='{"layer":"layer9.conv","filter":3}')
-    assert course(app).controls["reviewer"] == FilterControls("layer9.conv", 3)
+    assert lesson(app).controls["reviewer"] == FilterControls("layer9.conv", 3)
     assert not app.error
     assert widget(app.selectbox, EN("reviewer.layer")).value != "layer9.conv"
 
@@ -171,11 +191,11 @@ def test_a_filter_that_another_network_has_not_is_as_it_comes():
 def test_another_layer_shows_its_own_filters(resnet20):
     app = learn(step="reviewer")
     widget(app.selectbox, EN("reviewer.layer")).set_value("conv1").run()
-    shown = get_step("reviewer").show(Scene(resnet20, EN), FilterControls("conv1"))
+    shown = get_step("reviewer").show(StepContext(resnet20, EN), FilterControls("conv1"))
     assert widget(app.selectbox, EN("reviewer.filter")).value == shown.controls.filter
     other = (shown.controls.filter + 1) % 16
     widget(app.selectbox, EN("reviewer.filter")).set_value(other).run()
-    assert course(app).set_here == FilterControls("conv1", other)
+    assert lesson(app).step_controls == FilterControls("conv1", other)
     assert EN("reviewer.terms", chosen=other, layer="conv1") in texts(app)
 
 
@@ -191,7 +211,7 @@ def test_another_network_is_opened_and_its_figures_shown():
     app = learn(step="norms")
     press(app, "learn-show")
     widget(app.selectbox, EN("page.network")).set_value("mobilenetv2_cifar").run()
-    assert sitting(app).look.plan.model == "mobilenetv2_cifar"
+    assert session_of(app).state.plan.model == "mobilenetv2_cifar"
     assert any("MobileNetV2" in sentence for sentence in texts(app).split("\n- "))
 
 
@@ -207,7 +227,7 @@ def test_the_plane_shows_what_is_dropped_when_asked():
     app.session_state["plane"] = {"move": {"seq": 1, "points": [[x, y] for x, y in PLANES["around"]],
                                            "marked": [0, 4], "phase": "rest"}}  # fmt: skip
     again(app)
-    assert course(app).set_here == PlaneControls(PLANES["around"], (0, 4))
+    assert lesson(app).step_controls == PlaneControls(PLANES["around"], (0, 4))
     assert EN("plane.yours_drops", yours="0, 4", with_norm=1, with_fpgm=1) in texts(app)
     assert EN("plane.agree") in texts(app)
     assert '"marked":[0,4]' in app.query_params["c"]
@@ -216,22 +236,22 @@ def test_the_plane_shows_what_is_dropped_when_asked():
 def test_an_arrangement_is_a_new_plane():
     app = learn(step="plane")
     widget(app.selectbox, EN("plane.arrangement")).set_value("groups").run()
-    assert course(app).set_here == PlaneControls(PLANES["groups"])
-    assert course(app).revision == 2
+    assert lesson(app).step_controls == PlaneControls(PLANES["groups"])
+    assert lesson(app).revision == 2
 
 
 def test_filters_are_added_and_removed_by_buttons_too():
     app = learn(step="plane", c='{"marked":[0,3]}')
     press(app, "plane-add")
-    held = course(app).set_here
+    held = lesson(app).step_controls
     assert held.points[:-1] == PLANES["apart"]
     assert held.marked == (0, 3)
     press(app, "plane-remove")
-    assert course(app).set_here == PlaneControls(tuple(p for n, p in enumerate(held.points) if n not in (0, 3)))
-    before = course(app).set_here
+    assert lesson(app).step_controls == PlaneControls(tuple(p for n, p in enumerate(held.points) if n not in (0, 3)))
+    before = lesson(app).step_controls
     app = learn(step="plane", c='{"points":[[0,0],[1,1],[2,2],[3,0]],"marked":[1]}')
     press(app, "plane-remove")
-    assert len(course(app).set_here.points) == 4, "the plane keeps its least"
+    assert len(lesson(app).step_controls.points) == 4, "the plane keeps its least"
     assert len(before.points) == 8
 
 
@@ -239,9 +259,9 @@ def test_filters_are_added_and_removed_by_buttons_too():
 
 
 def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
-    look = resnet20_look()
+    look = resnet20_view()
     bare = Network.load("resnet110")
-    app = learn(Look(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
+    app = learn(ViewState(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
     assert any(EN("page.only_trained") in warning.value for warning in app.warning)
     assert any(chart for chart in app.get("plotly_chart")), "the FLOPs need no weights"
 
@@ -249,12 +269,13 @@ def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
 def test_a_contest_that_is_not_at_hand_is_measured_when_asked(monkeypatch):
     asked = []
 
-    def contest(network):
+    def contest(network, images, training):
         asked.append(network)
-        yield Found()
+        yield Progress(0.5)
+        return Evidence()
 
-    monkeypatch.setitem(learn_panel.MEASUREMENTS, "contest", contest)
-    monkeypatch.setattr(learn_panel, "at_hand", lambda network, name: None)
+    monkeypatch.setitem(learn_page.MEASUREMENTS, "contest", contest)
+    monkeypatch.setattr(learn_page, "known_evidence", lambda network, need, **images: None)
     app = learn(step="cost")
     button = next(one for one in app.button if one.label == EN("page.measure_contest"))
     assert not asked
@@ -269,9 +290,10 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
     press(app, "learn-show")
     assert until(app, lambda: len(app.get("plotly_chart")) == 3)
     widget(app.get("button_group"), EN("cost.rung")).set_value("repaired").run()
-    assert course(app).set_here == CostControls("repaired")
-    known = at_hand(resnet20, "contest")
-    shown = get_step("cost").show(Scene(resnet20, EN, known), CostControls("repaired"))
+    assert lesson(app).step_controls == CostControls("repaired")
+    images, training = (load_images("cifar10", split) for split in ("choose", "train"))
+    known = known_evidence(resnet20, "contest", images=images, training=training)
+    shown = get_step("cost").show(StepContext(resnet20, EN, known), CostControls("repaired"))
     assert all(sentence in texts(app) for sentence in shown.conclusion)
 
 
@@ -279,12 +301,13 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
 
 
 def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(monkeypatch):
-    few = EvaluationConfig(images=150)
-    monkeypatch.setattr(challenge, "judge_steps", lambda *which: lesson_challenge.judge_steps(*which, few))
+    def few(network, split):
+        return images_of(network, split).first(150 if split == "sealed" else 300)
+
+    monkeypatch.setattr(challenge, "images_of", few)
     app = learn(step="challenge")
-    plan: Plan = sitting(app).look.plan
-    cut = lesson_challenge.cut_of(sitting(app).network, plan)
-    assert app.button(key="hand_in").disabled == (cut < lesson_challenge.TARGET)
+    cut = macs_cut(session_of(app).network.prune(session_of(app).state.plan))
+    assert app.button(key="hand_in").disabled == (cut < TARGET_CUT)
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_10%").run()
     assert app.button(key="hand_in").disabled
     widget(app.selectbox, EN("challenge.begin")).set_value("uniform_50%").run()
@@ -293,14 +316,13 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
     press(app, "hand_in")
     assert until(app, lambda: app.dataframe, 60)
     table = app.dataframe[0].value
-    held = sitting(app)
+    session = session_of(app)
     ((judged, _),) = app.session_state["attempts"].values()
-    assert judged.figure.images == 150
-    assert judged.rung == "as_is"
-    assert table[EN("challenge.sealed")].tolist() == [round(judged.figure.accuracy.value * 100, 2)]
-    assert table[EN("challenge.cut")].tolist() == [
-        round(lesson_challenge.cut_of(held.network, held.look.plan) * 100, 1)
-    ]
+    assert judged.measurement.num_images == 150
+    assert judged.method == "as_is"
+    assert table[EN("challenge.sealed")].tolist() == [round(judged.measurement.accuracy.value * 100, 2)]
+    cut = macs_cut(session.network.prune(session.state.plan))
+    assert table[EN("challenge.cut")].tolist() == [round(cut * 100, 1)]
     assert any("Sealed:" in info.value for info in app.info)
 
 
@@ -308,18 +330,22 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
 
 
 def test_a_link_carries_the_whole_course(resnet20):
-    held = Course(step="reviewer", language="ko", bare=True).setting(FilterControls("conv1", 3))
-    query = link(held, resnet20_look())
+    held = LessonState(step="reviewer", language="ko", bare=True).with_controls(FilterControls("conv1", 3))
+    query = link(held, resnet20_view())
     app = opened(PAGE, **query)
-    assert {field.name: getattr(course(app), field.name) for field in dataclasses.fields(held)} == {
+    assert {field.name: getattr(lesson(app), field.name) for field in dataclasses.fields(held)} == {
         field.name: getattr(held, field.name) for field in dataclasses.fields(held)
     }
-    assert sitting(app).look == resnet20_look()
-    assert "c" not in link(held, resnet20_look(), "cost"), "what is not set is not carried"
+    assert session_of(app).state == resnet20_view()
+    assert "c" not in link(held, resnet20_view(), "cost"), "what is not set is not carried"
 
 
 def test_the_printed_lesson_is_written_in_the_background(monkeypatch):
-    monkeypatch.setattr(learn_panel, "document_steps", lambda network, language, controls: iter([0.5, "<html></html>"]))
+    def document_work(network, language, **options):
+        yield Progress(0.5)
+        return "<html></html>"
+
+    monkeypatch.setattr(lesson_top, "document_work", document_work)
     app = learn(step="plane")
     next(one for one in app.button if one.label == EN("page.print")).click().run()
     assert until(app, lambda: app.get("download_button"))

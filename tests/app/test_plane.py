@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from pages.ui.plane import EXTENT, LEAST, MARKS, MOST, PlaneMove, read_plane
+from pages.ui.components.plane import EXTENT, LEAST, MARKS, MOST, PlaneMove, read_plane
 
 PLACES = [[0, 0], [1.5, -2], [-EXTENT, EXTENT], [0.1, 0.2], [3, 3]]
 GOOD = {"seq": 7, "points": PLACES, "marked": [4, 0], "phase": "drag"}

@@ -5,36 +5,32 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from driving import again, opened, press, sitting, until
+from driving import again, opened, press, session_of, until
 
-from fpgm_core import FpgmError, Network
+from fpgm_core import FpgmError, Measurement, Network
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import Figure
-from fpgm_core.recovery import Mended
-from fpgm_core.training import Epoch, Recipe, Recovered, Run
-from pages.ui import export_panel, recover_panel
-from pages.ui.jobs import engine
+from fpgm_core.pruning import RecoveryStep
+from fpgm_core.runtime.progress import Progress
+from fpgm_core.training import Epoch, Recipe, Run
+from pages.ui import export as export_page
+from pages.ui import recover as recover_page
 
+FEW = 600  # images
 EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
 
 
-def figure(correct):
-    return Figure("exact", correct, 4500, min(correct, 4400), 5000, 5000, 0, "cpu", "float32", 1.0, 100)
-
-
-def reached(recipe, network, plan, whole=None):
-    before, after = (
-        {half: figure(3000) for half in ("choose", "sealed")},
-        {"choose": figure(4300), "sealed": figure(4200)},
-    )
-    return Recovered(Run(recipe, (EPOCH,)), plan, network, whole, before, after)
+def measurement(correct):
+    return Measurement(
+        state="exact", num_correct=correct, num_dense_correct=4500, num_both_correct=min(correct, 4400),
+        num_images=5000, num_total=5000, device="cpu", precision="float32", seconds=1.0, batch=100,
+    )  # fmt: skip
 
 
 @pytest.fixture
 def app():
     app = opened("pages/2_Recover.py")
     yield app
-    engine().cancel(f"{sitting(app).session}:recover")
+    session_of(app).jobs.close()
 
 
 class Calls(list):
@@ -45,20 +41,35 @@ class Calls(list):
 def training(monkeypatch):
     """A training that waits for `gate` after its first epoch, then ends; what it is called with is kept.
 
-    It ends with the plan it was given, or the one that `calls.ends` makes of it.
+    It ends with the plan it was given, or the one that `calls.ends` makes of it. Accuracies are made up.
     """
     calls, gate = Calls(), threading.Event()
+    begun = {}
 
-    def fake(network, plan, recipe, schedule, images, stop=None, mended=None):
-        calls.append((plan, recipe, schedule, stop, images))
-        calls.mended = mended
-        yield Run(recipe)
-        yield Run(recipe, (EPOCH,), 0.5)
+    def fine_tune(pruned, images, training, *, watched):
+        calls.append((training, images))
+        calls.start = pruned
+        run = Run(training.recipe)
+        yield Progress(0.0, partial=run)
+        run = Run(training.recipe, (EPOCH,), 0.5)
+        yield Progress(run.done, partial=run)
         gate.wait(20)
-        ended = calls.ends(plan)
-        yield reached(recipe, network.compact(ended), ended, network.masked(ended))
+        ended = pruned.network.prune(calls.ends(pruned.plan))
+        return ended.with_tensors({}, RecoveryStep("fine_tuned"))
 
-    monkeypatch.setattr(recover_panel, "recover_steps", fake)
+    def measure(pruned, images, **options):
+        yield Progress(1.0)
+        if pruned.method != "fine_tuned":
+            return measurement(3000)
+        begun[images.name] = images
+        return measurement(4300 if len(begun) == 1 else 4200)
+
+    def few(name, split, copy=None):
+        return load_images(name, split, copy).first(FEW)
+
+    monkeypatch.setattr(recover_page, "load_images", few)
+    monkeypatch.setattr(recover_page, "fine_tune_work", fine_tune)
+    monkeypatch.setattr(recover_page, "measure_work", measure)
     yield calls, gate
     gate.set()
 
@@ -84,11 +95,12 @@ def test_choices_reach_the_recipe(app, training):
     app.selectbox(key="schedule").set_value("soft").run()
     train(app)
     assert until(app, lambda: calls)
-    plan, recipe, schedule, _, images = calls[0]
-    assert images is load_images("cifar10", "train")
-    assert plan == app.session_state["sitting"].look.plan
-    assert recipe == Recipe(epochs=7, learning_rate=0.02, distillation=0.0)
-    assert schedule == "soft"
+    begun, images = calls[0]
+    assert images.digest == load_images("cifar10", "train").first(FEW).digest
+    assert calls.start.plan == begun.plan == session_of(app).state.plan
+    assert begun.recipe == Recipe(epochs=7, learning_rate=0.02, distillation=0.0)
+    assert begun.schedule == "soft"
+    assert calls.start.method == "as_is"  # a schedule in dense shapes begins with the loaded weights
 
 
 def test_progress_curves_and_the_result(app, training):
@@ -107,15 +119,13 @@ def test_progress_curves_and_the_result(app, training):
     assert not app.button(key="train").disabled
 
 
-def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, training, monkeypatch):
+def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, training):
     calls, gate = training
     gate.set()
-    mended = Mended("repaired", {}, {})
-    monkeypatch.setattr(recover_panel, "repair_steps", lambda *_, **__: iter([0.5, mended]))
     app.toggle(key="repair_first").set_value(True).run()
     train(app)
-    assert until(app, lambda: table(app) is not None)
-    assert calls.mended is mended
+    assert until(app, lambda: table(app) is not None, 90)
+    assert calls.start.method == "repaired"
     assert list(table(app)[""]) == ["repaired", "trained"]
 
 
@@ -124,7 +134,7 @@ def test_stop_asks_the_training_to_end(app, training):
     train(app)
     assert until(app, lambda: "epoch 2" in bars(app))
     app.button(key="stop_training").click().run()
-    assert calls[0][3].is_set()
+    assert calls[0][0].stop.is_set()
     assert "measuring on both halves" in bars(app)
     gate.set()
     assert until(app, lambda: table(app) is not None)
@@ -134,7 +144,7 @@ def test_the_persons_own_copy_is_trained_on(app, training, monkeypatch):
     calls, gate = training
     gate.set()
     asked = []
-    monkeypatch.setattr(recover_panel, "load_images", lambda *which: asked.append(which) or load_images(*which[:2]))
+    monkeypatch.setattr(recover_page, "load_images", lambda *which: asked.append(which) or load_images(*which[:2]))
     app.text_input(key="own_copy").set_value(" /data/cifar10.npz ").run()
     assert any("your copy" in caption.value for caption in app.caption)
     train(app)
@@ -151,11 +161,11 @@ def test_a_copy_that_is_not_there_is_told(app):
 
 
 def test_an_error_is_told_in_words(app, monkeypatch):
-    def fake(*given, **options):
+    def failing(*given, **options):
+        yield Progress(0.5)
         raise FpgmError("the loss is no longer a finite number; lower the learning rate")
-        yield
 
-    monkeypatch.setattr(recover_panel, "recover_steps", fake)
+    monkeypatch.setattr(recover_page, "fine_tune_work", failing)
     train(app)
     assert until(app, lambda: app.error)
     assert "lower the learning rate" in app.error[0].value
@@ -167,11 +177,12 @@ def exports(monkeypatch):
     """What the export is called with, in place of exporting."""
     given = []
 
-    def fake(network, plan, rung, trained=None, whole=None):
-        given.append((plan, trained, whole))
-        return iter(())
+    def export_work(pruned, **options):
+        yield Progress(0.5)
+        given.append(pruned)
+        raise FpgmError("nothing is written here")
 
-    monkeypatch.setattr(export_panel, "export_steps", fake)
+    monkeypatch.setattr(export_page, "export_work", export_work)
     return given
 
 
@@ -184,12 +195,12 @@ def test_export_offers_the_trained_weights(app, training, exports):
     assert app.toggle[0].value
     press(app, "prepare")
     assert until(app, lambda: exports)
-    plan, result = sitting(app).look.plan, app.session_state["recovery"].job.latest
-    assert exports[0] == (plan, result.network, result.whole)
+    plan, result = session_of(app).state.plan, session_of(app).jobs.get("training").result
+    assert exports[0] is result.pruned
     app.toggle[0].set_value(False).run()
     press(app, "prepare")
     assert until(app, lambda: len(exports) == 2)
-    assert exports[1] == (plan, None, None)
+    assert (exports[1].plan, exports[1].method) == (plan, "recalibrated")
 
 
 def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app, training, exports):
@@ -198,8 +209,8 @@ def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app,
     gate.set()
     train(app)
     assert until(app, lambda: table(app) is not None)
-    first = sitting(app).look.plan
-    network = sitting(app).network
+    first = session_of(app).state.plan
+    network = session_of(app).network
     costs = [f"{network.cost(plan).macs:,}" for plan in (first, calls.ends(first))]
     assert list(table(app)["MACs"]) == costs
     assert costs[0] != costs[1]
@@ -207,7 +218,7 @@ def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app,
     again(app.switch_page("pages/1_Export.py"))
     press(app, "prepare")
     assert until(app, lambda: exports)
-    assert exports[0][0] == calls.ends(first)
+    assert exports[0].plan == calls.ends(first)
 
 
 def test_another_plan_is_not_given_this_ones_result(app, training):
@@ -215,8 +226,8 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
     gate.set()
     train(app)
     assert until(app, lambda: table(app) is not None)
-    here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=Network.load("resnet20").plan(0.2)))
+    session = session_of(app)
+    session.go(replace(session.state, plan=Network.load("resnet20").plan(0.2)))
     app.run()
     assert table(app) is None
     app.switch_page("pages/1_Export.py").run()
@@ -225,8 +236,8 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
 
 def test_a_network_without_weights_is_told(app):
     network = Network.load("resnet32")
-    here = app.session_state["sitting"]
-    here.go(replace(here.look, plan=network.plan(0.2), layer="conv1", chosen=None))
+    session = session_of(app)
+    session.go(replace(session.state, plan=network.plan(0.2), layer="conv1", chosen=None))
     app.run()
     assert any("open a network that has both" in element.value for element in app.info)
     assert not [button for button in app.button if button.key == "train"]

@@ -4,28 +4,30 @@ import json
 
 import numpy as np
 import pytest
-from driving import again, opened, press, sitting, until
-from looks import resnet20_look
+from driving import again, opened, press, session_of, until
+from view_states import resnet20_view
 
 from fpgm_core import Network
-from fpgm_core.calibration import Calibration, calibrate
+from fpgm_core.calibration import CalibrationConfig, calibrate
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import replaceability
-from fpgm_core.recovery import surface
-from pages.ui import replaceable
-from pages.ui.rates import bars
-from pages.ui.state import Look, encode
+from fpgm_core.recovery import damage_work
+from fpgm_core.runtime.progress import Progress, run
+from pages.ui.panels import refit
+from pages.ui.panels.live_bars import bars
+from pages.ui.session.view_state import ViewState, encode
 
-FEW = Calibration(images=150, positions=8)
+FEW = CalibrationConfig(num_images=150, positions=8)
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(replaceable, "Calibration", lambda: FEW)
+    monkeypatch.setattr(refit, "CALIBRATION", FEW)
 
 
 @pytest.fixture(scope="module")
 def moments(resnet20):
-    return calibrate(resnet20, FEW)
+    return calibrate(resnet20, load_images("cifar10", "train"), config=FEW)
 
 
 def figure(app, key):
@@ -46,9 +48,9 @@ def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, 
     holds = sum(one.verdict.startswith("holds") for one in found)
     assert any(f"holds in {holds}" in heading.value and f"of {len(found)} layers" in heading.value
                for heading in app.subheader)  # fmt: skip
-    one = next(one for one in found if one.layer == resnet20_look().layer)
+    one = next(one for one in found if one.layer == resnet20_view().layer)
     names = [trace["name"] for trace in figure(app, "costs")["data"]]
-    pruned = int((~resnet20.keep_mask(sitting(app).look.plan, resnet20.unit_of(one.layer, "independent"))).sum())
+    pruned = int((~resnet20.keep_mask(session_of(app).state.plan, resnet20.unit_of(one.layer, "independent"))).sum())
     assert names == [f"kept ({len(one.costs) - pruned})", f"pruned ({pruned})"]
     before = figure(app, "costs")
     widget(app.get("button_group"), "Against").set_value("L2 norm").run()
@@ -67,18 +69,18 @@ def test_the_refit_cost_view_says_where_a_layer_has_none(resnet20):
 def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
     app = opened()
     widget(app.selectbox, "Coupling").set_value("inner").run()
-    assert not any(bar.heat for bar in bars(sitting(app)))
+    assert not any(bar.heat for bar in bars(session_of(app)))
     widget(app.toggle, "Damage").set_value(True).run()
-    assert until(app, lambda: all(bar.heat for bar in bars(sitting(app))), 90)
-    expected = surface(resnet20, moments, sitting(app).look.plan)
-    for bar in bars(sitting(app)):
+    assert until(app, lambda: all(bar.heat for bar in bars(session_of(app))), 90)
+    expected = run(damage_work(resnet20, moments, plan=session_of(app).state.plan))
+    for bar in bars(session_of(app)):
         assert bar.damage == f"predicted loss {expected.at(bar.name, bar.rate):.1%}"
         assert bar.heat.count("rgb") == 1 + len(expected.rates)
-    assert np.unique([bar.heat for bar in bars(sitting(app))]).size == len(expected.units)
+    assert np.unique([bar.heat for bar in bars(session_of(app))]).size == len(expected.units)
 
 
 def test_a_network_without_weights_says_why_there_is_nothing():
-    look = Look(Network.load("resnet110").plan(0.2), "conv1")
+    look = ViewState(Network.load("resnet110").plan(0.2), "conv1")
     app = opened("pages/3_Replaceability.py", s=encode(look))
     assert until(app, lambda: any("random weights" in error.value for error in app.error), 60)
 
@@ -86,15 +88,15 @@ def test_a_network_without_weights_says_why_there_is_nothing():
 def test_work_that_is_stopped_waits_until_it_is_wanted_again(monkeypatch):
     def slow(network, coupling):
         while True:
-            yield 0.25
+            yield Progress(0.25)
 
-    monkeypatch.setattr(replaceable, "_costs", slow)
+    monkeypatch.setattr(refit, "refit_cost_work", slow)
     app = opened("pages/3_Replaceability.py")
     press(app, "stop:replaceability")
-    here = sitting(app)
-    assert here.works[":replaceability"][1] is None
+    session = session_of(app)
+    assert session.jobs.get("replaceability") is None
     again(app)
-    assert here.works[":replaceability"][1] is None, "looking at the page does not begin it again"
-    press(app, "go_on:replaceability")
-    assert here.works[":replaceability"][1] is not None
+    assert session.jobs.get("replaceability") is None, "looking at the page does not begin it again"
+    press(app, "resume:replaceability")
+    assert session.jobs.get("replaceability") is not None
     press(app, "stop:replaceability")

@@ -1,30 +1,31 @@
-"""The Sensitivity page, driven headless: begun, stopped, gone on with, bars set from it."""
+"""The Sensitivity page, driven headless: begun, stopped, resumed, bars set from it."""
 
 import json
 from dataclasses import replace
 
 import pytest
-from driving import again, opened, press, sitting, until
-from looks import resnet20_look
+from driving import again, opened, press, session_of, until
+from view_states import resnet20_view
 
-from fpgm_core import EvaluationConfig
-from fpgm_core.evaluation import accuracy as evaluator
-from fpgm_core.evaluation import sweep_steps
-from fpgm_core.figures.sensitivity import told
-from pages.ui import sensitive
-from pages.ui.sitting import first_look
-from pages.ui.state import encode
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import sweep_work
+from fpgm_core.figures.sensitivity import change_text
+from fpgm_core.runtime.progress import run
+from pages.ui import sensitivity
+from pages.ui.session.networks import first_view
+from pages.ui.session.view_state import encode
 
-FEW = EvaluationConfig(images=100, precision="float32")
+IMAGES, TRAINING = 100, 128
 RATES = (0.5, 0.9)
 PAGE = "pages/5_Sensitivity.py"
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(evaluator, "IMAGES", 128)
-    monkeypatch.setattr(sensitive, "SWEPT", FEW)
-    monkeypatch.setattr(sensitive, "RATES", RATES)
+    counts = {"choose": IMAGES, "train": TRAINING}
+    monkeypatch.setattr(sensitivity, "load_images", lambda name, split: load_images(name, split).first(counts[split]))
+    monkeypatch.setattr(sensitivity, "SWEEP_IMAGES", IMAGES)
+    monkeypatch.setattr(sensitivity, "RATES", RATES)
 
 
 def figure(app, key):
@@ -36,76 +37,77 @@ def has(app, key):
     return any(button.key == key for button in app.button)
 
 
-def whole(app):
+def complete(app):
     return not has(app, "begin_sweep") and not has(app, "stop_sweep")
 
 
-def look(**fields):
-    return replace(resnet20_look(), **fields)
+def state(**fields):
+    return replace(resnet20_view(), **fields)
 
 
 def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
-    app = opened(PAGE, s=encode(look(rung="as_is")))
+    app = opened(PAGE, s=encode(state(method="as_is")))
     assert figure(app, "sweep") is None  # nothing is begun unasked
     press(app, "begin_sweep")
-    assert until(app, lambda: whole(app), 120)
-    plan = sitting(app).look.plan
-    *_, sweep = sweep_steps(resnet20, plan, replace(FEW, rung="as_is"), RATES)
+    assert until(app, lambda: complete(app), 120)
+    plan = session_of(app).state.plan
+    images = load_images("cifar10", "choose").first(IMAGES)
+    sweep = run(sweep_work(resnet20, images, plan=plan, method="as_is", rates=RATES, use_cache=False))
     colours = figure(app, "sweep")["data"][0]
-    assert [text for row in colours["text"] for text in row] == list(map(told, sweep.points))
+    assert [text for row in colours["text"] for text in row] == list(map(change_text, sweep.points))
     app.number_input(key="tolerated").set_value(20.0).run()
     expected = plan.with_rates(sweep.rates_within(0.2))
     cut = 1 - resnet20.cost(expected).macs / resnet20.dense_cost.macs
     assert app.button(key="set_bars").label == f"Set the bars: {cut:.1%} of the MACs cut"
     press(app, "set_bars")
-    assert sitting(app).look.plan == expected
+    assert session_of(app).state.plan == expected
     assert app.button(key="set_bars").disabled
-    assert until(app, lambda: sitting(app).measured("as_is"))  # what they lose together is measured
+    assert until(app, lambda: session_of(app).measured("as_is"))  # what they lose together is measured
     assert any("Accuracy on choose" in html.value and "exact" in html.value for html in app.get("html"))
 
 
-def test_a_sweep_is_stopped_kept_and_gone_on_with(resnet20):
-    app = opened(PAGE, s=encode(look()))
+def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
+    app = opened(PAGE, s=encode(state()))
     press(app, "begin_sweep")
     assert until(app, lambda: figure(app, "sweep"), 60)
     press(app, "stop_sweep")
-    known = len(sensitive._known(sitting(app), None).points)
+    known = len(sensitivity.known_sweep(session_of(app)).points)
     total = 2 * len(resnet20.units("independent"))
     assert 0 < known < total
-    assert app.button(key="begin_sweep").label == f"Measure: go on, {known} of {total} are measured"
+    assert app.button(key="begin_sweep").label == f"Resume: {known} of {total} points are measured"
     press(app, "begin_sweep")
-    assert until(app, lambda: whole(app), 120)
+    assert until(app, lambda: complete(app), 120)
 
 
-def test_another_rung_is_another_sweep(resnet20):
-    app = opened(PAGE, s=encode(look(rung="merged")))
+def test_another_recovery_method_is_another_sweep(resnet20):
+    app = opened(PAGE, s=encode(state(method="merged")))
     assert app.button(key="begin_sweep").label == f"Measure: {2 * len(resnet20.units('independent'))} points"
     assert any("*merged* as on Explore" in text.value for text in app.markdown)
 
 
 def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
-    app = opened(PAGE, s=encode(look()))
-    here, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
-    before = here.look.plan
+    app = opened(PAGE, s=encode(state()))
+    session, names = session_of(app), [unit.name for unit in session_of(app).network.units("independent")]
+    before = session.state.plan
     assert before.rate(names[3]) != 0.9
-    sensitive.set_bar(here, names, [3, 0.9])
+    sensitivity.set_bar(session, names, [3, 0.9])
     again(app)
-    assert (here.look.plan, here.look.layer) == (before.with_rates({names[3]: 0.9}), names[3])
-    sensitive.set_bar(here, names, {"0": 3, "1": 0.9})  # as some browsers send it
-    assert here.look.plan == before.with_rates({names[3]: 0.0})
+    assert (session.state.plan, session.state.layer) == (before.with_rates({names[3]: 0.9}), names[3])
+    sensitivity.set_bar(session, names, {"0": 3, "1": 0.9})  # as some browsers send it
+    assert session.state.plan == before.with_rates({names[3]: 0.0})
 
 
 def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
-    locked = resnet20_look().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
-    app = opened(PAGE, s=encode(look(plan=locked)))
-    here, names = sitting(app), [unit.name for unit in sitting(app).network.units("independent")]
-    sensitive.set_bar(here, names, [names.index("layer1.0.conv1"), 0.9])
+    locked = resnet20_view().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
+    app = opened(PAGE, s=encode(state(plan=locked)))
+    session, names = session_of(app), [unit.name for unit in session_of(app).network.units("independent")]
+    sensitivity.set_bar(session, names, [names.index("layer1.0.conv1"), 0.9])
     again(app)
-    assert here.look.plan == locked
+    assert session.state.plan == locked
     assert any("raise the rate" in error.value for error in app.error)
 
 
 def test_without_trained_weights_there_is_nothing_to_lose():
-    app = opened(PAGE, s=encode(first_look("resnet110")))
+    app = opened(PAGE, s=encode(first_view("resnet110")))
     assert any("no accuracy to lose" in info.value for info in app.info)
     assert not has(app, "begin_sweep")

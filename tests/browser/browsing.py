@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from pages.ui.state import Look, decode
+from pages.ui.session.view_state import ViewState, decode
 
 CHROMIUM = shutil.which("chromium")
 NEEDS_CHROMIUM = [
@@ -16,7 +16,7 @@ NEEDS_CHROMIUM = [
 ]
 
 
-def look_of(page) -> Look:
+def state_of(page) -> ViewState:
     return decode(parse_qs(urlparse(page.evaluate("location.href")).query)["s"][0])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from browsing import CHROMIUM
 from load import serving
-from looks import resnet20_query
+from view_states import resnet20_query
 
 ROOT = Path(__file__).parents[2]
 QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -20,7 +20,7 @@ def address(tmp_path_factory):
     told = log.read()
     log.close()
     # Not any traceback: the server itself prints one when a tab closes in mid-message.
-    for failure in ("Uncaught app execution", "measurement failed", "layout failed"):
+    for failure in ("Uncaught app execution", "work failed"):
         assert failure not in told, told
 
 

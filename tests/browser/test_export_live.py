@@ -7,7 +7,7 @@ import zipfile
 from browsing import NEEDS_CHROMIUM, card, until
 
 from fpgm_core import Network, Plan
-from pages.ui.state import Look, encode
+from pages.ui.session.view_state import ViewState, encode
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -24,7 +24,7 @@ def cells(page):
 def test_a_plan_is_exported_and_the_zip_says_what_the_page_says(page, address, tmp_path):
     network = Network.load("resnet20")
     plan = network.plan(0.5, coupling="coupled")
-    page.goto(f"{address}/?s={encode(Look(plan, 'conv1'))}")
+    page.goto(f"{address}/?s={encode(ViewState(plan, 'conv1'))}")
     assert until(lambda: page.locator(".eq-unit").count() == len(network.units("coupled")), 60)
     prepare = page.get_by_role("button", name="Prepare the export")
     link(page, "Export").click()  # while the page is still being drawn, and the bars ask for figures

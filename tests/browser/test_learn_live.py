@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 from browsing import NEEDS_CHROMIUM, until
-from looks import resnet20_query
+from view_states import resnet20_query
 
 from fpgm_core.lesson import plane_facts, words_of
 from fpgm_core.lesson.toys import PLANES

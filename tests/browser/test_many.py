@@ -1,4 +1,4 @@
-"""Several sittings at once, in short: tests/load.py is the long form."""
+"""Several sessions at once, in short: tests/load.py is the long form."""
 
 import asyncio
 import json
@@ -6,7 +6,9 @@ import re
 
 from load import load, start
 
-from fpgm_core import EvaluationConfig, evaluate
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import measure_work
+from fpgm_core.runtime.progress import run
 
 
 def test_a_start_brings_bars_then_a_first_figure_then_the_exact_one(tmp_path, monkeypatch):
@@ -16,14 +18,16 @@ def test_a_start_brings_bars_then_a_first_figure_then_the_exact_one(tmp_path, mo
 
 
 def test_results_never_mix_and_equal_plans_have_equal_figures(address, resnet20):
-    told = asyncio.run(load(address, browsers=4, seconds=15, look=(60, 60)))
-    assert told.wrong == []
-    assert told.moves >= 4
-    assert len(told.opened) == 4
-    assert len(told.drags) == 5 * told.moves
-    assert len(told.firsts) == told.moves
-    assert told.figures, "no measurement came to its end"
-    rates, (card,) = next(iter(told.figures.items()))
-    figure = evaluate(resnet20, resnet20.plan(json.loads(rates)), EvaluationConfig())
+    observed = asyncio.run(load(address, browsers=4, seconds=15, patience=(60, 60)))
+    assert observed.wrong == []
+    assert observed.moves >= 4
+    assert len(observed.opened) == 4
+    assert len(observed.drags) == 5 * observed.moves
+    assert len(observed.firsts) == observed.moves
+    assert observed.figures, "no measurement came to its end"
+    rates, (card,) = next(iter(observed.figures.items()))
+    choose, training = (load_images("cifar10", split) for split in ("choose", "train"))
+    pruned = resnet20.prune(json.loads(rates))
+    measurement = run(measure_work(pruned, choose, method="recalibrated", training=training, preview=False))
     shown = re.search(r'class="value">([\d.]+)%', card)
-    assert shown[1] == f"{figure.accuracy.value:.2%}".rstrip("%")
+    assert shown[1] == f"{measurement.accuracy.value:.2%}".rstrip("%")

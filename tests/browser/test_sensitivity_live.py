@@ -1,6 +1,6 @@
 """The Sensitivity page in a browser: a sweep comes in, is stopped, and a click on its map sets a bar."""
 
-from browsing import NEEDS_CHROMIUM, look_of, until
+from browsing import NEEDS_CHROMIUM, state_of, until
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -12,14 +12,14 @@ def test_a_click_on_the_map_sets_the_bar(page, address):
     page.locator(".st-key-stop_sweep button").click()
     page.wait_for_selector(".st-key-begin_sweep button", timeout=30_000)
     assert "are measured" in page.locator(".st-key-begin_sweep").inner_text()
-    plan = look_of(page).plan
+    plan = state_of(page).plan
     units = len(page.locator(".st-key-sweep .ytick").all())
     cells = page.locator(".st-key-sweep .nsewdrag").bounding_box()
     first = {"x": cells["width"] / 18, "y": cells["height"] / (2 * units)}  # the first unit at 10%
     page.locator(".st-key-sweep .nsewdrag").click(position=first)
-    assert until(lambda: look_of(page).plan != plan, 30)
-    moved = {unit: rate for unit, rate in look_of(page).plan.rates.items() if plan.rate(unit) != rate}
+    assert until(lambda: state_of(page).plan != plan, 30)
+    moved = {unit: rate for unit, rate in state_of(page).plan.rates.items() if plan.rate(unit) != rate}
     assert list(moved.values()) == [0.1]
     page.locator(".st-key-navigation").get_by_text("Explore").click()
     page.wait_for_selector(".eq-unit", timeout=30_000)
-    assert look_of(page).plan.rates == {**plan.rates, **moved}
+    assert state_of(page).plan.rates == {**plan.rates, **moved}

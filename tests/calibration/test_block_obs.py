@@ -1,4 +1,4 @@
-"""Refit cost against brute force, greedy against a double loop, the damage surface, and who reads what."""
+"""Refit cost against brute force, greedy against a double loop, and who reads what."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core import CRITERIA, FpgmError, Network
+from fpgm_core import FpgmError, Network
 from fpgm_core.calibration import (
-    Calibration,
+    CalibrationConfig,
     Elimination,
     Moment,
     Moments,
@@ -19,16 +19,19 @@ from fpgm_core.calibration import (
     refit_cost,
     stand_in,
 )
-from fpgm_core.criteria import DATA_CRITERIA, get_criterion
 from fpgm_core.data import load_images
-from fpgm_core.recovery import bn_scales, damage_steps, provide, refit_cost_steps, scores, surface, taylor_steps
 
-FEW = Calibration(images=120, positions=16)
+FEW = CalibrationConfig(num_images=120, positions=16)
 
 
 @pytest.fixture(scope="module")
-def moments(resnet20):
-    return calibrate(resnet20, FEW, kept=False)
+def training():
+    return load_images("cifar10", "train").first(120)
+
+
+@pytest.fixture(scope="module")
+def moments(resnet20, training):
+    return calibrate(resnet20, training, config=FEW, use_cache=False)
 
 
 def problem(seed, outputs=4, columns=12):
@@ -87,7 +90,7 @@ def ridged(moment, ridge=1e-3):
 
 
 def test_refit_cost_of_a_layer_by_brute_force(resnet20, moments):
-    found = refit_cost(resnet20, "layer1.1.conv1", moments)
+    found = refit_cost(resnet20, "layer1.1.conv1", moments=moments)
     weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
     second = ridged(moments.of("layer1.1.conv2"))
     expected = [brute(weight, second, np.arange(9 * i, 9 * i + 9)) for i in range(16)]
@@ -99,7 +102,7 @@ def test_refit_cost_of_a_layer_by_brute_force(resnet20, moments):
 
 def test_standing_in_by_brute_force(resnet20, moments):
     """Both losses of a filter: the reader's weights as they are without its columns, and refitted."""
-    alone, refitted = stand_in(resnet20, "layer1.1.conv1", moments)
+    alone, refitted = stand_in(resnet20, "layer1.1.conv1", moments=moments)
     weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
     moment = moments.of("layer1.1.conv2")
     second, made = ridged(moment), np.trace(weight @ moment.covariance[0].double().numpy() @ weight.T)
@@ -110,13 +113,13 @@ def test_standing_in_by_brute_force(resnet20, moments):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
-def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, moments):
+def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, training, moments):
     net = resnet20 if name == "resnet20" else Network.load(name)
-    known = moments if name == "resnet20" else calibrate(net, FEW, kept=False)
+    known = moments if name == "resnet20" else calibrate(net, training, config=FEW, use_cache=False)
     better = 0
     for unit in net.units("inner"):
         for layer in unit.members:
-            alone, refitted = stand_in(net, layer, known)
+            alone, refitted = stand_in(net, layer, moments=known)
             assert (refitted >= 0).all()
             assert (refitted <= alone * (1 + 1e-9)).all()
             better += (refitted < 0.9 * alone).sum()
@@ -127,12 +130,12 @@ def test_standing_in_never_costs_more_than_leaving_out(name, resnet20, moments):
 @pytest.mark.parametrize("layer", ["layer1.0.conv1", "layer2.1.conv1", "layer3.2.conv1"])
 def test_what_is_left_is_the_refit_cost_as_a_share(resnet20, moments, layer):
     """One layer reads it: the refit cost over the variance of what that layer makes."""
-    _, refitted = stand_in(resnet20, layer, moments)
+    _, refitted = stand_in(resnet20, layer, moments=moments)
     (read,) = readings(resnet20, [layer])
     reader = resnet20.module.get_submodule(read.layer)
     weight = reader.weight.flatten(1).double().numpy()
     made = np.trace(weight @ moments.of(read.layer).covariance[0].double().numpy() @ weight.T)
-    costs = refit_cost(resnet20, layer, moments)
+    costs = refit_cost(resnet20, layer, moments=moments)
     np.testing.assert_allclose(refitted * made, costs, rtol=1e-6)
     assert refitted.argsort().tolist() == costs.argsort().tolist()
 
@@ -140,7 +143,7 @@ def test_what_is_left_is_the_refit_cost_as_a_share(resnet20, moments, layer):
 def test_standing_in_is_summed_over_the_readers_and_shared_by_the_writers(resnet20, moments):
     """A stream's writer has several readers: of each its own share of that reader's variance."""
     layer, chosen = "layer3.1.conv2", 7
-    alone, refitted = stand_in(resnet20, layer, moments)
+    alone, refitted = stand_in(resnet20, layer, moments=moments)
     expected, read_by = np.zeros(2), {}
     for read in readings(resnet20, [layer]):
         weight = resnet20.module.get_submodule(read.layer).weight.flatten(1).double().numpy()
@@ -157,14 +160,15 @@ def test_standing_in_is_summed_over_the_readers_and_shared_by_the_writers(resnet
 
 def test_nobody_stands_in_where_nothing_was_read(resnet20, moments):
     with pytest.raises(FpgmError, match="nobody that can be refitted reads"):
-        stand_in(Network.load("squeezenet1_1", "random"), "classifier.1", moments)
+        stand_in(Network.load("squeezenet1_1", "random"), "classifier.1", moments=moments)
     layers = {name: one for name, one in moments.layers.items() if name != "layer3.1.conv2"}
+    less = Moments("", FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"})
     with pytest.raises(FpgmError, match="too many columns"):
-        stand_in(resnet20, "layer3.1.conv1", Moments("", FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"}))
+        stand_in(resnet20, "layer3.1.conv1", moments=less)
 
 
 def test_greedy_takes_the_cheapest_next_one(resnet20, moments):
-    order = greedy_order(UnitLoss.of(resnet20, ["layer1.1.conv1"], moments))
+    order = greedy_order(UnitLoss.of(resnet20, ["layer1.1.conv1"], moments=moments))
     assert sorted(order) == list(range(16))
     weight = resnet20.module.layer1[1].conv2.weight.flatten(1).double().numpy()
     second, gone = ridged(moments.of("layer1.1.conv2")), []
@@ -197,7 +201,7 @@ def test_who_reads_an_inner_layer(resnet20):
 
 @pytest.mark.parametrize("layer", ["fc", "bn1", "layer9", ""])
 def test_nobody_reads_what_is_no_convolution(resnet20, moments, layer):
-    for asked in (lambda: readings(resnet20, ["conv1", layer]), lambda: stand_in(resnet20, layer, moments)):
+    for asked in (lambda: readings(resnet20, ["conv1", layer]), lambda: stand_in(resnet20, layer, moments=moments)):
         with pytest.raises(FpgmError, match=f"'{layer}' is no convolution of this network"):
             asked()
 
@@ -236,136 +240,12 @@ def test_units_of_groups_have_a_problem_a_group():
     assert found[5].filters.tolist() == [20, 21, 22, 23]
 
 
-def test_a_surface_by_brute_force(resnet20, moments):
-    found = surface(resnet20, moments, rates=(0.25, 0.5, 0.8))
-    assert found.units == tuple(unit.name for unit in resnet20.units("inner"))
-    assert (np.diff(found.loss, axis=1) > 0).all()
-    row = found.units.index("layer1.0.conv1")
-    unit = resnet20.units("inner")[row]
-    weight = resnet20.module.layer1[0].conv2.weight.flatten(1).double().numpy()
-    moment = moments.of("layer1.0.conv2")
-    made = np.trace(weight @ moment.covariance[0].double().numpy() @ weight.T)
-    for column, rate in enumerate(found.rates):
-        keep = resnet20.keep_mask(resnet20.plan({unit.name: rate}, coupling="inner"), unit)
-        gone = np.concatenate([np.arange(9 * i, 9 * i + 9) for i in np.flatnonzero(~keep)])
-        assert found.loss[row, column] == pytest.approx(brute(weight, ridged(moment), gone) / made, rel=1e-4)
-
-
-def test_a_plan_is_predicted_by_its_units(resnet20, moments):
-    found = surface(resnet20, moments)
-    first, second = found.units[:2]
-    assert found.at(first, 0) == 0
-    assert found.at(first, 0.35) == pytest.approx((found.at(first, 0.3) + found.at(first, 0.4)) / 2)
-    plan = resnet20.plan({first: 0.3, second: 0.5}, coupling="inner")
-    assert found.predicted(plan) == pytest.approx(found.at(first, 0.3) + found.at(second, 0.5))
-    assert found.predicted(resnet20.plan(coupling="inner")) == 0
-    with pytest.raises(FpgmError, match="no damage is predicted for fc"):
-        found.at("fc", 0.1)
-    with pytest.raises(ValueError, match="read-only"):
-        found.loss[0, 0] = 1
-
-
-def test_a_unit_without_moments_is_left_out_with_the_reason(resnet20, moments):
-    layers = {name: one for name, one in moments.layers.items() if name != "layer3.1.conv2"}
-    less = Moments(moments.fingerprint, FEW, 120, "", layers, {"layer3.1.conv2": "too many columns"})
-    *_, found = damage_steps(resnet20, less, rates=[0.5])
-    assert [name for name, _ in found.skipped] == ["layer3.1.conv1"]
-    with pytest.raises(FpgmError, match="too many columns"):
-        found.at("layer3.1.conv1", 0.5)
-    *_, costs = refit_cost_steps(resnet20, less)
-    assert "layer3.1.conv1" not in costs
-    assert "layer3.0.conv1" in costs
-
-
-def test_singular_moments_have_finite_costs(resnet20):
-    few = calibrate(resnet20, Calibration(2, 3), kept=False)
+def test_singular_moments_have_finite_costs(resnet20, training):
+    few = calibrate(resnet20, training, config=CalibrationConfig(2, 3), use_cache=False)
     assert few.of("layer3.2.conv2").singular
-    costs = refit_cost(resnet20, "layer3.2.conv1", few)
+    costs = refit_cost(resnet20, "layer3.2.conv1", moments=few)
     assert np.isfinite(costs).all()
     assert (costs >= 0).all()
     dead = Moment(torch.zeros(1, 144), torch.zeros(1, 144, 144), 10)
     none = Moments("", FEW, 1, "", {"layer1.0.conv2": dead}, {})
-    assert np.isfinite(refit_cost(resnet20, "layer1.0.conv1", none)).all()
-
-
-# Scores that are handed in
-
-
-@pytest.fixture
-def fresh():
-    return Network.load("resnet20")
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Few images for all that makes scores."""
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(60, 8))
-    monkeypatch.setattr(scores, "TAYLOR_IMAGES", 64)
-
-
-@pytest.mark.parametrize("name", [name for name in DATA_CRITERIA if name != "refit_cost_greedy"])
-def test_every_criterion_of_data_selects_once_provided(fresh, quick, name):
-    assert get_criterion(name).needs != "weights"
-    assert not fresh.has_scores(name)
-    plan = fresh.plan(0.4, criterion=name, coupling="inner")
-    with pytest.raises(FpgmError, match=r"call fpgm_core\.recovery\.provide first"):
-        fresh.keep_masks(plan)
-    provide(fresh, name)
-    assert fresh.has_scores(name)
-    unit = fresh.units("inner")[4]
-    found = fresh.scores(unit, name)
-    keep = fresh.keep_mask(plan, unit)
-    assert set(np.flatnonzero(~keep)) == set(np.argsort(found, kind="stable")[:12])
-    for coupling in ("independent", "coupled"):
-        assert fresh.cost(fresh.plan(0.3, criterion=name, coupling=coupling)).macs < fresh.dense_cost.macs
-    stream = fresh.unit_of("conv1", "coupled")
-    own = [fresh.scores(fresh.unit_of(m, "independent"), name) for m in stream.members]
-    np.testing.assert_allclose(fresh.scores(stream, name), sum(values / values.mean() for values in own))
-
-
-def test_greedy_scores_are_the_steps_at_which_filters_go(fresh, quick, monkeypatch):
-    monkeypatch.setattr(scores, "_layers", lambda _: ["layer1.1.conv1", "layer2.0.conv1"])
-    provide(fresh, "refit_cost_greedy")
-    found = fresh.scores(fresh.unit_of("layer1.1.conv1", "inner"), "refit_cost_greedy")
-    order = greedy_order(UnitLoss.of(fresh, ["layer1.1.conv1"], calibrate(fresh, Calibration(60, 8))))
-    assert np.argsort(found).tolist() == order.tolist()
-    assert sorted(found) == list(range(1, 17))
-    with pytest.raises(FpgmError, match=r"no scores for layer3\.0\.conv1"):
-        fresh.scores(fresh.unit_of("layer3.0.conv1", "inner"), "refit_cost_greedy")
-
-
-def test_weights_alone_need_nothing(fresh):
-    assert all(record.needs == "weights" and fresh.has_scores(name) for name, record in CRITERIA.items())
-    provide(fresh, "fpgm")
-
-
-def test_norm_scales(resnet20):
-    found = bn_scales(resnet20)
-    np.testing.assert_allclose(found["layer2.0.conv2"], resnet20.module.layer2[0].bn2.weight.abs().numpy())
-    with pytest.raises(FpgmError, match="finds nothing to score"):
-        provide(Network.load("alexnet", "random"), "bn_scale")
-
-
-def test_taylor_is_the_slope_squared(resnet20):
-    images = load_images("cifar10", "train").first(32)
-    *_, found = taylor_steps(resnet20, images)
-
-    def loss(scale):
-        def grown(_, __, output):
-            output = output.clone()
-            output[:, 3] *= scale
-            return output
-
-        handle = resnet20.module.layer2[1].bn1.register_forward_hook(grown)
-        with torch.no_grad():
-            logits = resnet20.module(images.normalised(0, 32)).double()
-        handle.remove()
-        return float(torch.nn.functional.cross_entropy(logits, images.labels))
-
-    slope = (loss(1.02) - loss(0.98)) / 0.04
-    assert found["layer2.1.conv1"][3] == pytest.approx(slope**2, rel=0.05)
-
-
-def test_random_weights_are_refused():
-    with pytest.raises(FpgmError, match="needs a trained network"):
-        provide(Network.load("squeezenet1_1", "random"), "taylor")
+    assert np.isfinite(refit_cost(resnet20, "layer1.0.conv1", moments=none)).all()

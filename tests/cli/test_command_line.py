@@ -13,9 +13,9 @@ import torch
 from scipy.stats import spearmanr
 
 from fpgm_core import CRITERIA, Network, Plan, SelectionOptions
-from fpgm_core.cli import evaluate as measuring
-from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core.data import load_images
 from fpgm_core.pruning import Proof
+from fpgm_core.runtime.progress import Progress
 
 EVALUATE = {
     "model", "criterion", "coupling", "recalibrated", "split", "images", "correct", "accuracy", "accuracy_low",
@@ -113,7 +113,7 @@ def test_layers_of_a_network_without_weights(run):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", [name for name, record in CRITERIA.items() if record.needs == "weights"])
 def test_evaluate(result, net, criterion):
     found = result("evaluate", "resnet20", "--rate", "0.4", "--criterion", criterion, *QUICK)
     cost = net.cost(net.plan(0.4, criterion=criterion))
@@ -133,8 +133,7 @@ def test_the_number_in_the_readme(result):
     assert result("evaluate", "resnet20", "--rate", "0.4", *QUICK)["macs"] == 19_126_720
 
 
-def test_evaluate_recalibrates_unless_told_not_to(result, monkeypatch):
-    monkeypatch.setattr(evaluator, "IMAGES", 256)
+def test_evaluate_recalibrates_unless_told_not_to(result, few_images):
     found = result("evaluate", "resnet20", "--rate", "0.3", *[word for word in QUICK if word != "--no-recalibrate"])
     assert (found["recalibrated"], found["recalibration_images"]) == (True, 256)
 
@@ -195,9 +194,17 @@ def test_verify_randomised_sharpens_what_untrained_weights_hide(run):
 
 @pytest.mark.parametrize("change", [{"max_abs_difference": 1.0}, {"counted_macs": 101}, {"counted_params": 51}])
 def test_verify_ends_with_1_where_the_proof_fails(run, monkeypatch, change):
-    good = Proof(1e-6, 20.0, 5.0, True, 10, 8, 100, 100, 50, 50)
+    good = Proof(
+        max_abs_difference=1e-6, logit_scale=20.0, masked_dense_difference=5.0, same_top1=True, images=10,
+        random_images=8, macs=100, counted_macs=100, params=50, counted_params=50,
+    )  # fmt: skip
     assert good.holds
-    monkeypatch.setattr(measuring, "verify_steps", lambda *given: iter([0.5, replace(good, **change)]))
+
+    def proves(pruned, images):
+        yield Progress(0.5)
+        return replace(good, **change)
+
+    monkeypatch.setattr("fpgm_core.cli.evaluate.verify_work", proves)
     status, out, err = run("verify", "resnet20", "--rate", "0.4", "--images", "2")
     assert (status, err) == (1, "")
     assert out.startswith("UNEQUAL")
@@ -259,20 +266,19 @@ def test_a_plan_of_what_units_bear_alone(run, result, net, tmp_path):
     assert f"together they cut {1 - found['macs'] / net.dense_cost.macs:.1%} of the MACs" in out
 
 
+FEW_ARTEFACTS = ["--only", "plan", "--only", "torch_pruning", "--only", "python", "--runs", "1"]
+
+
 @pytest.fixture
-def few(monkeypatch):
-    """Export only a plan and a rebuilt network, timed once and measured on 100 images."""
-    from fpgm_core.data import load_images
-    from fpgm_core.export import ARTEFACTS, bundle
-
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "torch_pruning", "python")})
-    monkeypatch.setattr(bundle, "load_images", lambda name, split: load_images(name, split).first(100))
-    monkeypatch.setattr(bundle, "IMAGES", 100)
-    monkeypatch.setattr(bundle, "_TIMED_RUNS", 1)
+def few_images(monkeypatch):
+    """The first 256 images of every split."""
+    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", lambda *which: load_images(*which).first(256))
 
 
-def test_export(result, net, tmp_path, few):
-    found = result("export", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--out", tmp_path / "out")
+def test_export(result, net, tmp_path, few_images):
+    found = result(
+        "export", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--out", tmp_path / "out", *FEW_ARTEFACTS
+    )
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert found == {"out": str(tmp_path / "out"), **manifest}
     assert manifest["macs"] == net.cost(net.plan(0.5, coupling="coupled")).macs
@@ -284,8 +290,10 @@ def test_export(result, net, tmp_path, few):
         assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few):
-    status, out, err = run("export", "resnet20", "--rate", "0.4", "--no-recalibrate", "--out", tmp_path / "out")
+def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few_images):
+    status, out, err = run(
+        "export", "resnet20", "--rate", "0.4", "--no-recalibrate", "--out", tmp_path / "out", *FEW_ARTEFACTS
+    )
     assert (status, err) == (0, "")
     assert out.startswith(f"4 files in {tmp_path / 'out'}:")
     for name in ("plan.json", "compact.py", "compact.safetensors"):
@@ -294,9 +302,11 @@ def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recalibrated"] is False
 
 
-def test_export_into_a_place_that_cannot_be(run, tmp_path, few):
+def test_export_into_a_place_that_cannot_be(run, tmp_path, few_images):
     (tmp_path / "file").write_text("mine")
-    outcome = run("export", "resnet20", "--rate", "0.4", "--no-recalibrate", "--out", tmp_path / "file" / "out")
+    outcome = run(
+        "export", "resnet20", "--rate", "0.4", "--no-recalibrate", "--out", tmp_path / "file" / "out", *FEW_ARTEFACTS
+    )
     complains(outcome, "cannot write into", "choose another folder")
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from fpgm_core.calibration import Calibration
 from fpgm_core.data import load_images
-from fpgm_core.recovery import RECOVERY_METHODS, scores
+from fpgm_core.recovery import ladder
 
 FEW = ["contest", "resnet20", "--seeds", "1", "--images", "60", "--device", "cpu", "--precision", "float32"]
 
@@ -16,12 +15,10 @@ def small(monkeypatch):
     """Few training images for every rung and score."""
 
     def few(name, split, root=None):
-        return load_images(name, split, root).first(300)
+        images = load_images(name, split, root)
+        return images.first(300) if split == "train" else images
 
-    monkeypatch.setattr("fpgm_core.evaluation.accuracy.load_images", few)
-    for room in ("evaluation.accuracy", "repair.rungs"):
-        monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 128)
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(40, 8))
+    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
 
 
 def test_the_json_and_the_table_say_the_same(run):
@@ -36,7 +33,7 @@ def test_the_json_and_the_table_say_the_same(run):
         (name, 0 if name == "random" else None) for name in names
     ]
     assert len({one["macs"] for one in found["entries"]}) == 1
-    assert list(found["ranking"]) == list(RECOVERY_METHODS)
+    assert list(found["ranking"]) == list(ladder())
     for rung, ranking in found["ranking"].items():
         shares = {one["criterion"]: one["rungs"][rung]["accuracy"]["value"] for one in found["entries"]}
         assert sorted(ranking["criteria"], key=lambda name: -shares[name]) == ranking["criteria"]
@@ -49,7 +46,7 @@ def test_the_json_and_the_table_say_the_same(run):
     assert [line.split()[0] for line in table.splitlines() if "[" in line] == [
         name for ranking in found["ranking"].values() for name in ranking["criteria"]
     ]
-    assert table.count("seeds: 1") == len(RECOVERY_METHODS)
+    assert table.count("seeds: 1") == len(ladder())
     assert "on 60 images of choose" in table
 
 

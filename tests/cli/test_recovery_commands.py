@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from fpgm_core.calibration import Calibration
 from fpgm_core.data import load_images
-from fpgm_core.recovery import scores
 
 FEW = ["--images", "60", "--positions", "8", "--device", "cpu"]
 INNER = ["resnet20", "--rate", "0.4", "--coupling", "inner"]
@@ -26,15 +24,11 @@ def result(run):
 @pytest.fixture
 def small(monkeypatch):
     """Few training images wherever rungs and scores are made."""
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(40, 8))
-    monkeypatch.setattr(scores, "TAYLOR_IMAGES", 32)
 
     def few(name, split, root=None, download=False):
         return load_images(name, split, root).first(300)
 
-    for room in ("evaluation.accuracy", "export.bundle", "repair.rungs"):
-        monkeypatch.setattr(f"fpgm_core.{room}.load_images", few)
-        monkeypatch.setattr(f"fpgm_core.{room}.IMAGES", 128)
+    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
 
 
 def test_calibrate(result, own_home):
@@ -112,12 +106,21 @@ def test_evaluate_by_a_criterion_of_data(result, small, criterion):
     assert found["macs"] < found["dense_macs"]
 
 
-def test_export_carries_repaired_weights(result, small, monkeypatch, tmp_path):
-    from fpgm_core.export import ARTEFACTS, bundle
-
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "python")})
-    monkeypatch.setattr(bundle, "_timings", lambda *_: iter(()))
-    found = result("export", *INNER, "--rung", "repaired", "--out", tmp_path / "out")
+def test_export_carries_repaired_weights(result, small, tmp_path):
+    found = result(
+        "export",
+        *INNER,
+        "--rung",
+        "repaired",
+        "--out",
+        tmp_path / "out",
+        "--only",
+        "plan",
+        "--only",
+        "python",
+        "--runs",
+        "1",
+    )
     assert (found["rung"], found["recalibrated"]) == ("repaired", False)
     assert found["proof"]["holds"]
     measured = next(one for one in found["artefacts"] if one["name"] == "python")["measured"]

@@ -4,29 +4,17 @@ import json
 
 import pytest
 
-from fpgm_core import Network
+from fpgm_core import EvaluationConfig, Network, Plan, evaluate, recover
 from fpgm_core.cli import training
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import accuracy as evaluator
-from fpgm_core.export import ARTEFACTS, bundle
-from fpgm_core.training import outcome, recovery, trainer
 
 SHORT = ["--epochs", "1", "--device", "cpu", "--precision", "float32"]
+FEW_ARTEFACTS = ["--only", "plan", "--only", "python", "--runs", 1]
 
 
 @pytest.fixture(autouse=True)
-def few(monkeypatch):
-    def small(name, split, root=None, download=False):
-        return load_images(name, split, root).first(64)
-
-    for module in (training, outcome, evaluator, bundle):
-        monkeypatch.setattr(module, "load_images", small)
-    for module in (trainer, evaluator, bundle):
-        monkeypatch.setattr(module, "IMAGES", 64)
-    monkeypatch.setattr(trainer, "_WATCHED", 50)
-    monkeypatch.setattr(bundle, "ARTEFACTS", {name: ARTEFACTS[name] for name in ("plan", "python")})
-    monkeypatch.setattr(bundle, "_TIMED_RUNS", 1)
-    assert recovery.HALVES == ("choose", "sealed")
+def few(few_images):
+    few_images(64)
 
 
 @pytest.fixture
@@ -76,23 +64,50 @@ def test_train_while_pruning_leaves_a_plan_for_its_weights(result, tmp_path, sch
         assert found["accuracy"]["all"]["accuracy"] > 0.4
 
 
-def test_recover_trains_measures_and_exports(result, tmp_path):
-    words = ["--rate", 0.5, "--coupling", "inner", "--distillation", 0.5, *SHORT, "--out", tmp_path]
-    found = result("recover", "resnet20", *words)
+@pytest.mark.parametrize("schedule", ["finetune", "rescored"])
+def test_recover_trains_measures_and_exports(result, tmp_path, schedule):
+    words = ["--rate", 0.5, "--coupling", "inner", "--distillation", 0.5, "--schedule", schedule, *SHORT]
+    found = result("recover", "resnet20", *words, *FEW_ARTEFACTS, "--out", tmp_path)
     for half in ("choose", "sealed"):
-        assert found[half]["trained"] > 0.3
         assert set(found[half]) == {"dense", "recalibrated", "trained"}
+        lost = found[half]["dense"] - found[half]["recalibrated"]
+        gained = found[half]["trained"] - found[half]["recalibrated"]
+        assert found["won_back"][half] == pytest.approx(gained / lost)
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
-    assert manifest["rung"] == "trained"
+    assert manifest["rung"] == "fine_tuned"
+    assert [step["method"] for step in manifest["recovery"]] == ["recalibrated"] * (schedule == "finetune") + [
+        "fine_tuned"
+    ]
     assert manifest["macs"] == found["macs"]
     assert "distillation 0.5" in found["recipe"]
+    network = Network.load("resnet20")
+    plan = Plan.from_json((tmp_path / "export" / "plan.json").read_bytes())
+    assert network.prune(plan).cost.macs == found["macs"]
+    python = next(entry for entry in manifest["artefacts"] if entry["name"] == "python")["measured"]
+    for half in ("choose", "sealed"):
+        assert abs(python[half]["accuracy"] - found[half]["trained"]) <= 1 / 64  # another order of rounding
+
+
+def test_recover_measures_what_training_began_with(result, tmp_path):
+    words = ["--rate", 0.5, "--coupling", "inner", *SHORT, *FEW_ARTEFACTS, "--out", tmp_path]
+    found = result("recover", "resnet20", *words, "--from-repaired", "--learning-rate", 1e-6)
+    images = load_images("cifar10", "train").first(64)
+    pruned = Network.load("resnet20").prune(0.5, coupling="inner")
+    repaired = recover(pruned, "repaired", images, device="cpu")
+    choose, config = load_images("cifar10", "choose").first(64), EvaluationConfig(device="cpu", precision="float32")
+    assert found["choose"]["repaired"] == evaluate(repaired, choose, config).accuracy.value
+    assert found["choose"]["dense"] == evaluate(repaired, choose, config).dense_accuracy.value
+    manifest = json.loads((tmp_path / "export" / "manifest.json").read_text())
+    assert [step["method"] for step in manifest["recovery"]][-1] == "fine_tuned"
+    assert manifest["recovery"][0]["num_images"] == repaired.recovery[0].num_images
 
 
 def test_recover_of_a_plan_file_takes_a_seed_of_its_own(result, run, tmp_path):
     network = Network.load("resnet20")
     path = tmp_path / "plan.json"
     path.write_text(network.plan({"layer3.0.conv1": 0.5}).to_json())
-    found = result("recover", "resnet20", "--plan", path, "--seed", 7, *SHORT, "--out", tmp_path / "run")
+    words = ["recover", "resnet20", "--plan", path, "--seed", 7, *SHORT, *FEW_ARTEFACTS]
+    found = result(*words, "--out", tmp_path / "run")
     assert found["recipe"].endswith("seed 7")
     status, _, err = run("recover", "resnet20", "--plan", path, "--coupling", "inner", *SHORT, "--out", tmp_path / "b")
     assert (status, "the plan says its own coupling" in err) == (2, True)

@@ -22,11 +22,11 @@ from fpgm_core.criteria import (
 from fpgm_core.errors import FpgmError
 
 every = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
+WEIGHTS = [criterion for criterion in CRITERIA.values() if criterion.needs == "weights"]
+by_weights = pytest.mark.parametrize("criterion", WEIGHTS, ids=lambda criterion: criterion.name)
 # A seeded criterion looks at positions, not at weights.
-seeing = pytest.mark.parametrize(
-    "criterion", [c for c in CRITERIA.values() if "seed" not in c.options], ids=lambda c: c.name
-)
-PLAIN = [criterion for criterion in CRITERIA.values() if len(criterion.stages) == 1]
+seeing = pytest.mark.parametrize("criterion", [c for c in WEIGHTS if "seed" not in c.options], ids=lambda c: c.name)
+PLAIN = [criterion for criterion in WEIGHTS if len(criterion.stages) == 1]
 plain = pytest.mark.parametrize("criterion", PLAIN, ids=[criterion.name for criterion in PLAIN])
 rates = st.integers(0, 100).map(lambda percent: percent / 100)
 seeds = st.integers(0, 2**32 - 1)
@@ -38,7 +38,7 @@ def random_filters(seed, n=None):
 
 
 def pruned(criterion, filters, rate, **more):
-    keep = select(get_criterion(criterion), {"conv": filters}, rate, **more)
+    keep = select(get_criterion(criterion), {"conv": filters}, rate=rate, **more)
     return np.flatnonzero(~keep).tolist()
 
 
@@ -62,7 +62,7 @@ def test_an_unknown_criterion_is_refused_with_the_known_ones():
         get_criterion("l3_norm")
 
 
-@every
+@by_weights
 def test_scores_are_one_finite_number_a_filter(criterion):
     for filters in (random_filters(0, 7), torch.zeros(4, 1, 3, 3), torch.ones(1, 1, 1, 1), random_filters(1, 5).half()):
         scores = criterion.score(filters, "conv")
@@ -71,21 +71,21 @@ def test_scores_are_one_finite_number_a_filter(criterion):
         assert torch.isfinite(scores).all()
 
 
-@every
+@by_weights
 def test_scoring_and_selecting_leave_the_weights_and_their_gradients_alone(criterion):
     filters = random_filters(0, 8).requires_grad_()
     before = filters.detach().clone()
     assert not criterion.score(filters).requires_grad
-    select(criterion, {"conv": filters}, 0.5)
+    select(criterion, {"conv": filters}, rate=0.5)
     assert torch.equal(filters, before)
     assert filters.grad is None
 
 
-@every
+@by_weights
 @given(seed=seeds, rate=rates)
 def test_exactly_the_count_is_pruned(criterion, seed, rate):
     filters = random_filters(seed)
-    keep = select(criterion, {"conv": filters}, rate)
+    keep = select(criterion, {"conv": filters}, rate=rate)
     assert keep.dtype == bool
     assert keep.shape == (len(filters),)
     assert (~keep).sum() == criterion.count(len(filters), rate) <= num_pruned(len(filters), rate)
@@ -103,7 +103,7 @@ def test_a_plain_criterion_prunes_what_the_rounding_function_says(criterion, see
 @given(seed=seeds)
 def test_masks_of_a_plain_criterion_are_nested_as_the_rate_rises(criterion, seed):
     filters = random_filters(seed)
-    masks = [select(criterion, {"conv": filters}, percent / 100) for percent in (0, 30, 60, 100)]
+    masks = [select(criterion, {"conv": filters}, rate=percent / 100) for percent in (0, 30, 60, 100)]
     assert masks[0].all()
     for lower, higher in itertools.pairwise(masks):
         assert not (higher & ~lower).any()
@@ -114,7 +114,7 @@ def test_masks_of_a_plain_criterion_are_nested_as_the_rate_rises(criterion, seed
 def test_no_pruned_filter_scores_above_a_kept_one(criterion, seed, rate):
     filters = random_filters(seed)
     scores = criterion.score(filters, "conv").numpy()
-    keep = select(criterion, {"conv": filters}, rate)
+    keep = select(criterion, {"conv": filters}, rate=rate)
     assert scores[~keep].max(initial=-math.inf) <= scores[keep].min()
 
 
@@ -126,17 +126,17 @@ def test_scores_and_masks_follow_the_filters_through_a_permutation(criterion, se
     scores = criterion.score(filters).numpy()
     np.testing.assert_allclose(criterion.score(filters[order]), scores[order], rtol=1e-7, atol=1e-9)
     if np.diff(np.sort(scores)).min(initial=1) > 1e-6:  # two filters are always equally far from each other
-        keep = select(criterion, {"conv": filters}, rate)
-        assert np.array_equal(select(criterion, {"conv": filters[order]}, rate), keep[order])
+        keep = select(criterion, {"conv": filters}, rate=rate)
+        assert np.array_equal(select(criterion, {"conv": filters[order]}, rate=rate), keep[order])
 
 
 @seeing
 @given(seed=seeds, rate=rates)
 def test_the_selection_does_not_depend_on_scale_sign_or_shape(criterion, seed, rate):
     filters = random_filters(seed)
-    keep = select(criterion, {"conv": filters}, rate)
+    keep = select(criterion, {"conv": filters}, rate=rate)
     for same in (filters * 1024, -filters, filters.flatten(1)):
-        assert np.array_equal(select(criterion, {"conv": same}, rate), keep)
+        assert np.array_equal(select(criterion, {"conv": same}, rate=rate), keep)
 
 
 @seeing
@@ -153,7 +153,7 @@ def test_exact_duplicates_score_alike(criterion):
     assert torch.equal(scores[:9], scores[9:])
 
 
-@every
+@by_weights
 @given(seed=seeds, rate=rates, data=st.data())
 def test_locks_are_kept_and_the_count_stays(criterion, seed, rate, data):
     filters = random_filters(seed)
@@ -162,7 +162,7 @@ def test_locks_are_kept_and_the_count_stays(criterion, seed, rate, data):
     order = data.draw(st.permutations(range(n)))
     out = order[: data.draw(st.integers(0, count))]
     kept = order[n - data.draw(st.integers(0, n - count)) :]
-    keep = select(criterion, {"conv": filters}, rate, locked_in=kept, locked_out=out)
+    keep = select(criterion, {"conv": filters}, rate=rate, locked_in=kept, locked_out=out)
     assert (~keep).sum() == count
     assert keep[list(kept)].all()
     assert not keep[list(out)].any()
@@ -177,20 +177,20 @@ def test_locks_change_nothing_else(criterion):
     assert pruned(criterion.name, filters, 5 / 12, locked_in=[skipped], locked_out=[forced]) == expected
 
 
-@every
+@by_weights
 @pytest.mark.parametrize("locks", [{"locked_out": [0, 1, 2, 3, 4]}, {"locked_in": range(7)}, {"locked_in": [10]}])
 def test_locks_without_room_are_refused_by_the_units_name(criterion, locks):
     with pytest.raises(FpgmError, match="conv"):
-        select(criterion, {"conv": random_filters(0, 10)}, 0.45, **locks)
+        select(criterion, {"conv": random_filters(0, 10)}, rate=0.45, **locks)
 
 
-@every
+@by_weights
 def test_first_scores_computed_before_change_nothing(criterion):
     filters = random_filters(6, 20)
-    first = unit_scores(criterion.stages[0][0], {"conv": filters}, SelectionOptions())
-    keep = select(criterion, {"conv": filters}, 0.5)
-    assert np.array_equal(select(criterion, {"conv": filters}, 0.5, first_scores=first), keep)
-    reversed_first = select(criterion, {"conv": filters}, 0.5, first_scores=-first)
+    first = unit_scores(criterion.stages[0].score, {"conv": filters})
+    keep = select(criterion, {"conv": filters}, rate=0.5)
+    assert np.array_equal(select(criterion, {"conv": filters}, rate=0.5, first_scores=first), keep)
+    reversed_first = select(criterion, {"conv": filters}, rate=0.5, first_scores=-first)
     assert not np.array_equal(reversed_first, keep), "they are read"
 
 
@@ -286,30 +286,30 @@ def test_random_differs_by_seed_and_by_layer_but_not_by_weights():
 def test_a_lone_layers_unit_scores_are_its_own():
     filters = random_filters(0, 6)
     expected = CRITERIA["fpgm"].score(filters).numpy()
-    assert np.array_equal(unit_scores(CRITERIA["fpgm"].score, {"a": filters}, SelectionOptions()), expected)
+    assert np.array_equal(unit_scores(CRITERIA["fpgm"].score, {"a": filters}), expected)
 
 
 def test_several_layers_add_scores_divided_by_their_mean():
     first, second = torch.tensor([[1.0], [3.0]]), torch.tensor([[100.0, 0.0], [0.0, 300.0]])
-    scores = unit_scores(CRITERIA["l2_norm"].score, {"a": first, "b": second}, SelectionOptions())
+    scores = unit_scores(CRITERIA["l2_norm"].score, {"a": first, "b": second})
     np.testing.assert_allclose(scores, [0.5 + 0.5, 1.5 + 1.5])
 
 
 def test_a_member_of_zeros_has_no_say():
     filters = random_filters(0, 6)
     scores = CRITERIA["l2_norm"].score(filters).numpy()
-    both = unit_scores(CRITERIA["l2_norm"].score, {"a": filters, "b": torch.zeros(6, 1)}, SelectionOptions())
+    both = unit_scores(CRITERIA["l2_norm"].score, {"a": filters, "b": torch.zeros(6, 1)})
     np.testing.assert_allclose(both, scores / scores.mean())
 
 
-@every
+@by_weights
 @given(seed=seeds, rate=rates)
 def test_layers_that_share_a_selection_get_one_mask_of_the_same_count(criterion, seed, rate):
     filters = random_filters(seed)
     members = {"a": filters, "b": random_filters(seed ^ 1, len(filters))}
-    keep = select(criterion, members, rate)
+    keep = select(criterion, members, rate=rate)
     assert (~keep).sum() == criterion.count(len(filters), rate)
-    assert np.array_equal(select(criterion, {"a": filters, "b": members["b"] * 4}, rate), keep), "scale has no say"
+    assert np.array_equal(select(criterion, {"a": filters, "b": members["b"] * 4}, rate=rate), keep), "scale has no say"
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True, "0", None])
@@ -336,20 +336,20 @@ def test_a_multiple_that_is_none_is_refused(multiple):
 )
 def test_the_kept_count_is_rounded_up_to_a_multiple(n, rate, multiple, kept):
     for criterion in CRITERIA.values():
-        assert n - criterion.count(n, rate, SelectionOptions(round_to=multiple)) == kept
+        assert n - criterion.count(n, rate, options=SelectionOptions(round_to=multiple)) == kept
 
 
-@every
+@by_weights
 @given(seed=seeds, rate=rates, multiple=st.integers(1, 40), share=st.integers(0, 4))
 def test_rounding_keeps_a_multiple_or_all_and_never_fewer(criterion, seed, rate, multiple, share):
     filters = random_filters(seed)
     n = len(filters)
     options = SelectionOptions(mix_share=share / 4, round_to=multiple)
-    kept = int(select(criterion, {"conv": filters}, rate, options).sum())
-    as_rated = n - criterion.count(n, rate, SelectionOptions(mix_share=share / 4))
+    kept = int(select(criterion, {"conv": filters}, rate=rate, options=options).sum())
+    as_rated = n - criterion.count(n, rate, options=SelectionOptions(mix_share=share / 4))
     assert kept % multiple == 0 or kept == n
     assert as_rated <= kept < as_rated + multiple
-    assert kept == n - criterion.count(n, rate, options)
+    assert kept == n - criterion.count(n, rate, options=options)
 
 
 @plain
@@ -362,19 +362,19 @@ def test_rounding_spares_the_best_of_those_pruned(criterion):
 
 def test_of_the_mix_the_distance_stage_gives_way_first():
     assert CRITERIA["fpgm_mix"].counts(64, 0.4) == (6, 19)
-    assert CRITERIA["fpgm_mix"].counts(64, 0.4, SelectionOptions(round_to=16)) == (6, 10)
-    assert CRITERIA["fpgm_mix"].counts(64, 0.4, SelectionOptions(round_to=60)) == (4, 0)
+    assert CRITERIA["fpgm_mix"].counts(64, 0.4, options=SelectionOptions(round_to=16)) == (6, 10)
+    assert CRITERIA["fpgm_mix"].counts(64, 0.4, options=SelectionOptions(round_to=60)) == (4, 0)
 
 
-@every
+@by_weights
 @given(seed=seeds, rate=rates, blocks=st.integers(1, 6), size=st.integers(1, 8), multiple=st.sampled_from([1, 2, 8]))
 def test_every_block_prunes_equally_many(criterion, seed, rate, blocks, size, multiple):
     filters, options = random_filters(seed, blocks * size), SelectionOptions(round_to=multiple)
-    keep = select(criterion, {"conv": filters}, rate, options, blocks=blocks)
+    keep = select(criterion, {"conv": filters}, rate=rate, options=options, blocks=blocks)
     kept = keep.reshape(blocks, size).sum(1)
     assert len(set(kept.tolist())) == 1
     assert kept[0] >= 1
-    assert (~keep).sum() == criterion.count(len(filters), rate, options, blocks)
+    assert (~keep).sum() == criterion.count(len(filters), rate, options=options, blocks=blocks)
     assert keep.sum() % multiple == 0 or keep.all()
 
 
@@ -382,12 +382,12 @@ def test_every_block_prunes_equally_many(criterion, seed, rate, blocks, size, mu
 def test_each_block_prunes_its_own_lowest(criterion):
     filters = random_filters(10, 24)
     scores = criterion.score(filters, "conv").numpy().reshape(3, 8)
-    keep = select(criterion, {"conv": filters}, 0.5, blocks=3).reshape(3, 8)
+    keep = select(criterion, {"conv": filters}, rate=0.5, blocks=3).reshape(3, 8)
     for row, left in zip(scores, keep, strict=True):
         assert set(np.flatnonzero(~left)) == set(np.argsort(row, kind="stable")[:4])
 
 
-@every
+@by_weights
 @given(seed=seeds, data=st.data())
 def test_locks_hold_inside_blocks(criterion, seed, data):
     filters = random_filters(seed, 24)
@@ -396,24 +396,27 @@ def test_locks_hold_inside_blocks(criterion, seed, data):
         order = [begin + i for i in data.draw(st.permutations(range(8)))]
         out += order[: data.draw(st.integers(0, 4))]
         kept += order[8 - data.draw(st.integers(0, 4)) :]
-    keep = select(criterion, {"conv": filters}, 0.5, locked_in=kept, locked_out=out, blocks=3)
+    keep = select(criterion, {"conv": filters}, rate=0.5, locked_in=kept, locked_out=out, blocks=3)
     assert keep.reshape(3, 8).sum(1).tolist() == [4, 4, 4]
     assert keep[kept].all()
     assert not keep[out].any()
 
 
-@every
+@by_weights
 def test_locks_that_crowd_one_block_are_refused(criterion):
     filters = random_filters(0, 24)
     with pytest.raises(FpgmError, match="conv, group of filters 8 to 15: 5 filters are locked out"):
-        select(criterion, {"conv": filters}, 0.5, locked_out=[8, 9, 10, 11, 12], blocks=3)
+        select(criterion, {"conv": filters}, rate=0.5, locked_out=[8, 9, 10, 11, 12], blocks=3)
     with pytest.raises(FpgmError, match="conv, group of filters 8 to 15: 5 filters are locked in"):
-        select(criterion, {"conv": filters}, 0.5, locked_in=[8, 9, 10, 11, 12], blocks=3)
+        select(criterion, {"conv": filters}, rate=0.5, locked_in=[8, 9, 10, 11, 12], blocks=3)
 
 
 @plain
 @given(seed=seeds, first=rates, second=rates, blocks=st.sampled_from([1, 3]), multiple=st.sampled_from([1, 4]))
 def test_a_higher_rate_prunes_what_a_lower_one_does_and_more(criterion, seed, first, second, blocks, multiple):
     filters, options = random_filters(seed, 24), SelectionOptions(round_to=multiple)
-    low, high = (select(criterion, {"conv": filters}, rate, options, blocks=blocks) for rate in sorted((first, second)))
+    low, high = (
+        select(criterion, {"conv": filters}, rate=rate, options=options, blocks=blocks)
+        for rate in sorted((first, second))
+    )
     assert not (high & ~low).any()

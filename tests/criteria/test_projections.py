@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from sklearn import manifold
 from sklearn.decomposition import PCA
 
-from fpgm_core.criteria import geometric_median, pca, placed, projections, radial, spearman, trustworthiness, umap
+from fpgm_core.criteria import (
+    from_coordinates,
+    geometric_median,
+    pca,
+    radial,
+    spearman,
+    trustworthiness,
+    umap,
+)
 from fpgm_core.errors import FpgmError
 
 
@@ -102,7 +110,7 @@ def test_trustworthiness_uses_fewer_neighbours_where_there_are_few_points():
 def test_faithfulness_is_measured_on_what_is_shown():
     filters = random_filters(12)
     points, place = np.random.RandomState(0).randn(12, 2), np.array([5.0, 5.0])
-    found = placed("umap", filters, points, place)
+    found = from_coordinates("umap", filters, points, place)
     flat = filters.flatten(1).double().numpy()
     upper = np.triu_indices(12, 1)
     faith = found.faithfulness
@@ -131,10 +139,9 @@ class RecordingUmap:
 
 
 @pytest.mark.parametrize("n", [10, 16, 40])
-def test_umap_is_fitted_on_the_filters_alone_and_then_places_the_median(monkeypatch, n):
-    monkeypatch.setattr(projections, "_umap_class", lambda: RecordingUmap)
+def test_umap_is_fitted_on_the_filters_alone_and_then_places_the_median(n):
     filters = random_filters(n)
-    found, stand_in = umap(filters, seed=5), RecordingUmap.last
+    found, stand_in = umap(filters, seed=5, reducer_class=RecordingUmap), RecordingUmap.last
     assert np.array_equal(stand_in.fitted, filters.flatten(1).double().numpy())
     np.testing.assert_allclose(stand_in.transformed, geometric_median(filters).point[None], rtol=1e-12)
     assert stand_in.options["n_neighbors"] == min(15, n - 1)
@@ -151,9 +158,65 @@ def test_umap_of_too_few_filters_is_refused_with_another_picture_to_look_at(n):
         umap(random_filters(n))
 
 
+SINGLE = torch.linspace(-1, 1, 32)[:, None, None, None] ** 3
+LINE = SINGLE * torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+DEGENERATE = {
+    "single weights": SINGLE,
+    "along a line": LINE,
+    "along a line, away from 0": LINE + 5,
+    "two values": torch.cat([torch.zeros(8, 2, 3, 3), torch.ones(8, 2, 3, 3)]),
+    "all but one equal": torch.cat([torch.full((15, 2, 3, 3), 0.3), torch.ones(1, 2, 3, 3)]),
+    "huge": random_filters(16) * 1e30,
+    "tiny": random_filters(16) * 1e-30,
+}
+
+
+@pytest.mark.parametrize("filters", DEGENERATE.values(), ids=DEGENERATE)
+def test_umap_starts_with_an_extent_along_both_axes(filters):
+    umap(filters, reducer_class=RecordingUmap)
+    start = RecordingUmap.last.options["init"]
+    assert start.dtype == np.float32
+    assert np.isfinite(start).all()
+    assert (np.ptp(start, axis=0) > 1e-3).all()
+    squares = np.square(RecordingUmap.last.fitted.astype(np.float32)).sum(1)
+    assert np.isfinite(squares).all()
+    assert squares.max() > 1e-30
+
+
+@pytest.mark.parametrize("filters", DEGENERATE.values(), ids=DEGENERATE)
+def test_umap_of_filters_that_hardly_differ_is_finite(filters):
+    found = umap(filters)
+    assert np.isfinite(found.points).all()
+    assert np.isfinite(found.median).all()
+    assert np.ptp(found.points, axis=0).max() > 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e20])
+def test_umap_of_equal_filters_is_refused_and_pca_shows_one_place(value):
+    filters = torch.full((16, 4, 3, 3), value)
+    with pytest.raises(FpgmError, match="all filters of this layer are equal, so UMAP has nothing"):
+        umap(filters, reducer_class=RecordingUmap)
+    for method in (pca, radial):  # not the rounding of their mean, magnified
+        assert not method(filters).points.any()
+        assert not method(filters).median.any()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_pca_of_filters_along_a_line_has_one_axis(scale):
+    line = (
+        scale
+        * SINGLE.flatten(1).double()
+        @ torch.randn(1, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
+    found = pca(line)
+    assert not found.points[:, 1].any()
+    np.testing.assert_allclose(np.ptp(found.points[:, 0]), float((line[-1] - line[0]).norm()), rtol=1e-6)
+    assert np.isfinite(radial(line).points).all()
+
+
 @pytest.fixture(scope="module")
 def two_umaps():
-    """The only two real fits: the first one in a process compiles for many seconds."""
+    """Two real fits: the first one in a process compiles for many seconds."""
     # Two groups far apart, so that the picture has something to get right.
     filters = random_filters(20)
     filters[10:] += 3

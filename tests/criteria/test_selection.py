@@ -65,26 +65,26 @@ WRONG_LOCKS = {
 @pytest.mark.parametrize(("locked_in", "locked_out", "message"), WRONG_LOCKS.values(), ids=WRONG_LOCKS)
 def test_locks_that_cannot_hold_are_refused(locked_in, locked_out, message):
     with pytest.raises(FpgmError, match=message):
-        check_locks(4, 2, locked_in, locked_out, "conv")
+        check_locks(4, 2, locked_in=locked_in, locked_out=locked_out, where="conv")
 
 
 @pytest.mark.parametrize(("locked_in", "locked_out"), [((), ()), ((0, 1), (2, 3)), ((0, 0, 1), (3, 3, 3))])
 def test_locks_that_just_fit_are_accepted(locked_in, locked_out):
-    check_locks(4, 2, locked_in, locked_out, "conv")
+    check_locks(4, 2, locked_in=locked_in, locked_out=locked_out, where="conv")
 
 
 @pytest.mark.parametrize("first", range(0, 12, 3))
 def test_locks_of_each_block_are_checked_by_themselves(first):
     inside = tuple(range(first, first + 3))  # 12 filters in 4 blocks of 3, of which one is pruned each
-    check_locks(12, 1, inside[:2], inside[2:], "conv", blocks=4)
+    check_locks(12, 1, locked_in=inside[:2], locked_out=inside[2:], where="conv", blocks=4)
     where = f"^conv, group of filters {first} to {first + 2}: "
     with pytest.raises(FpgmError, match=where + "2 filters are locked out but its rate prunes only 1; raise the rate"):
-        check_locks(12, 1, (), inside[:2], "conv", blocks=4)
+        check_locks(12, 1, locked_in=(), locked_out=inside[:2], where="conv", blocks=4)
     with pytest.raises(FpgmError, match=where + "3 filters are locked in but its rate keeps only 2; lower the rate"):
-        check_locks(12, 1, inside, (), "conv", blocks=4)
+        check_locks(12, 1, locked_in=inside, locked_out=(), where="conv", blocks=4)
 
 
 def test_locks_spread_over_blocks_fit_where_as_many_in_one_do_not():
-    check_locks(12, 1, (), (0, 3, 6, 9), "conv", blocks=4)
+    check_locks(12, 1, locked_in=(), locked_out=(0, 3, 6, 9), where="conv", blocks=4)
     with pytest.raises(FpgmError, match="group of filters 0 to 2"):
-        check_locks(12, 1, (), (0, 1, 6, 9), "conv", blocks=4)
+        check_locks(12, 1, locked_in=(), locked_out=(0, 1, 6, 9), where="conv", blocks=4)

@@ -1,5 +1,6 @@
 """An image set: the first n, in order, normalised as the formula says."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_first_is_a_prefix_and_leaves_the_rest_alone(count):
     assert len(first) == count
     assert torch.equal(first.pixels, data.pixels[:count])
     assert torch.equal(first.labels, data.labels[:count])
-    assert (first.name, first.mean, first.std, first.classes) == (data.name, MEAN, STD, ("a", "b"))
+    assert (first.name, first.mean, first.std, first.class_names) == (data.name, MEAN, STD, ("a", "b"))
     assert len(data) == 10
 
 
@@ -61,3 +62,36 @@ def test_moved_images_stay_uint8():
     moved = images().to(torch.device("meta"))
     assert (moved.pixels.device.type, moved.labels.device.type) == ("meta", "meta")
     assert (moved.pixels.dtype, moved.labels.dtype) == (torch.uint8, torch.int64)
+
+
+def test_images_come_from_arrays_and_split_into_stratified_halves():
+    pixels = np.random.RandomState(0).randint(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+    images = ImageSet.from_arrays(
+        pixels, np.arange(30) % 3, mean=MEAN, std=STD, class_names=("a", "b", "c"), name="mine"
+    )
+    choose, sealed = images.halves(seed=1)
+    assert len(choose) == len(sealed) == 15
+    assert np.bincount(choose.labels).tolist() == np.bincount(sealed.labels).tolist() == [5, 5, 5]
+    assert {p.numpy().tobytes() for p in choose.pixels}.isdisjoint(p.numpy().tobytes() for p in sealed.pixels)
+    assert (choose.name, sealed.name) == ("mine choose", "mine sealed")
+    assert torch.equal(images.halves(seed=1)[0].pixels, choose.pixels)
+    assert not torch.equal(images.halves(seed=2)[0].pixels, choose.pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixels": np.zeros((4, 8, 8, 3), np.float32)}, "give uint8"),
+        ({"pixels": np.zeros((4, 8, 8), np.uint8)}, "give uint8"),
+        ({"labels": np.zeros(3, int)}, "one an image"),
+        ({"labels": np.zeros(4, np.float32)}, "whole numbers"),
+        ({"labels": np.array([0, 1, 2, -1])}, "from -1 to 2"),
+        ({"labels": np.array([0, 1, 2, 3]), "class_names": ("a", "b")}, "2 classes"),
+        ({"mean": (0.5,), "std": (0.5,)}, "one a channel"),
+        ({"std": (0.5, 0.0, 0.5)}, "above 0"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(change, message):
+    given = {"pixels": np.zeros((4, 8, 8, 3), np.uint8), "labels": np.zeros(4, int)} | change
+    with pytest.raises(FpgmError, match=message):
+        ImageSet.from_arrays(given.pop("pixels"), given.pop("labels"), **given)

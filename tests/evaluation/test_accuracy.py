@@ -1,24 +1,27 @@
-"""The evaluator against a plain loop, and what it promises about its figures."""
+"""The evaluator against a plain loop, and what it promises about its measurements."""
 
 import copy
 import dataclasses
-import os
+import threading
 
 import pytest
 import torch
 from torch import nn
 
-from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, Network, evaluate, measure
+from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, ImageSet, Network, evaluate
 from fpgm_core.data import SPLITS, load_images
-from fpgm_core.evaluation import FIRST_FIGURE_IMAGES, paired_change, wilson
-from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core.evaluation import PREVIEW_IMAGES, measure_work, paired_change, wilson
 from fpgm_core.graph import trace_flow
-from fpgm_core.inference import Chain, memory
+from fpgm_core.inference import Chain, Classifier, PrefixCache, reset_batches
 from fpgm_core.inference.fusing import FusedConv2d
-from fpgm_core.recovery import FIRST_IMAGES, recalibrate
-from fpgm_core.runtime import device
+from fpgm_core.models import get_model_info
+from fpgm_core.recovery import recalibrate
+from fpgm_core.recovery.recalibrated import EARLY_IMAGES
+from fpgm_core.runtime.cache import clear_caches
+from fpgm_core.runtime.device import reset_lost_devices
+from fpgm_core.runtime.progress import run
 
-AS_IS = EvaluationConfig(images=200, rung="as_is", device="cpu", precision="float32")
+CPU = EvaluationConfig(device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +29,27 @@ def net(resnet20):
     return resnet20
 
 
-@pytest.fixture
-def few(monkeypatch):
+@pytest.fixture(scope="module")
+def choose():
+    return load_images("cifar10", "choose")
+
+
+@pytest.fixture(scope="module")
+def few():
     """Recalibration on 384 images instead of 2,000."""
-    monkeypatch.setattr(evaluator, "IMAGES", 384)
+    return load_images("cifar10", "train").first(384)
+
+
+def measured(pruned, images, config=CPU, **options):
+    """The exact measurement, of a network that is recovered first."""
+    return run(measure_work(pruned, images, config=config, preview=False, **options))
+
+
+def partials(pruned, images, config=CPU, **options):
+    """What every step of measuring had to show, None where nothing, and the result last."""
+    shown = []
+    result = run(measure_work(pruned, images, config=config, **options), lambda step: shown.append(step.partial))
+    return [*shown, result]
 
 
 def right(module, images, size=64):
@@ -50,152 +70,152 @@ def unchanged(module, before):
     return all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), before, strict=True))
 
 
-@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="5,000 images twice: thorough only")
-def test_the_recorded_accuracy_is_reproduced(net):
-    recorded = net.record["accuracy"]["choose"]
-    figure = evaluate(net, net.plan(), EvaluationConfig(device="cpu", precision="float32"))
-    assert figure.images == recorded["images"] == 5000
-    assert abs(figure.correct - recorded["correct"]) <= 2  # sums may round otherwise elsewhere
+@pytest.mark.thorough
+def test_the_recorded_accuracy_is_reproduced(net, choose):
+    recorded = get_model_info("resnet20").record["accuracy"]["choose"]
+    found = evaluate(net.prune(), choose, CPU)
+    assert found.num_images == recorded["images"] == 5000
+    assert abs(found.num_correct - recorded["correct"]) <= 2  # sums may round otherwise elsewhere
 
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", ["resnet20", "resnet56", "mobilenetv2_cifar"])
 def test_dense_accuracy_is_a_plain_loops_and_fits_the_record(net, name, split):
-    network = net if name == "resnet20" else Network.load(name)
-    figure = evaluate(network, network.plan(), dataclasses.replace(AS_IS, split=split, images=100))
-    assert figure.dense_correct == int(right(network.module, load_images("cifar10", split).first(100)).sum())
-    recorded = network.record["accuracy"][split]["accuracy"]
-    assert abs(figure.accuracy.value - recorded) <= 4 * (recorded * (1 - recorded) / 100) ** 0.5
+    network, images = net if name == "resnet20" else Network.load(name), load_images("cifar10", split).first(100)
+    found = evaluate(network.prune(), images, CPU)
+    assert found.num_dense_correct == found.num_correct == int(right(network.module, images).sum())
+    recorded = get_model_info(name).record["accuracy"][split]["accuracy"]
+    assert abs(found.accuracy.value - recorded) <= 4 * (recorded * (1 - recorded) / 100) ** 0.5
 
 
 @pytest.mark.parametrize(
     ("criterion", "coupling"), [("fpgm", "independent"), ("l2_norm", "inner"), ("random", "inner"), ("fpgm", "coupled")]
 )
 @pytest.mark.parametrize(("count", "seen"), [(1, [100, 200, 250]), (2, [200, 250]), (3, [250])])
-def test_running_counts_equal_a_plain_loop(net, criterion, coupling, threads, count, seen):
+def test_running_counts_equal_a_plain_loop(net, choose, criterion, coupling, threads, count, seen):
     threads(count)
-    plan = net.plan(0.3, criterion=criterion, coupling=coupling)
-    settings = dataclasses.replace(AS_IS, images=250)
-    figures = [figure for figure in measure(net, plan, settings) if figure]
-    images = load_images("cifar10", "choose").first(250)
-    masked, dense = right(net.masked(plan), images), right(net.module, images)
-    assert [figure.images for figure in figures] == seen
-    for figure in figures:
-        n = figure.images
+    pruned, images = net.prune(0.3, criterion=criterion, coupling=coupling), choose.first(250)
+    shown = partials(pruned, images)
+    masked, dense = right(pruned.masked(), images), right(net.module, images)
+    assert [found.num_images for found in shown] == seen
+    for found in shown:
+        n = found.num_images
         counts = (int(masked[:n].sum()), int(dense[:n].sum()), int((masked & dense)[:n].sum()))
-        assert (figure.correct, figure.dense_correct, figure.both) == counts
-        assert (figure.recalibration_images, figure.total, figure.device, figure.precision) == (
-            0,
-            250,
-            "cpu",
-            "float32",
-        )
-    assert 0 < figures[-1].correct < figures[-1].dense_correct
+        assert (found.num_correct, found.num_dense_correct, found.num_both_correct) == counts
+        assert (found.method, found.recovery_images, found.num_total) == ("as_is", 0, 250)
+        assert (found.device, found.precision) == ("cpu", "float32")
+    assert 0 < shown[-1].num_correct < shown[-1].num_dense_correct
 
 
-def test_recalibrated_counts_equal_a_plain_loop(net, few):
-    plan = net.plan(0.4, coupling="inner")
-    figure = evaluate(net, plan, dataclasses.replace(AS_IS, rung="recalibrated"))
-    masked, images = net.masked(plan), load_images("cifar10", "choose").first(200)
-    list(recalibrate(masked, load_images("cifar10", "train").first(384)))
-    assert figure.recalibration_images == 384
-    assert figure.correct == int(right(masked, images).sum())
-    assert figure.correct > int(right(net.masked(plan), images).sum())  # it is what makes a pruned network usable
+def test_recalibrated_counts_equal_a_plain_loop(net, choose, few):
+    pruned, images = net.prune(0.4, coupling="inner"), choose.first(200)
+    found = measured(pruned, images, method="recalibrated", training=few)
+    masked = pruned.masked()
+    list(recalibrate(masked, few))
+    assert (found.method, found.recovery_images) == ("recalibrated", 384)
+    assert found.num_correct == int(right(masked, images).sum())
+    assert found.num_correct > int(right(pruned.masked(), images).sum())  # it makes a pruned network usable
 
 
-def test_the_order_of_figures(net, few, one_core):
-    settings = dataclasses.replace(AS_IS, images=350, rung="recalibrated")
-    figures = list(measure(net, net.plan(0.4), settings))
-    states = [figure.state if figure else None for figure in figures]
+def test_the_order_of_measurements(net, choose, few, one_core):
+    shown = partials(net.prune(0.4), choose.first(350), method="recalibrated", training=few)
+    states = [found.state if found else None for found in shown]
     first, running, last = states.index("provisional"), states.index("measuring"), len(states) - 1
     assert first < running < last == states.index("exact")
     assert states.count("provisional") == states.count("exact") == 1
-    assert figures[first].images == figures[first].total == FIRST_FIGURE_IMAGES
-    assert figures[first].recalibration_images == FIRST_IMAGES
-    assert [figure.images for figure in figures[running:]] == [100, 200, 300, 350]
-    assert {(figure.total, figure.recalibration_images) for figure in figures[running:]} == {(350, 384)}
-    seconds = [figure.seconds for figure in figures if figure]
+    assert shown[first].num_images == shown[first].num_total == PREVIEW_IMAGES
+    assert shown[first].recovery_images == EARLY_IMAGES
+    assert [found.num_images for found in shown[running:]] == [100, 200, 300, 350]
+    assert {(found.num_total, found.recovery_images) for found in shown[running:]} == {(350, 384)}
+    seconds = [found.seconds for found in shown if found]
     assert seconds == sorted(seconds)
     assert seconds[0] > 0
 
 
-def test_the_provisional_figure_is_of_the_network_so_far(net, few):
-    plan = net.plan(0.4, coupling="inner")
-    settings = dataclasses.replace(AS_IS, images=350, rung="recalibrated")
-    provisional = next(figure for figure in measure(net, plan, settings) if figure)
-    masked = net.masked(plan)
-    list(recalibrate(masked, load_images("cifar10", "train").first(FIRST_IMAGES)))
-    assert provisional.correct == int(right(masked, load_images("cifar10", "choose").first(250)).sum())
+def test_progress_rises(net, choose, few, one_core):
+    shares = []
+    work = measure_work(net.prune(0.4), choose.first(350), method="recalibrated", training=few, config=CPU)
+    run(work, lambda step: shares.append(step.share))
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+
+
+def test_the_provisional_measurement_is_of_the_network_so_far(net, choose, few):
+    pruned = net.prune(0.4, coupling="inner")
+    shown = partials(pruned, choose.first(350), method="recalibrated", training=few)
+    provisional = next(found for found in shown if found)
+    masked = pruned.masked()
+    list(recalibrate(masked, few.first(EARLY_IMAGES)))
+    assert provisional.num_correct == int(right(masked, choose.first(250)).sum())
 
 
 @pytest.mark.parametrize(
-    ("images", "recalibrated", "first_figure"), [(200, True, True), (350, False, True), (350, True, False)]
+    ("images", "method", "preview"), [(200, "recalibrated", True), (350, "as_is", True), (350, "recalibrated", False)]
 )
-def test_no_provisional_figure_where_it_would_not_help(net, few, one_core, images, recalibrated, first_figure):
-    settings = dataclasses.replace(AS_IS, images=images, rung="recalibrated" if recalibrated else "as_is")
-    figures = [figure for figure in measure(net, net.plan(0.4), settings, first_figure) if figure]
-    assert {figure.state for figure in figures} == {"measuring", "exact"}
+def test_no_provisional_measurement_where_it_would_not_help(net, choose, few, one_core, images, method, preview):
+    shown = partials(net.prune(0.4), choose.first(images), method=method, training=few, preview=preview)
+    assert {found.state for found in shown if found} == {"measuring", "exact"}
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_the_dense_plan_is_never_recalibrated_and_changes_nothing(net, coupling):
-    plan = net.plan(coupling=coupling)
-    for figure in measure(net, plan, dataclasses.replace(AS_IS, rung="recalibrated")):
-        assert figure is not None
-        assert figure.recalibration_images == 0
-        assert figure.correct == figure.dense_correct == figure.both
-        assert figure.change.value == 0
-    assert figure.accuracy == figure.dense_accuracy
+def test_the_dense_plan_is_never_recalibrated_and_changes_nothing(net, choose, few, coupling):
+    for found in partials(net.prune(coupling=coupling), choose.first(200), method="recalibrated", training=few):
+        assert found is not None
+        assert found.recovery_images == 0
+        assert found.num_correct == found.num_dense_correct == found.num_both_correct
+        assert found.change.value == 0
+    assert found.accuracy == found.dense_accuracy
 
 
-def test_a_rate_too_small_to_prune_anything_is_dense(net):
-    figure = evaluate(net, net.plan(0.01), dataclasses.replace(AS_IS, images=100, rung="recalibrated"))
-    assert (figure.recalibration_images, figure.change.value) == (0, 0)
+def test_a_rate_too_small_to_prune_anything_is_dense(net, choose, few):
+    found = measured(net.prune(0.01), choose.first(100), method="recalibrated", training=few)
+    assert (found.recovery_images, found.change.value) == (0, 0)
 
 
-def test_intervals_and_the_paired_change(net):
-    figure = evaluate(net, net.plan(0.2), AS_IS)
-    only_new, only_old = figure.correct - figure.both, figure.dense_correct - figure.both
-    assert figure.accuracy == wilson(figure.correct, 200)
-    assert figure.dense_accuracy == wilson(figure.dense_correct, 200)
-    assert figure.change == paired_change(figure.both, only_new, only_old, 200 - figure.both - only_new - only_old)
-    assert figure.change.value == pytest.approx((figure.correct - figure.dense_correct) / 200)
+def test_intervals_and_the_paired_change(net, choose):
+    found = evaluate(net.prune(0.2), choose.first(200), CPU)
+    correct, dense, both = found.num_correct, found.num_dense_correct, found.num_both_correct
+    assert found.accuracy == wilson(correct, 200)
+    assert found.dense_accuracy == wilson(dense, 200)
+    assert found.change == paired_change(both, correct - both, dense - both, 200 - correct - dense + both)
+    assert found.change.value == pytest.approx((correct - dense) / 200)
 
 
-def test_the_exact_figure_says_which_images_were_right(net, few, one_core):
-    plan, settings = net.plan(0.3, coupling="inner"), dataclasses.replace(AS_IS, images=303)
-    *running, exact = [figure for figure in measure(net, plan, settings) if figure]
-    hits = torch.from_numpy(exact.right)
-    assert torch.equal(hits, right(net.masked(plan), load_images("cifar10", "choose").first(303)))
-    assert int(hits.sum()) == exact.correct
-    assert len(exact.hits) == 38  # bits
-    assert [figure.hits for figure in running] == [None] * 3
-    recalibrated = dataclasses.replace(settings, rung="recalibrated")
-    provisional = next(figure for figure in measure(net, plan, recalibrated) if figure)
-    assert (provisional.state, provisional.hits) == ("provisional", None)
-    assert "hits" not in repr(exact)
-    assert dataclasses.replace(exact, hits=None) == exact
-    with pytest.raises(FpgmError, match="a measuring figure does not say which images were right"):
+def test_the_exact_measurement_says_which_images_were_right(net, choose, few, one_core):
+    pruned, images = net.prune(0.3, coupling="inner"), choose.first(303)
+    *running, exact = partials(pruned, images)
+    answers = torch.from_numpy(exact.right)
+    assert torch.equal(answers, right(pruned.masked(), images))
+    assert int(answers.sum()) == exact.num_correct
+    assert len(exact.answers) == 38  # bits
+    assert [found.answers for found in running] == [None] * 3
+    shown = partials(pruned, images, method="recalibrated", training=few)
+    provisional = next(found for found in shown if found)
+    assert (provisional.state, provisional.answers) == ("provisional", None)
+    assert "answers" not in repr(exact)
+    assert dataclasses.replace(exact, answers=None) == exact
+    with pytest.raises(FpgmError, match="a measuring measurement does not say which images were right"):
         exact.against(running[0])
 
 
-def test_figures_can_be_compared_with_each_other(net):
-    figure, dense = evaluate(net, net.plan(0.3, coupling="inner"), AS_IS), evaluate(net, net.plan(), AS_IS)
-    assert (int(dense.right.sum()), dense.correct) == (dense.dense_correct, figure.dense_correct)
-    assert figure.against(dense) == figure.change
-    assert figure.against(figure).value == 0
-    other = evaluate(net, net.plan(0.3, coupling="inner", criterion="l2_norm"), AS_IS)
-    assert figure.against(other).value == pytest.approx((figure.correct - other.correct) / 200)
-    assert other.against(figure).value == -figure.against(other).value
+def test_measurements_can_be_compared_with_each_other(net, choose):
+    images = choose.first(200)
+    found, dense = evaluate(net.prune(0.3, coupling="inner"), images, CPU), evaluate(net.prune(), images, CPU)
+    assert (int(dense.right.sum()), dense.num_correct) == (dense.num_dense_correct, found.num_dense_correct)
+    assert found.against(dense) == found.change
+    assert found.against(found).value == 0
+    other = evaluate(net.prune(0.3, coupling="inner", criterion="l2_norm"), images, CPU)
+    assert found.against(other).value == pytest.approx((found.num_correct - other.num_correct) / 200)
+    assert other.against(found).value == -found.against(other).value
     with pytest.raises(FpgmError, match="200 and 100 images cannot be paired"):
-        figure.against(evaluate(net, net.plan(), dataclasses.replace(AS_IS, images=100)))
+        found.against(evaluate(net.prune(), choose.first(100), CPU))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_stopping_early_leaves_nothing_changed(net, few, steps):
-    before, plan = bits(net.module), net.plan(0.4)
-    settings = dataclasses.replace(AS_IS, images=300, rung="recalibrated")
-    running = measure(net, plan, settings)
+def test_stopping_early_leaves_nothing_changed(net, choose, few, steps):
+    before, pruned, images = bits(net.module), net.prune(0.4), choose.first(300)
+    recalibrated = {"method": "recalibrated", "training": few}
+    running = measure_work(pruned, images, config=CPU, **recalibrated)
     for _ in range(steps):
         next(running)
     running.close()
@@ -203,11 +223,12 @@ def test_stopping_early_leaves_nothing_changed(net, few, steps):
     assert unchanged(net.module, before)
     assert not any(module.training for module in net.module.modules())
     assert all(norm.momentum == 0.1 for norm in net.module.modules() if isinstance(norm, nn.BatchNorm2d))
-    again = evaluate(net, plan, settings)
-    assert again.correct == evaluate(Network.load("resnet20"), plan, settings).correct
+    again = measured(pruned, images, **recalibrated)
+    fresh = measured(Network.load("resnet20").prune(pruned.plan), images, **recalibrated)
+    assert again.num_correct == fresh.num_correct
 
 
-def test_work_is_done_batch_by_batch(net, few, monkeypatch, one_core):
+def test_work_is_done_batch_by_batch(net, choose, few, monkeypatch, one_core):
     sizes, honest = [], nn.Conv2d.forward
     assert net.dense_cost.macs  # traced before anybody looks: tracing runs the network too, on no data
 
@@ -217,79 +238,63 @@ def test_work_is_done_batch_by_batch(net, few, monkeypatch, one_core):
         return honest(conv, x)
 
     monkeypatch.setattr(nn.Conv2d, "forward", noted)
-    running = measure(net, net.plan(0.4), dataclasses.replace(AS_IS, rung="recalibrated"))
+    running = measure_work(net.prune(0.4), choose.first(200), method="recalibrated", training=few, config=CPU)
     assert sizes == []
     for expected in ([128], [128, 128]):
-        assert next(running) is None  # recalibration: nothing to show yet
+        assert next(running).partial is None  # recalibration: nothing to show yet
         assert sizes == expected
 
 
-def test_an_untrained_network_is_refused_at_once(net):
-    untrained = Network(dataclasses.replace(net.loaded, trained=False, weights="random"))
+def test_an_untrained_network_is_refused_at_once(choose):
+    untrained = Network.load("resnet20", "random")
     with pytest.raises(FpgmError, match="cannot evaluate: resnet20 has no trained weights"):
-        measure(untrained, untrained.plan(0.4), AS_IS)
+        measure_work(untrained.prune(0.4), choose, config=CPU)
 
 
-@pytest.mark.parametrize("images", [0, -1, 5001])
-def test_more_images_than_there_are(net, images):
-    with pytest.raises(FpgmError, match="ask for 1 to 5000"):
-        next(measure(net, net.plan(0.4), dataclasses.replace(AS_IS, images=images)))
-
-
-def test_whatever_is_wrong_is_said_before_the_first_figure(net, tmp_path):
-    plan = net.plan(0.4)
-    imagenet = Network(dataclasses.replace(net.loaded, info=dataclasses.replace(net.loaded.info, dataset="imagenet1k")))
+def test_whatever_is_wrong_is_said_before_the_first_measurement(net, choose):
+    pruned = net.prune(0.4)
+    beyond = ImageSet.from_arrays(choose.pixels[:4], [3, 9, 10, 0], mean=choose.mean, std=choose.std)
     cases = [
-        (net, dataclasses.replace(plan, fingerprint="0" * 64), AS_IS, "other weights"),
-        (net, dataclasses.replace(plan, locked_out={"conv1": tuple(range(9))}), AS_IS, "raise the rate"),
-        (net, plan, dataclasses.replace(AS_IS, device="tpu"), "unknown device"),
-        (net, plan, dataclasses.replace(AS_IS, precision="float16"), "unknown precision"),
-        (imagenet, plan, AS_IS, "no images of imagenet1k"),
+        (choose, {"config": dataclasses.replace(CPU, device="tpu")}, "unknown device"),
+        (choose, {"config": dataclasses.replace(CPU, precision="float16")}, "unknown precision"),
+        (choose, {"method": "fixed"}, "choose one of as_is, merged, recalibrated, repaired"),
+        (choose, {"method": "recalibrated"}, "recalibrated reads training images; give some"),
+        (beyond, {}, "labels up to 10, and resnet20 has 10 classes"),
     ]
-    for network, asked, settings, message in cases:
+    for images, options, message in cases:
         with pytest.raises(FpgmError, match=message):
-            measure(network, asked, settings)
-    with pytest.raises(FpgmError, match="no complete CIFAR-10"):
-        next(measure(net, plan, dataclasses.replace(AS_IS, data_root=tmp_path)))
+            measure_work(pruned, images, **options)
+    for plan, message in (
+        (dataclasses.replace(pruned.plan, fingerprint="0" * 64), "other weights"),
+        (dataclasses.replace(pruned.plan, locked_out={"conv1": tuple(range(9))}), "raise the rate"),
+    ):
+        with pytest.raises(FpgmError, match=message):
+            net.prune(plan)
 
 
-def test_images_are_read_when_they_are_needed(net, monkeypatch):
-    """Not by whoever asks for a measurement, which may be a page that is being drawn."""
-    read, honest = [], evaluator.load_images
-    monkeypatch.setattr(evaluator, "load_images", lambda *which: read.append(which) or honest(*which))
-    running = measure(net, net.plan(0.4), AS_IS)
-    assert read == []
-    next(running)
-    assert read == [("cifar10", "choose", None)]
-
-
-def test_an_unknown_split_is_refused():
-    with pytest.raises(FpgmError, match="choose, sealed, all"):
-        EvaluationConfig(split="train")
-
-
-@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="5,000 images twice: thorough only")
+@pytest.mark.thorough
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("rate", [0.2, 0.4])
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
-def test_recalibrated_in_bfloat16_the_count_is_within_5_in_10_000(name, rate, coupling):
-    net = Network.load(name)
-    plan = net.plan(rate, coupling=coupling)
+def test_recalibrated_in_bfloat16_the_count_is_within_5_in_10_000(choose, name, rate, coupling):
+    pruned, training = Network.load(name).prune(rate, coupling=coupling), load_images("cifar10", "train")
     low, full = (
-        evaluate(net, plan, EvaluationConfig(device="cpu", precision=precision))
+        measured(pruned, choose, EvaluationConfig("cpu", precision), method="recalibrated", training=training)
         for precision in ("bfloat16", "float32")
     )
-    assert abs(low.correct - full.correct) <= 5 * full.images / 10_000
+    assert abs(low.num_correct - full.num_correct) <= 5 * full.num_images / 10_000
+
+
+def counts(found):
+    return found.num_correct, found.num_dense_correct, found.num_both_correct
 
 
 @pytest.mark.parametrize(("rate", "coupling"), [(0.0, "inner"), (0.2, "independent"), (0.3, "coupled")])
-def test_bfloat16_counts_what_float32_counts(net, rate, coupling):
-    plan, settings = net.plan(rate, coupling=coupling), dataclasses.replace(AS_IS, images=300)
-    low, full = (
-        evaluate(net, plan, dataclasses.replace(settings, precision=precision)) for precision in ("bfloat16", "float32")
-    )
+def test_bfloat16_counts_what_float32_counts(net, choose, rate, coupling):
+    pruned, images = net.prune(rate, coupling=coupling), choose.first(300)
+    low, full = (evaluate(pruned, images, EvaluationConfig("cpu", name)) for name in ("bfloat16", "float32"))
     assert (low.precision, full.precision) == ("bfloat16", "float32")
-    assert (low.correct, low.dense_correct, low.both) == (full.correct, full.dense_correct, full.both)
+    assert counts(low) == counts(full)
 
 
 class MixesUp(nn.Module):
@@ -312,23 +317,20 @@ class MixesUp(nn.Module):
         return logits
 
 
-def test_close_answers_are_asked_again(net, monkeypatch, one_core):
-    plan, images = net.plan(0.4), load_images("cifar10", "choose").first(250)
-    network = MixesUp(net.compact(plan))
+def test_close_answers_are_reevaluated_in_float32(net, choose, one_core):
+    pruned, images = net.prune(0.4), choose.first(250)
+    network = MixesUp(pruned.compact())
     chain = Chain([network])
-    truth = right(net.masked(plan), images)
+    truth = right(pruned.masked(), images)
 
-    def hits():
-        return evaluator._Runner.create(net, EvaluationConfig(device="cpu", precision="bfloat16")).hits(
-            chain, images, 0, 250
-        )
+    def answers(**options):
+        return Classifier(torch.device("cpu"), torch.bfloat16, **options).right(chain, images, 0, 250)
 
-    assert torch.equal(hits(), truth)
+    assert torch.equal(answers(), truth)
     (asked, first), (again, second) = network.asked
     assert (asked, first, second) == (250, True, False)
     assert 0 < again < 125  # the doubtful ones alone
-    monkeypatch.setattr(evaluator, "_DOUBT", 0.0)
-    assert not torch.equal(hits(), truth)  # without asking again it would be wrong
+    assert not torch.equal(answers(doubt=0.0), truth)  # without re-evaluation it would be wrong
     assert len(network.asked) == 3
 
 
@@ -341,27 +343,23 @@ class WithoutNorms(nn.Module):
         return self.fc(torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3)))
 
 
-def test_a_network_without_norms_skips_recalibration(net, one_core):
+def test_a_network_without_norms_skips_recalibration(choose, few, one_core):
     torch.manual_seed(0)
-    module = WithoutNorms().eval().requires_grad_(False)
-    network = Network.from_module(module, (3, 32, 32), name="resnet20", dataset="cifar10")
-    figures = list(measure(network, network.plan(0.5), dataclasses.replace(AS_IS, rung="recalibrated")))
-    assert [figure.recalibration_images for figure in figures] == [0, 0]
+    network = Network.from_module(WithoutNorms(), (3, 32, 32))
+    shown = partials(network.prune(0.5), choose.first(200), method="recalibrated", training=few)
+    assert [found.recovery_images for found in shown] == [0, 0]
 
 
-def test_dense_answers_are_kept_apart_by_weights(net):
-    other = copy.deepcopy(net.module)
+def test_dense_answers_are_kept_apart_by_weights(net, choose):
+    images, other = choose.first(200), copy.deepcopy(net.module)
     other.fc.bias.data[3] = 100.0  # everything is a cat
-    network = Network(dataclasses.replace(net.loaded, module=other, fingerprint="cats"))
-    assert evaluate(net, net.plan(), AS_IS).dense_accuracy.value > 0.85
-    cats = load_images("cifar10", "choose").first(200).labels == 3
-    assert evaluate(network, network.plan(), AS_IS).dense_correct == int(cats.sum())
+    assert evaluate(net.prune(), images, CPU).dense_accuracy.value > 0.85
+    cats = images.labels == 3
+    assert evaluate(net.with_module(other).prune(), images, CPU).num_dense_correct == int(cats.sum())
 
 
-def test_a_network_can_be_opened_while_another_is_measured(resnet20):
+def test_a_network_can_be_opened_while_another_is_measured(resnet20, choose):
     """torch.fx patches module calls for the whole process while it traces."""
-    import threading
-
     stop, problems = threading.Event(), []
 
     def trace():
@@ -374,38 +372,37 @@ def test_a_network_can_be_opened_while_another_is_measured(resnet20):
     tracer = threading.Thread(target=trace)
     tracer.start()
     try:
-        figure = evaluate(resnet20, resnet20.plan(0.2), EvaluationConfig(images=300, rung="as_is"))
+        found = evaluate(resnet20.prune(0.2), choose.first(300))
     finally:
         stop.set()
         tracer.join()
     assert not problems
-    assert figure.state == "exact"
+    assert found.state == "exact"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_what_is_remembered_of_earlier_plans_changes_no_figure(net, few, coupling, precision):
-    settings = EvaluationConfig(images=300, device="cpu", precision=precision)
+def test_what_is_remembered_of_earlier_plans_changes_no_measurement(net, choose, few, coupling, precision):
+    def facts(plan):
+        config = EvaluationConfig("cpu", precision)
+        shown = partials(net.prune(plan), choose.first(300), config, method="recalibrated", training=few)
+        return [found and (dataclasses.replace(found, seconds=0), found.answers) for found in shown]
+
     plan = net.plan(0.4, coupling=coupling)
     units = [unit.name for unit in net.units(coupling)]
-    told = []
+    measured_before = []
     for unit, rate in ((units[-1], 0.6), (units[-1], 0.2), (units[-4], 0.3), (units[-4], 0.5), (units[0], 0.2)):
         plan = plan.with_rates({unit: rate})
-        told.append((plan, [facts(figure) for figure in measure(net, plan, settings)]))
-    for asked, figures in told:
-        memory(torch.device("cpu")).clear()
-        assert [facts(figure) for figure in measure(net, asked, settings)] == figures
-
-
-def facts(figure):
-    return figure and dataclasses.replace(figure, seconds=0)
+        measured_before.append((plan, facts(plan)))
+    for plan, expected in measured_before:
+        PrefixCache.on(torch.device("cpu")).clear()
+        assert facts(plan) == expected
 
 
 @pytest.mark.parametrize("late", [True, False])
-def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, monkeypatch, late):
-    seen = set()
-    plan, settings = net.plan(0.4, coupling="inner"), dataclasses.replace(AS_IS, rung="recalibrated")
-    list(measure(net, plan, settings, late=late))
+def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, choose, few, monkeypatch, late):
+    seen, plan, images = set(), net.plan(0.4, coupling="inner"), choose.first(200)
+    measured(net.prune(plan), images, method="recalibrated", training=few, remember_late=late)
 
     def noting(honest):
         def noted(conv, x, *other):
@@ -414,9 +411,10 @@ def test_a_late_unit_moved_again_leaves_the_layers_before_it_alone(net, few, mon
 
         return noted
 
+    moved = net.prune(plan.with_rates({"layer3.2.conv1": 0.7}))
     for kind in (nn.Conv2d, FusedConv2d):  # recalibration runs the one, classification the other
         monkeypatch.setattr(kind, "forward", noting(kind.forward))
-    evaluate(net, plan.with_rates({"layer3.2.conv1": 0.7}), settings)
+    measured(moved, images, method="recalibrated", training=few)
     assert (seen == {(64, 8), (20, 8)}) == late  # the last block alone, where what it is given was remembered
 
 
@@ -434,53 +432,51 @@ def short_of_memory(monkeypatch):
 
         monkeypatch.setattr(FusedConv2d, "forward", forward)
 
-    monkeypatch.setattr(evaluator, "_LARGEST", dict(evaluator.BATCH))
-    return short
+    yield short
+    reset_batches()
 
 
-def test_batches_are_halved_until_they_fit_and_it_is_said(short_of_memory):
-    net = Network.load("resnet20")
-    expected = evaluate(net, net.plan(0.4), AS_IS)
-    evaluator._DENSE.clear()
+def test_batches_are_halved_until_they_fit_and_it_is_said(net, choose, short_of_memory):
+    images = choose.first(200)
+    expected = evaluate(net.prune(0.4), images, CPU)
+    clear_caches()
     assert (expected.batch, expected.short_of_memory) == (100, False)
     short_of_memory(30)
-    figure = evaluate(net, net.plan(0.4), AS_IS)
-    assert (figure.batch, figure.short_of_memory) == (25, True)
-    assert (figure.correct, figure.dense_correct, figure.both) == (
-        expected.correct, expected.dense_correct, expected.both,
-    )  # fmt: skip
+    found = evaluate(net.prune(0.4), images, CPU)
+    assert (found.batch, found.short_of_memory) == (25, True)
+    assert counts(found) == counts(expected)
+    reset_batches()
+    assert Classifier(torch.device("cpu"), torch.float32).batch == 100
 
 
-def test_no_memory_at_all_is_said(net, short_of_memory):
+def test_no_memory_at_all_is_said(net, choose, short_of_memory):
     short_of_memory(0)
     with pytest.raises(FpgmError, match="no memory for a single image; close what else uses it"):
-        evaluate(net, net.plan(0.4), AS_IS)
+        evaluate(net.prune(0.4), choose.first(200), CPU)
 
 
 @pytest.fixture
 def failing_gpu(monkeypatch):
-    """A GPU that fails as soon as it is to hold a network."""
-    honest = evaluator.placed
+    """A GPU that fails as soon as anything is to lie on it."""
 
-    def placed(module, device):
-        if device.type == "cuda":
-            raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
-        return honest(module, device)
+    def current_device():
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
 
-    monkeypatch.setattr(evaluator, "placed", placed)
+    monkeypatch.setattr(torch.cuda, "current_device", current_device)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
-    monkeypatch.setattr(device, "_LOST", [])
+    yield
+    reset_lost_devices()
 
 
-def test_a_gpu_that_fails_is_left_and_it_is_said(failing_gpu, net):
-    settings = dataclasses.replace(AS_IS, device="auto")
-    figure = evaluate(net, net.plan(0.3), settings)
-    expected = evaluate(net, net.plan(0.3), AS_IS)
-    assert (figure.device, figure.lost, figure.correct) == ("cpu", ("cuda",), expected.correct)
-    assert evaluate(net, net.plan(0.2), settings).lost == ("cuda",)  # later ones go to the CPU at once
+def test_a_gpu_that_fails_is_left_and_it_is_said(failing_gpu, net, choose):
+    images, auto = choose.first(200), dataclasses.replace(CPU, device="auto")
+    found = evaluate(net.prune(0.3), images, auto)
+    expected = evaluate(net.prune(0.3), images, CPU)
+    assert (found.device, found.lost_devices, found.num_correct) == ("cpu", ("cuda",), expected.num_correct)
+    assert evaluate(net.prune(0.2), images, auto).lost_devices == ("cuda",)  # later ones go to the CPU at once
 
 
-def test_a_gpu_that_was_asked_for_and_fails_is_an_error(failing_gpu, net):
+def test_a_gpu_that_was_asked_for_and_fails_is_an_error(failing_gpu, net, choose):
     with pytest.raises(FpgmError, match=r"the cuda device failed \(CUDA error: unspecified launch failure\); choose"):
-        evaluate(net, net.plan(0.3), dataclasses.replace(AS_IS, device="cuda"))
+        evaluate(net.prune(0.3), choose.first(200), dataclasses.replace(CPU, device="cuda"))

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core import EvaluationConfig, FpgmError, Network, SelectionOptions, evaluate
-from fpgm_core.calibration import Calibration
-from fpgm_core.criteria import get_criterion
+from fpgm_core import EvaluationConfig, FpgmError, Network, SelectionOptions, evaluate, recover
+from fpgm_core.criteria import get_criterion, score
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import (
     CONTESTED,
@@ -18,33 +18,37 @@ from fpgm_core.evaluation import (
     ContestConfig,
     Entry,
     contest,
-    contest_steps,
+    contest_work,
     equal_plan,
     known_contest,
+    measure_work,
     paired_change,
     wilson,
 )
-from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core.evaluation.contest import BUNDLE, bundle_contest, equal_rate
 from fpgm_core.graph import Unit
-from fpgm_core.recovery import RECOVERY_METHODS, scores
-from fpgm_core.recovery import methods as rungs
+from fpgm_core.recovery import ladder
+from fpgm_core.runtime.progress import run
 
 module = importlib.import_module("fpgm_core.evaluation.contest")  # the package's `contest` is the function
-FEW = EvaluationConfig(images=60, device="cpu", precision="float32")
+CPU = EvaluationConfig(device="cpu", precision="float32")
 QUICK = ContestConfig(criteria=("fpgm",), seeds=1, rungs=("as_is", "merged"))
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Few training images for every rung and score."""
+@pytest.fixture(scope="module")
+def choose():
+    return load_images("cifar10", "choose")
 
-    def few(name, split, root=None):
-        return load_images(name, split, root).first(300)
 
-    monkeypatch.setattr(evaluator, "load_images", few)
-    for room in (evaluator, rungs):
-        monkeypatch.setattr(room, "IMAGES", 128)
-    monkeypatch.setattr(scores, "Calibration", lambda: Calibration(40, 8))
+@pytest.fixture(scope="module")
+def training():
+    return load_images("cifar10", "train").first(300)
+
+
+@pytest.fixture(scope="module")
+def arguments(resnet20, choose, training):
+    """ResNet-20, few images to measure on, few to recover by."""
+    return resnet20, choose.first(60), training
 
 
 def of(hits, seeds=()):
@@ -105,7 +109,7 @@ def test_the_mix_prunes_as_many_of_every_layer_as_the_others(resnet20):
 def test_no_rate_of_the_mix_comes_nearer_from_below(size, blocks, rate):
     mix, unit = get_criterion("fpgm_mix"), Unit("unit", ("unit",), size * blocks, blocks)
     wanted = get_criterion("fpgm").count(unit.size, rate, blocks=blocks)
-    chosen = module._equal_rate(mix, unit, rate, SelectionOptions())
+    chosen = equal_rate(mix, unit, rate, SelectionOptions())
     found = mix.count(unit.size, chosen, blocks=blocks)
     counts = {step / 2000: mix.count(unit.size, step / 2000, blocks=blocks) for step in range(2001)}
     assert found == max(count for count in counts.values() if count <= wanted)
@@ -113,53 +117,60 @@ def test_no_rate_of_the_mix_comes_nearer_from_below(size, blocks, rate):
         assert chosen <= min(step for step, count in counts.items() if count == found)
 
 
-def test_hits_are_the_evaluators(small):
-    net, settings = Network.load("resnet20"), FEW
-    steps = list(contest_steps(net, ContestConfig(criteria=("fpgm_mix", "refit_cost"), seeds=1), settings))
-    *shares, found = steps
+def test_hits_are_the_evaluators(arguments):
+    net, images, training = arguments
+    shares = []
+    rules = ContestConfig(criteria=("fpgm_mix", "refit_cost"), seeds=1)
+    work = contest_work(net, images, training, rules=rules, config=CPU)
+    found = run(work, lambda progress: shares.append(progress.share))
     assert shares == sorted(shares)
-    assert 0 < shares[0] < 0.25  # of four parts scoring is one
+    assert 0 <= shares[0] < 0.25  # of four parts scoring is one
     assert 0.9 < shares[-1] < 1
     assert [(entry.criterion, entry.seed) for entry in found.entries] == [
         ("fpgm_mix", None), ("refit_cost", None), ("random", 0),
     ]  # fmt: skip
-    assert found.rungs == tuple(RECOVERY_METHODS)
+    assert found.rungs == ladder()
+    scored = net.with_scores("refit_cost", score(net, "refit_cost", training))
     for entry in found.entries:
-        plan = equal_plan(net, entry.criterion, 0.4, seed=entry.seed or 0)
-        assert entry.macs == net.cost(plan).macs
+        pruned = scored.prune(equal_plan(scored, entry.criterion, 0.4, seed=entry.seed or 0))
+        assert entry.macs == pruned.cost.macs
         for rung in found.rungs:
-            figure = evaluate(net, plan, replace(settings, rung=rung))
-            assert np.array_equal(entry.hits[rung], figure.right)
-            assert (rung in entry.given_up) == (figure.rung != rung)
-            assert found.accuracy(entry, rung) == figure.accuracy
+            exact = run(measure_work(pruned, images, method=rung, training=training, config=CPU, preview=False))
+            assert np.array_equal(entry.hits[rung], exact.right)
+            assert (rung in entry.given_up) == (exact.method != rung)
+            assert found.accuracy(entry, rung) == exact.accuracy
 
 
-def test_a_repair_that_was_given_up_is_told(resnet20, small, monkeypatch):
-    monkeypatch.setattr(rungs, "_right", lambda network, images, rights=iter((1, 2)): next(rights))
-    found = contest(
-        resnet20, ContestConfig(criteria=("bn_scale",), seeds=0, rungs=("repaired", "recalibrated")), FEW, False
-    )
-    (entry,) = found.entries
+def test_a_repair_that_was_given_up_is_told(resnet20, choose, training):
+    """Training images whose labels are what the recalibrated network says: no other is right about more."""
+    pruned = resnet20.prune(equal_plan(resnet20, "bn_scale", 0.4))
+    with torch.inference_mode():
+        answers = recover(pruned, "recalibrated", training, device="cpu").compact()(training.normalised(0, 300))
+    told = replace(training, labels=answers.argmax(1).clone())
+    rules = ContestConfig(criteria=("bn_scale",), seeds=0, rungs=("repaired", "recalibrated"))
+    (entry,) = contest(resnet20, choose.first(60), told, rules=rules, config=CPU, use_cache=False).entries
     assert entry.given_up == ("repaired",)
+    assert np.array_equal(entry.hits["repaired"], entry.hits["recalibrated"])
 
 
-def test_what_was_measured_is_kept(resnet20, own_home, monkeypatch):
-    first = contest(resnet20, QUICK, FEW)
-    monkeypatch.setattr(module, "measure", None)  # nothing is measured again
-    (again,) = contest_steps(resnet20, QUICK, FEW)
+def test_what_was_measured_is_kept(arguments, own_home, monkeypatch):
+    first = contest(*arguments, rules=QUICK, config=CPU)
+    monkeypatch.setattr(module, "measure_work", None)  # nothing is measured again
+    again = contest(*arguments, rules=QUICK, config=CPU)
     same(again, first)
-    same(known_contest(resnet20, QUICK, FEW), first)
+    same(known_contest(*arguments, rules=QUICK, config=CPU), first)
     assert not again.entries[0].hits["as_is"].flags.writeable
     assert len(files(own_home)) == 1
 
 
-def test_what_is_not_to_be_kept_is_neither_written_nor_read(resnet20, own_home):
-    contest(resnet20, QUICK, FEW, kept=False)
+def test_what_is_not_to_be_kept_is_neither_written_nor_read(arguments, own_home):
+    contest(*arguments, rules=QUICK, config=CPU, use_cache=False)
     assert not (own_home / "contests").exists()
 
 
-def test_other_rules_or_settings_are_another_contest(resnet20):
-    contest(resnet20, QUICK, FEW)
+def test_other_rules_or_images_are_another_contest(resnet20, choose, training):
+    images = choose.first(60)
+    contest(resnet20, images, training, rules=QUICK, config=CPU)
     for rules in (
         {"rate": 0.5},
         {"coupling": "coupled"},
@@ -168,10 +179,14 @@ def test_other_rules_or_settings_are_another_contest(resnet20):
         {"rungs": ("as_is",)},
         {"rungs": ("merged", "as_is")},
     ):
-        assert known_contest(resnet20, replace(QUICK, **rules), FEW) is None
-    for settings in ({"images": 61}, {"split": "sealed"}, {"precision": "bfloat16"}):
-        assert known_contest(resnet20, QUICK, replace(FEW, **settings)) is None
-    assert known_contest(resnet20, QUICK, replace(FEW, rung="repaired", device="auto")) is not None
+        assert known_contest(resnet20, images, training, rules=replace(QUICK, **rules), config=CPU) is None
+    brighter = replace(images, mean=(0.4, 0.4, 0.4))
+    relabelled = replace(images, labels=images.labels.flip(0))
+    for others in (choose.first(61), load_images("cifar10", "sealed").first(60), brighter, relabelled):
+        assert known_contest(resnet20, others, training, rules=QUICK, config=CPU) is None
+    assert known_contest(resnet20, images, training.first(299), rules=QUICK, config=CPU) is None
+    for config, known in ((replace(CPU, precision="bfloat16"), False), (replace(CPU, device="auto"), True)):
+        assert (known_contest(resnet20, images, training, rules=QUICK, config=config) is not None) == known
 
 
 def pickled(path):
@@ -200,29 +215,27 @@ def shortened(path):
         shortened,
     ],
 )
-def test_a_damaged_file_is_measured_anew(resnet20, own_home, damage):
-    rules = replace(QUICK, rungs=("as_is",), seeds=0)
-    first = contest(resnet20, rules, FEW)
+def test_a_damaged_file_is_measured_anew(arguments, own_home, damage):
+    asked = {"rules": replace(QUICK, rungs=("as_is",), seeds=0), "config": CPU}
+    first = contest(*arguments, **asked)
     (path,) = files(own_home)
     damage(path)
-    assert known_contest(resnet20, rules, FEW) is None
-    same(contest(resnet20, rules, FEW), first)
-    same(known_contest(resnet20, rules, FEW), first)
+    assert known_contest(*arguments, **asked) is None
+    same(contest(*arguments, **asked), first)
+    same(known_contest(*arguments, **asked), first)
 
 
-def test_a_full_disk_takes_nothing_from_what_was_measured(resnet20, own_home, monkeypatch):
-    def full(path, content):
-        raise FpgmError("cannot write: No space left on device")
-
-    monkeypatch.setattr(module, "write_atomic", full)
-    assert contest(resnet20, QUICK, FEW).images == 60
-    assert known_contest(resnet20, QUICK, FEW) is None
+def test_a_disk_that_takes_nothing_takes_nothing_from_what_was_measured(arguments, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FPGM_HOME", str(tmp_path / "file"))  # where no folder can be
+    assert contest(*arguments, rules=QUICK, config=CPU).images == 60
+    assert known_contest(*arguments, rules=QUICK, config=CPU) is None
 
 
-def test_it_can_be_cancelled_between_batches(resnet20, own_home, one_core):
+def test_it_can_be_cancelled_between_batches(resnet20, choose, training, own_home, one_core):
     before = [tensor.clone() for tensor in resnet20.module.state_dict().values()]
-    running = contest_steps(resnet20, QUICK, replace(FEW, images=300))
-    shares = [next(running) for _ in range(2)]
+    running = contest_work(resnet20, choose.first(300), training, rules=QUICK, config=CPU)
+    shares = [next(running).share for _ in range(2)]
     assert shares == pytest.approx([1 / 12, 2 / 12])  # a batch of 100 each, of two rungs, two entries
     running.close()
     assert next(running, "closed") == "closed"
@@ -286,41 +299,39 @@ def test_rules_that_cannot_be_are_refused(fields, says):
         ContestConfig(**fields)
 
 
-def test_a_contest_of_nothing_is_refused(resnet20):
+def test_a_contest_of_nothing_is_refused(arguments):
+    _, images, training = arguments
     with pytest.raises(FpgmError, match="a rate of 0 prunes nothing here; raise it"):
-        contest(resnet20, replace(QUICK, rate=0.0), FEW)
-    untrained = Network(replace(resnet20.loaded, trained=False, weights="random"))
+        contest(*arguments, rules=replace(QUICK, rate=0.0), config=CPU)
     with pytest.raises(FpgmError, match="no trained weights"):
-        contest(untrained, QUICK, FEW)
-    with pytest.raises(FpgmError, match="ask for 1 to 5000"):
-        contest(resnet20, QUICK, replace(FEW, images=0))
+        contest(Network.load("resnet20", "random"), images, training, rules=QUICK, config=CPU)
 
 
-def test_a_bundle_is_written_and_found(resnet20, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "ContestConfig", lambda: QUICK)
-    monkeypatch.setattr(module, "EvaluationConfig", lambda: FEW)
-    monkeypatch.setattr(module, "contest", lambda network, kept: contest(network, QUICK, FEW, kept))
-    path = module.bundle_contest("resnet20", tmp_path)
-    monkeypatch.setattr(module, "_bundled", lambda fingerprint: tmp_path / f"{fingerprint}.npz")
-    assert path.name == f"{resnet20.fingerprint}.npz"
-    same(known_contest(resnet20, QUICK, FEW), contest(resnet20, QUICK, FEW, kept=False))
+def test_a_bundle_is_written_and_found(arguments, tmp_path):
+    path = bundle_contest(*arguments, tmp_path, rules=QUICK, config=CPU)
+    assert path.name == f"{arguments[0].fingerprint}.npz"
+    found = known_contest(*arguments, rules=QUICK, config=CPU, bundle=tmp_path)
+    same(found, contest(*arguments, rules=QUICK, config=CPU, use_cache=False))
+    assert known_contest(*arguments, rules=QUICK, config=CPU) is None
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
-def test_what_ships_is_what_is_measured(resnet20, name):
+@pytest.mark.parametrize("name", ["resnet20", "resnet56", "mobilenetv2_cifar"])
+def test_what_ships_is_what_is_measured(resnet20, choose, name):
     net = resnet20 if name == "resnet20" else Network.load(name)
-    found = known_contest(net)
+    found = known_contest(net, choose, load_images("cifar10", "train"))
     assert found is not None
-    assert (found.criteria, len(found.random), found.rungs, found.images) == (
-        CONTESTED,
-        10,
-        tuple(RECOVERY_METHODS),
-        5000,
-    )
-    assert module._bundled(net.fingerprint).stat().st_size < 100_000
+    assert (found.criteria, len(found.random), found.rungs) == (CONTESTED, 10, ladder())
+    assert (found.model, found.split, found.images) == (name, "choose", 5000)
+    assert (BUNDLE / f"{net.fingerprint}.npz").stat().st_size < 100_000
     for criterion, seed in (("fpgm", None), ("fpgm_mix", None), ("random", 3)):
-        entry, plan = found.entry(criterion, seed), equal_plan(net, criterion, found.rate, seed=seed or 0)
-        assert entry.macs == net.cost(plan).macs
+        entry, pruned = found.entry(criterion, seed), net.prune(equal_plan(net, criterion, found.rate, seed=seed or 0))
+        assert entry.macs == pruned.cost.macs
         for rung in ("as_is", "merged"):
-            figure = evaluate(net, plan, EvaluationConfig(images=100, rung=rung))
-            assert np.count_nonzero(entry.hits[rung][:100] != figure.right) <= 1  # sums may round otherwise elsewhere
+            exact = evaluate(recover(pruned, rung, device="cpu"), choose.first(100))
+            assert np.count_nonzero(entry.hits[rung][:100] != exact.right) <= 1  # sums may round otherwise elsewhere
+
+
+def test_only_the_bundled_images_have_a_bundled_contest(resnet20, choose):
+    training = load_images("cifar10", "train")
+    assert known_contest(resnet20, load_images("cifar10", "sealed"), training) is None
+    assert known_contest(resnet20, choose, training.first(4999)) is None

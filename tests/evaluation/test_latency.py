@@ -5,21 +5,19 @@ import torch
 from torch import nn
 
 from fpgm_core import COUPLINGS, FpgmError, Network
-from fpgm_core.evaluation import latency
-from fpgm_core.evaluation.latency import (
-    Latency,
-    Zeros,
-    latency_steps,
-    measure_latency,
-    peak_bytes,
-    scatter_zeros,
-    zeros_steps,
-)
+from fpgm_core.evaluation import Latency, Zeros, latency_work, measure_latency, zeros_work
+from fpgm_core.evaluation.latency import peak_bytes, scatter_zeros
+from fpgm_core.runtime.progress import run
+
+
+def shares_and_result(work):
+    shares = []
+    result = run(work, lambda progress: shares.append(progress.share))
+    return shares, result
 
 
 def test_the_fields_are_what_was_measured(resnet20):
-    plan = resnet20.plan(0.4, coupling="coupled")
-    found = measure_latency(resnet20, plan, batch=2, runs=3, device="cpu")
+    found = measure_latency(resnet20.prune(0.4, coupling="coupled"), batch=2, runs=3, device="cpu")
     assert (found.batch, found.runs, found.device, found.threads) == (2, 3, "cpu", torch.get_num_threads())
     assert 0 < found.compact_ms < 1000
     assert 0 < found.dense_ms < 1000
@@ -27,26 +25,25 @@ def test_the_fields_are_what_was_measured(resnet20):
     assert found.compact_peak_bytes < found.dense_peak_bytes
 
 
-def test_the_figures_are_medians_without_the_warm_up(resnet20, monkeypatch):
+def test_the_times_are_medians_without_the_warm_up(resnet20):
     seconds = {16: iter([9.0] * 3 + [0.030, 0.010, 0.500]), 10: iter([9.0] * 3 + [0.004, 0.002, 0.003])}
     timed = []
 
-    def time(module, images):
+    def clock(module, images):
         timed.append(module.conv1.weight.shape[0])
         assert images.shape == (4, 3, 32, 32)
         assert images.is_contiguous(memory_format=torch.channels_last)
         return next(seconds[timed[-1]])
 
-    monkeypatch.setattr(latency, "time_pass", time)
-    found = measure_latency(resnet20, resnet20.plan(0.4), batch=4, runs=3, device="cpu")
+    found = measure_latency(resnet20.prune(0.4), batch=4, runs=3, device="cpu", clock=clock)
     assert timed == [16, 10] * 6  # in turns, so that whatever else the machine does slows both
     assert (found.dense_ms, found.compact_ms) == (30.0, 3.0)
     assert found.speed_up == pytest.approx(10)
 
 
-def test_steps_tell_how_far_they_are(resnet20, monkeypatch):
-    monkeypatch.setattr(latency, "time_pass", lambda module, images: 1.0)
-    *shares, found = latency_steps(resnet20, resnet20.plan(0.4), runs=5, device="cpu")
+def test_progress_tells_how_far_it_is(resnet20):
+    work = latency_work(resnet20.prune(0.4), runs=5, device="cpu", clock=lambda module, images: 1.0)
+    shares, found = shares_and_result(work)
     assert shares == [i / 8 for i in range(8)]
     assert isinstance(found, Latency)
     assert found.batch == 1
@@ -55,7 +52,7 @@ def test_steps_tell_how_far_they_are(resnet20, monkeypatch):
 @pytest.mark.parametrize(("batch", "runs"), [(0, 3), (-1, 3), (1, 0)])
 def test_nothing_to_time_is_refused(resnet20, batch, runs):
     with pytest.raises(FpgmError, match=f"cannot time {runs} runs of {batch} images; give at least 1 of each"):
-        measure_latency(resnet20, resnet20.plan(0.4), batch, runs)
+        measure_latency(resnet20.prune(0.4), batch=batch, runs=runs)
 
 
 def conv_weights(module):
@@ -64,9 +61,9 @@ def conv_weights(module):
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_scattered_are_as_many_zeros_as_the_compact_network_lacks(resnet20, coupling):
-    plan = resnet20.plan(0.4, coupling=coupling)
-    dense, compact = conv_weights(resnet20.module), conv_weights(resnet20.compact(plan))
-    scattered = conv_weights(scatter_zeros(resnet20, plan))
+    pruned = resnet20.prune(0.4, coupling=coupling)
+    dense, compact = conv_weights(resnet20.module), conv_weights(pruned.compact())
+    scattered = conv_weights(scatter_zeros(pruned))
     assert scattered.keys() == dense.keys()
     for name, weight in scattered.items():
         assert weight.shape == dense[name].shape
@@ -78,36 +75,35 @@ def test_scattered_are_as_many_zeros_as_the_compact_network_lacks(resnet20, coup
     assert not any((weight == 0).any() for weight in dense.values())
 
 
-def test_zeros_scattered_and_by_filter_are_timed_in_turns(resnet20, monkeypatch):
+def test_zeros_scattered_and_by_filter_are_timed_in_turns(resnet20):
     timed = []
 
-    def time(module, images):
+    def clock(module, images):
         weight = module.get_parameter("layer1.0.conv1.weight")
         timed.append((len(weight), bool((weight == 0).any())))
         return 0.001 * len(timed)
 
-    monkeypatch.setattr(latency, "time_pass", time)
-    plan = resnet20.plan(0.4, coupling="inner")
-    *shares, found = zeros_steps(resnet20, plan, batch=2, runs=3, device="cpu")
+    pruned = resnet20.prune(0.4, coupling="inner")
+    shares, found = shares_and_result(zeros_work(pruned, batch=2, runs=3, device="cpu", clock=clock))
     assert shares == [i / 6 for i in range(6)]
     assert timed == [(16, False), (16, True), (10, False)] * 6
     assert (found.dense_ms, found.scattered_ms, found.compact_ms) == pytest.approx((13, 14, 15))
     assert (found.batch, found.runs, found.device, found.threads) == (2, 3, "cpu", torch.get_num_threads())
-    weights = [sum(w.numel() for w in conv_weights(one).values()) for one in (resnet20.module, resnet20.compact(plan))]
+    weights = [sum(w.numel() for w in conv_weights(form).values()) for form in (resnet20.module, pruned.compact())]
     assert found.share == (weights[0] - weights[1]) / weights[0]
 
 
 def test_zeros_take_time(resnet20):
-    *_, found = zeros_steps(resnet20, resnet20.plan(0.5, coupling="inner"), runs=1, device="cpu")
+    found = run(zeros_work(resnet20.prune(0.5, coupling="inner"), runs=1, device="cpu"))
     assert isinstance(found, Zeros)
     assert min(found.dense_ms, found.scattered_ms, found.compact_ms) > 0
     with pytest.raises(FpgmError, match="give at least 1 of each"):
-        next(zeros_steps(resnet20, resnet20.plan(0.5), batch=0))
+        next(zeros_work(resnet20.prune(0.5), batch=0))
 
 
 def test_measuring_leaves_the_network_as_it_was(resnet20):
     before = [tensor.clone() for tensor in resnet20.module.state_dict().values()]
-    measure_latency(resnet20, resnet20.plan(0.4), runs=1, device="cpu")
+    measure_latency(resnet20.prune(0.4), runs=1, device="cpu")
     assert all(torch.equal(a, b) for a, b in zip(resnet20.module.state_dict().values(), before, strict=True))
     assert resnet20.module.conv1.weight.is_contiguous()
 
@@ -165,14 +161,14 @@ def test_weights_that_share_storage_count_once():
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_a_compact_network_holds_less(resnet20, coupling):
     images = torch.zeros(8, 3, 32, 32)
-    peaks = [peak_bytes(resnet20.compact(resnet20.plan(rate, coupling=coupling)), images) for rate in (0.0, 0.3, 0.6)]
+    peaks = [peak_bytes(resnet20.prune(rate, coupling=coupling).compact(), images) for rate in (0.0, 0.3, 0.6)]
     assert peaks == sorted(set(peaks), reverse=True)
     assert peaks[0] <= peak_bytes(resnet20.module, images)  # a traced network lets go of activations sooner
 
 
 def test_a_compact_chain_by_hand(resnet20):
     module = Chain().eval().requires_grad_(False)
-    network = Network.from_module(module, (3, 32, 32), name="resnet20")
-    found = measure_latency(network, network.plan(0.5), batch=1, runs=1, device="cpu")
+    network = Network.from_module(module, (3, 32, 32))
+    found = measure_latency(network.prune(0.5), batch=1, runs=1, device="cpu")
     assert found.dense_peak_bytes == 4 * ((24 + 128 + 64) + 32 * 32 * (3 + 8 + 16))
     assert found.compact_peak_bytes == 4 * ((12 + 32 + 32) + 32 * 32 * (3 + 4 + 8))  # c writes the outputs: whole

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 
-from fpgm_core.calibration import Calibration, calibrate
+from fpgm_core.calibration import CalibrationConfig, calibrate
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import (
     EvaluationConfig,
     Interval,
@@ -67,7 +68,10 @@ def test_the_premise_and_its_verdict_follow_from_the_interval(interval, word):
 
 
 def test_layers_of_resnet20(resnet20):
-    found = replaceability(resnet20, calibrate(resnet20, Calibration(200, 16), kept=False))
+    found = replaceability(
+        resnet20,
+        calibrate(resnet20, load_images("cifar10", "train"), config=CalibrationConfig(200, 16), use_cache=False),
+    )
     assert [one.layer for one in found] == [unit.name for unit in resnet20.units("inner")]
     for one in found:
         assert one.by_distance.value == pytest.approx(spearmanr(one.distance_sums, one.costs).statistic)
@@ -75,15 +79,14 @@ def test_layers_of_resnet20(resnet20):
         assert one.verdict == verdict(one.by_distance)
 
 
-def test_the_study_measures_mixed_plans(resnet20, monkeypatch):
+def test_the_study_measures_mixed_plans(resnet20):
     plans = mixed_plans(resnet20, 40)
     assert [plan.key for plan in plans] == [plan.key for plan in mixed_plans(resnet20, 40)]
     assert len({plan.key for plan in plans}) == 40
     assert all(0 <= rate <= 0.9 for plan in plans for rate in plan.rates.values())
     assert min(len(set(plan.rates.values())) for plan in plans) > 1
-    monkeypatch.setattr("fpgm_core.evaluation.damage_study.Calibration", lambda: Calibration(60, 8))
     settings = EvaluationConfig(images=100, rung="as_is", device="cpu", precision="float32")
-    *_, study = study_steps(resnet20, 6, settings=settings)
+    *_, study = study_steps(resnet20, 6, settings=settings, config=CalibrationConfig(60, 8))
     assert (len(study.plans), study.total) == (6, 6)
     predicted, lost = [p.predicted for p in study.plans], [-p.correct for p in study.plans]
     assert study.agreement.value == pytest.approx(spearmanr(predicted, lost).statistic)

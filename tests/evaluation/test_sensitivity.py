@@ -5,122 +5,153 @@ from dataclasses import replace
 
 import pytest
 
-from fpgm_core import EvaluationConfig, FpgmError, evaluate
-from fpgm_core.evaluation import Point, Sweep, paired_change, sensitivity, sweep_steps
-from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core import EvaluationConfig, FpgmError
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import Point, Sweep, measure_work, paired_change, sensitivity, sweep_work
+from fpgm_core.runtime.progress import run
 
-FEW = EvaluationConfig(images=100, precision="float32")
+FLOAT32 = EvaluationConfig(precision="float32")
 RATES = (0.5, 0.9)
 
 
+@pytest.fixture(scope="module")
+def images():
+    return load_images("cifar10", "choose").first(100)
+
+
+@pytest.fixture(scope="module")
+def training():
+    return load_images("cifar10", "train").first(128)
+
+
 @pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(evaluator, "IMAGES", 128)
+def sweep(resnet20, images, training):
+    """A function: a sweep of ResNet-20 on few images, with other arguments where they are given."""
+
+    def begin(**options):
+        options = {"images": images, "training": training, "rates": RATES, "config": FLOAT32, **options}
+        return sweep_work(resnet20, **options)
+
+    return begin
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """The plans that were measured, as they are."""
-    plans, honest = [], sensitivity.measure
+    plans = []
 
-    def noted(network, plan, *rest, **more):
-        plans.append(plan)
-        return honest(network, plan, *rest, **more)
+    def noted(pruned, *rest, **more):
+        plans.append(pruned.plan)
+        return measure_work(pruned, *rest, **more)
 
-    monkeypatch.setattr(sensitivity, "measure", noted)
+    monkeypatch.setattr(sensitivity, "measure_work", noted)
     return plans
-
-
-def last(steps):
-    *_, end = steps
-    return end
 
 
 def files(home):
     return list((home / "sensitivity").iterdir())
 
 
-def test_every_point_is_that_plan_measured(resnet20, quick):
-    sweep = last(sweep_steps(resnet20, settings=FEW, rates=RATES))
+def test_every_point_is_that_plan_measured(resnet20, images, training, sweep):
+    found = run(sweep())
     units = [unit.name for unit in resnet20.units("inner")]
-    assert [(point.unit, point.rate) for point in sweep.points] == [(unit, rate) for unit in units for rate in RATES]
-    assert sweep.total == len(sweep.points) == 18
-    for point in sweep.points[::5]:
-        plan = resnet20.plan({point.unit: point.rate}, coupling="inner")
-        figure = evaluate(resnet20, plan, FEW)
-        assert (point.correct, point.dense_correct, point.both, point.images) == (
-            figure.correct, figure.dense_correct, figure.both, 100,
+    assert [(point.unit, point.rate) for point in found.points] == [(unit, rate) for unit in units for rate in RATES]
+    assert found.total == len(found.points) == 18
+    for point in found.points[::5]:
+        pruned = resnet20.prune({point.unit: point.rate}, coupling="inner")
+        exact = run(measure_work(pruned, images, method="recalibrated", training=training, config=FLOAT32))
+        assert (point.num_correct, point.num_dense_correct, point.num_both_correct, point.num_images) == (
+            exact.num_correct, exact.num_dense_correct, exact.num_both_correct, 100,
         )  # fmt: skip
-        assert point.macs == resnet20.cost(plan).macs
-        assert point.change == figure.change
+        assert point.macs == pruned.cost.macs
+        assert point.change == exact.change
 
 
 def test_the_change_is_paired():
-    point = Point("conv1", 0.5, 1, correct=70, dense_correct=80, both=65, images=100)
+    point = Point("conv1", 0.5, 1, num_correct=70, num_dense_correct=80, num_both_correct=65, num_images=100)
     assert point.change == paired_change(65, 5, 15, 15)
     assert point.change.value == pytest.approx(-0.1)
 
 
-def test_the_criterion_and_the_coupling_are_the_plans_and_its_rates_are_not(resnet20, quick, measured):
+def test_the_criterion_and_the_coupling_are_the_plans_and_its_rates_are_not(resnet20, sweep, measured):
     like = resnet20.plan(0.3, coupling="coupled", criterion="random", locked_in={"conv1": (1,)})
-    last(sweep_steps(resnet20, like, FEW, (0.5,)))
+    run(sweep(plan=like, rates=(0.5,)))
     assert {(plan.criterion, plan.coupling, len(plan.rates), len(plan.locked_in)) for plan in measured} == {
         ("random", "coupled", 1, 0)
     }
     assert len(measured) == len(resnet20.units("coupled"))
 
 
-def test_a_sweep_is_gone_on_with(resnet20, quick, measured, own_home):
-    running = sweep_steps(resnet20, settings=FEW, rates=RATES)
-    seen = next(running)
+def test_a_sweep_resumes_where_it_stopped(sweep, measured, own_home):
+    running = sweep()
+    seen = next(running).partial
     assert (len(seen.points), seen.total) == (0, 18)
-    while len(seen.points) < 3:
-        seen = next(running)
+    while seen is None or len(seen.points) < 3:
+        seen = next(running).partial
     running.close()
     assert len(measured) == 3
-    again = sweep_steps(resnet20, settings=FEW, rates=RATES)
-    assert next(again).points == seen.points
-    whole = last(again)
+    again = sweep()
+    assert next(again).partial.points == seen.points
+    finished = run(again)
     assert len(measured) == 18
-    assert last(sweep_steps(resnet20, settings=FEW, rates=RATES)) == whole  # all is known
-    more = last(sweep_steps(resnet20, settings=FEW, rates=(0.9, 0.2, 0.9)))  # only what is new is measured
+    assert run(sweep()) == finished  # all is known
+    more = run(sweep(rates=(0.9, 0.2, 0.9)))  # only what is new is measured
     assert (len(measured), len(more.points), len(files(own_home))) == (27, 18, 1)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"images": 50}, {"rung": "as_is"}, {"split": "sealed"}, {"precision": "bfloat16"}],
-)
-def test_other_settings_are_another_sweep(resnet20, quick, measured, other):
-    one = (0.5,)
-    last(sweep_steps(resnet20, settings=FEW, rates=one))
-    last(sweep_steps(resnet20, settings=replace(FEW, **other), rates=one))
+def test_progress_rises(sweep):
+    shares = []
+    run(sweep(rates=(0.5,)), lambda progress: shares.append(progress.share))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1] > 0.9) == (0, True)
+
+
+@pytest.mark.parametrize("other", ["images", "training", "method", "split", "precision"])
+def test_other_arguments_are_another_sweep(sweep, images, training, measured, other):
+    changed = {
+        "images": {"images": images.first(50)},
+        "training": {"training": training.first(127)},
+        "method": {"method": "as_is"},
+        "split": {"images": load_images("cifar10", "sealed").first(100)},
+        "precision": {"config": replace(FLOAT32, precision="bfloat16")},
+    }[other]
+    run(sweep(rates=(0.5,)))
+    run(sweep(rates=(0.5,), **changed))
     assert len(measured) == 18
 
 
+def test_what_is_not_to_be_kept_is_neither_written_nor_read(sweep, measured, own_home):
+    for _ in range(2):
+        run(sweep(rates=(0.5,), method="as_is", use_cache=False))
+    assert len(measured) == 18
+    assert not (own_home / "sensitivity").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"identity": 1}', b"\xff", None])
-def test_a_damaged_record_is_measured_again(resnet20, quick, measured, own_home, content):
-    whole = last(sweep_steps(resnet20, settings=FEW, rates=(0.5,)))
+def test_a_damaged_record_is_measured_again(sweep, measured, own_home, content):
+    whole = run(sweep(rates=(0.5,)))
     (file,) = files(own_home)
     held = json.loads(file.read_bytes())
     file.write_bytes(json.dumps({**held, "points": [{"unit": "conv1"}]}).encode() if content is None else content)
-    assert last(sweep_steps(resnet20, settings=FEW, rates=(0.5,))) == whole
+    assert run(sweep(rates=(0.5,))) == whole
     assert len(measured) == 18
     assert json.loads(file.read_bytes()) == held
 
 
-def test_what_cannot_be_swept_is_refused(resnet20):
+def test_what_cannot_be_swept_is_refused(sweep):
     with pytest.raises(FpgmError, match="name at least one rate"):
-        next(sweep_steps(resnet20, rates=()))
+        next(sweep(rates=()))
     with pytest.raises(FpgmError, match=r"1\.2"):
-        next(sweep_steps(resnet20, rates=(1.2,)))
-    with pytest.raises(FpgmError, match="ask for 1 to 5000"):
-        last(sweep_steps(resnet20, settings=replace(FEW, images=0), rates=(0.5,)))
+        next(sweep(rates=(1.2,)))
+    with pytest.raises(FpgmError, match="recalibrated reads training images; give some"):
+        run(sweep(training=None, rates=(0.5,)))
 
 
 def point(unit, rate, lost):
     """A point that lost so many of 100 images."""
-    return Point(unit, rate, 1, correct=90 - lost, dense_correct=90, both=90 - max(lost, 0), images=100)
+    return Point(
+        unit, rate, 1, num_correct=90 - lost, num_dense_correct=90, num_both_correct=90 - max(lost, 0), num_images=100
+    )
 
 
 def test_rates_within_are_the_highest_up_to_which_no_rate_loses_more():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fpgm_core import Network
+from fpgm_core.data import load_images
 from fpgm_core.export import export
 
 
@@ -17,7 +18,7 @@ def _network(name):
 @cache
 def _compact(name, coupling, rate):
     network = _network(name)
-    return network, network.compact(network.plan(rate, coupling=coupling))
+    return network, network.prune(rate, coupling=coupling).compact()
 
 
 @pytest.fixture
@@ -44,11 +45,17 @@ def noise():
 
 @pytest.fixture(scope="session")
 def half(resnet20):
-    """ResNet-20's plan for the tests of what is exported: half of every coupled unit."""
-    return resnet20.plan(0.5, coupling="coupled")
+    """ResNet-20 pruned for the tests of what is exported: half of every coupled unit."""
+    return resnet20.prune(0.5, coupling="coupled")
 
 
 @pytest.fixture(scope="session")
-def bundle(resnet20, half):
-    """The export of that plan, as is, not measured."""
-    return export(resnet20, half, rung="as_is", measured=False)
+def halves():
+    """The first images of both halves of the test images."""
+    return {half: load_images("cifar10", half).first(256) for half in ("choose", "sealed")}
+
+
+@pytest.fixture(scope="session")
+def bundle(half, halves):
+    """The export of that network as it is, not measured."""
+    return export(half, images=halves, measured=False)

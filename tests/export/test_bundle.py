@@ -1,5 +1,6 @@
 """What leaves together: proved, reloaded, true to its manifest; written whole or not at all."""
 
+import copy
 import errno
 import hashlib
 import io
@@ -9,16 +10,18 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load
+from torch import nn
 
-from fpgm_core import EvaluationConfig, FpgmError, Network, Plan, evaluate
+from fpgm_core import EvaluationConfig, FpgmError, ImageSet, Network, Plan, evaluate, recover
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import accuracy as evaluator
-from fpgm_core.export import ARTEFACTS, Bundle, export, export_steps, networks, write_bundle, zip_bundle
-from fpgm_core.export import bundle as room
-from fpgm_core.export.bundle import MANIFEST, Progress
+from fpgm_core.export import ARTEFACTS, MANIFEST, ExportConfig, export, export_work, networks, write_bundle, zip_bundle
+from fpgm_core.pruning import RecoveryStep
+from fpgm_core.runtime.progress import run
 
 FILES = {
     "plan.json", "plan.csv", "torch_pruning.json", "torch_ao.json", "compact.safetensors", "compact.py", "compact.pt2",
@@ -26,14 +29,9 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def only(monkeypatch):
-    """Leave only some artefacts, where a test is about others' work."""
-
-    def leave(*names):
-        monkeypatch.setattr(room, "ARTEFACTS", {name: ARTEFACTS[name] for name in names})
-
-    return leave
+def only(*names, **more):
+    """Make only some artefacts, where a test is about others' work; time them once."""
+    return ExportConfig(artefacts=[ARTEFACTS[name] for name in names], batches=(1,), runs=1, **more)
 
 
 def manifest_of(bundle):
@@ -62,30 +60,39 @@ def test_sizes_and_hashes_are_true(bundle):
             assert file["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_the_manifest_says_what_it_is_an_export_of(resnet20, half, bundle):
-    found, cost = manifest_of(bundle), resnet20.cost(half)
-    assert (found["model"], found["fingerprint"], found["trained"]) == ("resnet20", half.fingerprint, True)
+def test_the_manifest_says_what_it_is_an_export_of(half, halves, bundle):
+    found, cost = manifest_of(bundle), half.cost
+    assert (found["model"], found["fingerprint"], found["trained"]) == ("resnet20", half.plan.fingerprint, True)
     assert (found["criterion"], found["coupling"], found["recalibrated"]) == ("fpgm", "coupled", False)
-    assert found["rung"] == "as is"
+    assert (found["rung"], found["recovery"]) == ("as_is", [])
     assert (found["macs"], found["params"]) == (cost.macs, cost.params)
     assert (found["dense_macs"], found["dense_params"]) == (40_551_040, 269_722)
-    images = load_images("cifar10", "choose")
+    images = halves["choose"]
     assert found["normalisation"] == {"mean": list(images.mean), "std": list(images.std)}
     assert found["measured"]["latency"] == []
     assert found["measured"]["torch"] == torch.__version__
 
 
-def test_the_proof_holds_and_tells(resnet20, half, bundle):
-    proof, cost = bundle.proof, resnet20.cost(half)
+def test_the_manifest_has_the_keys_that_it_always_had(bundle):
+    assert set(manifest_of(bundle)) >= {
+        "format_version", "model", "fingerprint", "trained", "criterion", "coupling", "rung", "recalibrated", "macs",
+        "dense_macs", "params", "dense_params", "normalisation", "artefacts", "skipped", "proof", "measured",
+    }  # fmt: skip
+    assert manifest_of(bundle)["format_version"] == 1
+
+
+def test_the_proof_holds_and_tells(half, bundle):
+    proof, cost = bundle.proof, half.cost
     assert proof.holds
     assert proof.tells
+    assert proof.images == 8 + 64
     assert (proof.counted_macs, proof.counted_params) == (cost.macs, cost.params)
     assert manifest_of(bundle)["proof"]["holds"] is True
     assert manifest_of(bundle)["proof"]["max_abs_difference"] == proof.max_abs_difference
 
 
-def test_what_holds_a_network_says_its_cost_and_that_it_answers_equally(resnet20, half, bundle):
-    cost = resnet20.cost(half)
+def test_what_holds_a_network_says_its_cost_and_that_it_answers_equally(half, bundle):
+    cost = half.cost
     for name, entry in entries(bundle).items():
         assert ("measured" in entry) == (ARTEFACTS[name].reload is not None)
         if ARTEFACTS[name].reload is not None:
@@ -95,164 +102,210 @@ def test_what_holds_a_network_says_its_cost_and_that_it_answers_equally(resnet20
 
 
 def test_the_plan_comes_back_equal(half, bundle):
-    assert Plan.from_json(bundle.files["plan.json"]) == half
+    assert Plan.from_json(bundle.files["plan.json"]) == half.plan
 
 
-def test_the_same_plan_and_weights_give_the_same_bytes(resnet20, half, bundle):
-    again = export(resnet20, half, rung="as_is", measured=False)
+def test_the_same_plan_and_weights_give_the_same_bytes(half, halves, bundle):
+    again = export(half, images=halves, measured=False)
     assert {name for name in FILES if again.files[name] != bundle.files[name]} == set()
     assert zip_bundle(again) == zip_bundle(bundle)
 
 
-def test_progress_is_told_in_words_and_shares(resnet20, half, only):
-    only("plan", "python")
-    *steps, last = export_steps(resnet20, half, rung="as_is", measured=False)
-    assert isinstance(last, Bundle)
-    assert all(isinstance(step, Progress) and step.doing and 0 <= step.share <= 1 for step in steps)
-    doing = list(dict.fromkeys(step.doing for step in steps))
-    assert doing[0] == "comparing the compact network with the masked one"
-    assert doing[1:] == [
+def test_progress_is_told_in_words_and_never_runs_backwards(half, halves):
+    steps = []
+    bundle = run(export_work(half, images=halves, config=only("plan", "python")), steps.append)
+    assert set(bundle.files) == {"plan.json", "compact.py", "compact.safetensors", MANIFEST}
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+    assert all(0 <= share <= 1 for share in shares)
+    python = ARTEFACTS["python"].title
+    assert list(dict.fromkeys(step.what for step in steps)) == [
+        "comparing the compact network with the masked one",
         f"writing {ARTEFACTS['plan'].title}",
-        f"writing {ARTEFACTS['python'].title}",
-        f"reloading {ARTEFACTS['python'].title}",
+        f"writing {python}",
+        f"reloading {python}",
+        f"measuring {python} on choose",
+        f"measuring {python} on sealed",
+        "timing batches of 1",
     ]
 
 
-def test_an_independent_plan_is_exported_without_what_cannot_follow_it(resnet20, only):
-    only("torch_pruning", "torch_ao")
-    found = export(resnet20, resnet20.plan(0.4), rung="as_is", measured=False)
+def test_an_independent_plan_is_exported_without_what_cannot_follow_it(resnet20):
+    found = export(resnet20.prune(0.4), measured=False, config=only("torch_pruning", "torch_ao"))
     assert set(found.files) == {"torch_ao.json", MANIFEST}
     (left,) = manifest_of(found)["skipped"]
     assert left["name"] == "torch_pruning"
     assert "moves layers that share channels together" in left["reason"]
 
 
-def test_a_layer_that_cannot_be_written_down_is_left_out_with_the_reason(resnet20, half, only, monkeypatch):
-    only("plan", "python")
+def test_a_layer_that_cannot_be_written_down_is_left_out_with_the_reason(half):
+    def make(pruned, module):  # with a container in place of its first layer
+        changed = copy.deepcopy(module)
+        changed.add_module("conv1", nn.Sequential(changed.get_submodule("conv1")))
+        return ARTEFACTS["python"].make(pruned, changed)
 
-    class Doubled(torch.nn.ReLU):  # not torch.nn's own
-        pass
-
-    honest = Network.compact
-
-    def compact(self, plan, aligned=False):
-        module = honest(self, plan, aligned)
-        name = next(node.target for node in module.graph.nodes if node.op == "call_module")
-        holder, layer = torch.nn.Sequential(module.get_submodule(name)), Doubled()
-        module.add_module(name, holder.append(layer))
-        module.graph.lint()
-        module.recompile()
-        return module
-
-    monkeypatch.setattr(Network, "compact", compact)
-    found = export(resnet20, half, rung="as_is", measured=False)
+    artefacts = [ARTEFACTS["plan"], replace(ARTEFACTS["python"], make=make)]
+    found = export(half, measured=False, config=ExportConfig(artefacts=artefacts))
     assert set(found.files) == {"plan.json", MANIFEST}
     (left,) = manifest_of(found)["skipped"]
     assert left["name"] == "python"
     assert "conv1 (Sequential) cannot be written down; export it as .pt2 or ONNX" in left["reason"]
 
 
-def drained(steps):
-    """Everything steps yield until they raise."""
-    seen = []
+def refused(work):
+    """What work yields before it raises, and what it raises."""
+    steps = []
     with pytest.raises(FpgmError) as raised:
-        seen.extend(iter_into(steps, seen))
-    return seen, str(raised.value)
+        run(work, steps.append)
+    return steps, str(raised.value)
 
 
-def iter_into(steps, seen):
-    for step in steps:
-        seen.append(step)
-    return ()
+def test_a_proof_that_fails_stops_everything(half, halves):
+    honest = half.compact
 
+    class Wrong(type(half)):
+        def compact(self, *, aligned=False):
+            module = honest(aligned=aligned)
+            module.get_submodule("fc").bias.data += 0.7
+            return module
 
-def test_a_proof_that_fails_stops_everything(resnet20, half, bundle, monkeypatch):
-    bad = replace(bundle.proof, max_abs_difference=0.7, logit_scale=20.0)
-    assert not bad.holds
-    monkeypatch.setattr(room, "verify_steps", lambda *given: iter([0.5, bad]))
-    seen, told = drained(export_steps(resnet20, half, measured=False))
-    assert seen == [Progress("comparing the compact network with the masked one", 0.5)]
+    wrong = Wrong(half.network, half.plan, half.keep_masks)
+    steps, told = refused(export_work(wrong, images=halves, measured=False))
+    assert {step.what for step in steps} == {"comparing the compact network with the masked one"}
     assert "differs from the masked one by 0.7" in told
     assert "not exported" in told
 
 
-@pytest.mark.parametrize("name", ["counted_macs", "counted_params"])
-def test_a_cost_that_is_not_what_was_counted_stops_everything(resnet20, half, bundle, monkeypatch, name):
-    bad = replace(bundle.proof, **{name: getattr(bundle.proof, name) + 1})
-    monkeypatch.setattr(room, "verify_steps", lambda *given: iter([bad]))
-    assert drained(export_steps(resnet20, half, measured=False))[0] == []
+def test_a_cost_that_is_not_what_was_counted_stops_everything(half, halves):
+    wrong = replace(half)
+    wrong.__dict__["cost"] = replace(half.cost, macs=half.cost.macs + 1)
+    steps, told = refused(export_work(wrong, images=halves, measured=False))
+    assert {step.what for step in steps} == {"comparing the compact network with the masked one"}
+    assert "not exported" in told
 
 
 @pytest.mark.parametrize(
     "off", [lambda logits: logits * 1.01, lambda logits: logits * float("nan"), lambda logits: logits.flip(1)]
 )
-def test_a_file_that_answers_otherwise_stops_everything(resnet20, half, only, monkeypatch, off):
-    only("python")
+def test_a_file_that_answers_otherwise_stops_everything(half, halves, off, tmp_path):
     wrong = replace(ARTEFACTS["python"], reload=lambda files: lambda images: off(networks.reload_python(files)(images)))
-    monkeypatch.setattr(room, "ARTEFACTS", {"python": wrong})
-    seen, told = drained(export_steps(resnet20, half, rung="as_is", measured=False))
-    assert not any(isinstance(step, Bundle) for step in seen)
+    config = ExportConfig(artefacts=[wrong])
+    steps, told = refused(export_work(half, tmp_path / "out", images=halves, measured=False, config=config))
+    assert steps
     assert "reloaded, differs by" in told
     assert "nothing is exported" in told
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("fields", [{"fingerprint": "0" * 64}, {"model": "resnet56"}, {"rates": {"conv9": 0.5}}])
-def test_a_plan_that_does_not_fit_is_refused_at_once(resnet20, half, fields):
-    assert drained(export_steps(resnet20, replace(half, **fields)))[0] == []
+def test_images_of_another_shape_are_refused(half):
+    images = ImageSet.from_arrays(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), name="small ones")
+    with pytest.raises(
+        FpgmError, match=r"small ones has images of shape \(3, 8, 8\), and resnet20 reads \(3, 32, 32\)"
+    ):
+        export(half, images={"mine": images})
 
 
-def test_a_recalibrated_export_carries_reestimated_norms_and_the_same_filters(
-    resnet20, half, bundle, only, monkeypatch
-):
-    only("python")
-    monkeypatch.setattr(room, "IMAGES", 256)
-    found = export(resnet20, half, rung="recalibrated", measured=False)
-    assert manifest_of(found)["recalibrated"] is True
+def test_what_was_recovered_is_exported_and_said(half, bundle):
+    training = load_images("cifar10", "train")
+    pruned = recover(half, "recalibrated", images=training, num_images=256, device="cpu")
+    found = export(pruned, measured=False, config=only("python"))
+    manifest = manifest_of(found)
+    assert (manifest["rung"], manifest["recalibrated"]) == ("recalibrated", True)
+    (step,) = manifest["recovery"]
+    assert (step["method"], step["num_images"], step["images"]) == ("recalibrated", 256, "cifar10 train")
     fresh, as_is = (load(files[networks.WEIGHTS]) for files in (found.files, bundle.files))
     changed = {name.rpartition(".")[2] for name in fresh if not torch.equal(fresh[name], as_is[name])}
-    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+    assert changed == {"running_mean", "running_var"}
     assert all(not torch.equal(fresh[name], as_is[name]) for name in fresh if name.endswith("running_var"))
 
 
-def test_nothing_is_recalibrated_where_nothing_is_pruned(resnet20, only):
-    only("python")
-    found = export(resnet20, resnet20.plan(coupling="coupled"), rung="recalibrated", measured=False)
-    assert manifest_of(found)["recalibrated"] is False
-    state = load(found.files[networks.WEIGHTS])
-    assert torch.equal(state["bn1.running_var"], resnet20.module.state_dict()["bn1.running_var"])
+def test_the_proof_is_against_the_true_dense_network(resnet20, half):
+    """A network repaired to death moves the answers, although it equals itself."""
+    weight = torch.zeros_like(resnet20.module.get_parameter("fc.weight"))
+    pruned = resnet20.prune(0.0).with_tensors({"fc.weight": weight}, RecoveryStep("repaired"))
+    proof = export(pruned, measured=False, config=only("plan")).proof
+    assert proof.holds
+    assert proof.tells
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        moved = (resnet20.module(images) - pruned.masked()(images)).abs().max()
+    assert proof.masked_dense_difference >= float(moved) > 1
 
 
-def test_random_weights_are_not_recalibrated_and_not_scored(only, monkeypatch):
-    only("python")
-    monkeypatch.setattr(room, "_TIMED_RUNS", 1)
+def test_random_weights_are_not_scored(halves):
     network = Network.load("resnet32")
-    found = export(network, network.plan(0.5, coupling="coupled"), rung="recalibrated", measured=True)
-    assert (manifest_of(found)["recalibrated"], manifest_of(found)["trained"]) == (False, False)
+    found = export(network.prune(0.5, coupling="coupled"), images=halves, config=only("python"))
+    assert manifest_of(found)["trained"] is False
     measured = entries(found)["python"]["measured"]
     assert not {"choose", "sealed"} & set(measured)
-    assert set(measured["latency_ms"]) == {"1", "64"}
-    assert [row["batch"] for row in manifest_of(found)["measured"]["latency"]] == [1, 64]
+    assert set(measured["latency_ms"]) == {"1"}
+    assert [row["batch"] for row in manifest_of(found)["measured"]["latency"]] == [1]
 
 
-def test_the_accuracy_of_a_file_is_the_plans_accuracy(resnet20, half, only, monkeypatch):
-    only("python", "onnx")
-    monkeypatch.setattr(room, "_TIMED_RUNS", 1)
-    monkeypatch.setattr(room, "_TIMED_BATCHES", (1,))
-    monkeypatch.setattr(room, "IMAGES", 256)
-    monkeypatch.setattr(evaluator, "IMAGES", 256)
-    monkeypatch.setattr(room, "load_images", lambda dataset, split: load_images(dataset, split).first(256))
-    found = entries(export(resnet20, half))
-    for split in ("choose", "sealed"):
-        figure = evaluate(resnet20, half, EvaluationConfig(split, 256, device="cpu", precision="float32"))
-        assert found["python"]["measured"][split] == {
-            "correct": figure.correct,
-            "images": 256,
-            "accuracy": figure.accuracy.value,
-            "accuracy_low": figure.accuracy.low,
-            "accuracy_high": figure.accuracy.high,
-        }
-        assert abs(found["onnx"]["measured"][split]["correct"] - figure.correct) <= 1
+def test_the_accuracy_of_a_file_is_that_of_the_pruned_network(half, halves):
+    pruned = recover(half, "recalibrated", images=load_images("cifar10", "train").first(256), device="cpu")
+    found = entries(export(pruned, images=halves, config=only("python", "onnx")))
+    for split, images in halves.items():
+        measurement = evaluate(pruned, images, EvaluationConfig(device="cpu", precision="float32"))
+        for name in ("python", "onnx"):
+            facts = found[name]["measured"][split]
+            assert abs(facts["correct"] - measurement.num_correct) <= 1  # another order of rounding
+            assert (facts["images"], facts["accuracy"]) == (256, facts["correct"] / 256)
+            assert facts["accuracy_low"] < facts["accuracy"] < facts["accuracy_high"]
         assert all(time > 0 for time in found["onnx"]["measured"]["latency_ms"].values())
+
+
+class Foreign(nn.Module):
+    """A residual network that this project has never seen, with images of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 10, 3, padding=1), nn.BatchNorm2d(10)
+        self.inner, self.outer = nn.Conv2d(10, 12, 3, padding=1), nn.Conv2d(12, 10, 3, padding=1)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.stem(x)))
+        x = torch.relu(x + self.outer(torch.relu(self.inner(x))))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("coupling", ["inner", "coupled"])
+def test_a_network_of_ones_own_leaves_in_every_form_and_comes_back_the_same(tmp_path, coupling):
+    torch.manual_seed(0)
+    rng = np.random.RandomState(0)
+    images = ImageSet.from_arrays(
+        rng.randint(0, 256, (90, 12, 10, 1), dtype=np.uint8), np.arange(90) % 3, mean=(0.4,), std=(0.2,), name="mine"
+    )
+    pruned = Network.from_module(Foreign(), (1, 12, 10)).prune(0.4, coupling=coupling)
+    choose, sealed = images.halves(seed=3)
+    recovered = recover(pruned, "recalibrated", images=choose, device="cpu")
+    config = ExportConfig(batches=(1, 2), runs=1)
+    bundle = export(recovered, tmp_path / "out", images={"choose": choose, "sealed": sealed}, config=config)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+    x = images.normalised(0, 90)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    session = onnxruntime.InferenceSession(files["compact.onnx"], providers=["CPUExecutionProvider"])
+    program = torch.export.load(io.BytesIO(files["compact.pt2"])).module()
+    built = {}
+    exec(compile(files["compact.py"], "compact.py", "exec"), built)
+    with torch.no_grad():
+        wanted = recovered.masked()(x)
+        answers = [
+            built["load"](tmp_path / "out" / "compact.safetensors")(x),
+            program(x),
+            torch.from_numpy(session.run(None, {"images": x.contiguous().numpy()})[0]),
+        ]
+    for logits in answers:
+        torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    manifest = json.loads(files[MANIFEST])
+    assert manifest["normalisation"] == {"mean": [0.4], "std": [0.2]}
+    right = int((wanted.argmax(1) == images.labels).sum())
+    for name in ("python", "pt2", "onnx"):
+        measured = entries(bundle)[name]["measured"]
+        assert abs(measured["choose"]["correct"] + measured["sealed"]["correct"] - right) <= 1
+    assert Plan.from_json(files["plan.json"]) == pruned.plan
 
 
 def written(folder):

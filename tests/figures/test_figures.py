@@ -33,7 +33,7 @@ def by_name(figure, start):
 
 def test_scores_show_each_filter_once_by_state_with_its_index():
     norms, sums = np.arange(12.0), np.arange(12.0)[::-1]
-    figure = scores_figure(norms, sums, FilterStates(KEEP, (1, 2)), 4)
+    figure = scores_figure(norms, sums, states=FilterStates(KEEP, (1, 2)), count=4)
     kept, pruned = by_name(figure, "kept"), by_name(figure, "pruned")
     assert pruned.customdata[:, 0].tolist() == [1, 4, 7, 10]
     assert kept.x.tolist() == [0, 2, 3, 5, 6, 8, 9, 11]
@@ -83,7 +83,7 @@ def test_norms_are_sorted_and_the_layer_stands_out(filters):
 
     norms = np.linalg.norm(filters.reshape(12, -1), axis=1)
     figures = {"a": norm_diagnostics(torch.from_numpy(filters)), "b": norm_diagnostics(torch.from_numpy(filters * 2))}
-    figure = norms_figure(norms, FilterStates(KEEP), "b", figures)
+    figure = norms_figure(norms, FilterStates(KEEP), layer="b", diagnostics=figures)
     kept = by_name(figure, "kept")
     assert kept.y[np.argsort(kept.x)].tolist() == sorted(kept.y.tolist())
     everyone = figure.data[-1]
@@ -93,7 +93,7 @@ def test_norms_are_sorted_and_the_layer_stands_out(filters):
 
 
 def test_kernels_share_one_scale_around_zero(filters):
-    figure = kernels_figure(filters, 3, 5)
+    figure = kernels_figure(filters, 3, twin=5)
     assert {(trace.zmin, trace.zmax) for trace in figure.data} == {(-np.abs(filters).max(), np.abs(filters).max())}
     expected = tile(filters[3] - filters[5])[::-1].astype(np.float32)
     assert np.array_equal(figure.data[2].z, expected, equal_nan=True)
@@ -111,7 +111,7 @@ def test_the_trace_shows_intervals_and_marks_the_plan_on_screen():
         TracePoint("one", 10_000_000, Interval(0.5, 0.4, 0.6)),
         TracePoint("two", 5_000_000, Interval(0.3, 0.2, 0.5)),
     ]
-    figure = trace_figure(points, TracePoint("dense", 40_000_000, Interval(0.9, 0.9, 0.9)), 1)
+    figure = trace_figure(points, TracePoint("dense", 40_000_000, Interval(0.9, 0.9, 0.9)), current=1)
     tried = by_name(figure, "tried")
     assert list(tried.x) == [10, 5]
     assert list(tried.error_y.array) == pytest.approx([10, 20])

@@ -75,7 +75,7 @@ def test_an_inner_cut_by_hand(cifar):
 def test_macs_are_the_nonzero_weights_times_positions(network, mixed, name, coupling):
     net = network(name)
     plan = mixed(net, coupling)
-    masked, positions = net.masked(plan), {}
+    masked, positions = net.prune(plan).masked(), {}
     for layer, module in masked.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(

@@ -201,8 +201,8 @@ def images():
 def test_nothing_pruned_changes_nothing(toy, images, name, coupling):
     network = toy(TOYS[name])
     plan, dense = network.plan(coupling=coupling), network.module(images)
-    assert torch.equal(network.masked(plan)(images), dense)
-    compact = network.compact(plan)
+    assert torch.equal(network.prune(plan).masked()(images), dense)
+    compact = network.prune(plan).compact()
     assert close(compact(images), dense, dense)
     assert close(folded_module(compact, network.flow)(images), dense, dense)
 
@@ -217,8 +217,13 @@ def test_every_form_computes_what_silencing_the_channels_computes(toy, images, n
     plan = network.plan(0.5, coupling=coupling)
     masks, dense = network.keep_masks(plan), network.module(images)
     expected = silenced(network, masks, images)
-    compact = network.compact(plan)
-    for form in (network.masked(plan), compact, folded_module(compact, network.flow), network.compact(plan, True)):
+    compact = network.prune(plan).compact()
+    for form in (
+        network.prune(plan).masked(),
+        compact,
+        folded_module(compact, network.flow),
+        network.prune(plan).compact(aligned=True),
+    ):
         assert close(form(images), expected, dense)
     read = [mask for layer, mask in masks.items() if np.isin(filters(network.flow, layer), dense_live(network)).all()]
     if read:  # something the output depends on was pruned, so that equality proves something
@@ -231,7 +236,7 @@ def test_counted_cost_is_the_compact_networks(toy, name, coupling):
     network = toy(TOYS[name])
     plan = network.plan(0.5, coupling=coupling)
     cost = network.cost(plan)
-    assert run_cost(network.compact(plan), (3, 8, 8)) == (cost.macs, cost.params)
+    assert run_cost(network.prune(plan).compact(), (3, 8, 8)) == (cost.macs, cost.params)
 
 
 def dense_live(network):
@@ -242,7 +247,7 @@ def dense_live(network):
 def test_every_form_of_layers_run_twice_agrees(toy, images, name):
     network = toy(TOYS[name])
     plan = network.plan(0.5)
-    masked, compact = network.masked(plan)(images), network.compact(plan)
+    masked, compact = network.prune(plan).masked()(images), network.prune(plan).compact()
     assert close(compact(images), masked, masked)
     assert close(folded_module(compact, network.flow)(images), masked, masked)
 

@@ -10,7 +10,7 @@ from toys import Toy, close, conv, head, run_cost, silenced
 from fpgm_core import COUPLINGS, FpgmError
 from fpgm_core.graph import count_cost, live_sources
 from fpgm_core.inference import folded_module
-from fpgm_core.pruning import compact_module, masked_module, verify
+from fpgm_core.pruning import PrunedNetwork, compact_module, masked_module, verify
 
 SHAPE = (3, 8, 8)
 
@@ -172,7 +172,7 @@ def images():
 def check(network, masks, images):
     """Every form computes what silencing the removed channels computes, and costs what was counted."""
     dense, expected = network.module(images), silenced(network, masks, images)
-    proof = verify(network, masks, images)
+    proof = verify(PrunedNetwork(network, network.plan(), masks), images)
     assert (proof.holds, proof.same_top1) == (True, True)
     for form in forms(network, masks):
         assert close(form(images), expected, dense)
@@ -252,7 +252,7 @@ def test_a_pointwise_linear_layer_is_a_convolution(toy):
     assert [(layer.name, layer.shape) for layer in network.layers if layer.name == "up"] == [("up", (16, 8, 1, 1))]
     assert site(network.flow, "up").cost_per_weight == 8 * 8
     assert network.unit_of("a", "coupled").members == ("a", "d", "down")
-    compact = network.compact(network.plan({"up": 0.25}))
+    compact = network.prune(network.plan({"up": 0.25})).compact()
     assert (compact.up.out_features, compact.down.in_features) == (12, 12)
 
 
@@ -267,7 +267,7 @@ def test_groups_stay_of_equal_size(toy):
     network = toy(two_grouped)
     units = {unit.name: unit.blocks for unit in network.units("independent")}
     assert units == {"a": 4, "g": 4, "h": 2}
-    compact = network.compact(network.plan(0.5))
+    compact = network.prune(network.plan(0.5)).compact()
     assert (compact.g.in_channels, compact.g.out_channels, compact.g.groups) == (8, 16, 4)
     assert (compact.h.in_channels, compact.h.out_channels, compact.h.groups) == (16, 4, 2)
 
@@ -294,7 +294,8 @@ def test_a_plan_that_leaves_nothing_is_refused(toy, form):
     network = toy(a_chain)
     plan = network.plan(0.5, locked_out={"e": (0, 1, 2, 3), "d": (4, 5, 6, 7)})
     with pytest.raises(FpgmError, match="nothing is left that reaches fc under these rates; lower them"):
-        getattr(network, form)(plan)
+        pruned = network.prune(plan)
+        _ = pruned.cost if form == "cost" else getattr(pruned, form)()
 
 
 # What follows expects the right behaviour where the library was found to be wrong.
@@ -444,8 +445,8 @@ ONCE_WRONG = {
 def test_what_was_once_wrong(toy, images, name, coupling, criterion):
     network = toy(ONCE_WRONG[name])
     dense = network.module(images)
-    assert close(network.masked(network.plan(coupling=coupling))(images), dense, dense)
+    assert close(network.prune(network.plan(coupling=coupling)).masked()(images), dense, dense)
     for rate in (0.3, 0.5):
         plan = network.plan(rate, criterion=criterion, coupling=coupling)
-        proof = verify(network, network.keep_masks(plan), images)
+        proof = verify(network.prune(plan), images)
         assert (proof.holds, proof.same_top1) == (True, True)

@@ -110,7 +110,7 @@ def test_padding_behind_the_channels_becomes_filters(x):
 def test_networks_compute_the_same(model, coupling):
     network = Network.load(model, weights=None if model != "vgg16_bn_cifar" else "random")
     plan = network.plan(0.4, coupling=coupling)
-    plain = folded_module(network.compact(plan), network.flow)
+    plain = folded_module(network.prune(plan).compact(), network.flow)
     quick = fused(plain, torch.float32)
     # The last is read by pooling in VGG, or not rectified in MobileNetV2's projections; all others are fused.
     assert sum(isinstance(m, FusedConv2d) for m in quick.modules()) >= 13
@@ -190,7 +190,7 @@ def test_what_is_not_traced_is_returned():
 @pytest.mark.parametrize("model", ["resnet20", "mobilenetv2_cifar"])
 def test_without_onednn_fused_networks_compute_the_same_by_public_operations(model, coupling):
     network = Network.load(model)
-    plain = folded_module(network.compact(network.plan(0.4, coupling=coupling)), network.flow)
+    plain = folded_module(network.prune(0.4, coupling=coupling).compact(), network.flow)
     quick, x = fused(plain, torch.float32), torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert overwriting(quick)
     with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):

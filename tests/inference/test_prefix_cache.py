@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from fpgm_core.data import Batch, load_images
-from fpgm_core.inference import Chain, Memory, memory
+from fpgm_core.inference import Chain, PrefixCache
 from fpgm_core.inference import prefix_cache as chains
 from fpgm_core.recovery import batch_norms_of, recalibrate
+from fpgm_core.runtime.cache import CacheBudget
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_other_kinds_batches_and_images_are_told_apart(parts, images):
 
 def test_a_chain_without_marks_remembers_nothing(parts, images):
     Chain(parts).run(Batch(images, 0, 20))
-    assert memory(torch.device("cpu")).bytes == 0
+    assert PrefixCache.on(torch.device("cpu")).bytes == 0
 
 
 class Doubling(nn.Module):
@@ -120,37 +121,38 @@ def entry(count):
     return chains._Entry(torch.zeros(count, dtype=torch.uint8), (), pixels)
 
 
-def test_memory_is_bounded_and_the_least_recently_used_goes():
-    held = Memory(100)
+def test_room_is_bounded_and_the_least_recently_used_goes():
+    prefixes = PrefixCache(budget=CacheBudget(100_000))
     for key in "abcd":
-        held.put(key, entry(25), 1)
-    assert held.get("a")
-    held.put("e", entry(20), 1)
-    assert [held.get(key) is not None for key in "abcde"] == [True, False, True, True, True]
-    assert held.bytes == 95
-    held.put("a", entry(10), 1)  # in place of the one before
-    assert held.bytes == 80
-    held.clear()
-    assert held.bytes == 0
-    assert held.get("a") is None
+        prefixes.put(key, entry(24_000), 0.1)
+    assert prefixes.get("a")
+    prefixes.put("e", entry(20_000), 0.1)
+    assert [prefixes.get(key) is not None for key in "abcde"] == [True, False, True, True, True]
+    full = prefixes.bytes
+    assert 92_000 < full <= 100_000
+    prefixes.put("a", entry(10_000), 0.1)  # in place of the one before
+    assert prefixes.bytes == full - 14_000
+    prefixes.clear()
+    assert prefixes.bytes == 0
+    assert prefixes.get("a") is None
 
 
 def test_what_would_not_fit_as_a_whole_is_not_begun():
-    held = Memory(100)
-    held.put("a", entry(5), 5.1)
-    assert held.bytes == 0
-    held.put("a", entry(5), 5)
-    assert held.bytes == 5
+    prefixes = PrefixCache(budget=CacheBudget(160_000))
+    assert not prefixes.put("a", entry(1000), 10.1)
+    assert prefixes.bytes == 0
+    assert prefixes.put("a", entry(1000), 10)
+    assert prefixes.bytes > 1000
 
 
 def test_what_is_worth_remembering():
-    held = Memory(100)
-    assert held.worth(("a", "b", "c", "d", "e")) == {"d", "e"}
-    assert held.worth(("a", "b", "x", "y", "z")) == {"b", "y", "z"}
-    assert held.worth(("a", "b", "c", "v", "w")) == {"c", "v", "w"}
-    assert held.worth(("q", "b", "c", "v", "w")) == {"v", "w"}
-    assert held.worth(()) == frozenset()
-    assert held.worth(("q", "b", "c", "x", "y"), late=False) == {"c"}
+    prefixes = PrefixCache()
+    assert prefixes.worth(("a", "b", "c", "d", "e")) == {"d", "e"}
+    assert prefixes.worth(("a", "b", "x", "y", "z")) == {"b", "y", "z"}
+    assert prefixes.worth(("a", "b", "c", "v", "w")) == {"c", "v", "w"}
+    assert prefixes.worth(("q", "b", "c", "v", "w")) == {"v", "w"}
+    assert prefixes.worth(()) == frozenset()
+    assert prefixes.worth(("q", "b", "c", "x", "y"), late=False) == {"c"}
 
 
 def test_recalibration_with_a_memory_is_recalibration(parts, images):

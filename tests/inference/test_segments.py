@@ -34,7 +34,7 @@ def run(parts, x):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parts_one_after_another_are_the_whole(name, coupling):
     network = Network.load(name, "random" if name not in {"resnet20", "resnet56"} else None)
-    module = network.compact(network.plan(0.4, coupling=coupling)).eval()
+    module = network.prune(network.plan(0.4, coupling=coupling)).compact().eval()
     side = 32 if network.dataset == "cifar10" else 64
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -47,14 +47,14 @@ def test_parts_one_after_another_are_the_whole(name, coupling):
 
 
 def test_parts_share_the_modules(resnet20):
-    module = resnet20.compact(resnet20.plan(0.4))
+    module = resnet20.prune(resnet20.plan(0.4)).compact()
     parts = segments(module, 5)
     assert {id(p) for part in parts for p in part.parameters()} == {id(p) for p in module.parameters()}
     assert [part.training for part in parts] == [module.training] * 5
 
 
 def test_a_norm_stays_with_its_convolution(resnet20):
-    for part in segments(resnet20.compact(resnet20.plan()), 1000):
+    for part in segments(resnet20.prune(resnet20.plan()).compact(), 1000):
         names = {name for name, _ in part.named_modules()}
         for norm in resnet20.flow.norms:
             assert (norm.name in names) == (norm.after in names)

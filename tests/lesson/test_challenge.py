@@ -1,35 +1,24 @@
 """The judge of step 8: at least 40% has to go, a reference that has no more MACs, and figures that are evaluate's."""
 
-from dataclasses import replace
-
 import pytest
 
-from fpgm_core import EvaluationConfig, FpgmError, evaluate
-from fpgm_core.data import load_images
-from fpgm_core.evaluation import accuracy as evaluator
+from fpgm_core import EvaluationConfig, FpgmError, evaluate, recover
 from fpgm_core.graph import COUPLINGS
-from fpgm_core.lesson import TARGET, Judged, challenge, cut_of, judge_steps
-from fpgm_core.lesson.challenge import reference_plan
-from fpgm_core.recovery import methods as rungs
+from fpgm_core.lesson import TARGET_CUT, Verdict, judge_work, macs_cut
+from fpgm_core.lesson.steps.challenge import reference_for
+from fpgm_core.runtime.progress import run
 
-FEW = EvaluationConfig(images=200, device="cpu", precision="float32")
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Few training images for every rung."""
-    monkeypatch.setattr(
-        evaluator,
-        "load_images",
-        lambda name, split, root=None: load_images(name, split, root).first(300),
-    )
-    for room in (evaluator, rungs):
-        monkeypatch.setattr(room, "IMAGES", 128)
+FLOAT32 = EvaluationConfig(device="cpu", precision="float32")
 
 
-def judged(*arguments):
-    *shares, last = judge_steps(*arguments)
-    return shares, last
+@pytest.fixture(scope="module")
+def sealed(images):
+    return images("sealed").first(200)
+
+
+@pytest.fixture(scope="module")
+def training(images):
+    return images("train").first(300)
 
 
 def mixed(net, coupling, criterion, low, high):
@@ -44,81 +33,80 @@ def mixed(net, coupling, criterion, low, high):
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2_cifar"])
 def test_the_reference_has_the_smallest_rate_that_leaves_no_more(network, name, coupling, low, high):
     net = network(name)
-    plan = mixed(net, coupling, "l2_norm", low, high)
-    reference = reference_plan(net, plan)
-    (rate,) = set(reference.rates.values())
-    assert (reference.criterion, reference.coupling) == ("fpgm", coupling)
-    assert set(reference.rates) == {unit.name for unit in net.units(coupling)}
+    pruned = net.prune(mixed(net, coupling, "l2_norm", low, high))
+    reference = reference_for(pruned)
+    plan = reference.plan
+    (rate,) = set(plan.rates.values())
+    assert (plan.criterion, plan.coupling) == ("fpgm", coupling)
+    assert set(plan.rates) == {unit.name for unit in net.units(coupling)}
     assert round(rate * 100) == pytest.approx(rate * 100)
-    assert net.cost(reference).macs <= net.cost(plan).macs
-    less = net.plan(rate - 0.01, criterion="fpgm", coupling=coupling)
-    assert net.cost(less).macs > net.cost(plan).macs
+    assert reference.cost.macs <= pruned.cost.macs
+    less = net.prune(rate - 0.01, criterion="fpgm", coupling=coupling)
+    assert less.cost.macs > pruned.cost.macs
 
 
 def test_fpgm_at_one_rate_is_its_own_reference(network):
     net = network("resnet20")
-    plan = net.plan(0.37, criterion="fpgm", coupling="inner")
-    assert net.cost(reference_plan(net, plan)).macs == net.cost(plan).macs
-    assert reference_plan(net, net.plan(coupling="inner")).rates == net.plan(0.0, coupling="inner").rates
+    pruned = net.prune(0.37, criterion="fpgm", coupling="inner")
+    assert reference_for(pruned).cost.macs == pruned.cost.macs
+    assert reference_for(net.prune(0.0, coupling="inner")).plan.rates == net.plan(0.0, coupling="inner").rates
 
 
 def test_rates_at_which_nothing_is_left_do_not_stand_in_the_way(network):
     """Every convolution by itself: from 88% on, FPGM leaves nothing that reaches the mobile network's last layer."""
     net = network("mobilenetv2_cifar")
     with pytest.raises(FpgmError, match="nothing is left"):
-        net.cost(net.plan(0.88, coupling="independent"))
-    plan = net.plan(0.8, coupling="independent")
-    assert set(reference_plan(net, plan).rates.values()) == {0.8}
+        net.prune(0.88, coupling="independent").cost  # noqa: B018
+    reference = reference_for(net.prune(0.8, coupling="independent"))
+    assert set(reference.plan.rates.values()) == {0.8}
 
 
 def test_what_fpgm_cannot_cut_is_said(network):
     net = network("resnet20")
     with pytest.raises(FpgmError, match="cannot cut as much at one rate"):
-        reference_plan(net, net.plan(1.0, criterion="random", coupling="independent"))
+        reference_for(net.prune(1.0, criterion="random", coupling="independent"))
 
 
 def test_the_cut_is_counted(network):
     net = network("resnet20")
-    plan = net.plan(0.4, coupling="inner")
-    assert cut_of(net, plan) == 1 - net.cost(plan).macs / net.dense_cost.macs
-    assert cut_of(net, net.plan(coupling="inner")) == 0
+    pruned = net.prune(0.4, coupling="inner")
+    assert macs_cut(pruned) == 1 - net.cost(pruned.plan).macs / net.dense_cost.macs
+    assert macs_cut(net.prune(0.0, coupling="inner")) == 0
 
 
-def test_too_little_is_refused_before_anything_is_measured(network, monkeypatch):
+def test_too_little_is_refused_before_anything_is_measured(network):
     net = network("resnet20")
-    monkeypatch.setattr(challenge, "measure", lambda *_, **__: pytest.fail("measured"))
-    cuts = {rate: cut_of(net, net.plan(rate / 100, coupling="inner")) for rate in range(30, 50)}
-    most = max(rate for rate, cut in cuts.items() if cut < TARGET)
-    with pytest.raises(FpgmError, match=rf"the plan cuts {cuts[most]:.1%} of the MACs; at least 40% has to go"):
-        next(judge_steps(net, net.plan(most / 100, coupling="inner"), "as_is", FEW))
+    plans = [net.prune(rate / 100, coupling="inner") for rate in range(30, 50)]
+    most = max((pruned for pruned in plans if macs_cut(pruned) < TARGET_CUT), key=macs_cut)
+    with pytest.raises(FpgmError, match=rf"the plan cuts {macs_cut(most):.1%} of the MACs; at least 40% has to go"):
+        next(judge_work(most, None, method="as_is"))  # images that cannot be measured on
 
 
-@pytest.mark.parametrize("rung", ["as_is", "recalibrated"])
-def test_figures_are_those_of_the_sealed_split(network, small, rung):
+@pytest.mark.parametrize("method", ["as_is", "recalibrated"])
+def test_figures_are_those_of_the_images_it_is_given(network, images, sealed, training, method):
     net = network("resnet20")
-    plan = mixed(net, "inner", "l2_norm", 0.35, 0.55)
-    strange = replace(FEW, split="choose", rung="merged")  # neither counts
-    shares, found = judged(net, plan, rung, strange)
-    assert isinstance(found, Judged)
+    pruned = net.prune(mixed(net, "inner", "l2_norm", 0.35, 0.55))
+    shares = []
+    work = judge_work(pruned, sealed, method=method, training=training, config=FLOAT32)
+    verdict = run(work, lambda step: shares.append(step.share))
+    assert isinstance(verdict, Verdict)
     assert shares == sorted(shares)
-    assert all(0 <= share < 1 for share in shares)
-    asked = replace(FEW, split="sealed", rung=rung)
-    mine, theirs = (evaluate(net, one, asked) for one in (plan, reference_plan(net, plan)))
-    for figure, expected in ((found.figure, mine), (found.reference, theirs)):
-        assert (figure.state, figure.images, figure.rung) == ("exact", 200, rung)
-        assert figure.hits == expected.hits
-        assert figure.accuracy == expected.accuracy
-    assert mine.hits != evaluate(net, plan, replace(asked, split="choose")).hits
-    assert found.change == mine.against(theirs)
-    assert (found.plan, found.rung) == (plan, rung)
-    assert found.cut == cut_of(net, plan) >= TARGET
-    assert found.reference_cut >= found.cut
+    assert all(0 <= share <= 1 for share in shares)
+    mine, theirs = (recover(each, method, images=training) for each in (pruned, reference_for(pruned)))
+    mine, theirs = (evaluate(each, sealed, FLOAT32) for each in (mine, theirs))
+    for measurement, expected in ((verdict.measurement, mine), (verdict.reference, theirs)):
+        assert (measurement.state, measurement.num_images, measurement.method) == ("exact", 200, method)
+        assert measurement.answers == expected.answers
+        assert measurement.accuracy == expected.accuracy
+    assert mine.answers != evaluate(recover(pruned, method, images=training), images("choose").first(200)).answers
+    assert verdict.change == mine.against(theirs)
+    assert (verdict.plan, verdict.method) == (pruned.plan, method)
+    assert verdict.cut == macs_cut(pruned) >= TARGET_CUT
+    assert verdict.reference_cut >= verdict.cut
 
 
-def test_the_target_itself_is_enough(network, small, monkeypatch):
-    net = network("resnet20")
-    plan = net.plan(0.45, coupling="inner")
-    monkeypatch.setattr(challenge, "TARGET", cut_of(net, plan))
-    _, found = judged(net, plan, "as_is", replace(FEW, images=20))
-    assert found.change.value == 0
-    assert not found.change.excludes_zero
+def test_the_target_itself_is_enough(network, sealed):
+    pruned = network("resnet20").prune(0.45, coupling="inner")
+    verdict = run(judge_work(pruned, sealed.first(20), method="as_is", config=FLOAT32, target=macs_cut(pruned)))
+    assert verdict.change.value == 0
+    assert not verdict.change.excludes_zero

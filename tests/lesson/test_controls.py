@@ -9,39 +9,39 @@ from hypothesis import strategies as st
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import PLANES, STEPS, FilterControls, PlaneControls, pack, unpack
-from fpgm_core.lesson.controls import EXTENT, LEAST, MARKS, MOST
+from fpgm_core.lesson.controls import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS
 
 KINDS = sorted({step.controls for step in STEPS.values()}, key=lambda kind: kind.__name__)
-RANGED = [(kind, one) for kind in KINDS for one in fields(kind) if "range" in one.metadata]
-CHOSEN = [(kind, one) for kind in KINDS for one in fields(kind) if "options" in one.metadata]
+RANGED = [(kind, control) for kind in KINDS for control in fields(kind) if "range" in control.metadata]
+CHOSEN = [(kind, control) for kind in KINDS for control in fields(kind) if "options" in control.metadata]
 
 
 def named(case):
     return case.__name__ if isinstance(case, type) else getattr(case, "name", None)
 
 
-def fitting(one):
+def fitting(control):
     """Values that a field takes."""
-    if "options" in one.metadata:
-        return st.sampled_from(one.metadata["options"])
-    low, high, step = one.metadata["range"]
+    if "options" in control.metadata:
+        return st.sampled_from(control.metadata["options"])
+    low, high, step = control.metadata["range"]
     return st.integers(low, high) if isinstance(step, int) else st.floats(low, high)
 
 
 places = st.floats(-EXTENT, EXTENT)
 OWN = {
-    PlaneControls: st.lists(st.tuples(places, places), min_size=LEAST, max_size=MOST).flatmap(
+    PlaneControls: st.lists(st.tuples(places, places), min_size=MIN_FILTERS, max_size=MAX_FILTERS).flatmap(
         lambda points: st.builds(
             PlaneControls,
             st.just(tuple(points)),
-            st.lists(st.integers(0, len(points) - 1), max_size=MARKS, unique=True).map(tuple),
+            st.lists(st.integers(0, len(points) - 1), max_size=MAX_MARKED, unique=True).map(tuple),
         )
     ),
     FilterControls: st.builds(FilterControls, st.text(), st.integers(-1, 10**6)),
 }
 controls = st.one_of(
     [
-        OWN[kind] if kind in OWN else st.builds(kind, **{one.name: fitting(one) for one in fields(kind)})
+        OWN[kind] if kind in OWN else st.builds(kind, **{control.name: fitting(control) for control in fields(kind)})
         for kind in KINDS
     ]
 )
@@ -52,11 +52,11 @@ anything = st.recursive(
 
 
 @given(controls)
-def test_a_link_brings_back_what_was_set(held):
-    text = pack(held)
-    again = unpack(type(held), text)
-    assert again == held
-    assert all(type(getattr(again, one.name)) is type(getattr(held, one.name)) for one in fields(held))
+def test_a_link_brings_back_what_was_set(chosen):
+    text = pack(chosen)
+    again = unpack(type(chosen), text)
+    assert again == chosen
+    assert all(type(getattr(again, control.name)) is type(getattr(chosen, control.name)) for control in fields(chosen))
     assert pack(again) == text
 
 
@@ -72,28 +72,28 @@ def test_only_what_was_changed_is_written():
     assert json.loads(pack(PlaneControls(marked=(4, 2)))) == {"marked": [4, 2]}
 
 
-@pytest.mark.parametrize(("kind", "one"), RANGED, ids=named)
-def test_a_range_is_held_to(kind, one):
-    low, high, step = one.metadata["range"]
+@pytest.mark.parametrize(("kind", "control"), RANGED, ids=named)
+def test_a_range_is_held_to(kind, control):
+    low, high, step = control.metadata["range"]
     whole = isinstance(step, int)
     for value in (low, high):
-        assert getattr(kind(**{one.name: value}), one.name) == value
+        assert getattr(kind(**{control.name: value}), control.name) == value
     beside = [low - 1, high + 1] if whole else [low - 1e-9, high + 1e-9]
     wrong = [*beside, float("nan"), float("inf"), float("-inf"), -(10**400), 10**400, True, str(low), None, [low], 1j]
     for value in [*wrong, float(low) + 0.5, float(low)] if whole else wrong:
-        with pytest.raises(FpgmError, match=f"^{one.name} is "):
-            kind(**{one.name: value})
+        with pytest.raises(FpgmError, match=f"^{control.name} is "):
+            kind(**{control.name: value})
 
 
-@pytest.mark.parametrize(("kind", "one"), CHOSEN, ids=named)
-def test_only_the_options_can_be_chosen(kind, one):
-    for value in one.metadata["options"]:
-        assert getattr(kind(**{one.name: value}), one.name) == value
-    wrong = [None, "", "nobody", [one.default], 3, {}, float("nan"), True]
-    wrong += [float(value) for value in one.metadata["options"] if isinstance(value, int)]  # no length of an array
+@pytest.mark.parametrize(("kind", "control"), CHOSEN, ids=named)
+def test_only_the_options_can_be_chosen(kind, control):
+    for value in control.metadata["options"]:
+        assert getattr(kind(**{control.name: value}), control.name) == value
+    wrong = [None, "", "nobody", [control.default], 3, {}, float("nan"), True]
+    wrong += [float(value) for value in control.metadata["options"] if isinstance(value, int)]  # no length of an array
     for value in wrong:
-        with pytest.raises(FpgmError, match=f"^{one.name} is .* not one of "):
-            kind(**{one.name: value})
+        with pytest.raises(FpgmError, match=f"^{control.name} is .* not one of "):
+            kind(**{control.name: value})
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_a_plane_that_cannot_be_is_refused(changed, reason):
 
 
 def test_a_plane_as_json_brings_it_becomes_tuples_of_two_decimals():
-    held = PlaneControls([[0.004, 1.006], [1, 2], [3, -4], [0, 0]], [3, 0])
-    assert held.points == ((0.0, 1.01), (1.0, 2.0), (3.0, -4.0), (0.0, 0.0))
-    assert held.marked == (3, 0)
-    assert hash(held) == hash(PlaneControls(held.points, held.marked))
+    chosen = PlaneControls([[0.004, 1.006], [1, 2], [3, -4], [0, 0]], [3, 0])
+    assert chosen.points == ((0.0, 1.01), (1.0, 2.0), (3.0, -4.0), (0.0, 0.0))
+    assert chosen.marked == (3, 0)
+    assert hash(chosen) == hash(PlaneControls(chosen.points, chosen.marked))
 
 
 @pytest.mark.parametrize("wrong", [{"layer": 3}, {"layer": None}, {"filter": "1"}, {"filter": 1.0}, {"filter": True}])
@@ -138,7 +138,9 @@ def test_a_filter_is_a_name_and_a_number(wrong):
 def test_settings_of_another_step_are_refused():
     for kind in KINDS:
         for other in KINDS:
-            strange = [one.name for one in fields(other) if one.name not in {own.name for own in fields(kind)}]
+            strange = [
+                control.name for control in fields(other) if control.name not in {own.name for own in fields(kind)}
+            ]
             for name in strange:
                 with pytest.raises(FpgmError, match="of another step"):
                     unpack(kind, json.dumps({name: getattr(other(), name)}))
@@ -161,17 +163,17 @@ def test_a_text_that_is_no_settings_is_refused(text):
 def taken_or_refused(kind, text):
     """What is taken is whole, and goes on through links as it is; all else is a FpgmError."""
     try:
-        held = unpack(kind, text)
+        chosen = unpack(kind, text)
     except FpgmError:
         return
-    assert unpack(kind, pack(held)) == held
-    assert hash(held) == hash(unpack(kind, pack(held)))
-    for one in fields(kind):
-        value = getattr(held, one.name)
-        if "range" in one.metadata:
-            assert one.metadata["range"][0] <= value <= one.metadata["range"][1]
-        if "options" in one.metadata:
-            assert value in one.metadata["options"]
+    assert unpack(kind, pack(chosen)) == chosen
+    assert hash(chosen) == hash(unpack(kind, pack(chosen)))
+    for control in fields(kind):
+        value = getattr(chosen, control.name)
+        if "range" in control.metadata:
+            assert control.metadata["range"][0] <= value <= control.metadata["range"][1]
+        if "options" in control.metadata:
+            assert value in control.metadata["options"]
 
 
 @given(st.sampled_from(KINDS), st.text())
@@ -181,5 +183,5 @@ def test_any_text_is_taken_or_refused(kind, text):
 
 @given(st.data(), st.sampled_from([kind for kind in KINDS if fields(kind)]))
 def test_any_settings_are_taken_or_refused(data, kind):
-    names = st.sampled_from([one.name for one in fields(kind)])
+    names = st.sampled_from([control.name for control in fields(kind)])
     taken_or_refused(kind, json.dumps(data.draw(st.dictionaries(names, anything, max_size=2))))

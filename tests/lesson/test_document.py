@@ -6,22 +6,23 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from staging import ZEROS
+from samples import ZEROS
 
 from fpgm_core import FpgmError, Network
 from fpgm_core.lesson import (
     LANGUAGES,
     MEASUREMENTS,
     STEPS,
+    Evidence,
     FilterControls,
-    Found,
-    Scene,
-    document,
-    document_steps,
+    StepContext,
+    document_work,
     get_step,
     words_of,
 )
 from fpgm_core.lesson.controls import NormControls
+from fpgm_core.lesson.markup import marked, number
+from fpgm_core.runtime.progress import Progress, run
 
 EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source"}
 LOADING = {"src", "href", "data", "srcset", "poster", "action"}
@@ -67,32 +68,43 @@ def plain(text):
     return text.replace("*", "")
 
 
+def halfway(result):
+    """Work that says once how far it is."""
+    yield Progress(0.5)
+    return result
+
+
 def measured(known):
     """Measurements that take no time."""
     return {
-        "costs": lambda network: iter([0.5, Found(known.moments, known.replaceability)]),
-        "contest": lambda network: iter([0.5, Found(contest=known.contest)]),
-        "zeros": lambda network: iter([0.5, Found(zeros=ZEROS)]),
+        "costs": lambda *_: halfway(Evidence(known.moments, known.replaceability)),
+        "contest": lambda *_: halfway(Evidence(contest=known.contest)),
+        "zeros": lambda *_: halfway(Evidence(zeros=ZEROS)),
     }
 
 
 @pytest.fixture(scope="module")
-def written(network, found):
+def written(network, images, evidence):
     """ResNet-20's lesson in every language: shares, the file, and the file read."""
     files = {}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(document, "MEASUREMENTS", measured(found("resnet20")))
-        for language in LANGUAGES:
-            *shares, text = document_steps(network("resnet20"), language)
-            files[language] = shares, text, Page(text)
+    for language in LANGUAGES:
+        shares = []
+        work = document_work(
+            network("resnet20"),
+            language,
+            images=images("choose"),
+            training=images("train"),
+            measurements=measured(evidence("resnet20")),
+        )
+        text = run(work, lambda step, shares=shares: shares.append(step.share))
+        files[language] = shares, text, Page(text)
     return files
 
 
 @pytest.fixture(scope="module")
 def unmeasured(network):
     """The lesson on a network without weights, read."""
-    *_, text = document_steps(network("shufflenet_v2_x0_5"), "en")
-    return Page(text)
+    return Page(run(document_work(network("shufflenet_v2_x0_5"), "en")))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -128,18 +140,18 @@ def test_plotly_is_in_it_once(written, language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_step_is_in_it_with_its_title_and_what_it_says(written, network, found, language):
+def test_every_step_is_in_it_with_its_title_and_what_it_says(written, network, evidence, language):
     page, words = written[language][2], words_of(language)
     assert [attributes["id"] for tag, attributes in page.tags if tag == "section" and attributes] == list(STEPS)
-    scene = Scene(network("resnet20"), words, replace(found("resnet20"), zeros=ZEROS))
+    context = StepContext(network("resnet20"), words, replace(evidence("resnet20"), zeros=ZEROS))
     figures = 0
-    for number, step in enumerate(STEPS.values(), 1):
+    for position, step in enumerate(STEPS.values(), 1):
         text = page.text(step.name)
-        assert text.startswith(f"{number}. {words(f'{step.name}.title')}")
+        assert text.startswith(f"{position}. {words(f'{step.name}.title')}")
         for part in ("lead", "formula", *(["question"] if step.options else [])):
             for line in words(f"{step.name}.{part}").splitlines():
                 assert plain(line) in text
-        shown = step.show(scene, step.controls())
+        shown = step.show(context, step.controls())
         figures += len(shown.pictures)
         assert shown.conclusion
         for sentence in (*shown.conclusion, *(picture.caption for picture in shown.pictures)):
@@ -170,9 +182,9 @@ def test_languages_do_not_mix(written):
         assert not any(plain(words(f"{name}.title")) in page.text(name) for name in STEPS if name != "reviewer")
 
 
-def test_numbers_of_a_picture_are_in_its_table(written, found):
+def test_numbers_of_a_picture_are_in_its_table(written, evidence):
     text = written["en"][2].text("cost")
-    contest = found("resnet20").contest
+    contest = evidence("resnet20").contest
     for criterion in contest.criteria:
         assert f"{contest.accuracy(contest.entry(criterion), 'repaired').value:.6g}" in text
 
@@ -187,13 +199,14 @@ def test_a_network_without_weights_keeps_what_needs_no_images(unmeasured):
     assert "is ahead of FPGM" not in unmeasured.text("cost")
 
 
-def test_nothing_is_measured_without_weights(network, monkeypatch):
-    def never(network):
+@pytest.mark.parametrize(("name", "given"), [("shufflenet_v2_x0_5", True), ("resnet20", False)])
+def test_nothing_is_measured_without_weights_or_images(network, images, name, given):
+    def never(*_):
         pytest.fail("measured")
 
-    monkeypatch.setattr(document, "MEASUREMENTS", dict.fromkeys(MEASUREMENTS, never))
-    first = next(document_steps(network("shufflenet_v2_x0_5"), "en"))
-    assert first > 0.95
+    sets = {"images": images("choose"), "training": images("train")} if given else {}
+    work = document_work(network(name), "en", measurements=dict.fromkeys(MEASUREMENTS, never), **sets)
+    assert next(work).share > 0.95
 
 
 def hostile(net, title):
@@ -203,7 +216,7 @@ def hostile(net, title):
 
 def test_a_hostile_title_is_text(network):
     title = "<script>alert('1')</script>&amp;\"<b x='"
-    *_, text = document_steps(hostile(network("resnet20"), title), "en")
+    text = run(document_work(hostile(network("resnet20"), title), "en"))
     page = Page(text)
     assert "<script>alert" not in text
     assert html.escape(title) in text
@@ -213,32 +226,34 @@ def test_a_hostile_title_is_text(network):
 
 
 def test_marks_become_tags_and_numbers_are_short():
-    assert document._text("a **b** *c* <d>") == "a <strong>b</strong> <em>c</em> &lt;d&gt;"
-    assert document._number(0.123456789) == "0.123457"
-    assert document._number(12_345_678) == "12345678"
-    assert document._number(None) == "None"
+    assert marked("a **b** *c* <d>") == "a <strong>b</strong> <em>c</em> &lt;d&gt;"
+    assert number(0.123456789) == "0.123457"
+    assert number(12_345_678) == "12345678"
+    assert number(None) == "None"
 
 
 def test_it_stands_as_it_was_set(network):
     controls = {"norms": NormControls(deviation=0.2, smallest=0.0, rate=0.1)}
     net = hostile(network("resnet20"), "untrained")
-    page = Page(list(document_steps(net, "en", controls))[-1])
-    said = STEPS["norms"].show(Scene(net, words_of("en")), controls["norms"]).conclusion
+    page = Page(run(document_work(net, "en", controls=controls)))
+    said = STEPS["norms"].show(StepContext(net, words_of("en")), controls["norms"]).conclusion
     assert all(plain(sentence) in page.text("norms") for sentence in said)
-    assert said[0] != STEPS["norms"].show(Scene(net, words_of("en")), NormControls()).conclusion[0]
+    assert said[0] != STEPS["norms"].show(StepContext(net, words_of("en")), NormControls()).conclusion[0]
 
 
 def test_what_cannot_be_is_refused(network):
     with pytest.raises(FpgmError, match="choose one of en, ko"):
-        next(document_steps(network("resnet20"), "de"))
+        next(document_work(network("resnet20"), "de"))
     with pytest.raises(FpgmError, match="offers no layer 'nobody'"):
-        list(document_steps(network("shufflenet_v2_x0_5"), "en", {"reviewer": FilterControls("nobody")}))
+        run(document_work(network("shufflenet_v2_x0_5"), "en", controls={"reviewer": FilterControls("nobody")}))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_right_option_is_ticked(resnet20, language):
-    words, step = words_of(language), get_step("reviewer")
-    shown = step.show(Scene(resnet20, words), step.controls())
-    section = document._section(4, step, shown, words, first=False, complete=True)
-    ticked = [option for option in step.options if f"<strong>{words(f'reviewer.{option}')} ✓</strong>" in section]
-    assert ticked == [shown.answer]
+@pytest.mark.parametrize("name", [name for name, step in STEPS.items() if step.options])
+def test_the_right_option_is_ticked(written, network, evidence, language, name):
+    words, step = words_of(language), get_step(name)
+    context = StepContext(network("resnet20"), words, replace(evidence("resnet20"), zeros=ZEROS))
+    text = written[language][1]
+    section = text[text.index(f'<section id="{name}">') :].partition("</section>")[0]
+    ticked = [option for option in step.options if f"<strong>{words(f'{name}.{option}')} ✓</strong>" in section]
+    assert ticked == [step.show(context, step.controls()).answer]

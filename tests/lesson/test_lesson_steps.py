@@ -2,24 +2,23 @@
 
 import re
 from dataclasses import fields
-from functools import partial
 
 import pytest
-from staging import TRAINED, UNTRAINED, ZEROS
+from samples import TRAINED, UNTRAINED, ZEROS
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import (
     LANGUAGES,
     MEASUREMENTS,
     STEPS,
-    Found,
-    at_hand,
-    can_measure,
+    Evidence,
+    combined,
     get_step,
-    joined,
-    steps,
+    known_evidence,
     words_of,
 )
+from fpgm_core.lesson.evidence import zeros_work
+from fpgm_core.runtime.progress import run
 
 SEEN = ("plane", "norms", "median", "reviewer", "agreement")  # they need weights alone
 
@@ -58,7 +57,7 @@ def test_languages_say_the_same(show, step):
     assert first.asked == second.asked or len(first.asked) == len(second.asked)
     assert [name for name, _ in first.asked] == [name for name, _ in second.asked]
     assert english.answer == korean.answer
-    digits = [re.findall(r"\d+\.\d+", "".join(one.conclusion)) for one in (english, korean)]
+    digits = [re.findall(r"\d+\.\d+", "".join(view.conclusion)) for view in (english, korean)]
     assert sorted(digits[0]) == sorted(digits[1])
     if step != "challenge":
         assert english.conclusion != korean.conclusion
@@ -83,36 +82,32 @@ def test_the_steps_are_eight_and_take_half_an_hour():
         get_step("nobody")
 
 
-def test_only_trained_networks_can_be_measured(network):
-    assert all(can_measure(network(name)) for name in TRAINED)
-    assert not can_measure(network(UNTRAINED))
-
-
 # What they need
 
 
-def test_measurements_tell_their_share_and_last_what_they_found(network, monkeypatch):
-    monkeypatch.setattr(steps, "zeros_steps", partial(steps.zeros_steps, runs=2))
-    monkeypatch.setattr(steps, "_ZEROS_BATCH", 1)
-    *shares, last = MEASUREMENTS["zeros"](network("resnet20"))
+def test_measurements_tell_their_share_and_return_evidence(network, images):
+    shares = []
+    sets = images("choose"), images("train")
+    zeros = run(zeros_work(network("resnet20"), *sets, batch=1, runs=2), lambda step: shares.append(step.share)).zeros
     assert shares == sorted(shares)
-    assert all(0 <= share <= 1 for share in shares)
-    assert last.zeros.batch == 1
-    assert last.zeros.share == pytest.approx(0.4, abs=0.05)
-    (last,) = MEASUREMENTS["contest"](network("resnet20"))
-    assert last.contest.criteria == ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
+    assert 0 == shares[0] < shares[-1] <= 1
+    assert (zeros.batch, zeros.runs) == (1, 2)
+    assert zeros.share == pytest.approx(0.4, abs=0.05)
+    contest = run(MEASUREMENTS["contest"](network("resnet20"), *sets)).contest
+    assert contest.criteria == ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
 
 
-def test_what_was_measured_before_is_at_hand(network):
-    assert at_hand(network("resnet20"), "contest").contest.images == 5000
-    assert at_hand(network("resnet20"), "costs") is None
-    assert at_hand(network("resnet20"), "zeros") is None
+def test_what_was_measured_before_is_known(network, images):
+    sets = {"images": images("choose"), "training": images("train")}
+    assert known_evidence(network("resnet20"), "contest", **sets).contest.images == 5000
+    assert known_evidence(network("resnet20"), "costs", **sets) is None
+    assert known_evidence(network("resnet20"), "zeros", **sets) is None
 
 
-def test_parts_are_joined(found):
-    known = found("resnet20")
-    parts = [Found(zeros=ZEROS), Found(contest=known.contest), Found(moments=known.moments)]
-    together = joined(parts)
+def test_parts_are_combined(evidence):
+    known = evidence("resnet20")
+    parts = [Evidence(zeros=ZEROS), Evidence(contest=known.contest), Evidence(moments=known.moments)]
+    together = combined(parts)
     assert (together.zeros, together.contest, together.moments) == (ZEROS, known.contest, known.moments)
     assert together.replaceability is None
-    assert vars(joined([])) == dict.fromkeys(one.name for one in fields(Found))
+    assert vars(combined([])) == dict.fromkeys(kind.name for kind in fields(Evidence))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from staging import EN, TRAINED
+from samples import EN, TRAINED
 
 from fpgm_core.calibration import refit_cost, stand_in
 from fpgm_core.criteria import geometric_median
@@ -15,28 +15,27 @@ from fpgm_core.evaluation import Contest, Entry, Interval, premise
 from fpgm_core.graph import weights_of
 from fpgm_core.lesson import (
     STEPS,
+    Evidence,
     FilterControls,
-    Found,
-    Scene,
-    at_hand,
+    StepContext,
 )
 from fpgm_core.lesson.controls import CostControls
-from fpgm_core.lesson.measurements import PRINTED
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.lesson.steps.cost import PRINTED
+from fpgm_core.recovery import ladder
 
 # Step 6
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_what_the_others_make_good(show, found, network, name):
-    layer = found(name).replaceability[3].layer
-    alone, refitted = stand_in(network(name), layer, found(name).moments)
+def test_what_the_others_make_good(show, evidence, network, name):
+    layer = evidence(name).replaceability[3].layer
+    alone, refitted = stand_in(network(name), layer, moments=evidence(name).moments)
     answers = set()
     for chosen in range(len(alone)):
         if chosen % 7:
             continue
         shown, words = show("replaceable", name, FilterControls(layer, chosen))
-        lost = words.figures("replaceable.lost")
+        lost = words.values("replaceable.lost")
         good = 1 - refitted[chosen] / alone[chosen]
         assert (lost["alone"], lost["refitted"], lost["made_good"]) == pytest.approx(
             (alone[chosen], refitted[chosen], good)
@@ -44,25 +43,25 @@ def test_what_the_others_make_good(show, found, network, name):
         assert shown.answer == ("quarter" if good <= 0.25 else "half" if good < 0.75 else "most")
         answers.add(shown.answer)
         assert shown.pictures[1].figure.data[0].y == pytest.approx((alone[chosen], refitted[chosen]))
-    costs = refit_cost(network(name), layer, found(name).moments)
-    assert words.figures("replaceable.ranks")["cheapest"] == costs.argmin()
-    assert words.figures("replaceable.norm")["rho"] == found(name).replaceability[3].by_norm.told()
+    costs = refit_cost(network(name), layer, moments=evidence(name).moments)
+    assert words.values("replaceable.ranks")["cheapest"] == costs.argmin()
+    assert words.values("replaceable.norm")["rho"] == evidence(name).replaceability[3].by_norm.told()
     nearest = geometric_median(weights_of(network(name).module, layer)).nearest
-    assert words.figures("replaceable.ranks")["nearest_rank"] == 1 + (costs < costs[nearest]).sum()
+    assert words.values("replaceable.ranks")["nearest_rank"] == 1 + (costs < costs[nearest]).sum()
 
 
 @pytest.mark.parametrize(
     "interval", [Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1), Interval(0.3, -0.1, 0.6), None], ids=premise
 )
-def test_the_premise_is_judged_by_its_interval_alone(show, found, interval):
+def test_the_premise_is_judged_by_its_interval_alone(show, evidence, interval):
     word = premise(interval)
-    known = found("resnet20").replaceability
+    known = evidence("resnet20").replaceability
     first = replace(known[0], by_distance=interval)
     shown, words = show("replaceable", controls=FilterControls(first.layer), replaceability=(first, *known[1:]))
     assert {f"replaceable.{kind}" for kind in ("holds", "reversed", "undecided", "few")} & words.names == {
         f"replaceable.{word}"
     }
-    over = words.figures("replaceable.network")
+    over = words.values("replaceable.network")
     assert over["holds"] + over["reversed"] + over["undecided"] == over["count"] == len(known) - (interval is None)
     if interval and interval.value < 0:
         assert over["weakest"] == first.layer
@@ -107,10 +106,10 @@ def test_ahead_and_behind_only_where_the_interval_excludes_zero(show):
     assert re.fullmatch(r"\+0\.25 \[−.*, \+.*\]", said["refit cost"][1])
     assert shown.answer == "l2_norm"
     assert "cost.control" not in words.names, "better than one draw of three is no better than chance"
-    assert words.figures("cost.fails") == {
+    assert words.values("cost.fails") == {
         "rung": "recalibrated", "seeds": 3, "above": 1, "below": 1, "rest": 1,
     }  # fmt: skip
-    assert words.figures("cost.leader") == {"rung": "recalibrated", "name": "L2 norm"}
+    assert words.values("cost.leader") == {"rung": "recalibrated", "name": "L2 norm"}
     _, words = show("cost", contest=contest, controls=CostControls("as_is"))
     assert {kind for kind, _ in kinds(words).values()} == {"tie"}
 
@@ -118,16 +117,16 @@ def test_ahead_and_behind_only_where_the_interval_excludes_zero(show):
 def test_nobody_leads_a_tie(show):
     shown, words = show("cost", contest=contest_of(), controls=CostControls("recalibrated"))
     assert shown.answer == "none"
-    assert words.figures("cost.no_leader")["names"] == "L2 norm, FPGM, mix, refit cost"
+    assert words.values("cost.no_leader")["names"] == "L2 norm, FPGM, mix, refit cost"
     assert "cost.leader" not in words.names
     two = contest_of(l2_norm=below(260), refit_cost=below(262))
     shown, words = show("cost", contest=two, controls=CostControls("recalibrated"))
     assert shown.answer == "none"
-    assert words.figures("cost.no_leader")["names"] == "refit cost, L2 norm"
+    assert words.values("cost.no_leader")["names"] == "refit cost, L2 norm"
     shown, words = show("cost", contest=contest_of(fpgm=below(300)), controls=CostControls("recalibrated"))
     assert shown.answer == "fpgm"
-    assert words.figures("cost.control")["above"] == 3
-    assert words.figures("cost.rungs") == {"first": "as is", "last": "recalibrated", "low": 0.5, "high": 0.75,
+    assert words.values("cost.control")["above"] == 3
+    assert words.values("cost.rungs") == {"first": "as is", "last": "recalibrated", "low": 0.5, "high": 0.75,
                                            "gap": pytest.approx(25)}  # fmt: skip
 
 
@@ -137,14 +136,14 @@ def test_no_sentence_says_more_than_its_interval(network, counts, seed):
     rng = np.random.RandomState(seed)
     masks = [rng.permutation(400) < count for count in counts]
     contest = contest_of(**dict(zip(("l2_norm", "fpgm", "fpgm_mix", "refit_cost"), masks, strict=True)))
-    scene = Scene(network("resnet20"), EN, Found(contest=contest))
+    scene = StepContext(network("resnet20"), EN, Evidence(contest=contest))
     shown = STEPS["cost"].show(scene, CostControls("recalibrated"))
     fpgm = contest.entry("fpgm")
     for name in ("l2_norm", "fpgm_mix", "refit_cost"):
         change = contest.change(contest.entry(name), fpgm, "recalibrated")
         title = EN(f"criterion.{name}")
-        ahead = [one for one in shown.conclusion if f"{title} is ahead of FPGM" in one]
-        behind = [one for one in shown.conclusion if f"{title} is behind FPGM" in one]
+        ahead = [sentence for sentence in shown.conclusion if f"{title} is ahead of FPGM" in sentence]
+        behind = [sentence for sentence in shown.conclusion if f"{title} is behind FPGM" in sentence]
         assert (len(ahead), len(behind)) == (int(change.low > 0), int(change.high < 0))
     leads = [
         name
@@ -160,10 +159,10 @@ def test_no_sentence_says_more_than_its_interval(network, counts, seed):
     assert [EN("cost.leader", rung=EN("rung.recalibrated"), name=EN(f"criterion.{name}")) for name in leads] == best
 
 
-@pytest.mark.parametrize("rung", RECOVERY_METHODS)
+@pytest.mark.parametrize("rung", ladder())
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_contest_that_ships_is_told_as_it_was_measured(show, network, name, rung):
-    contest = at_hand(network(name), "contest").contest
+def test_the_contest_that_ships_is_told_as_it_was_measured(show, evidence, name, rung):
+    contest = evidence(name).contest
     shown, words = show("cost", name, CostControls(rung))
     for criterion in ("l2_norm", "fpgm_mix", "refit_cost"):
         change = contest.change(contest.entry(criterion), contest.entry("fpgm"), rung)
@@ -187,11 +186,11 @@ def test_a_covered_contest_has_the_control_alone(show):
 
 def test_flops_are_the_papers_where_it_printed_them(show, network):
     shown, words = show("cost", controls=CostControls(rate=0.3))
-    closed = words.figures("cost.closed")
+    closed = words.values("cost.closed")
     assert f"{closed['closed']:.1%}" == "42.2%"
     net = network("resnet20")
     assert closed["counted"] == 1 - net.cost(net.plan(0.3)).macs / net.dense_cost.macs
-    picture = next(one for one in shown.pictures if one.name == "flops")
+    picture = next(picture for picture in shown.pictures if picture.name == "flops")
     lines = {
         round(rate, 2): share
         for rate, share in zip(*(picture.table[EN(f"figure.{key}")] for key in ("rate", "closed_form")), strict=True)
@@ -201,13 +200,13 @@ def test_flops_are_the_papers_where_it_printed_them(show, network):
 
 def test_networks_the_formula_does_not_know_borrow_resnet20(show):
     (_, first), (_, other) = (show("cost", name, CostControls(rate=0.5)) for name in ("resnet20", "mobilenetv2_cifar"))
-    assert first.figures("cost.closed") == other.figures("cost.closed")
-    assert first.figures("cost.flops")["network"] == other.figures("cost.flops")["network"] == "ResNet-20"
+    assert first.values("cost.closed") == other.values("cost.closed")
+    assert first.values("cost.flops")["network"] == other.values("cost.flops")["network"] == "ResNet-20"
 
 
 def test_time_is_told_as_it_was_taken(show):
     _, words = show("cost")
-    time = words.figures("cost.time")
+    time = words.values("cost.time")
     assert (time["scattered_ratio"], time["compact_ratio"]) == pytest.approx((0.9, 0.65))
     _, words = show("cost", zeros=None)
     assert "cost.time" not in words.names
@@ -218,5 +217,5 @@ def test_macs_that_differ_are_told(show, network):
     entries = (replace(contest.entries[0], macs=90), *contest.entries[1:])
     _, words = show("cost", contest=replace(contest, entries=entries))
     dense = network("resnet20").dense_cost.macs
-    assert words.figures("cost.nearly") == {"low": 90, "high": 100, "dense": dense}
+    assert words.values("cost.nearly") == {"low": 90, "high": 100, "dense": dense}
     assert "cost.equal" not in words.names

@@ -13,7 +13,16 @@ from scipy.stats import norm, spearmanr
 from fpgm_core.criteria import geometric_median, medoid
 from fpgm_core.lesson import PLANES, plane_facts, toys
 from fpgm_core.lesson.controls import DIMENSIONS
-from fpgm_core.lesson.toys import FOUR_POINTS, agreement, agreements, bell, bell_curve, cloud, height, walk
+from fpgm_core.lesson.toys import (
+    FOUR_POINTS,
+    agreement,
+    agreements,
+    bell_curve,
+    cloud,
+    sum_of_distances,
+    toy_norms,
+    weiszfeld_path,
+)
 
 coordinates = st.floats(-4, 4).map(lambda x: round(x, 2))
 planes = st.lists(st.tuples(coordinates, coordinates), min_size=4, max_size=12).map(tuple)
@@ -57,10 +66,10 @@ def test_random_sets_differ_about_one_time_in_twenty():
         weights = 1 / np.linalg.norm(sets - middles[:, None], axis=2).clip(1e-12)
         middles = (weights[:, :, None] * sets).sum(1) / weights.sum(1)[:, None]
     nearest = np.linalg.norm(sets - middles[:, None], axis=2).argmin(1)
-    best = np.array([cdist(one, one).sum(1).argmin() for one in sets])
-    found = toys.how_often_they_differ(400)
-    assert found == (nearest != best).sum()
-    assert 1 / 40 < found / 400 < 1 / 12
+    best = np.array([cdist(points, points).sum(1).argmin() for points in sets])
+    differing = toys.count_differing_sets(400)
+    assert differing == (nearest != best).sum()
+    assert 1 / 40 < differing / 400 < 1 / 12
 
 
 @pytest.mark.parametrize(("name", "shared"), [("apart", 0), ("around", 3), ("groups", 2)])
@@ -73,7 +82,7 @@ def test_planes_are_what_they_are_called(name, shared):
     elif name == "around":
         assert away < 0.5
     else:  # the most central ones lie between the groups, and have no near neighbour
-        lonely = [sorted(math.dist(one, other) for other in PLANES[name])[1] for one in PLANES[name]]
+        lonely = [sorted(math.dist(point, other) for other in PLANES[name])[1] for point in PLANES[name]]
         first, second, _ = facts.by_distance
         assert min(lonely[first], lonely[second]) > max(lonely[:6])
 
@@ -102,7 +111,7 @@ def test_facts_of_any_plane(points):
 
 @given(st.floats(0.01, 0.4), st.floats(0, 1.5), st.floats(0.02, 0.98))
 def test_a_bell_by_hand(deviation, smallest, rate):
-    toy = bell(deviation, smallest, rate)
+    toy = toy_norms(deviation, smallest, rate=rate)
     z = norm.ppf((np.arange(64) + 0.5) / 64)
     norms = smallest + deviation * (z - z[0])
     assert toy.norms == pytest.approx(norms)
@@ -115,12 +124,12 @@ def test_a_bell_by_hand(deviation, smallest, rate):
 
 
 def test_a_bell_of_which_nothing_goes():
-    toy = bell(0.1, 0.5, 0.0)
+    toy = toy_norms(0.1, 0.5, rate=0.0)
     assert (toy.pruned, toy.cut, toy.ratio) == (0, 0, 0)
 
 
 def test_the_ideal_meets_both_requirements_better_than_the_layer_that_fails():
-    ideal, fails = bell(toys.IDEAL_DEVIATION, toys.IDEAL_SMALLEST, 0.4), bell(0.05, 0.6, 0.4)
+    ideal, fails = toy_norms(toys.IDEAL_DEVIATION, toys.IDEAL_SMALLEST, rate=0.4), toy_norms(0.05, 0.6, rate=0.4)
     assert ideal.floor == 0
     assert ideal.spread > 5 * fails.spread
     assert ideal.ratio < 0.5 < 0.85 < fails.ratio
@@ -129,13 +138,13 @@ def test_the_ideal_meets_both_requirements_better_than_the_layer_that_fails():
 def test_the_curve_has_its_peak_at_the_mean_norm():
     norms, density = bell_curve(0.2, 0.3)
     assert density.max() == 1
-    assert norms[density.argmax()] == pytest.approx(bell(0.2, 0.3, 0.4).norms.mean())
+    assert norms[density.argmax()] == pytest.approx(toy_norms(0.2, 0.3, rate=0.4).norms.mean())
     assert density == pytest.approx(np.exp(-(((norms - norms[60]) / 0.2) ** 2) / 2))
 
 
 @given(planes, st.tuples(coordinates, coordinates))
 def test_weiszfelds_path_never_goes_uphill(points, start):
-    path = walk(points, start, 25)
+    path = weiszfeld_path(points, start, steps=25)
     assert path.shape == (26, 2)
     assert tuple(path[0]) == start
     values = [f(points, place) for place in path]
@@ -146,26 +155,26 @@ def test_weiszfelds_path_never_goes_uphill(points, start):
 def test_weiszfelds_path_approaches_the_median(points):
     median = geometric_median(toys.as_filters(points))
     start = tuple(np.mean(points, 0))
-    away = [math.dist(place, median.point.tolist()) for place in walk(points, start, 400)[[0, 20, 400]]]
+    away = [math.dist(place, median.point.tolist()) for place in weiszfeld_path(points, start, steps=400)[[0, 20, 400]]]
     assert away[2] < away[1] < away[0]
     assert away[2] < 0.01
-    assert f(points, walk(points, start, 400)[-1]) == pytest.approx(median.value, rel=1e-4)
+    assert f(points, weiszfeld_path(points, start, steps=400)[-1]) == pytest.approx(median.value, rel=1e-4)
 
 
 def test_a_path_of_no_steps_and_one_that_begins_on_a_filter():
-    assert walk(PLANES["apart"], (1.0, 2.0), 0).tolist() == [[1, 2]]
+    assert weiszfeld_path(PLANES["apart"], (1.0, 2.0), steps=0).tolist() == [[1, 2]]
     first = PLANES["apart"][0]
-    assert f(PLANES["apart"], walk(PLANES["apart"], first, 1)[-1]) < f(PLANES["apart"], first)
+    assert f(PLANES["apart"], weiszfeld_path(PLANES["apart"], first, steps=1)[-1]) < f(PLANES["apart"], first)
 
 
 @given(planes)
 def test_height_against_a_double_loop(points):
     x, y = np.linspace(-2, 3, 4), np.linspace(-1, 1, 3)
-    found = height(points, x, y)
-    assert found.shape == (3, 4)
+    sums = sum_of_distances(points, x=x, y=y)
+    assert sums.shape == (3, 4)
     for row, b in enumerate(y):
         for column, a in enumerate(x):
-            assert found[row, column] == pytest.approx(f(points, (a, b)))
+            assert sums[row, column] == pytest.approx(f(points, (a, b)))
 
 
 def test_the_outlier_alone_moves():
@@ -176,35 +185,35 @@ def test_the_outlier_alone_moves():
 
 @pytest.mark.parametrize(("dimension", "centre"), [(2, 0.0), (9, 1.5), (64, 4.0)])
 def test_a_cloud_has_radius_one_about_its_centre(dimension, centre):
-    drawn = cloud(dimension, centre, 3, filters=20_000)
+    drawn = cloud(dimension, centre, seed=3, filters=20_000)
     assert drawn.shape == (20_000, dimension)
     middle = np.zeros(dimension)
     middle[0] = centre
     assert drawn.mean(0) == pytest.approx(middle, abs=0.02)
     assert ((drawn - middle) ** 2).sum(1).mean() == pytest.approx(1, abs=0.02)
-    assert not np.array_equal(cloud(9, 1, 0), cloud(9, 1, 1))
+    assert not np.array_equal(cloud(9, 1, seed=0), cloud(9, 1, seed=1))
 
 
 def test_agreement_by_scipy():
-    found = agreement(9, 1.5, 4)
+    expected = agreement(9, 1.5, seeds=4)
     rhos = []
     for seed in range(4):
-        drawn = cloud(9, 1.5, seed)
+        drawn = cloud(9, 1.5, seed=seed)
         rhos.append(spearmanr(np.linalg.norm(drawn, axis=1), cdist(drawn, drawn).sum(1)).statistic)
-    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(rhos), min(rhos), max(rhos)))
-    assert found.seeds == 4
+    assert (expected.mean, expected.low, expected.high) == pytest.approx((np.mean(rhos), min(rhos), max(rhos)))
+    assert expected.seeds == 4
 
 
 def test_agreement_rises_with_dimension_and_falls_with_the_centre():
     centres = (0.0, 0.5, 1.5, 4.0)
-    found = agreements(DIMENSIONS, centres)
-    assert set(found) == {(dimension, centre) for dimension in DIMENSIONS for centre in centres}
-    assert found[9, 1.5] == agreement(9, 1.5)
-    means = [found[dimension, 1.5].mean for dimension in DIMENSIONS]
+    known = agreements(DIMENSIONS, centres)
+    assert set(known) == {(dimension, centre) for dimension in DIMENSIONS for centre in centres}
+    assert known[9, 1.5] == agreement(9, 1.5)
+    means = [known[dimension, 1.5].mean for dimension in DIMENSIONS]
     assert spearmanr(DIMENSIONS, means).statistic > 0.8
     assert means[-1] > means[0] + 0.1
     for dimension in DIMENSIONS:
-        fall = [found[dimension, centre].mean for centre in centres]
+        fall = [known[dimension, centre].mean for centre in centres]
         assert all(after < before - 0.05 for before, after in pairwise(fall))
         assert fall[0] > 0.95
-    assert all(one.low <= one.mean <= one.high for one in found.values())
+    assert all(pair.low <= pair.mean <= pair.high for pair in known.values())

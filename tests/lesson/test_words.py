@@ -14,21 +14,21 @@ import fpgm_core
 from fpgm_core import FpgmError
 from fpgm_core.evaluation import CONTESTED
 from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, FilterControls, Words, words_of
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.recovery import ladder
 
 ROOT = Path(fpgm_core.__file__).parent.parent
 SOURCES = [
-    *sorted((ROOT / "fpgm_core" / "lesson").glob("*.py")),
-    ROOT / "fpgm_core" / "figures" / "lesson.py",
-    *sorted((ROOT / "pages" / "ui").glob("*.py")),
+    *sorted((ROOT / "fpgm_core" / "lesson").rglob("*.py")),
+    *sorted((ROOT / "fpgm_core" / "figures" / "lesson").glob("*.py")),
+    *sorted((ROOT / "pages" / "ui").rglob("*.py")),
 ]
-BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").glob("*.js")))
+BROWSER = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").rglob("*.js")))
 ENGLISH = words_of("en")
 OTHERS = [language for language in LANGUAGES if language != "en"]
 # What stands in the braces of a name that is put together: "{step.name}.title", f"rung.{rung}".
-CONTROLS = {name: [one.name for one in fields(step.controls) if one.metadata] for name, step in STEPS.items()}
-STATES = {"provisional", "measuring", "exact"}  # of a Figure
-REGISTERED = {*STEPS, *PLANES, *RECOVERY_METHODS, *CONTESTED, *map(str, range(10))}
+CONTROLS = {name: [field.name for field in fields(step.controls) if field.metadata] for name, step in STEPS.items()}
+STATES = {"provisional", "measuring", "exact"}  # of a Measurement
+REGISTERED = {*STEPS, *PLANES, *ladder(), *CONTESTED, *map(str, range(10))}
 
 
 def braces(text):
@@ -138,12 +138,12 @@ def becomes(pattern, name, known):
 
     Two parts, "{step}.{what}", are a step with one of its options or controls.
     """
-    found = re.fullmatch(pattern, name)
-    if found is None:
+    match = re.fullmatch(pattern, name)
+    if match is None:
         return False
-    if not found.groups():
+    if not match.groups():
         return True
-    first, *rest = found.groups()
+    first, *rest = match.groups()
     if rest:
         return first in STEPS and rest[0] in (*STEPS[first].options, *CONTROLS[first])
     if pattern.startswith("("):
@@ -198,7 +198,7 @@ def test_every_step_has_its_words(name):
 
 
 def test_every_registered_choice_has_its_words():
-    wanted = [f"rung.{rung}" for rung in RECOVERY_METHODS] + [f"criterion.{name}" for name in CONTESTED]
+    wanted = [f"rung.{rung}" for rung in ladder()] + [f"criterion.{name}" for name in CONTESTED]
     wanted += [f"plane.{name}" for name in (*PLANES, "own")]
     assert [name for name in wanted if name not in ENGLISH.strings] == []
 

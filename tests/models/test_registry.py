@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from fpgm_core.errors import FpgmError
 from fpgm_core.models import cifar_models, fingerprint, get_model_info, list_models, load_model, torchvision_models
 from fpgm_core.models.registry import torchvision_infos
+from fpgm_core.runtime.storage import Kept, ResultStore
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 MODELS = list_models()
@@ -69,11 +70,28 @@ def test_torchvision_is_not_imported_to_name_what_was_named_before(forgotten, ow
         without.setattr(forgotten, "_models", lambda: pytest.fail("imported"))
         assert forgotten.names() == known
     (kept,) = (own_home / "torchvision").iterdir()
-    assert kept.stem == version("torchvision")
-    for damaged in (b"", b"[]", b"[1]", b'{"a": 1}', b"\xff"):
+    for damaged in (b"", b"[]", kept.read_bytes().replace(b"resnet50", b"resnet51"), b"\xff"):
         kept.write_bytes(damaged)
         forgotten.names.cache_clear()
         assert forgotten.names() == known
+        assert kept.with_name(f"{kept.name}.damaged").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("values", [[], [1], {"a": 1}, "resnet50", None])
+def test_names_that_are_none_are_looked_up_again(forgotten, own_home, values):
+    known = forgotten.names()
+    store, identity = ResultStore("torchvision"), {"version": version("torchvision")}
+    assert store.read(identity, lambda kept: kept.values) == list(known)
+    store.write(identity, Kept(values))
+    forgotten.names.cache_clear()
+    assert forgotten.names() == known
+
+
+def test_another_version_has_its_own_names(forgotten, own_home, monkeypatch):
+    known = forgotten.names()
+    ResultStore("torchvision").write({"version": "0.0"}, Kept(["alexnet"]))
+    forgotten.names.cache_clear()
+    assert forgotten.names() == known
 
 
 def test_names_that_cannot_be_kept_are_named_all_the_same(forgotten, own_home):

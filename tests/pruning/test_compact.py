@@ -29,10 +29,10 @@ def distance(first, second):
 def test_compact_aligned_and_folded_equal_masked(network, mixed, name, coupling):
     net = network(name)
     plan, x = mixed(net, coupling), images(net)
-    dense, masked, compact = net.module(x), net.masked(plan)(x), net.compact(plan)
+    dense, masked, compact = net.module(x), net.prune(plan).masked()(x), net.prune(plan).compact()
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
-    for form in (compact, net.compact(plan, aligned=True)):
+    for form in (compact, net.prune(plan).compact(aligned=True)):
         assert distance(form(x), masked) <= tolerance
         assert distance(folded_module(form, net.flow)(x), masked) <= tolerance
 
@@ -43,7 +43,7 @@ def test_compact_aligned_and_folded_equal_masked(network, mixed, name, coupling)
 def test_equal_at_every_rate(network, rate, criterion, coupling):
     net = network("resnet20")
     plan, x = net.plan(rate, criterion=criterion, coupling=coupling), images(net)
-    dense, masked, compact = net.module(x), net.masked(plan)(x), net.compact(plan)
+    dense, masked, compact = net.module(x), net.prune(plan).masked()(x), net.prune(plan).compact()
     tolerance = 1e-4 * float(dense.abs().max())
     assert distance(masked, dense) > 100 * tolerance
     assert distance(compact(x), masked) <= tolerance
@@ -57,7 +57,7 @@ def widths(module):
 @pytest.mark.parametrize(("rate", "kept"), [(0.0, (16, 32, 64)), (0.4, (10, 20, 39)), (0.9, (2, 4, 7))])
 def test_inner_widths_are_exactly_what_the_rate_keeps(network, rate, kept):
     net = network("resnet20")
-    compact = net.compact(net.plan(rate, coupling="inner"))
+    compact = net.prune(net.plan(rate, coupling="inner")).compact()
     for stage, (width, stream) in enumerate(zip(kept, (16, 32, 64), strict=True), start=1):
         for block in range(3):
             first, second = (compact.get_submodule(f"layer{stage}.{block}.conv{i}") for i in (1, 2))
@@ -72,7 +72,7 @@ def test_inner_widths_are_exactly_what_the_rate_keeps(network, rate, kept):
 def test_coupled_narrows_the_stream_itself(network):
     net = network("resnet20")
     plan = net.plan(0.4, coupling="coupled")
-    compact = net.compact(plan)
+    compact = net.prune(plan).compact()
     for name, width in widths(compact).items():
         assert width == {16: 10, 32: 20, 64: 39}[net.module.get_submodule(name).out_channels]
     # A stage's stream also carries what its padded shortcut brings from the stage before.
@@ -84,13 +84,13 @@ def test_widths_are_the_live_filters_of_the_cost(network, mixed, coupling):
     net = network("mobilenet_v2")
     plan = mixed(net, coupling)
     expected = {layer.name: layer.kept for layer in net.cost(plan).layers if layer.name != "classifier.1"}
-    assert widths(net.compact(plan)) == expected
+    assert widths(net.prune(plan).compact()) == expected
 
 
 def test_aligned_writers_share_a_width_and_carry_zeros(network):
     net = network("resnet20")
     plan = net.plan(0.4, criterion="random")
-    plain, aligned = net.compact(plan), net.compact(plan, aligned=True)
+    plain, aligned = net.prune(plan).compact(), net.prune(plan).compact(aligned=True)
     assert widths(plain)["layer1.1.conv2"] == 10
     stream = {widths(aligned)[name] for name in ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")}
     assert len(stream) == 1
@@ -104,7 +104,7 @@ def test_aligned_writers_share_a_width_and_carry_zeros(network):
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "shufflenet_v2_x1_0", "mobilenet_v3_small"])
 def test_nothing_pruned_equals_dense(network, name, coupling):
     net = network(name)
-    compact, x = net.compact(net.plan(coupling=coupling)), images(net)
+    compact, x = net.prune(net.plan(coupling=coupling)).compact(), images(net)
     dense = net.module(x)
     assert distance(compact(x), dense) <= 1e-6 * float(dense.abs().max())
     assert compact.state_dict().keys() >= dict(net.module.named_parameters()).keys()
@@ -119,12 +119,12 @@ def storages(module):
 def test_a_compact_network_has_storage_of_its_own(network, rate):
     net = network("resnet20")
     plan, x = net.plan(rate), images(net)
-    compact, answer = net.compact(plan), net.module(x)
+    compact, answer = net.prune(plan).compact(), net.module(x)
     assert not storages(compact) & storages(net.module)
     for tensor in compact.state_dict().values():
         tensor.zero_()
     assert torch.equal(net.module(x), answer)
-    assert not torch.equal(compact(x), net.compact(plan)(x))
+    assert not torch.equal(compact(x), net.prune(plan).compact()(x))
 
 
 def saved(module):
@@ -137,9 +137,9 @@ def saved(module):
 def test_its_file_is_smaller_and_reads_back(network, coupling):
     net = network("vgg16_bn_cifar")
     plan, x = net.plan(0.5, coupling=coupling), images(net)
-    compact = net.compact(plan)
+    compact = net.prune(plan).compact()
     assert len(saved(compact)) < 0.3 * len(saved(net.module))  # half the rows of half the columns
-    other = net.compact(net.plan(0.5, criterion="random", coupling=coupling))
+    other = net.prune(net.plan(0.5, criterion="random", coupling=coupling)).compact()
     assert not torch.equal(other(x), compact(x))
     other.load_state_dict(torch.load(io.BytesIO(saved(compact)), weights_only=True))
     assert torch.equal(other(x), compact(x))
@@ -148,7 +148,7 @@ def test_its_file_is_smaller_and_reads_back(network, coupling):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_a_training_step_lowers_the_loss(network, coupling):
     net = network("resnet20")
-    compact = net.compact(net.plan(0.4, coupling=coupling)).train().requires_grad_(True)
+    compact = net.prune(net.plan(0.4, coupling=coupling)).compact().train().requires_grad_(True)
     x, labels = images(net, 8), torch.arange(8)
     optimizer = torch.optim.SGD(compact.parameters(), 0.001)
     losses = []
@@ -165,7 +165,7 @@ def test_a_training_step_lowers_the_loss(network, coupling):
 def test_two_compact_networks_of_one_plan_are_the_same(network):
     net = network("shufflenet_v2_x1_0")
     plan, x = net.plan(0.3, criterion="random"), images(net)
-    first, second = net.compact(plan), net.compact(plan)
+    first, second = net.prune(plan).compact(), net.prune(plan).compact()
     assert first.code == second.code
     assert first.state_dict().keys() == second.state_dict().keys()
     assert all(
@@ -176,7 +176,7 @@ def test_two_compact_networks_of_one_plan_are_the_same(network):
 
 def test_the_mode_is_the_originals(network):
     net = network("resnet20")
-    compact = net.compact(net.plan(0.4))
+    compact = net.prune(net.plan(0.4)).compact()
     assert not any(module.training for module in compact.modules())
 
 

@@ -60,7 +60,7 @@ def test_removed_channels_are_exactly_zero(network, mixed, name, coupling):
     net = network(name)
     plan = mixed(net, coupling)
     masks = net.keep_masks(plan)
-    assert not_silent(net.masked(plan), net, masks) == []
+    assert not_silent(net.prune(plan).masked(), net, masks) == []
 
 
 def test_a_norm_without_scale_and_shift_is_silent_too(wrap):
@@ -102,16 +102,16 @@ def test_nothing_of_a_removed_filter_is_left(network, mixed, name, coupling):
 def test_nothing_pruned_equals_dense_exactly(network, name, coupling):
     net = network(name)
     x = images(net)
-    assert torch.equal(net.masked(net.plan(coupling=coupling))(x), net.module(x))
+    assert torch.equal(net.prune(net.plan(coupling=coupling)).masked()(x), net.module(x))
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", [name for name, record in CRITERIA.items() if record.needs == "weights"])
 def test_the_dense_network_is_not_touched(network, criterion):
     net = network("resnet20")
     before = bits(net.module)
     plan = net.plan(0.5, criterion=criterion)
-    net.masked(plan)(images(net))
-    net.compact(plan)(images(net))
+    net.prune(plan).masked()(images(net))
+    net.prune(plan).compact()(images(net))
     assert same(bits(net.module), before)
 
 
@@ -149,13 +149,13 @@ def spoil_structure(view):
     [spoil_norms, spoil_dtype, spoil_layout, spoil_mode, spoil_values, spoil_structure],
     ids=lambda f: f.__name__,
 )
-@pytest.mark.parametrize("form", ["overlay", "masked", "compact"])
+@pytest.mark.parametrize("form", ["overlay", "dense_shaped", "masked", "compact"])
 def test_a_view_can_be_changed_without_the_original_noticing(network, form, spoil):
     net = network("resnet20")
     before, x = bits(net.module), images(net)
     answer = net.module(x)
     plan = net.plan(0.3)
-    view = overlay(net.module, {}) if form == "overlay" else getattr(net, form)(plan)
+    view = overlay(net.module, {}) if form == "overlay" else getattr(net.prune(plan), form)()
     spoil(view)
     assert same(bits(net.module), before)
     assert not any(module.training for module in net.module.modules())

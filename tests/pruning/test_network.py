@@ -8,7 +8,7 @@ import pytest
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Network, SelectionOptions, num_pruned
 from fpgm_core.criteria import unit_scores
 from fpgm_core.graph import weights_of
-from fpgm_core.runtime.memo import Memo as _Memory
+from fpgm_core.runtime.memo import Memo
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,9 @@ def net(resnet20):
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-@pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "fpgm_mix"])
+@pytest.mark.parametrize(
+    "criterion", [name for name, record in CRITERIA.items() if record.needs == "weights" and name != "fpgm_mix"]
+)
 def test_masks_drop_the_lowest_scores(net, criterion, coupling):
     plan = net.plan(0.4, criterion=criterion, coupling=coupling)
     for unit in net.units(coupling):
@@ -62,7 +64,7 @@ def test_locks_hold_and_the_count_stays(net):
 )
 def test_locks_without_room_are_refused(net, locks, message):
     plan = net.plan(0.4, **locks)
-    for use in (net.keep_masks, net.cost, net.masked, net.compact):
+    for use in (net.keep_masks, net.cost, net.prune):
         with pytest.raises(FpgmError, match=message):
             use(plan)
 
@@ -103,11 +105,11 @@ def test_the_seed_matters_to_random_alone(net):
 
 def test_remembered_results_are_not_mixed_up(net):
     unit = net.units("independent")[4]
-    for criterion in CRITERIA:
+    for criterion in (name for name, record in CRITERIA.items() if record.needs == "weights"):
         for seed in (0, 1):
             options = SelectionOptions(seed)
             fresh = unit_scores(
-                CRITERIA[criterion].stages[0][0], {unit.name: weights_of(net.module, unit.name)}, options
+                CRITERIA[criterion].stages[0].score, {unit.name: weights_of(net.module, unit.name)}, options=options
             )
             assert np.array_equal(net.scores(unit, criterion, options, stage=0), fresh)
 
@@ -134,7 +136,7 @@ def test_unit_of_finds_members_and_says_none_otherwise(net):
 
 
 def test_memory_forgets_the_oldest():
-    memory, made = _Memory(2), []
+    memory, made = Memo(2), []
 
     def value(key):
         return memory(key, lambda: made.append(key) or key)
@@ -144,7 +146,7 @@ def test_memory_forgets_the_oldest():
     assert made == ["a", "b", "c", "a", "b"]
 
 
-def test_threads_share_a_prunable():
+def test_threads_share_a_network():
     shared, found = Network.load("resnet20"), []
 
     def work(rate):
@@ -169,15 +171,15 @@ def test_agreement_of_a_unit_is_the_rank_correlation_of_norm_and_fpgm(resnet20):
 def test_a_plan_can_be_made_to_hold_any_masks(resnet20, coupling, criterion):
     plan = resnet20.plan(0.4, criterion=criterion, coupling=coupling, options=SelectionOptions(round_to=4))
     other = resnet20.keep_masks(resnet20.plan(0.3, criterion="random", coupling=coupling))
-    held = resnet20.holding(plan, other)
+    held = resnet20.plan_that_prunes(other, plan)
     found = resnet20.keep_masks(held)
     assert all(np.array_equal(found[layer], other[layer]) for layer in other)
     assert (held.criterion, held.coupling, held.fingerprint) == (criterion, coupling, plan.fingerprint)
-    assert resnet20.holding(plan, resnet20.keep_masks(plan)) is plan
+    assert resnet20.plan_that_prunes(resnet20.keep_masks(plan), plan) is plan
 
 
 def test_a_grouped_networks_masks_can_be_held():
     network = Network.load("resnext50_32x4d")
     masks = network.keep_masks(network.plan(0.3, criterion="random", coupling="coupled"))
-    found = network.keep_masks(network.holding(network.plan(0.6, coupling="coupled"), masks))
+    found = network.keep_masks(network.plan_that_prunes(masks, network.plan(0.6, coupling="coupled")))
     assert all(np.array_equal(found[layer], masks[layer]) for layer in masks)

@@ -171,7 +171,7 @@ def test_unknown_names_list_the_known_ones(criterion, coupling):
 def test_unknown_units_are_refused(net, field):
     value = {"layer9.conv1": 0.5} if field == "rates" else {"layer9.conv1": (1,)}
     plan = dataclasses.replace(net.plan(), **{field: value})
-    for use in (net.check, net.keep_masks, net.cost, net.masked):
+    for use in (net.check, net.keep_masks, net.cost, net.prune):
         with pytest.raises(FpgmError, match=r"no unit 'layer9\.conv1'.*conv1, layer1"):
             use(plan)
 

@@ -4,7 +4,6 @@ Weights are drawn at random first, so that no difference can hide. Small images:
 """
 
 import copy
-import os
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,14 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 from toys import Toy, conv
 
-from fpgm_core import COUPLINGS, FpgmError, Network, load_model
+from fpgm_core import COUPLINGS, FpgmError, Network
 from fpgm_core.data import load_images
 from fpgm_core.models import get_model_info
-from fpgm_core.pruning import compact_module, randomised, verify, verify_steps
-from fpgm_core.pruning import proof as verification
-from fpgm_core.pruning.proof import tensors_in
+from fpgm_core.pruning import PrunedNetwork, compact_module, randomised, verify, verify_work
+from fpgm_core.pruning.proof import randomised_module, tensors_in
+from fpgm_core.runtime.progress import run
 
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 FAMILIES = (
     "alexnet", "vgg11_bn", "squeezenet1_1", "resnet18", "resnext50_32x4d", "wide_resnet50_2", "densenet121",
     "inception_v3", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5",
@@ -34,7 +32,8 @@ RATES = (0.4, "mixed", 0.2, 0.7)  # mixed: another rate for every unit, and lock
 
 @pytest.fixture(scope="module")
 def randomised_network(network):
-    return cache(lambda name: randomised(network(name).module, network(name).input_shape))
+    """A function: a registry network drawn at random, by name."""
+    return cache(lambda name: randomised(network(name).prune()).network)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def prove(network, mixed, randomised_network):
         masks = net.keep_masks(plan)
         key = name, *((layer, mask.tobytes()) for layer, mask in masks.items())
         if key not in proofs:
-            proofs[key] = verify(net, masks, None, randomised_network(name))
+            proofs[key] = verify(PrunedNetwork(randomised_network(name), plan, masks), num_random=4)
         return proofs[key]
 
     return prove
@@ -57,8 +56,7 @@ def prove(network, mixed, randomised_network):
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_masked_equals_compact_and_costs_what_was_counted(prove, monkeypatch, name, coupling, rate):
-    monkeypatch.setattr(verification, "RANDOM_IMAGES", 4)
+def test_masked_equals_compact_and_costs_what_was_counted(prove, name, coupling, rate):
     proof = prove(name, coupling, rate)
     assert proof.max_abs_difference <= 1e-4 * proof.logit_scale
     assert proof.masked_dense_difference > 1e-2 * proof.logit_scale
@@ -76,7 +74,7 @@ def test_fvcore_counts_the_same_in_the_compact_network(network, mixed, name, cou
 
     net = network(name)
     plan = mixed(net, coupling)
-    counter = FlopCountAnalysis(net.compact(plan), torch.zeros(1, *net.input_shape))
+    counter = FlopCountAnalysis(net.prune(plan).compact(), torch.zeros(1, *net.input_shape))
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     operators = counter.by_operator()
     assert operators["conv"] + operators["linear"] == net.cost(plan).macs  # 1 per MAC
@@ -84,11 +82,11 @@ def test_fvcore_counts_the_same_in_the_compact_network(network, mixed, name, cou
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
-def test_trained_networks_name_the_same_class_for_every_image(name, coupling):
+def test_trained_networks_name_the_same_class_for_every_image(thorough, name, coupling):
     network = Network.load(name)
     images = load_images("cifar10", "choose")
-    images = images if THOROUGH or name == "resnet20" else images.first(200)
-    proof = verify(network, network.keep_masks(network.plan(0.4, coupling=coupling)), images.normalised(0, len(images)))
+    images = images if thorough or name == "resnet20" else images.first(200)
+    proof = verify(network.prune(0.4, coupling=coupling), images.normalised(0, len(images)))
     assert (proof.holds, proof.tells, proof.same_top1) == (True, True, True)
     assert (proof.images, proof.random_images) == (len(images) + 8, 8)
 
@@ -97,8 +95,8 @@ def test_trained_networks_name_the_same_class_for_every_image(name, coupling):
 def test_torchvision_networks_name_the_same_class_for_photographs(network, mixed, randomised_network, name):
     net, images = network(name), load_images("cifar10", "choose").normalised(0, 64)
     photographs = F.interpolate(images, size=net.input_shape[1:], mode="bilinear")
-    masks = net.keep_masks(mixed(net, "coupled"))
-    proof = verify(net, masks, photographs, randomised_network(name))
+    pruned = net.prune(mixed(net, "coupled"))
+    proof = verify(PrunedNetwork(randomised_network(name), pruned.plan, pruned.keep_masks), photographs)
     assert (proof.holds, proof.tells, proof.same_top1) == (True, True, True)
     assert proof.images == 64 + 8
 
@@ -130,58 +128,48 @@ def extra_parameter(module):
 
 
 @pytest.mark.parametrize("spoil", [first_filter, swapped, norm_of_another, constant_channel, extra_parameter])
-def test_a_wrong_compact_network_is_found_out(network, mixed, monkeypatch, spoil):
+def test_a_wrong_compact_network_is_found_out(network, mixed, spoil):
     net = network("resnet20")
-    masks = net.keep_masks(mixed(net, "inner"))
-
-    def wrong(*arguments):
-        module = compact_module(*arguments)
-        spoil(module)
-        return module
-
-    assert verify(net, masks).holds
-    monkeypatch.setattr(verification, "compact_module", wrong)
-    assert not verify(net, masks).holds
+    pruned = net.prune(mixed(net, "inner"))
+    wrong = pruned.compact()
+    assert verify(pruned, forms=(pruned.masked(), wrong)).holds
+    spoil(wrong)
+    assert not verify(pruned, forms=(pruned.masked(), wrong)).holds
 
 
-def test_a_compact_network_that_removed_less_is_found_out(network, mixed, monkeypatch):
+def test_a_compact_network_that_removed_less_is_found_out(network, mixed):
     net = network("resnet20")
-    masks = net.keep_masks(mixed(net, "inner"))
-    monkeypatch.setattr(verification, "compact_module", lambda module, flow, _: compact_module(module, flow, {}))
-    proof = verify(net, masks)
+    pruned = net.prune(mixed(net, "inner"))
+    proof = verify(pruned, forms=(pruned.masked(), compact_module(net.module, net.flow, {})))
     assert not proof.holds
     assert proof.counted_macs > proof.macs
     assert proof.counted_params > proof.params
 
 
-def test_a_masked_network_whose_norms_still_speak_is_found_out(network, mixed, monkeypatch):
+def test_a_masked_network_whose_norms_still_speak_is_found_out(network, mixed):
     net = network("resnet20")  # as the official training code leaves them
-    masks = net.keep_masks(mixed(net, "inner"))
-
-    def halfway(module, flow, masks):
-        view = copy.deepcopy(module)
-        for name, mask in masks.items():
-            view.get_submodule(name).weight.data[torch.from_numpy(~mask)] = 0
-        return view
-
-    monkeypatch.setattr(verification, "masked_module", halfway)
-    proof = verify(net, masks)
+    pruned = net.prune(mixed(net, "inner"))
+    halfway = copy.deepcopy(net.module)
+    for name, mask in pruned.keep_masks.items():
+        halfway.get_submodule(name).weight.data[torch.from_numpy(~mask)] = 0
+    proof = verify(pruned, forms=(halfway, pruned.compact()))
     assert proof.tells
     assert not proof.holds
 
 
 def test_nothing_pruned_holds_and_tells_nothing(network):
     net = network("resnet20")
-    proof = verify(net, net.keep_masks(net.plan()))
+    proof = verify(net.prune())
     assert (proof.holds, proof.tells, proof.masked_dense_difference) == (True, False, 0.0)
     assert (proof.macs, proof.params) == (net.dense_cost.macs, net.dense_cost.params)
 
 
 def test_an_untrained_network_tells_little_until_it_is_randomised():
-    network = Network(load_model("vgg16_bn_cifar", "random"))  # its Linear layer's bias is all that is left
-    masks = network.keep_masks(network.plan(0.4, criterion="l2_norm"))
-    shape = network.input_shape
-    before, after = verify(network, masks), verify(network, masks, None, randomised(network.module, shape))
+    network = Network.load("vgg16_bn_cifar", "random")  # its Linear layer's bias is all that is left
+    pruned = network.prune(0.4, criterion="l2_norm")
+    other = randomised(pruned)
+    assert other.keep_masks is pruned.keep_masks
+    before, after = verify(pruned), verify(other)
     assert after.tells
     assert after.masked_dense_difference / after.logit_scale > before.masked_dense_difference / before.logit_scale
 
@@ -189,8 +177,8 @@ def test_an_untrained_network_tells_little_until_it_is_randomised():
 def test_randomised_leaves_the_original_and_repeats(network):
     net = network("mobilenet_v3_small")
     before = [tensor.clone() for tensor in net.module.state_dict().values()]
-    first, again = (randomised(net.module, net.input_shape) for _ in range(2))
-    other = randomised(net.module, net.input_shape, seed=1)
+    first, again = (randomised_module(net.module, net.input_shape) for _ in range(2))
+    other = randomised_module(net.module, net.input_shape, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(net.module.state_dict().values(), before, strict=True))
     states = [module.state_dict() for module in (first, again, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -207,27 +195,25 @@ def test_answers_that_are_not_finite_are_refused(network, value):
     module = copy.deepcopy(net.module)
     module.fc.bias.data[3] = value
     with pytest.raises(FpgmError, match="not finite numbers; check its weights"):
-        verify(net, net.keep_masks(net.plan(0.4)), None, module)
+        verify(net.with_module(module).prune(0.4))
 
 
 def test_masks_that_leave_nothing_are_refused(network):
     net = network("resnet20")
     masks = {unit.name: np.zeros(unit.size, dtype=bool) for unit in net.units("independent")}
     with pytest.raises(FpgmError, match=r"nothing is left .* lower them"):
-        verify(net, masks)
+        verify(PrunedNetwork(net, net.plan(), masks))
 
 
-def test_steps_tell_how_far_they_are(network):
-    net = network("resnet20")
-    images = torch.randn(120, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    *shares, proof = verify_steps(net, net.keep_masks(net.plan(0.4)), images)
+def test_progress_tells_how_far_it_is(network):
+    images, shares = torch.randn(120, 3, 32, 32, generator=torch.Generator().manual_seed(0)), []
+    proof = run(verify_work(network("resnet20").prune(0.4), images), lambda step: shares.append(step.share))
     assert shares == [0, 0.25, 0.5, 0.75]  # random ones, then fifty at a time
     assert (proof.images, proof.random_images) == (128, 8)
 
 
 def test_unequal_and_miscounted_are_two_messages(network):
-    net = network("resnet20")
-    proof = verify(net, net.keep_masks(net.plan(0.4)))
+    proof = verify(network("resnet20").prune(0.4))
     assert (proof.equal, proof.counted, proof.problem) == (True, True, "")
     unequal = replace(proof, max_abs_difference=proof.logit_scale)
     assert (unequal.holds, unequal.equal, unequal.counted) == (False, False, True)
@@ -259,8 +245,8 @@ def test_every_tensor_of_several_outputs_is_compared(several):
         return several(net.fc(y), net.aux(y) * 100)
 
     net = wrap(Toy(forward, **layers), (3, 8, 8))
-    masks, x = net.keep_masks(net.plan(0.5, coupling="coupled")), torch.randn(4, 3, 8, 8)
-    proof = verify(net, masks, x)
+    pruned, x = net.prune(0.5, coupling="coupled"), torch.randn(4, 3, 8, 8)
+    proof = verify(pruned, x)
     assert proof.holds, proof.problem
     assert proof.logit_scale >= float(tensors_in(net.module(x))[1].abs().max())  # the second's, which is larger
-    assert len(tensors_in(compact_module(net.module, net.flow, masks)(x))) == 2
+    assert len(tensors_in(pruned.compact()(x))) == 2

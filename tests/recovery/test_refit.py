@@ -1,5 +1,7 @@
 """Repair in closed form: against numpy's least squares, masked against compact, and what it does on ResNet-20."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,26 +9,28 @@ from torch import nn
 from torch.nn import functional as F
 from toys import Toy, conv, head
 
-from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, Network, evaluate
-from fpgm_core.calibration import Calibration
+from fpgm_core import COUPLINGS, EvaluationConfig, FpgmError, Network
+from fpgm_core.calibration import CalibrationConfig
 from fpgm_core.data import ImageSet, load_images
+from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import overlay, trace_flow
+from fpgm_core.pruning import PrunedNetwork, RecoveryStep
 from fpgm_core.recovery import (
     RECOVERY_METHODS,
-    Mended,
     batch_norms_of,
     images_that_fit,
+    ladder,
     recalibrate,
-    refit_steps,
-    repair,
-    repair_steps,
+    recover,
+    refit_work,
+    repaired_work,
 )
-from fpgm_core.recovery import methods as rungs
 from fpgm_core.recovery.interpreter import Walk, bytes_an_image
-from fpgm_core.recovery.refit import _PairSums
+from fpgm_core.recovery.refit import PairSums
+from fpgm_core.runtime.progress import Progress, run
 
 SHAPE = (3, 8, 8)
-ALL = Calibration(images=40, positions=64)  # every position of an 8 x 8 image
+ALL = CalibrationConfig(num_images=40, positions=64)  # every position of an 8 x 8 image
 
 
 def images(count=50, side=8):
@@ -36,8 +40,14 @@ def images(count=50, side=8):
     return ImageSet("made by a test", pixels, torch.zeros(count, dtype=torch.long), (0.5,) * 3, (0.25,) * 3, ("a",))
 
 
-def network(net, name="toy"):
-    return Network.from_module(net, SHAPE, name=name)
+def network(net):
+    return Network.from_module(net, SHAPE)
+
+
+def kept(net, masks, tensors=None):
+    """A network of which `masks` are kept, repaired with `tensors` where there are some."""
+    pruned = PrunedNetwork(net, net.plan(), masks)
+    return pruned if tensors is None else pruned.with_tensors(tensors, RecoveryStep("repaired"))
 
 
 @pytest.fixture
@@ -58,14 +68,12 @@ def normed():
             **layers,
             bn2=nn.BatchNorm2d(4),
             fc=nn.Linear(4, 5),
-        ),
-        "normed",
+        )
     )
 
 
-def refitted(net, masks, pictures, calibration=ALL, ridge=1e-3):
-    *_, tensors = refit_steps(net, masks, pictures, calibration, ridge)
-    return tensors
+def refitted(net, masks, pictures, config=ALL, **options):
+    return run(refit_work(kept(net, masks), pictures, config=config, **options))
 
 
 def columns(module, x):
@@ -113,27 +121,28 @@ def test_a_filter_that_the_others_make_up_costs_nothing(plain):
         plain.module.one.weight[4], plain.module.one.bias[4] = plain.module.one.weight[1], plain.module.one.bias[1]
     keep = np.arange(6) != 4
     pictures = images()
-    mended = Mended("repaired", {"one": keep}, refitted(plain, {"one": keep}, pictures, ridge=1e-7))
+    masks = {"one": keep}
+    repaired = kept(plain, masks, refitted(plain, masks, pictures, ridge=1e-7))
     x = pictures.normalised(0, 50)
     with torch.no_grad():
-        dense, pruned = plain.module(x), Mended("as_is", {"one": keep}, {}).masked(plain)(x)
-        torch.testing.assert_close(mended.masked(plain)(x), dense, rtol=1e-3, atol=1e-3)
+        dense, pruned = plain.module(x), kept(plain, masks).masked()(x)
+        torch.testing.assert_close(repaired.masked()(x), dense, rtol=1e-3, atol=1e-3)
     assert float((pruned - dense).abs().max()) > 0.05
 
 
 @pytest.mark.parametrize("size", [1, 7, 50])
-def test_batches_change_roundings_only(normed, monkeypatch, size):
+def test_batches_change_roundings_only(normed, size):
     keep = {"one": np.array([True, True, False, True, False, True])}
     reference = refitted(normed, keep, images())
-    monkeypatch.setattr("fpgm_core.recovery.refit.batch_size", lambda _: size)
-    found = refitted(normed, keep, images())
+    found = refitted(normed, keep, images(), batch=size)
+    assert found.keys() == reference.keys()
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, reference[name], rtol=1e-3, atol=1e-4)
 
 
 def test_fewer_samples_than_columns_stay_near_the_old_weights(plain):
     keep = {"one": np.array([True, False, True, True, False, True])}
-    tensors = refitted(plain, keep, images(), Calibration(images=1, positions=3))
+    tensors = refitted(plain, keep, images(), CalibrationConfig(num_images=1, positions=3))
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     moved = (tensors["two.weight"] - plain.module.two.weight)[:, keep["one"]].norm()
     assert float(moved) < 2 * float(plain.module.two.weight.norm())
@@ -157,52 +166,52 @@ def test_grouped_and_depthwise_layers():
             lambda net, x: head(net, net.three(F.relu(net.deep(F.relu(net.two(F.relu(net.one(x)))))))),
             one=conv(3, 8), two=conv(8, 8, groups=2), deep=conv(8, 8, groups=8), three=conv(8, 4, 1),
             fc=nn.Linear(4, 5),
-        ),
-        "grouped",
+        )
     )  # fmt: skip
-    masks = net.keep_masks(net.plan(0.5, coupling="inner"))
-    tensors = refitted(net, masks, images())
+    pruned = net.prune(0.5, coupling="inner")
+    tensors = refitted(net, pruned.keep_masks, images())
     assert {"two.weight", "three.weight"} <= set(tensors)
     assert "deep.weight" not in tensors
-    mended = Mended("repaired", masks, tensors)
+    repaired = pruned.with_tensors(tensors, RecoveryStep("repaired"))
     x = images().normalised(0, 20)
     with torch.no_grad():
-        dense, one, two = net.module(x), mended.masked(net)(x), mended.compact(net)(x)
-        before = Mended("as_is", masks, {}).masked(net)(x)
+        dense, one, two = net.module(x), repaired.masked()(x), repaired.compact()(x)
+        before = pruned.masked()(x)
     assert float((one - two).abs().max()) <= 1e-4 * float(dense.abs().max())
     assert float((one - dense).square().mean()) < 0.5 * float((before - dense).square().mean())
 
 
 def test_a_walk_is_the_network(resnet20):
     pictures = load_images("cifar10", "train").normalised(0, 6)
-    walk = Walk(overlay(resnet20.module, {}), resnet20.flow, torch.device("cpu"), 2)
+    walk = Walk(overlay(resnet20.module, {}), resnet20.flow, torch.device("cpu"), num_batches=2)
     nodes = list(resnet20.flow.graph.graph.nodes)
     with torch.inference_mode():
         for number in range(2):
             walk.begin(number, pictures[3 * number : 3 * number + 3])
         for place in range(0, len(nodes), 9):
             for number in range(2):
-                assert len(walk.upto(number, place)) <= 4  # what is read no more is let go
+                assert len(walk.up_to(number, place)) <= 4  # what is read no more is let go
         expected = resnet20.module(pictures)
-        found = torch.cat([walk.upto(number, len(nodes))[nodes[-1]] for number in range(2)])
+        found = torch.cat([walk.up_to(number, len(nodes))[nodes[-1]] for number in range(2)])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_what_a_walk_holds_is_bounded(resnet20, monkeypatch):
+def test_what_a_walk_holds_is_bounded(resnet20):
     stream = 4 * 16 * 32 * 32
     assert 2 * stream <= bytes_an_image(resnet20.flow) <= 4 * stream
     assert images_that_fit(resnet20, 1500) == 1500
-    monkeypatch.setattr("fpgm_core.recovery.refit._MEMORY", 100 * 2 * bytes_an_image(resnet20.flow))
-    assert images_that_fit(resnet20, 1500) == 100
+    memory = 100 * 2 * bytes_an_image(resnet20.flow)
+    assert images_that_fit(resnet20, 1500, memory=memory) == 100
+    assert images_that_fit(resnet20, 1500, memory=1) == 1
 
 
 def test_sums_do_not_depend_on_how_samples_arrive():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 30, 5, generator=generator), torch.randn(2, 30, 3, generator=generator)
-    whole, parts = _PairSums(), _PairSums()
-    whole.add(*_PairSums.of(x, y))
+    whole, parts = PairSums(), PairSums()
+    whole.add(*PairSums.of(x, y))
     for at in range(0, 30, 7):
-        parts.add(*_PairSums.of(x[:, at : at + 7], y[:, at : at + 7]))
+        parts.add(*PairSums.of(x[:, at : at + 7], y[:, at : at + 7]))
     old = torch.zeros(2, 3, 5, dtype=torch.float64)
     for one, other in zip(whole.solve(old, 1e-3, True), parts.solve(old, 1e-3, True), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -212,9 +221,9 @@ def test_sums_do_not_depend_on_how_samples_arrive():
 def test_large_means_change_no_weight(shift):
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(1, 400, 6, generator=generator), torch.randn(1, 400, 2, generator=generator)
-    parts = _PairSums()
+    parts = PairSums()
     for at in range(0, 400, 50):
-        parts.add(*_PairSums.of(x[:, at : at + 50] + shift, y[:, at : at + 50]))
+        parts.add(*PairSums.of(x[:, at : at + 50] + shift, y[:, at : at + 50]))
     fitted, _ = parts.solve(torch.zeros(1, 2, 6, dtype=torch.float64), 0.0, True)
     centred = (x - x.mean(1, keepdim=True)).double()[0], (y - y.mean(1, keepdim=True)).double()[0]
     expected = np.linalg.lstsq(*(one.numpy() for one in centred), rcond=None)[0].T
@@ -223,82 +232,109 @@ def test_large_means_change_no_weight(shift):
 
 def test_an_input_that_never_changes_leaves_the_weights_and_moves_the_offset():
     x, y = torch.full((1, 8, 5), 0.37), torch.full((1, 8, 2), 1.5)
-    sums, old = _PairSums(), torch.ones(1, 2, 5, dtype=torch.float64)
+    sums, old = PairSums(), torch.ones(1, 2, 5, dtype=torch.float64)
     for _ in range(3):
-        sums.add(*_PairSums.of(x, y))
+        sums.add(*PairSums.of(x, y))
     fitted, offset = sums.solve(old, 1e-3, True)
     torch.testing.assert_close(fitted, old, rtol=0, atol=0.05)
     torch.testing.assert_close(fitted @ x[0, 0].double() + offset.view(1, 2), y[:, 0].double())
 
 
-QUICK = Calibration(images=200, positions=12)
+QUICK = CalibrationConfig(num_images=200, positions=12)
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_masked_and_compact_answer_alike(resnet20, coupling):
-    masks = resnet20.keep_masks(resnet20.plan(0.5, coupling=coupling))
+    pruned = resnet20.prune(0.5, coupling=coupling)
     training = load_images("cifar10", "train").first(600)
-    found = repair(resnet20, masks, calibration=QUICK, images=training)
-    assert found.rung == "repaired"
-    assert found.right["repaired"] > found.right["recalibrated"] + 10  # of 120
+    repaired = recover(pruned, "repaired", training, device="cpu", config=QUICK)
+    (step,) = repaired.recovery
+    assert (step.method, step.num_images, step.images, step.notice) == ("repaired", 200, training.name, None)
+    assert step.details["watched"] == 120
+    assert step.details["right"]["repaired"] > step.details["right"]["recalibrated"] + 10
     x = load_images("cifar10", "choose").normalised(0, 60)
     with torch.inference_mode():
-        dense, masked, compact = resnet20.module(x), found.masked(resnet20)(x), found.compact(resnet20)(x)
+        dense, masked, compact = resnet20.module(x), repaired.masked()(x), repaired.compact()(x)
     assert float((masked - compact).abs().max()) <= 1e-4 * float(dense.abs().max())
-    assert repair(resnet20, masks, calibration=QUICK, images=training) is found  # remembered
+    again = run(repaired_work(pruned, training, config=QUICK), pytest.fail)  # remembered: there is nothing to do
+    assert again.recovery == repaired.recovery
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in repaired.tensors.items())
 
 
-def test_a_repair_that_does_worse_is_given_up_and_says_so(resnet20, monkeypatch):
-    masks = resnet20.keep_masks(resnet20.plan(0.3, coupling="inner"))
-    counts = iter([10, 20])  # the repaired network, the recalibrated one
-    monkeypatch.setattr(rungs, "_right", lambda *_: next(counts))
-    training = load_images("cifar10", "train").first(200)
-    found = repair(resnet20, masks, calibration=Calibration(40, 4), images=training)
-    assert (found.rung, found.watched) == ("recalibrated", 40)
-    assert "right about 10 of 40" in found.notice
-    assert {name.rpartition(".")[2] for name in found.tensors} == {"running_mean", "running_var"}
-    by_hand = resnet20.masked(resnet20.plan(0.3, coupling="inner"))
+def test_the_watched_images_are_the_last_and_counted_by_a_plain_loop(resnet20):
+    pruned, training = resnet20.prune(0.4, coupling="inner"), load_images("cifar10", "train").first(200)
+    repaired = recover(pruned, "repaired", training, device="cpu", config=CalibrationConfig(100, 8))
+    recalibrated = pruned.masked()
+    list(recalibrate(recalibrated, training))
+    x, labels = training.normalised(160, 200), training.labels[160:]
+    with torch.inference_mode():
+        counts = {
+            name: int((module(x).argmax(1) == labels).sum())
+            for name, module in (("repaired", repaired.masked()), ("recalibrated", recalibrated))
+        }
+    assert repaired.recovery[-1].details["right"] == counts
+
+
+def test_a_repair_that_does_worse_is_given_up_and_says_so(resnet20):
+    """Training images whose labels are what the recalibrated network says: no other is right about as many."""
+    pruned, training = resnet20.prune(0.5, coupling="inner"), load_images("cifar10", "train").first(200)
+    by_hand = pruned.masked()
     list(recalibrate(by_hand, training))
-    for one, other in zip(batch_norms_of(found.masked(resnet20)), batch_norms_of(by_hand), strict=True):
-        torch.testing.assert_close(one.running_var, other.running_var, rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        logits = by_hand(training.normalised(0, 200))
+    labels = logits.argmax(1)
+    config = CalibrationConfig(40, 4)
+    found = recover(pruned, "repaired", dataclasses.replace(training, labels=labels), device="cpu", config=config)
+    (step,) = found.recovery
+    assert (found.method, step.num_images, step.details["watched"]) == ("recalibrated", 200, 40)
+    assert step.details["right"]["repaired"] < step.details["right"]["recalibrated"] == 40
+    assert f"right about {step.details['right']['repaired']} of 40 held-out training images" in found.notice
+    assert {name.rpartition(".")[2] for name in found.tensors} == {"running_mean", "running_var"}
+    for one, other in zip(batch_norms_of(found.masked()), batch_norms_of(by_hand), strict=True):
+        live = other.weight != 0  # what statistics a removed channel has does not matter
+        torch.testing.assert_close(one.running_var[live], other.running_var[live], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.running_mean, other.running_mean, rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.masked()(training.normalised(0, 200)), logits, rtol=1e-3, atol=1e-3)
 
 
 def test_too_few_images_are_refused(plain):
+    pruned = kept(plain, {"one": np.arange(6) != 0})
     with pytest.raises(FpgmError, match="has 1"):
-        repair(plain, {"one": np.arange(6) != 0}, images=images(1))
-    with pytest.raises(FpgmError, match="no images of none here"):
-        repair(plain, {"one": np.arange(6) != 0})
+        recover(pruned, "repaired", images(1))
+    with pytest.raises(FpgmError, match="repaired reads training images; give some"):
+        recover(pruned, "repaired")
 
 
 def test_progress_rises_and_it_can_be_stopped(resnet20):
-    masks = resnet20.keep_masks(resnet20.plan(0.35, coupling="inner"))
-    few = load_images("cifar10", "train").first(100)
-    *shares, last = repair_steps(resnet20, masks, Calibration(20, 2), few)
-    assert isinstance(last, Mended)
+    pruned, few = resnet20.prune(0.35, coupling="inner"), load_images("cifar10", "train").first(100)
+    shares = []
+    last = run(repaired_work(pruned, few, config=CalibrationConfig(20, 2)), lambda step: shares.append(step.share))
+    assert isinstance(last, PrunedNetwork)
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
-    steps = repair_steps(resnet20, masks, Calibration(21, 2), few)
-    next(steps)
-    steps.close()
-    assert isinstance(next(repair_steps(resnet20, masks, Calibration(21, 2), few)), float)  # nothing half is remembered
+    work = repaired_work(pruned, few, config=CalibrationConfig(21, 2))
+    next(work)
+    work.close()
+    again = repaired_work(pruned, few, config=CalibrationConfig(21, 2))
+    assert isinstance(next(again), Progress)  # nothing half is remembered
 
 
-@pytest.mark.parametrize("rung", RECOVERY_METHODS)
-def test_every_rung_is_measured(resnet20, rung, monkeypatch):
-    few = load_images("cifar10", "train").first(700)
-    monkeypatch.setattr("fpgm_core.evaluation.accuracy.load_images", lambda d, s, r=None: few if s == "train" else
-                        load_images(d, s, r))  # fmt: skip
-    plan = resnet20.plan(0.4, coupling="inner")
-    figure = evaluate(resnet20, plan, EvaluationConfig(images=300, rung=rung, device="cpu", precision="float32"))
-    assert figure.rung == rung
-    assert (figure.recalibration_images > 0) == (RECOVERY_METHODS[rung].needs == "training images")
-    low = {"as_is": 0, "merged": 130, "recalibrated": 190, "repaired": 230}[rung]
-    assert figure.correct >= low
+@pytest.mark.parametrize("method", ladder())
+def test_every_rung_is_measured(resnet20, method):
+    training, choose = load_images("cifar10", "train").first(700), load_images("cifar10", "choose").first(300)
+    config = EvaluationConfig(device="cpu", precision="float32")
+    pruned = resnet20.prune(0.4, coupling="inner")
+    found = run(measure_work(pruned, choose, method=method, training=training, config=config))
+    assert found.method == method
+    assert (found.recovery_images > 0) == RECOVERY_METHODS[method].needs_images
+    low = {"as_is": 0, "merged": 130, "recalibrated": 190, "repaired": 230}[method]
+    assert found.num_correct >= low
 
 
-def test_an_unknown_rung_is_refused():
+def test_an_unknown_rung_is_refused(plain):
     with pytest.raises(FpgmError, match="choose one of as_is, merged, recalibrated, repaired"):
-        EvaluationConfig(rung="fixed")
+        recover(plain.prune(), "fixed")
 
 
 def test_toys_trace(plain):

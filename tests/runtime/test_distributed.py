@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from fpgm_core.runtime.distributed import World, joined, ranks
+from fpgm_core.runtime.distributed import World, joined_world, world
 
-PROGRAM = Path(__file__).with_name("processes.py")
+PROGRAM = Path(__file__).parents[1] / "training" / "processes.py"
 
 
 def start(folder, **environment):
@@ -74,9 +74,9 @@ def test_only_the_first_writes_and_speaks(found):
 def test_alone_nothing_is_shared_out(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined() as here:
-        assert here == ranks() == World(0, 1)
-        assert here.first
+    with joined_world() as here:
+        assert here == world() == World(0, 1)
+        assert here.is_main
         assert here.mine(torch.arange(3)).tolist() == [0, 1, 2]
         assert here.total(torch.tensor(5)).item() == 5
     assert World(1, 3).mine(torch.arange(8)).tolist() == [1, 4, 7]

@@ -34,3 +34,26 @@ def test_freed_memory_is_used_again_without_asking_the_kernel():
 def test_another_c_library_is_left_as_it_is(library, monkeypatch):
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: library)
     assert not heap.keep_freed_memory()
+    assert not heap.return_freed_memory()
+
+
+_RESIDENT = """
+import torch
+from fpgm_core.runtime.memory import keep_freed_memory, return_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+keep_freed_memory()
+last = torch.ones(1000)
+blocks = [torch.ones(4_000_000) for _ in range(20)]
+last = torch.ones(1000)  # above them in the heap, which therefore cannot shrink by itself
+del blocks
+before = resident()
+assert return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc's heap")
+def test_at_rest_freed_memory_goes_back_to_the_system():
+    run = subprocess.run([sys.executable, "-c", _RESIDENT], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 200 << 20

@@ -1,31 +1,64 @@
-"""Work as a part of other work: its shares are spread, its result comes back."""
+"""Work that tells how far it is and returns what it comes to."""
 
 import pytest
 
-from fpgm_core.runtime.progress import finished
+from fpgm_core.runtime.progress import Progress, run, timed, within
 
 
-def whole():
-    found = yield from finished(iter([0.0, 0.5, 1.0, "found"]), 0.2, 0.6)
-    yield found
+def counting(n, fail_at=None):
+    for index in range(n):
+        if index == fail_at:
+            raise ValueError("no further")
+        yield Progress(index, n, "counting")
+    return n * n
 
 
-def test_shares_are_spread_and_the_result_is_returned():
-    *shares, found = whole()
-    assert shares == pytest.approx([0.2, 0.4, 0.6])
-    assert found == "found"
+def test_run_returns_what_the_work_returns_and_tells_every_step():
+    shares = []
+    assert run(counting(4), lambda progress: shares.append(progress.share)) == 16
+    assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_stopping_stops_the_work_inside():
+def test_a_part_is_spread_over_its_share_of_the_whole():
+    def whole():
+        first = yield from within(counting(2), 0.0, 0.5)
+        second = yield from within(counting(2), 0.5, 1.0, what="again")
+        return first + second
+
+    steps = []
+    assert run(whole(), steps.append) == 8
+    assert [(step.share, step.what) for step in steps] == [
+        (0.0, "counting"), (0.25, "counting"), (0.5, "again"), (0.75, "again"),
+    ]  # fmt: skip
+
+
+def test_a_part_that_fails_fails_the_whole():
+    with pytest.raises(ValueError, match="no further"):
+        run(within(counting(3, fail_at=1)))
+
+
+def test_work_that_is_closed_closes_its_parts():
     closed = []
 
-    def inside():
+    def part():
         try:
-            yield 0.5
+            yield Progress(0)
         finally:
-            closed.append(True)
+            closed.append("part")
 
-    steps = finished(inside())
-    assert next(steps) == 0.5
-    steps.close()
-    assert closed
+    work = timed(within(part()))
+    next(work)
+    work.close()
+    assert closed == ["part"]
+
+
+def test_the_time_left_follows_the_pace():
+    times = iter([0.0, 1.0, 2.0, 3.0])
+    steps = []
+    run(timed(counting(4), clock=lambda: next(times)), steps.append)
+    assert [step.seconds_left for step in steps] == [None, 3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(("done", "total", "share"), [(0, 0, 1.0), (-1, 4, 0.0), (9, 4, 1.0), (1, 4, 0.25)])
+def test_the_share_lies_between_0_and_1(done, total, share):
+    assert Progress(done, total).share == share

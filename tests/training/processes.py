@@ -1,4 +1,4 @@
-"""What each process of test_ranks does, and one alone does to compare: `python processes.py FOLDER`.
+"""What each process of test_distributed does, and one alone does to compare: `python processes.py FOLDER`.
 
 A network without norms: their statistics belong to a process's own part of a batch, so only without them
 are two processes' gradients those of one.
@@ -17,8 +17,9 @@ from torch import nn
 from fpgm_core import Network
 from fpgm_core.__main__ import main
 from fpgm_core.data import load_images
-from fpgm_core.runtime.distributed import joined
-from fpgm_core.training import Recipe, Trainer, trainer
+from fpgm_core.runtime.distributed import joined_world
+from fpgm_core.runtime.progress import run
+from fpgm_core.training import Recipe, Trainer
 
 IMAGES = 95  # two processes' parts are never quite equal
 
@@ -38,26 +39,27 @@ def network():
     return Network.from_module(module, (3, 32, 32), name="resnet20", dataset="cifar10")
 
 
-def run(folder):
-    trainer._WATCHED = 300
+def training(folder):
     recipe = Recipe(epochs=3, learning_rate=0.05, batch=32, decay="step")
-    net, images = network(), load_images("cifar10", "train").first(IMAGES)
-    plan = net.plan(0.4)
-    return Trainer(net, plan, recipe, "rescored", images, False, "cpu", "float32", folder)
+    images, watched = load_images("cifar10", "train").first(IMAGES), load_images("cifar10", "choose").first(300)
+    return Trainer(
+        network().prune(0.4), recipe, schedule="rescored", images=images, watched=watched, device="cpu",
+        precision="float32", folder=folder,
+    )  # fmt: skip
 
 
 def work(folder):
     rank = int(os.environ.get("RANK", "0"))
     torch.set_num_threads(1)
-    with joined() as here:
-        training = run(folder)
-        *_, end = training.steps()
+    with joined_world() as processes:
+        trainer = training(folder)
+        reached = run(trainer.train_work())
         found = {
-            "count": here.count,
-            "epochs": [[epoch.loss, epoch.training_accuracy, epoch.correct] for epoch in end.epochs],
-            "masks": {layer: mask.tolist() for layer, mask in training.masks.items()},
-            "weights": {name: t.tolist() for name, t in training.whole().state_dict().items()},
-            "writes": training.writes,
+            "count": processes.count,
+            "epochs": [[epoch.loss, epoch.training_accuracy, epoch.correct] for epoch in trainer.run.epochs],
+            "masks": {layer: mask.tolist() for layer, mask in reached.keep_masks.items()},
+            "weights": {name: t.tolist() for name, t in reached.tensors.items()},
+            "writes": trainer.writes,
         }
         with redirect_stdout(StringIO()) as said:
             main(["evaluate", "resnet20", "--rate", "0.2", "--no-recalibrate", "--images", "301", "--json"])

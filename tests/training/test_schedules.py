@@ -32,18 +32,18 @@ def count(masks):
 @pytest.mark.parametrize("coupling", ["independent", "coupled"])
 def test_masks_of_the_loaded_weights_are_the_plans(resnet20, coupling):
     plan = resnet20.plan(0.4, coupling=coupling)
-    found, expected = masks_of(resnet20, plan, resnet20.module), resnet20.keep_masks(plan)
+    found, expected = masks_of(resnet20, plan, module=resnet20.module), resnet20.keep_masks(plan)
     assert all(np.array_equal(found[layer], mask) for layer, mask in expected.items())
 
 
 def test_the_hard_schedule_freezes_its_selection(resnet20, plan):
     hard = get_schedule("hard")
-    first = hard.choose(resnet20, plan, resnet20.module, None, 0.0)
+    first = hard.choose(resnet20, plan, module=resnet20.module, so_far=None, done=0.0)
     trained = disturbed(masked_module(resnet20.module, resnet20.flow, first))
-    again = hard.choose(resnet20, plan, trained, first, 0.1)
+    again = hard.choose(resnet20, plan, module=trained, so_far=first, done=0.1)
     assert all(np.array_equal(first[layer], mask) for layer, mask in again.items())
     # Without the zeros the same disturbance does move the selection, so freezing is their doing.
-    free = hard.choose(resnet20, plan, disturbed(resnet20.module), first, 0.1)
+    free = hard.choose(resnet20, plan, module=disturbed(resnet20.module), so_far=first, done=0.1)
     assert any(not np.array_equal(first[layer], mask) for layer, mask in free.items())
 
 
@@ -51,7 +51,7 @@ def test_the_rescored_schedule_rises_to_the_rate_and_never_gives_back(resnet20, 
     rescored, masks, counts = get_schedule("rescored"), None, []
     for epoch in range(6):
         module = disturbed(resnet20.module, epoch)
-        later = rescored.choose(resnet20, plan, module, masks, epoch / 8)
+        later = rescored.choose(resnet20, plan, module=module, so_far=masks, done=epoch / 8)
         if masks is not None:
             assert not any((~masks[layer] & later[layer]).any() for layer in masks)
         masks = later
@@ -63,7 +63,7 @@ def test_the_rescored_schedule_rises_to_the_rate_and_never_gives_back(resnet20, 
 def test_survivors_are_scored_among_themselves(resnet20, plan):
     gone = resnet20.keep_masks(resnet20.plan(0.3))
     zeroed = masked_module(resnet20.module, resnet20.flow, gone)
-    found = masks_of(resnet20, plan, zeroed, gone=gone)
+    found = masks_of(resnet20, plan, module=zeroed, gone=gone)
     # By hand: of the survivors those with the smallest sums of distances to the other survivors.
     layer = "layer3.0.conv2"
     weight = resnet20.module.get_submodule(layer).weight.double().flatten(1)
@@ -77,7 +77,7 @@ def test_survivors_are_scored_among_themselves(resnet20, plan):
 def test_locks_hold_while_training(resnet20):
     plan = resnet20.plan(0.4).with_lock("conv1", 3, "in").with_lock("conv1", 5, "out")
     for name in SCHEDULES:
-        masks = get_schedule(name).choose(resnet20, plan, disturbed(resnet20.module), None, 1.0)
+        masks = get_schedule(name).choose(resnet20, plan, module=disturbed(resnet20.module), so_far=None, done=1.0)
         assert masks["conv1"][3]
         assert not masks["conv1"][5]
 

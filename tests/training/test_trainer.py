@@ -1,6 +1,7 @@
-"""The trainer: SGD against torch's own, masks that hold, runs that resume to the same curve."""
+"""The trainer: SGD by hand, masks that hold, runs that resume to the same curve, what is handed out."""
 
 import copy
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +12,11 @@ from torch import nn
 from fpgm_core import FpgmError, Network
 from fpgm_core.data import load_images
 from fpgm_core.graph import live_sources
-from fpgm_core.training import SCHEDULES, Recipe, Trainer, augment, draw_crops
-from fpgm_core.training import trainer as trainer_module
+from fpgm_core.pruning import RecoveryStep
+from fpgm_core.runtime.progress import run
+from fpgm_core.training import SCHEDULES, Recipe, Run, Trainer, augment, batch_loss, draw_crops
 
 SHORT = Recipe(epochs=2, learning_rate=0.02, batch=32)
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr(trainer_module, "_WATCHED", 100)
-    monkeypatch.setattr(trainer_module, "IMAGES", 64)
 
 
 @pytest.fixture(scope="module")
@@ -30,106 +26,150 @@ def images():
 
 @pytest.fixture
 def train(resnet20, images):
-    def build(plan=None, recipe=SHORT, schedule="finetune", **options):
-        plan = plan or resnet20.plan(0.5, coupling="inner")
-        return Trainer(resnet20, plan, recipe, schedule, images, device="cpu", precision="float32", **options)
+    """A function that makes a trainer; half of every inner unit is pruned unless it is told otherwise."""
+    watched = load_images("cifar10", "choose").first(100)
+
+    def build(pruned=None, recipe=SHORT, **options):
+        pruned = resnet20.prune(0.5, coupling="inner") if pruned is None else pruned
+        options = {"images": images, "watched": watched, "device": "cpu", "precision": "float32", **options}
+        return Trainer(pruned, recipe, **options)
 
     return build
 
 
 def finished(trainer):
-    *_, run = trainer.steps()
-    return run
+    """The run of a trainer that has trained to its end."""
+    run(trainer.train_work())
+    return trainer.run
 
 
-def test_a_step_is_torchs_sgd(train, images):
-    recipe = replace(SHORT, epochs=100, augmented=False, decay="step")  # the first epoch at the peak
+def until_epochs(trainer, count):
+    """Train until so many epochs are done."""
+    next(step for step in trainer.train_work() if len(step.partial.epochs) == count)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_a_step_is_sgd_with_momentum_and_decay(train, images, nesterov):
+    recipe = replace(SHORT, epochs=100, augmented=False, decay="step", nesterov=nesterov)  # one rate in the first epoch
     trainer = train(recipe=recipe)
-    twin = copy.deepcopy(trainer._module)
-    optimiser = torch.optim.SGD(twin.parameters(), 0.02, 0.9, weight_decay=5e-4, nesterov=True)
-    twin.train()
-    for chosen in trainer._order(0).split(32):
-        batch = torch.stack([images.normalised(int(i), int(i) + 1)[0] for i in chosen])
-        nn.functional.cross_entropy(twin(batch), images.labels[chosen]).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    next(run for run in trainer.steps() if run.epochs)
-    for (name, ours), theirs in zip(trainer._module.named_parameters(), twin.parameters(), strict=True):
+    twin = copy.deepcopy(trainer.module).train()
+    velocity = [torch.zeros_like(p) for p in twin.parameters()]
+    for chosen in trainer.order(0).split(32):
+        batch = images.take(chosen, "a batch")
+        loss = nn.functional.cross_entropy(twin(batch.normalised(0, len(batch))), batch.labels)
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, v, gradient in zip(twin.parameters(), velocity, gradients, strict=True):
+                gradient = gradient + 5e-4 * parameter
+                v.mul_(0.9).add_(gradient)
+                parameter -= 0.02 * (gradient + 0.9 * v if nesterov else v)
+    until_epochs(trainer, 1)
+    for (name, ours), theirs in zip(trainer.module.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_learns_and_ends_pruned(resnet20, train, schedule):
     trainer = train(recipe=replace(SHORT, epochs=4), schedule=schedule)
-    run = finished(trainer)
-    assert [epoch.number for epoch in run.epochs] == [1, 2, 3, 4]
+    epochs = finished(trainer).epochs
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
     if schedule != "rescored":  # which prunes more and more
-        assert run.epochs[-1].loss < run.epochs[0].loss
-    compact = trainer.compact()
-    plan = resnet20.plan(0.5, coupling="inner")
-    assert sum(p.numel() for p in compact.parameters()) == resnet20.cost(plan).params
+        assert epochs[-1].loss < epochs[0].loss
+    compact = trainer.reached().compact()
+    assert sum(p.numel() for p in compact.parameters()) == resnet20.prune(0.5, coupling="inner").cost.params
     assert compact(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_is_handed_out_is_what_was_trained(resnet20, train, images, schedule):
+    trainer = train(schedule=schedule)
+    reached = run(trainer.train_work())
+    x = images.normalised(0, 16)
+    with torch.no_grad():
+        trained = copy.deepcopy(trainer.module).eval()(x)
+        close = {"rtol": 1e-4, "atol": 1e-4 * float(trained.abs().max())}
+        torch.testing.assert_close(reached.compact()(x), reached.masked()(x), **close)
+        if schedule != "soft":  # whose norms still act on what is zeroed
+            torch.testing.assert_close(reached.compact()(x), trained, **close)
+    masks = resnet20.keep_masks(reached.plan)
+    assert all(np.array_equal(masks[layer], trainer.masks[layer]) for layer in masks)
+    (step,) = reached.recovery
+    assert (step.method, step.num_images, step.images) == ("fine_tuned", 96, "cifar10 train")
+    assert (step.details["schedule"], step.details["epochs"], step.details["recipe"]["batch"]) == (schedule, 2, 32)
+
+
+@pytest.mark.parametrize("schedule", ["finetune", "hard"])
+def test_what_was_handed_out_does_not_change_when_training_goes_on(train, schedule):
+    trainer = train(schedule=schedule)
+    until_epochs(trainer, 1)
+    early = trainer.reached()
+    before = {name: tensor.clone() for name, tensor in early.tensors.items()}
+    finished(trainer)
+    assert all(torch.equal(early.tensors[name], tensor) for name, tensor in before.items())
+    assert any(not torch.equal(trainer.reached().tensors[name], tensor) for name, tensor in before.items())
+    assert early.recovery[-1].details["epochs"] == 1
 
 
 @pytest.mark.parametrize("schedule", ["hard", "rescored"])
 def test_held_filters_are_zero_after_every_step(resnet20, train, schedule):
     trainer = train(recipe=replace(SHORT, epochs=3), schedule=schedule)
-    for _ in trainer.steps():
+    for _ in trainer.train_work():
         live = live_sources(resnet20.flow, trainer.masks)
-        for site in resnet20.flow.convs:
-            dead = ~live[site.filter_offset : site.filter_offset + site.outputs]
-            assert not trainer._module.get_submodule(site.name).weight[torch.from_numpy(dead)].any()
+        for layer in resnet20.flow.convs:
+            dead = ~live[layer.filter_offset : layer.filter_offset + layer.outputs]
+            assert not trainer.module.get_submodule(layer.name).weight[torch.from_numpy(dead)].any()
     assert any(not mask.all() for mask in trainer.masks.values())
 
 
-def test_soft_pruning_lets_filters_regrow_between_epochs(resnet20, train, images):
-    trainer = train(recipe=replace(SHORT, epochs=1), schedule="soft")
-    layer = "layer1.0.conv1"
-    dead = torch.from_numpy(~trainer.masks[layer])
-    weight = trainer._module.get_submodule(layer).weight
-    assert not weight[dead].any()
-    trainer._step(torch.arange(32), 0.1, torch.Generator().manual_seed(0), [])
-    assert weight[dead].any()
-    trainer._reselect(1.0)
-    dead = torch.from_numpy(~trainer.masks[layer])
-    assert not weight[dead].any()
+def test_soft_pruning_lets_filters_regrow_between_epochs(train):
+    trainer = train(recipe=replace(SHORT, epochs=1, batch=4), schedule="soft")  # batches enough to look in between
+    weight = trainer.module.get_submodule("layer1.0.conv1").weight
+    regrown = []
+    for step in trainer.train_work():
+        dead = torch.from_numpy(~trainer.masks["layer1.0.conv1"])
+        regrown.append((step.partial.share, bool(weight[dead].any())))
+    assert regrown[0] == (0, False)
+    assert all(regrew for share, regrew in regrown if share)
+    assert regrown[-1] == (0, False)
+    assert len(regrown) == 4
 
 
 def test_the_same_seed_gives_the_same_network(train):
     first, second, other = train(), train(), train(recipe=replace(SHORT, seed=1))
     curves = [[epoch.loss for epoch in finished(trainer).epochs] for trainer in (first, second, other)]
     assert curves[0] == curves[1] != curves[2]
-    for a, b in zip(first._module.state_dict().values(), second._module.state_dict().values(), strict=True):
+    for a, b in zip(first.module.state_dict().values(), second.module.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("schedule", ["finetune", "rescored"])
-def test_a_killed_run_resumes_to_the_same_curve(train, tmp_path, schedule):
-    recipe = replace(SHORT, epochs=3)
-    whole = finished(train(recipe=recipe, schedule=schedule))
-    killed = train(recipe=recipe, schedule=schedule, folder=tmp_path)
-    for run in killed.steps():
-        if len(run.epochs) == 1:
-            break
-    resumed = train(recipe=recipe, schedule=schedule, folder=tmp_path)
-    assert len(resumed.run.epochs) == 1
-    curve = finished(resumed).epochs
-    assert [(e.loss, e.correct) for e in curve] == [(e.loss, e.correct) for e in whole.epochs]
-    assert not any(name.name.startswith(".") for name in tmp_path.iterdir())
+def test_training_begins_with_replaced_tensors_and_the_filters_they_were_made_for(resnet20, train):
+    pruned = resnet20.prune(0.5, coupling="inner")
+    weight = resnet20.module.get_parameter("layer1.0.conv2.weight") * 0.5
+    halved = pruned.with_tensors({"layer1.0.conv2.weight": weight}, RecoveryStep("repaired", 12, "some"))
+    for schedule in SCHEDULES:
+        trainer = train(halved, schedule=schedule)
+        assert all(np.array_equal(trainer.masks[layer], mask) for layer, mask in pruned.keep_masks.items())
+    begun = train(halved).module.get_parameter("layer1.0.conv2.weight")
+    torch.testing.assert_close(begun, halved.compact().get_parameter("layer1.0.conv2.weight"))
+    reached = run(train(halved, replace(SHORT, epochs=1)).train_work())
+    assert [step.method for step in reached.recovery] == ["repaired", "fine_tuned"]
 
 
-def test_a_checkpoint_of_another_run_is_refused_and_stays(train, tmp_path):
-    finished(train(recipe=replace(SHORT, epochs=1), folder=tmp_path))
-    before = (tmp_path / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(FpgmError, match="of another run"):
-        train(recipe=SHORT, folder=tmp_path)
-    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+def test_stopping_keeps_what_was_reached(train):
+    stop = threading.Event()
+    trainer = train(recipe=replace(SHORT, epochs=50))
+    steps = []
 
+    def look(progress):
+        steps.append(progress)
+        if progress.partial.epochs:
+            stop.set()
 
-def test_a_damaged_checkpoint_is_refused(train, tmp_path):
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"not one")
-    with pytest.raises(FpgmError, match="not a checkpoint of this tool"):
-        train(folder=tmp_path)
+    reached = run(trainer.train_work(stop=stop), look)
+    assert len(trainer.run.epochs) == reached.recovery[-1].details["epochs"] == 1
+    assert [step.what for step in steps] == ["epoch 1 of 50", "epoch 2 of 50"]
+    assert steps[-1].share == pytest.approx(1 / 50)
+    assert steps[-1].seconds_left > 0
 
 
 def test_the_loaded_network_is_not_touched(resnet20, train):
@@ -141,31 +181,45 @@ def test_the_loaded_network_is_not_touched(resnet20, train):
 
 
 def test_from_scratch_starts_at_random_weights_of_the_seed(resnet20, train):
-    first, second = train(scratch=True), train(scratch=True, recipe=replace(SHORT, seed=7))
-    weights = [trainer._dense.conv1.weight for trainer in (first, second)]
-    assert not torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], resnet20.module.conv1.weight)
-    assert torch.equal(weights[0], train(scratch=True)._dense.conv1.weight)
+    first, again, other = (
+        train(resnet20.prune(0.0), recipe=replace(SHORT, seed=seed), scratch=True).module.conv1.weight
+        for seed in (0, 0, 7)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, resnet20.module.conv1.weight)
 
 
-def test_distillation_by_hand(train):
-    trainer = train(recipe=replace(SHORT, distillation=0.25, temperature=2.0))
+def test_from_scratch_nothing_is_left_of_what_was_recovered_before(resnet20, train, images):
+    pruned = resnet20.prune(0.5, coupling="inner")
+    recovered = pruned.with_tensors({"fc.bias": torch.zeros(10)}, RecoveryStep("repaired"))
+    trainer = train(recovered, replace(SHORT, epochs=1), scratch=True)
+    reached = run(trainer.train_work())
+    assert [step.method for step in reached.recovery] == ["fine_tuned"]
+    with torch.no_grad():
+        x, trained = images.normalised(0, 8), copy.deepcopy(trainer.module).eval()
+        torch.testing.assert_close(reached.compact()(x), trained(x), rtol=1e-4, atol=1e-4)
+
+
+def test_distillation_by_hand():
+    recipe = replace(SHORT, distillation=0.25, temperature=2.0)
     logits, guide, labels = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 3.0]]), torch.tensor([0])
     student, teacher = (logits / 2).softmax(1)[0], (guide / 2).softmax(1)[0]
     divergence = float((teacher * (teacher / student).log()).sum())
     hard = -float(logits.log_softmax(1)[0, 0])
     expected = 0.75 * hard + 0.25 * 4 * divergence
-    assert float(trainer._loss(logits, labels, guide)) == pytest.approx(expected, rel=1e-5)
+    assert float(batch_loss(logits, labels, recipe=recipe, teacher_logits=guide)) == pytest.approx(expected, rel=1e-5)
+    assert float(batch_loss(logits, labels, recipe=recipe)) == pytest.approx(hard, rel=1e-5)
 
 
 def test_without_decay_norms_and_biases_feel_no_decay(train):
     """Against the same run without any decay, one step at a rate of which only the decay matters."""
-    recipe = replace(SHORT, epochs=1, learning_rate=0.1, decay="step", momentum=0.0, nesterov=False, batch=96)
+    recipe = replace(SHORT, epochs=1, learning_rate=0.1, decay="step", momentum=0.0, batch=96)
     ends = []
     for changed in ({"weight_decay": 0.0}, {"weight_decay": 0.5, "decay_norms": False}, {"weight_decay": 0.5}):
         trainer = train(recipe=replace(recipe, **changed))
         finished(trainer)
-        ends.append(dict(trainer._module.named_parameters()))
+        ends.append(dict(trainer.module.named_parameters()))
     plain, weights_only, everything = ends
     for name, parameter in plain.items():
         spared = torch.equal(parameter, weights_only[name])
@@ -173,16 +227,22 @@ def test_without_decay_norms_and_biases_feel_no_decay(train):
         assert not torch.equal(parameter, everything[name]) or not parameter.any(), name
 
 
-def test_nobody_is_there_to_learn_from(images):
-    network = Network.load("resnet32")
+def test_random_weights_are_not_fine_tuned_and_teach_nobody(train):
+    pruned = Network.load("resnet32").prune(0.3)
+    with pytest.raises(FpgmError, match="nothing to fine-tune"):
+        train(pruned)
     with pytest.raises(FpgmError, match="nobody to learn from"):
-        Trainer(network, network.plan(0.3), replace(SHORT, distillation=0.5), "hard", images, scratch=True)
+        train(pruned, replace(SHORT, distillation=0.5), schedule="hard", scratch=True)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_in_words(train, monkeypatch):
-    monkeypatch.setattr(Trainer, "_loss", lambda self, logits, labels, guide: logits.sum() * float("nan"))
+def test_a_loss_that_is_no_number_ends_the_run_in_words(train):
     with pytest.raises(FpgmError, match="lower the learning rate"):
-        finished(train())
+        finished(train(recipe=replace(SHORT, learning_rate=100.0, decay="step", epochs=20, batch=8)))
+
+
+def test_nothing_needs_to_be_watched(train):
+    epochs = finished(train(watched=None)).epochs
+    assert [(epoch.correct, epoch.images, epoch.watched_accuracy) for epoch in epochs] == [(0, 0, None)] * 2
 
 
 def test_augmented_images_are_crops_and_flips(images):
@@ -203,8 +263,10 @@ def test_augmented_images_are_crops_and_flips(images):
 
 def test_how_far_a_run_is(train):
     trainer = train()
+    assert trainer.run == Run(SHORT)
     assert trainer.run.seconds_left is None
-    run = finished(trainer)
-    assert run.done == 1
-    assert run.seconds_left == pytest.approx(0)
-    assert np.isfinite([epoch.seconds for epoch in run.epochs]).all()
+    finished(trainer)
+    assert trainer.run.done == 1
+    assert trainer.run.seconds_left == pytest.approx(0)
+    assert np.isfinite([epoch.seconds for epoch in trainer.run.epochs]).all()
+    assert all(0 <= epoch.watched_accuracy == epoch.correct / 100 for epoch in trainer.run.epochs)

@@ -1,0 +1,232 @@
+"""Exporting a pruned network: proved, written in every form, each form reloaded, compared and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import Latency, latency_work, time_pass, wilson
+from fpgm_core.export import networks
+from fpgm_core.export.artefacts import ARTEFACTS, Artefact
+from fpgm_core.export.bundle import MANIFEST, Bundle, write_bundle
+from fpgm_core.export.manifest import as_manifest
+from fpgm_core.export.plans import as_json
+from fpgm_core.inference.classify import count_correct_work
+from fpgm_core.pruning import Proof, PrunedNetwork, verify_work
+from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.runtime.progress import Progress, Work, run, within
+
+NUM_SAMPLES = 64
+_TOLERANCE = 1e-4  # of the largest logit
+_WARM_UP = 2
+_PROVED, _WRITTEN = 0.05, 0.8  # the shares of the whole that are done then, roughly: for progress alone
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExportConfig:
+    """What an export makes, and how it times that.
+
+    `artefacts` are written in their order. Latencies are medians of `runs` passes over each of the `batches`, given in
+    images. `samples`, normalised images (B, C, H, W), are what the forms are compared on: the first 64 of the test
+    images unless given, or random ones where there are none.
+    """
+
+    artefacts: Sequence[Artefact] = field(default_factory=lambda: tuple(ARTEFACTS.values()))
+    batches: Sequence[int] = (1, 64)
+    runs: int = 9
+    samples: Tensor | None = None
+
+
+def export(
+    pruned: PrunedNetwork,
+    folder: Path | str | None = None,
+    *,
+    images: Mapping[str, ImageSet] | None = None,
+    measured: bool = True,
+    config: ExportConfig | None = None,
+) -> Bundle:
+    """All artefacts of a pruned network as it is: in memory, and in a `folder` where one is named.
+
+    >>> export(recover(pruned, "repaired", images=training), "out", images={"choose": choose, "sealed": sealed})
+
+    See `export_work`.
+    """
+    return run(export_work(pruned, folder, images=images, measured=measured, config=config))
+
+
+def export_work(
+    pruned: PrunedNetwork,
+    folder: Path | str | None = None,
+    *,
+    images: Mapping[str, ImageSet] | None = None,
+    measured: bool = True,
+    config: ExportConfig | None = None,
+) -> Work[Bundle]:
+    """Prove the compact network equal to the masked one, write every artefact, reload and measure each.
+
+    `images` are test images by the name of their split: the accuracy of every reloaded artefact is measured on each of
+    them, in float32, where the network was trained. Without `measured` artefacts are reloaded and compared, but
+    accuracies and latencies are left out.
+
+    Raises FpgmError where the proof fails, where an artefact, reloaded, answers otherwise than the compact network,
+    for images of a shape that the network does not read, and where the folder cannot be written.
+    """
+    config, splits = config or ExportConfig(), dict(images or {})
+    samples = _samples(pruned, splits) if config.samples is None else config.samples
+    masked, compact = pruned.masked(), pruned.compact()
+    proof = yield from within(verify_work(pruned, samples, forms=(masked, compact)), 0, _PROVED)
+    _check(proof)
+    subject = _Subject(pruned=pruned, module=compact, samples=samples, proof=proof, splits=splits, measured=measured)
+    written = yield from within(_written_work(subject, config), _PROVED, _WRITTEN)
+    timings = (yield from within(_timings_work(pruned, config), _WRITTEN)) if measured else []
+    manifest = as_manifest(
+        pruned, proof=proof, artefacts=written.entries, skipped=written.skipped, timings=timings, splits=splits
+    )
+    bundle = Bundle({**written.files, MANIFEST: as_json(manifest)}, manifest, proof)
+    if folder is not None:
+        write_bundle(bundle, Path(folder))
+    return bundle
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Subject:
+    """What is exported: a pruned network, its compact form and proof; what artefacts are compared and measured on."""
+
+    pruned: PrunedNetwork
+    module: GraphModule
+    samples: Tensor
+    proof: Proof
+    splits: Mapping[str, ImageSet]
+    measured: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """The files by name, the artefacts' entries in the manifest, and what was left out with the reason."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+
+def _samples(pruned: PrunedNetwork, splits: Mapping[str, ImageSet]) -> Tensor:
+    """Images (B, C, H, W) to compare on: the first of the first split, random ones where there is none."""
+    shape = pruned.network.input_shape
+    for images in splits.values():
+        height, width, channels = images.pixels.shape[1:]
+        if (channels, height, width) != tuple(shape):
+            raise FpgmError(
+                f"{images.name} has images of shape {(channels, height, width)}, and {pruned.network.name} reads "
+                f"{tuple(shape)}; give images of that shape"
+            )
+    for images in splits.values():
+        return images.normalised(0, min(NUM_SAMPLES, len(images))).cpu()
+    return torch.randn(NUM_SAMPLES, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def _check(proof: Proof) -> None:
+    if not proof.holds:
+        raise FpgmError(
+            f"the compact network differs from the masked one by {proof.max_abs_difference:.3g} "
+            f"(logits reach {proof.logit_scale:.3g}), so it is not exported; please report this plan"
+        )
+
+
+def _written_work(subject: _Subject, config: ExportConfig) -> Work[_Written]:
+    """Every artefact, reloaded and checked."""
+    written, count = _Written(), len(config.artefacts)
+    for number, artefact in enumerate(config.artefacts):
+        yield Progress(number, count, f"writing {artefact.title}")
+        try:
+            files = artefact.make(subject.pruned, subject.module)
+        except FpgmError as error:
+            written.skipped.append({"name": artefact.name, "reason": str(error)})
+            continue
+        written.files.update(files)
+        named = [_file(name, content) for name, content in files.items()]
+        entry: dict[str, Any] = {"name": artefact.name, "title": artefact.title, "files": named}
+        if artefact.reload is not None:
+            entry |= {"macs": subject.proof.counted_macs, "params": subject.proof.counted_params}
+            checking = _checked_work(artefact, artefact.reload, files=files, subject=subject, config=config)
+            entry["measured"] = yield from within(checking, (number + 0.2) / count, (number + 1) / count)
+        written.entries.append(entry)
+    return written
+
+
+def _checked_work(
+    artefact: Artefact,
+    reload: networks.Reload,
+    *,
+    files: Mapping[str, bytes],
+    subject: _Subject,
+    config: ExportConfig,
+) -> Work[dict[str, Any]]:
+    """What was found when an artefact was reloaded, compared with the compact network, and measured."""
+    yield Progress(0, what=f"reloading {artefact.title}")
+    reloaded = reload(files)
+    expected, answers = _answers(subject.module, subject.samples), _answers(reloaded, subject.samples)
+    difference, scale = float((expected - answers).abs().max()), float(expected.abs().max())
+    if not difference <= _TOLERANCE * scale:
+        raise FpgmError(
+            f"{artefact.title}, reloaded, differs by {difference:.3g} (logits reach {scale:.3g}), "
+            "so nothing is exported"
+        )
+    facts: dict[str, Any] = {"max_abs_difference": difference, "logit_scale": scale}
+    if not subject.measured:
+        return facts
+    splits = subject.splits if subject.pruned.network.trained else {}
+    for number, (split, images) in enumerate(splits.items()):
+        begin, end, what = number / len(splits), (number + 1) / len(splits), f"measuring {artefact.title} on {split}"
+        facts[split] = yield from within(_accuracy_work(reloaded, images), begin, end, what)
+    facts["latency_ms"] = {
+        str(batch): _median_ms(reloaded, subject.samples, batch=batch, runs=config.runs) for batch in config.batches
+    }
+    return facts
+
+
+def _accuracy_work(module: networks.Reloaded, images: ImageSet) -> Work[dict[str, Any]]:
+    """Accuracy with its interval, in float32, on the CPU: where artefacts run."""
+    correct = yield from count_correct_work(module, images.to(torch.device("cpu")))
+    interval = wilson(correct, len(images))
+    return {
+        "correct": correct,
+        "images": len(images),
+        "accuracy": interval.value,
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+    }
+
+
+def _answers(module: networks.Reloaded, images: Tensor) -> Tensor:
+    with FORWARD_LOCK, torch.inference_mode():
+        return module(images)
+
+
+def _median_ms(module: networks.Reloaded, images: Tensor, *, batch: int, runs: int) -> float:
+    """The median of a few passes over `batch` images, as the artefact's own runtime does them on the CPU."""
+    inputs = images[:1].expand(batch, -1, -1, -1).contiguous()
+    return statistics.median([time_pass(module, inputs) for _ in range(_WARM_UP + runs)][_WARM_UP:]) * 1000
+
+
+def _timings_work(pruned: PrunedNetwork, config: ExportConfig) -> Work[list[Latency]]:
+    """Dense and compact side by side, by batch size."""
+    timings: list[Latency] = []
+    for number, batch in enumerate(config.batches):
+        begin, end = number / len(config.batches), (number + 1) / len(config.batches)
+        timing = latency_work(pruned, batch=batch, runs=config.runs)
+        timings.append((yield from within(timing, begin, end, f"timing batches of {batch}")))
+    return timings
+
+
+def _file(name: str, content: bytes) -> dict[str, Any]:
+    return {"file": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

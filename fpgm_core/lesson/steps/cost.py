@@ -1,0 +1,196 @@
+"""Step 7: criteria at equal MACs on every rung; where the paper's FLOPs come from; what zeros are worth in time."""
+
+from __future__ import annotations
+
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import Contest, Zeros
+from fpgm_core.figures import lesson as figures
+from fpgm_core.graph import closed_form_cut
+from fpgm_core.lesson.content import Picture, StepContext, StepView
+from fpgm_core.lesson.controls import CostControls
+from fpgm_core.lesson.layers import bundled_network
+from fpgm_core.lesson.words import Words
+from fpgm_core.models import bundled_record
+from fpgm_core.pruning import Network
+
+# Share of FLOPs cut, percent, by network and rate, as printed: He et al., CVPR 2019, Table 1.
+PRINTED = {
+    "resnet20": {0.3: 42.2, 0.4: 54.0},
+    "resnet32": {0.3: 41.5, 0.4: 53.2},
+    "resnet56": {0.4: 52.6},
+    "resnet110": {0.4: 52.3},
+}
+_FLOPS_NETWORK = "resnet20"  # stands in where the closed form does not hold
+_RATES = tuple(round(0.05 * n, 2) for n in range(1, 15))
+
+
+def show_cost(context: StepContext, controls: CostControls) -> StepView:
+    """The contest and its sentences, if it was measured; the FLOPs; the time that zeros take, if it was measured."""
+    words, contest, zeros = context.words, context.evidence.contest, context.evidence.zeros
+    pictures, sentences, answer = list[Picture](), list[str](), None
+    if contest is not None:
+        pictures += _contest_pictures(context, contest, rung=controls.rung)
+        sentences += _contest_says(context.network, contest, rung=controls.rung, words=words)
+        leaders = contest.ranking(controls.rung).leaders
+        answer = leaders[0] if len(leaders) == 1 else "none"
+    picture, sentence = _flops(context.network, controls.rate, words=words)
+    pictures.append(picture)
+    sentences.append(sentence)
+    if zeros is not None:
+        pictures.append(_zeros_picture(context.network, zeros, words=words))
+        sentences.append(_zeros_say(zeros, words))
+    return StepView(tuple(pictures), tuple(sentences), answer)
+
+
+def _contest_pictures(context: StepContext, contest: Contest, *, rung: str) -> list[Picture]:
+    words, record = context.words, bundled_record(context.network.name)
+    names = contest.criteria if context.revealed else ()
+    figure = figures.contest_figure(
+        [words(f"rung.{name}") for name in contest.rungs],
+        criteria={
+            words(f"criterion.{name}"): [contest.accuracy(contest.entry(name), rung) for rung in contest.rungs]
+            for name in names
+        },
+        control=[[contest.accuracy(entry, rung).value for entry in contest.random] for rung in contest.rungs],
+        dense=record["accuracy"][contest.split]["accuracy"] if record else None,
+        words=words,
+    )
+    caption = words("cost.ladder" if context.revealed else "cost.ladder_covered", coupling=contest.coupling,
+                    rate=contest.rate, images=contest.images)  # fmt: skip
+    pictures = [Picture("contest", figure, caption, _contest_table(contest, names, words=words))]
+    if context.revealed:
+        pictures.append(_changes_picture(contest, rung, words=words))
+    return pictures
+
+
+def _contest_table(contest: Contest, criteria: tuple[str, ...], *, words: Words) -> dict[str, list[object]]:
+    entries = [contest.entry(name) for name in criteria]
+    titles = [words(f"criterion.{name}") for name in criteria]
+    titles += [words("table.random_seed", seed=entry.seed) for entry in contest.random]
+    entries += contest.random
+    table: dict[str, list[object]] = {
+        words("table.criterion"): list(titles),
+        words("table.macs"): [entry.macs for entry in entries],
+    }
+    for rung in contest.rungs:
+        table[words(f"rung.{rung}")] = [contest.accuracy(entry, rung).value for entry in entries]
+    return table
+
+
+def _changes_picture(contest: Contest, rung: str, *, words: Words) -> Picture:
+    fpgm = contest.entry("fpgm")
+    rivals = {words(f"criterion.{name}"): contest.entry(name) for name in contest.criteria if name != "fpgm"}
+    rivals |= {words("table.random_seed", seed=entry.seed): entry for entry in contest.random}
+    changes = {title: contest.change(entry, fpgm, rung) for title, entry in rivals.items()}
+    return Picture("changes", figures.changes_figure(changes, words),
+                   words("cost.changes", rung=words(f"rung.{rung}")))  # fmt: skip
+
+
+def _contest_says(network: Network, contest: Contest, *, rung: str, words: Words) -> list[str]:
+    return [
+        _macs_say(network, contest, words=words),
+        *_changes_say(contest, rung, words=words),
+        _leaders_say(contest, rung, words=words),
+        _control_says(contest, rung, words=words),
+        _rungs_say(contest, words),
+    ]
+
+
+def _macs_say(network: Network, contest: Contest, *, words: Words) -> str:
+    entries = [*(contest.entry(name) for name in contest.criteria), *contest.random]
+    low, high = (pick(entry.macs for entry in entries) for pick in (min, max))
+    dense = network.dense_cost.macs
+    return words("cost.equal", macs=low, dense=dense) if low == high \
+        else words("cost.nearly", low=low, high=high, dense=dense)  # fmt: skip
+
+
+def _changes_say(contest: Contest, rung: str, *, words: Words) -> list[str]:
+    """Each other criterion against FPGM: ahead or behind only where the paired interval excludes 0."""
+    sentences = []
+    for name in contest.criteria:
+        if name != "fpgm":
+            change = contest.change(contest.entry(name), contest.entry("fpgm"), rung)
+            kind = "tie" if not change.excludes_zero else "ahead" if change.value > 0 else "behind"
+            points = change.told(-100 if kind == "behind" else 100)
+            sentences.append(words(f"cost.{kind}", rung=words(f"rung.{rung}"), name=words(f"criterion.{name}"),
+                                   change=points))  # fmt: skip
+    return sentences
+
+
+def _leaders_say(contest: Contest, rung: str, *, words: Words) -> str:
+    """Which criterion is better than every other on a rung, if one is."""
+    leaders = [words(f"criterion.{name}") for name in contest.ranking(rung).leaders]
+    title = words(f"rung.{rung}")
+    if len(leaders) == 1:
+        return words("cost.leader", rung=title, name=leaders[0])
+    return words("cost.no_leader", rung=title, names=", ".join(leaders))
+
+
+def _control_says(contest: Contest, rung: str, *, words: Words) -> str:
+    """How many random draws FPGM is better than; to be no better than half of them is to fail the control."""
+    changes = contest.against_random("fpgm", rung)
+    above = sum(change.low > 0 for change in changes)
+    below = sum(change.high < 0 for change in changes)
+    name = "cost.control" if 2 * above > len(changes) else "cost.fails"
+    return words(name, rung=words(f"rung.{rung}"), seeds=len(changes), above=above, below=below,
+                 rest=len(changes) - above - below)  # fmt: skip
+
+
+def _rungs_say(contest: Contest, words: Words) -> str:
+    """The gap between the first and the last rung beside the largest gap between criteria on one."""
+    first, last = contest.rungs[0], contest.rungs[-1]
+    low, high = (contest.accuracy(contest.entry("fpgm"), rung).value for rung in (first, last))
+    gaps = []
+    for rung in contest.rungs:
+        accuracies = [contest.accuracy(contest.entry(name), rung).value for name in contest.criteria]
+        gaps.append(max(accuracies) - min(accuracies))
+    return words("cost.rungs", first=words(f"rung.{first}"), last=words(f"rung.{last}"), low=low, high=high,
+                 gap=max(gaps) * 100)  # fmt: skip
+
+
+def _flops(network: Network, rate: float, *, words: Words) -> tuple[Picture, str]:
+    """The FLOPs cut in every convolution, by the closed form and counted, with the sentence for one rate."""
+    try:
+        closed_form_cut(network.flow, rate)
+    except FpgmError:  # the paper gives no formula for this network
+        network = bundled_network(_FLOPS_NETWORK)
+    counted = [_counted_cut(network, rate) for rate in _RATES]
+    closed_form = [closed_form_cut(network.flow, rate) for rate in _RATES]
+    figure = figures.flops_figure(
+        _RATES, counted=counted, closed_form=closed_form, printed=PRINTED.get(network.name, {}), words=words
+    )
+    table = {
+        words("figure.rate"): list(_RATES),
+        words("figure.closed_form"): closed_form,
+        words("figure.counted"): counted,
+    }
+    sentence = words("cost.closed", network=network.title, rate=rate, closed=closed_form_cut(network.flow, rate),
+                     counted=_counted_cut(network, rate))  # fmt: skip
+    return Picture("flops", figure, words("cost.flops", network=network.title), table), sentence
+
+
+def _counted_cut(network: Network, rate: float) -> float:
+    """The share of MACs that FPGM really cuts at one rate for every convolution."""
+    return 1 - network.cost(network.plan(rate)).macs / network.dense_cost.macs
+
+
+def _zeros_picture(network: Network, zeros: Zeros, *, words: Words) -> Picture:
+    bars = {
+        words("figure.dense_time"): zeros.dense_ms,
+        words("figure.scattered_time"): zeros.scattered_ms,
+        words("figure.compact_time"): zeros.compact_ms,
+    }
+    figure = figures.bars_figure(bars, axis=words("figure.milliseconds"), number_format=".2f")
+    caption = words("cost.zeros", network=network.title, share=zeros.share, batch=zeros.batch, threads=zeros.threads)
+    return Picture("zeros", figure, caption)
+
+
+def _zeros_say(zeros: Zeros, words: Words) -> str:
+    return words(
+        "cost.time",
+        scattered=zeros.scattered_ms,
+        dense=zeros.dense_ms,
+        compact=zeros.compact_ms,
+        scattered_ratio=zeros.scattered_ms / zeros.dense_ms,
+        compact_ratio=zeros.compact_ms / zeros.dense_ms,
+    )

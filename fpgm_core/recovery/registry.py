@@ -1,0 +1,61 @@
+"""The recovery ladder: one registry of methods, dearest last, which menus, commands and tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.recovery.as_is import AS_IS
+from fpgm_core.recovery.fine_tuned import FINE_TUNED
+from fpgm_core.recovery.merged import MERGED
+from fpgm_core.recovery.method import RecoveryMethod
+from fpgm_core.recovery.recalibrated import RECALIBRATED
+from fpgm_core.recovery.repaired import REPAIRED
+
+_METHODS = {method.name: method for method in (AS_IS, MERGED, RECALIBRATED, REPAIRED, FINE_TUNED)}
+RECOVERY_METHODS: Mapping[str, RecoveryMethod] = MappingProxyType(_METHODS)
+
+
+def register_recovery_method(method: RecoveryMethod) -> None:
+    """Add a method of one's own to the registry. Raises FpgmError where its name is taken."""
+    if method.name in _METHODS:
+        raise FpgmError(f"there is a recovery method called {method.name!r} already; choose another name")
+    _METHODS[method.name] = method
+
+
+def unregister_recovery_method(name: str) -> None:
+    """Take a method out of the registry again. Raises FpgmError where there is none of that name."""
+    _METHODS.pop(get_recovery_method(name).name)
+
+
+def get_recovery_method(name: str) -> RecoveryMethod:
+    """The method called `name`. Raises FpgmError, listing the names, where there is none."""
+    if name not in RECOVERY_METHODS:
+        raise FpgmError(f"unknown rung {name!r}; choose one of {', '.join(RECOVERY_METHODS)}")
+    return RECOVERY_METHODS[name]
+
+
+def ladder() -> tuple[str, ...]:
+    """The names of the methods that take seconds: all but those that train."""
+    return tuple(name for name, method in RECOVERY_METHODS.items() if not method.trains)
+
+
+def recover(
+    pruned: PrunedNetwork,
+    method: str,
+    images: ImageSet | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "float32",
+    **options: Any,
+) -> PrunedNetwork:
+    """A pruned network brought onto a rung of the ladder: another one, with its provenance.
+
+    `images` are training images; `options` the method's own. For progress and cancelling use the method's `work`.
+    Raises FpgmError for an unknown method, and where it needs images and gets none, or too few.
+    """
+    return get_recovery_method(method).apply(pruned, images, device=device, precision=precision, **options)

@@ -1,0 +1,96 @@
+"""The figures of the top bar as HTML: accuracy, MACs, parameters. Every text is escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+from fpgm_core import Measurement
+from fpgm_core.graph import Cost
+from pages.ui.components.labels import LABELS
+
+
+def card(label: str, value: str, under: str = "", state: str = "") -> str:
+    """One figure of the top bar as HTML; every text is escaped, `value` may carry a <small> part after a bar."""
+    main, _, rest = value.partition("|")
+    badge = f'<span class="state">{html.escape(state)}</span>' if state else ""
+    small = f" <small>{html.escape(rest)}</small>" if rest else ""
+    return (
+        f'<div class="card"><div class="label">{html.escape(label)}{badge}</div>'
+        f'<div class="value">{html.escape(main)}{small}</div><div class="under">{html.escape(under)}</div></div>'
+    )
+
+
+def millions(count: int) -> str:
+    """A count in the unit that reads best: 19.10 M, 4.09 G, 128.8 k."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}" if size > 1e3 else f"{count / size:.1f} {unit}"
+    return str(count)
+
+
+def macs_card(cost: Cost, dense: Cost, words: Mapping[str, str] = LABELS) -> str:
+    """MACs and what was cut of them."""
+    return _cost_card(words["macs"], cost.macs, dense.macs, words)
+
+
+def params_card(cost: Cost, dense: Cost, words: Mapping[str, str] = LABELS) -> str:
+    """Parameters and what was cut of them."""
+    return _cost_card(words["params"], cost.params, dense.params, words)
+
+
+def _cost_card(label: str, now: int, dense: int, words: Mapping[str, str]) -> str:
+    under = words["of"].format(now=f"{now:,}", dense=f"{dense:,}")
+    return card(label, f"{millions(now)}|−{1 - now / dense:.1%}", under)
+
+
+def _points(fraction: float) -> str:
+    """A change of accuracy in percentage points, with a real minus sign."""
+    return f"{fraction * 100:+.2f}".replace("-", "−")
+
+
+def accuracy_card(
+    measurement: Measurement | None,
+    *,
+    refitted: float | None = None,
+    error: str | None = None,
+    moving: bool = False,
+    trained: bool = True,
+    words: Mapping[str, str] = LABELS,
+) -> str:
+    """Accuracy with its interval and the paired change, and how far the measurement is.
+
+    `refitted` is the share of the refit before the first figure that is done, None where none is under way.
+    """
+    label = words["accuracy"]
+    if not trained:
+        return card(label, "—", words["untrained"], words["not_measured"])
+    if error:
+        return card(label, "—", error, words["failed"])
+    if moving:
+        return card(label, "…", words["at_rest"], words["moving"])
+    if refitted is not None:
+        return card(label, "…", words["refitting"], words["repairing"].format(share=refitted))
+    if measurement is None:
+        return card(label, "…", words["coming"], words["measuring"])
+    return _measured_card(label, measurement, words)
+
+
+def _measured_card(label: str, measurement: Measurement, words: Mapping[str, str]) -> str:
+    accuracy, change = measurement.accuracy, measurement.change
+    state = words["running" if measurement.state == "measuring" else measurement.state].format(
+        images=measurement.num_images, total=measurement.num_total
+    )
+    moved = f"{_points(change.value)} [{_points(change.low)}, {_points(change.high)}]"
+    notes = [f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", words["change"].format(change=moved)]
+    notes += [words["short"]] * measurement.short_of_memory
+    notes += [words["lost"].format(lost=device, device=measurement.device) for device in measurement.lost_devices]
+    dense = words["dense"].format(accuracy=measurement.dense_accuracy.value)
+    return card(label, f"{accuracy.value:.2%}|{dense}", " · ".join(notes), state)
+
+
+def time_left(seconds: float | None) -> str:
+    """How much longer something takes, to end a sentence with; empty where that is unknown."""
+    if seconds is None:
+        return ""
+    return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"

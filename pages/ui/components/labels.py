@@ -1,0 +1,9 @@
+"""What the bars and the cards say in English; the lesson hands them other languages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fpgm_core.lesson import words_of
+
+LABELS: Mapping[str, str] = words_of("en").under("live")

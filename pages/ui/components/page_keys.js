@@ -1,0 +1,22 @@
+// The arrow keys turn the lesson's pages, unless the focus is on something that uses them itself.
+const instances = new WeakMap();
+const OWN = "input, textarea, select, [contenteditable=true], [role=slider], [role=combobox], [role=radio], [role=radiogroup], [role=tab], [role=listbox], .pl-point, .eq-unit";
+
+export default function ({ parentElement, setStateValue }) {
+  const before = instances.get(parentElement);
+  if (before) window.removeEventListener("keydown", before);
+  const turn = (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    const from = event.composedPath()[0]; // the target itself, within shadows too
+    if (from instanceof Element && from.closest(OWN)) return;
+    event.preventDefault();
+    setStateValue("turn", { seq: Date.now(), by });
+  };
+  instances.set(parentElement, turn);
+  window.addEventListener("keydown", turn);
+  return () => {
+    window.removeEventListener("keydown", turn);
+    instances.delete(parentElement);
+  };
+}

@@ -1,0 +1,27 @@
+"""Arrow keys that turn the lesson's pages. What the browser sends is checked here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_component = st.components.v2.component(
+    "fpgm_page_keys", html="<span></span>", js=(Path(__file__).parent / "page_keys.js").read_text()
+)
+
+
+def read_turn(message: Any) -> tuple[int, int] | None:
+    """A message's number and direction, +1 or -1; None for anything that is not one (it is not to be trusted)."""
+    if not isinstance(message, dict):
+        return None
+    seq, by = message.get("seq"), message.get("by")
+    if isinstance(seq, bool) or not isinstance(seq, (int, float)) or isinstance(by, bool) or by not in (1, -1):
+        return None
+    return int(seq), int(by)
+
+
+def page_keys(key: str) -> None:
+    """Listen to the keys; the last turn lies in the session state of `key`."""
+    _component(key=key, data={}, on_turn_change=lambda: None)

@@ -1,0 +1,165 @@
+"""The page Export: an export prepared in the background, and what was measured of it: proof, speed, files."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fpgm_core import PrunedNetwork
+from fpgm_core.data import DATA, HALVES, load_images, sample_images
+from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, zip_bundle
+from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.progress import Work, within
+from pages.ui.recover import trained_network
+from pages.ui.session.jobs import Job
+from pages.ui.session.session import Session, callback
+
+NUM_SAMPLES = 64  # images that the forms are compared on
+_JOB = "export"
+_RECOVERED = 0.1  # the share of the whole that recovering takes, roughly: for progress alone
+
+
+def export_page(session: Session) -> None:
+    """The button, the progress, the result of the plan on screen."""
+    if session.network.prune(session.state.plan).prunes_nothing:
+        st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
+    trained = trained_network(session)
+    if trained is not None and not st.toggle("Export the trained weights from Recover", value=True):
+        trained = None
+    key = ("export", session.state.plan.key, session.state.method, trained and id(trained))
+    job = session.jobs.get(_JOB, key)
+    st.button(
+        "Prepare the export" if job is None or job.error else "Prepare again",
+        key="prepare",
+        type="primary",
+        disabled=job is not None and not job.done,
+        on_click=callback(lambda session: _begin(session, trained, key)),
+    )
+    if job is None:
+        st.caption(
+            "First the compact network is proved equal to the masked one; then each file is written, read back, "
+            "compared, and measured on both halves of the test images. Nothing that failed is offered."
+        )
+        st.dataframe(pd.DataFrame({"what will be in it": [a.title for a in ARTEFACTS.values()]}), hide_index=True)
+    elif not job.done:
+        _progress(job)
+    elif job.error:
+        st.error(job.error)
+    elif job.result is not None:
+        _result(job.result, session.state.plan.model)
+
+
+def _begin(session: Session, trained: PrunedNetwork | None, key: Hashable) -> None:
+    pruned, method = session.network.prune(session.state.plan), session.state.method
+    session.jobs.cancel(_JOB)  # one that has ended must not be found again
+    session.jobs.start(_JOB, lambda: _exported_work(trained) if trained else _recovered_work(pruned, method), key=key)
+
+
+def _recovered_work(pruned: PrunedNetwork, method: str) -> Work[Bundle]:
+    """Recover a pruned network as on Explore, where there are images for that, then export it."""
+    network, record = pruned.network, get_recovery_method(method)
+    can_read = network.trained and network.dataset in DATA
+    if not pruned.prunes_nothing and (can_read or not record.needs_images):
+        training = load_images(network.dataset, "train") if record.needs_images else None
+        recovery = record.work(pruned, training, RecoveryContext(choose_device("auto")))
+        pruned = yield from within(recovery, 0, _RECOVERED)
+    return (yield from within(_exported_work(pruned), _RECOVERED))
+
+
+def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
+    network = pruned.network
+    halves = {half: load_images(network.dataset, half) for half in HALVES} if network.dataset in DATA else {}
+    samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
+    return (yield from export_work(pruned, images=halves, config=ExportConfig(samples=samples)))
+
+
+def _progress(job: Job[Bundle]) -> None:
+    @st.fragment(run_every=0.5)
+    def watch() -> None:
+        if job.done:
+            st.rerun()
+        st.progress(job.share, text=f"{job.progress.what} ..." if job.progress else "waiting for its turn ...")
+
+    watch()
+    st.button("Cancel", key="cancel_export", on_click=callback(lambda session: session.jobs.cancel(_JOB)))
+
+
+def _result(bundle: Bundle, model: str) -> None:
+    proof, manifest = bundle.proof, bundle.manifest
+    st.success(
+        f"Equal: masked and compact differ by at most {proof.max_abs_difference:.2g} where logits reach "
+        f"{proof.logit_scale:.3g}, on {proof.images} images; pruning itself moved them by "
+        f"{proof.masked_dense_difference:.3g}. {proof.counted_macs:,} MACs and {proof.counted_params:,} parameters, "
+        "counted from the plan and again in the network."
+    )
+    st.download_button(
+        "Download everything (zip)",
+        zip_bundle(bundle),
+        file_name=f"{model}-compact.zip",
+        mime="application/zip",
+        key="download_zip",
+        type="primary",
+        on_click="ignore",
+    )
+    st.subheader("Speed, dense and compact side by side", anchor=False)
+    st.dataframe(_speed(manifest), hide_index=True)
+    st.caption("Median of nine passes after warm-up, float32, channels_last, on this machine; peak memory of one pass.")
+    st.subheader("Files, each reloaded and measured", anchor=False)
+    percent = st.column_config.NumberColumn(format="percent")
+    times = st.column_config.NumberColumn(format="%.2f")
+    st.dataframe(
+        _files(manifest),
+        hide_index=True,
+        placeholder="",
+        column_config={
+            "bytes": st.column_config.NumberColumn(format="localized"),
+            "differs by": st.column_config.NumberColumn(format="scientific"),
+            **dict.fromkeys(HALVES, percent),
+            **dict.fromkeys(("ms, 1 image", "ms, 64 images"), times),
+        },
+    )
+    st.caption("Accuracy is measured after reloading the file, in float32; sealed is the half that no choice has seen.")
+    for skipped in manifest["skipped"]:
+        st.info(f"Left out: {ARTEFACTS[skipped['name']].title}. {skipped['reason']}")
+    with st.expander("One file at a time"):
+        for name, content in bundle.files.items():
+            st.download_button(f"{name} ({len(content):,} bytes)", content, name, key=f"get_{name}", on_click="ignore")
+
+
+def _speed(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    rows = manifest["measured"]["latency"]
+    return pd.DataFrame(
+        {
+            "images at once": [row["batch"] for row in rows],
+            "dense, ms": [round(row["dense_ms"], 2) for row in rows],
+            "compact, ms": [round(row["compact_ms"], 2) for row in rows],
+            "times as fast": [round(row["speed_up"], 2) for row in rows],
+            "dense, MiB": [round(row["dense_peak_bytes"] / 2**20, 1) for row in rows],
+            "compact, MiB": [round(row["compact_peak_bytes"] / 2**20, 1) for row in rows],
+            "where": [f"{row['device']}, {row['threads']} threads" for row in rows],
+        }
+    )
+
+
+def _files(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    rows = []
+    for entry in manifest["artefacts"]:
+        measured = entry.get("measured", {})
+        rows += [
+            {
+                "file": file["file"],
+                "what it is": entry["title"],
+                "bytes": file["bytes"],
+                "differs by": measured.get("max_abs_difference"),
+                "choose": measured.get("choose", {}).get("accuracy"),
+                "sealed": measured.get("sealed", {}).get("accuracy"),
+                "ms, 1 image": measured.get("latency_ms", {}).get("1"),
+                "ms, 64 images": measured.get("latency_ms", {}).get("64"),
+            }
+            for file in entry["files"]
+        ]
+    return pd.DataFrame(rows)

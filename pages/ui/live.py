@@ -1,9 +1,0 @@
-"""What the bars and the figures' cards say in English; the lesson hands them other languages."""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-
-from fpgm_core.lesson import words_of
-
-LIVE: Mapping[str, str] = words_of("en").under("live")

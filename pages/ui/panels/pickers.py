@@ -1,0 +1,93 @@
+"""What is open: the menus of model, criterion and coupling, and the scores that a criterion waits for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from fpgm_core import COUPLINGS, CRITERIA, FpgmError
+from fpgm_core.criteria import get_criterion
+from fpgm_core.models import cifar_models, list_models
+from pages.ui.session.networks import first_view
+from pages.ui.session.session import Session, mirror
+from pages.ui.session.work_status import draw_progress
+
+
+@st.cache_data(show_spinner=False)
+def _titles() -> dict[str, str]:
+    own = {info.name for info in cifar_models()}
+    return {
+        info.name: f"{info.title}{'' if info.record else ' (no weights)'}"
+        if info.name in own
+        else f"{info.name} (ImageNet)"
+        for info in list_models()
+    }
+
+
+def scoring(session: Session) -> None:
+    """How far the scores are that the chosen criterion needs, where it waits for them."""
+    pending = session.pending
+    if pending is None:
+        return
+    if pending.job.done:
+        session.go_to_pending()
+        st.rerun()
+    title = get_criterion(pending.state.plan.criterion).title
+    draw_progress(
+        pending.job,
+        f"{title} first reads the whole network on training images",
+        label="Cancel",
+        key="cancel_scores",
+        stop=Session.cancel_pending,
+        # Moving a bar meanwhile cancels it, and then only the bars are drawn.
+        wanted=lambda: session.pending is pending,
+    )
+
+
+def pickers(session: Session) -> None:
+    """Model, criterion and coupling."""
+    plan = session.state.plan
+    titles = _titles()
+    model, criterion, coupling = st.columns([1.55, 1.05, 1.15], gap="small")
+    model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
+    criterion.selectbox(
+        "Criterion",
+        list(CRITERIA),
+        format_func=lambda name: CRITERIA[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
+        **mirror("criterion", plan.criterion, _set_criterion),
+    )
+    coupling.selectbox(
+        "Coupling",
+        list(COUPLINGS),
+        format_func=lambda name: COUPLINGS[name].title,
+        help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
+        **mirror("coupling", plan.coupling, _set_coupling),
+    )
+
+
+def _open(session: Session, model: str) -> None:
+    plan = session.state.plan
+    try:
+        session.go(first_view(model, plan.criterion, plan.coupling))
+    except FpgmError as error:
+        session.refuse(error)
+
+
+def _set_criterion(session: Session, criterion: str) -> None:
+    session.change(plan=replace(session.state.plan, criterion=criterion))
+
+
+def _set_coupling(session: Session, coupling: str) -> None:
+    """Keep the rates and locks of units that both couplings have, and drop the others."""
+    plan = session.state.plan
+    units = {unit.name for unit in session.network.units(coupling)}
+    changed = replace(
+        plan,
+        coupling=coupling,
+        rates={unit: rate for unit, rate in plan.rates.items() if unit in units},
+        locked_in={unit: indices for unit, indices in plan.locked_in.items() if unit in units},
+        locked_out={unit: indices for unit, indices in plan.locked_out.items() if unit in units},
+    )
+    session.change(plan=changed)

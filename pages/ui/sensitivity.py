@@ -1,0 +1,219 @@
+"""The page Sensitivity: what every unit alone loses, measured rate by rate in the background; bars set from it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import pandas as pd
+import streamlit as st
+
+from fpgm_core import FpgmError
+from fpgm_core.data import DATA, load_images
+from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
+from fpgm_core.figures import sensitivity_curves, sweep_figure
+from fpgm_core.recovery import get_recovery_method
+from fpgm_core.runtime.progress import Work, timed
+from pages.ui.components.cards import accuracy_card, time_left
+from pages.ui.panels.pictures import cached_figure, clicked
+from pages.ui.session.jobs import Job
+from pages.ui.session.session import Session, callback, current_session
+
+_JOB = "sensitivity"
+
+
+def _key(session: Session) -> Hashable:
+    plan = session.state.plan
+    return ("sensitivity", plan.fingerprint, plan.criterion, plan.coupling, plan.options, session.state.method)
+
+
+def _sweep_work(session: Session) -> Work[Sweep]:
+    network, plan, method = session.network, session.state.plan, session.state.method
+    images, training = load_images(network.dataset, "choose"), load_images(network.dataset, "train")
+    return sweep_work(network, images.first(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
+
+
+def sensitivity_page(session: Session) -> None:
+    """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
+    method = get_recovery_method(session.state.method).title.lower()
+    st.markdown(
+        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEEP_IMAGES:,} images of the "
+        f"choose half, *{method}* as on Explore. What it bears alone says how far its bar may go."
+    )
+    if not session.network.trained:
+        st.info("Random weights have no accuracy to lose; open a network with trained ones.")
+        return
+    if session.network.dataset not in DATA:
+        st.info("There are no images here to measure this network on; open one of the bundled networks.")
+        return
+    if session.message:
+        st.error(session.message)
+    session.record()
+    job = session.jobs.get(_JOB, _key(session))
+    try:
+        sweep = known_sweep(session)
+    except FpgmError as error:
+        st.error(str(error))
+        return
+    _progress(job, sweep)
+    if sweep.points:
+        _choosing(session, sweep)
+        _pictures(session, sweep)
+
+
+def known_sweep(session: Session) -> Sweep:
+    """What is measured so far: by the job, or kept from before. Raises FpgmError where nothing can be swept."""
+    job = session.jobs.get(_JOB, _key(session))
+    if job is not None and (job.result or job.partial):
+        return job.result or job.partial
+    sweep: Sweep = next(_sweep_work(session)).partial  # the first step brings what earlier sweeps kept
+    return sweep
+
+
+def _begin(session: Session) -> None:
+    session.jobs.start(_JOB, lambda: timed(_sweep_work(session)), key=_key(session))
+
+
+def _progress(job: Job[Sweep] | None, sweep: Sweep) -> None:
+    """How far the sweep is, and the button that begins it, stops it, or resumes it."""
+    if job is not None and job.error:
+        st.error(job.error)
+    known, total = len(sweep.points), sweep.total
+    if job is not None and not job.done:
+        bar, button = st.columns([5, 1], vertical_alignment="center")
+        with bar:
+            _watch(job, len(sweep.units))
+        stop = callback(lambda session: session.jobs.stop(_JOB))
+        button.button("Stop", key="stop_sweep", width="stretch", on_click=stop)
+    elif known < total:
+        label = f"Resume: {known} of {total} points are measured" if known else f"Measure: {total} points"
+        st.button(label, key="begin_sweep", type="primary", on_click=callback(_begin))
+
+
+@st.fragment(run_every=1.0)
+def _watch(job: Job[Sweep], units: int) -> None:
+    """The progress; the page is drawn anew where a unit is complete, or all."""
+    sweep, progress = job.partial, job.progress
+    if job.done or (sweep and len(sweep.units) > max(units, 1)):
+        st.rerun()
+    if sweep is None or progress is None:
+        st.progress(0.0, text="waiting for its turn")
+        return
+    left = time_left(progress.seconds_left)
+    st.progress(len(sweep.points) / sweep.total, text=f"measured {len(sweep.points)} of {sweep.total}{left}")
+
+
+def _choosing(session: Session, sweep: Sweep) -> None:
+    """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
+    loss, button, _, accuracy = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
+    points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
+    rates = sweep.rates_within(points / 100)
+    plan = session.state.plan.with_rates(rates)
+    cut = 1 - session.network.cost(plan).macs / session.network.dense_cost.macs
+    button.button(
+        f"Set the bars: {cut:.1%} of the MACs cut",
+        key="set_bars",
+        help="Sets every measured unit to its highest rate at which it loses no more than that alone. Together they "
+        "may lose more: what the plan loses is then measured.",
+        disabled=plan == session.state.plan,
+        on_click=callback(lambda session: session.change(plan=session.state.plan.with_rates(rates))),
+    )
+    with accuracy:
+        _accuracy(0.5 if session.measuring and not session.measuring.done else None)
+
+
+def _accuracy(every: float | None) -> None:
+    """The measured accuracy of the plan on screen, as it comes."""
+
+    @st.fragment(run_every=every)
+    def card() -> None:
+        session = current_session()
+        job = session.measuring
+        if every and (job is None or job.done):
+            st.rerun()
+        error = job.error if job else None
+        st.html(accuracy_card(session.measurement, refitted=session.refitted, error=error))
+
+    card()
+
+
+def _pictures(session: Session, sweep: Sweep) -> None:
+    network, plan = session.network, session.state.plan
+    names = [unit.name for unit in network.units(plan.coupling)]
+    unit = network.unit_of(session.state.layer, plan.coupling)
+    chosen = unit.name if unit else names[0]
+    # Drawn anew where a unit is complete: with every point the pictures would flicker.
+    extent = (_key(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
+    left, right = st.columns([1.5, 1], gap="medium")
+    with left:
+        _map(session, sweep, names, chosen=chosen, extent=extent)
+    with right:
+        _curves(sweep, chosen, dense_macs=network.dense_cost.macs, extent=extent)
+    with st.expander("The numbers behind the picture"):
+        st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
+
+
+def _map(session: Session, sweep: Sweep, names: list[str], *, chosen: str, extent: tuple[Hashable, ...]) -> None:
+    """Every unit at every rate; a click on a cell sets that bar."""
+    rates = session.state.plan.rates
+    key = ("sweep", *extent, *sorted(rates.items()))
+    st.plotly_chart(
+        cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=rates, chosen=chosen)),
+        key="sweep",
+        alt="points of accuracy that every unit loses alone, rate by rate",
+        on_select=callback(lambda session: _click(session, names)),
+        selection_mode="points",
+        config={"displayModeBar": False},
+    )
+    st.caption(
+        "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell to "
+        "set that bar; click the cell where a bar stands to set it back to 0."
+        + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
+        * (session.state.method == "recalibrated")
+    )
+
+
+def _curves(sweep: Sweep, chosen: str, *, dense_macs: int, extent: tuple[Hashable, ...]) -> None:
+    """Every unit's change of accuracy, by rate or by MACs cut."""
+    axis = st.segmented_control(
+        "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
+    )
+    by_macs = axis == "MACs cut"
+    st.plotly_chart(
+        cached_figure(
+            ("curves", *extent, axis),
+            lambda: sensitivity_curves(sweep, chosen, dense_macs=dense_macs, by_macs=by_macs),
+        ),
+        key="sweep_curves",
+        alt=f"change of accuracy of every unit, {chosen} in colour",
+        config={"displayModeBar": False},
+    )
+    st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
+
+
+def _click(session: Session, names: list[str]) -> None:
+    point = clicked("sweep")
+    if point is not None:
+        set_bar(session, names, point)
+
+
+def set_bar(session: Session, names: list[str], data: list[float] | dict[str, float]) -> None:
+    """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its row and the rate."""
+    row, rate = data if isinstance(data, list) else (data[key] for key in sorted(data, key=int))
+    name, plan = names[int(row)], session.state.plan
+    unit = next(unit for unit in session.network.units(plan.coupling) if unit.name == name)
+    layer = session.state.layer if session.state.layer in unit.members else name
+    session.change(plan=plan.with_rates({name: 0.0 if plan.rate(name) == rate else rate}), layer=layer, chosen=None)
+
+
+def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "unit": [point.unit for point in sweep.points],
+            "rate": [point.rate for point in sweep.points],
+            "MACs cut %": [100 * (1 - point.macs / dense_macs) for point in sweep.points],
+            "accuracy %": [100 * point.num_correct / point.num_images for point in sweep.points],
+            "change, points": [100 * point.change.value for point in sweep.points],
+            "low": [100 * point.change.low for point in sweep.points],
+            "high": [100 * point.change.high for point in sweep.points],
+        }
+    )

@@ -1,0 +1,278 @@
+"""One browser tab: the history of its view states, the draft under the hand, its background work, its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from fpgm_core import FpgmError, Measurement, Network, Plan
+from fpgm_core.data import DATA, load_images
+from fpgm_core.evaluation import measure_work
+from fpgm_core.graph import Cost
+from fpgm_core.recovery import get_recovery_method
+from fpgm_core.runtime.progress import Work
+from pages.ui.session.history import History
+from pages.ui.session.jobs import Job, Jobs
+from pages.ui.session.networks import check, first_view, keep_scores, open_network, scores_work
+from pages.ui.session.view_state import ViewState, decode, encode
+
+_TRACE_LIMIT = 300
+
+
+@dataclass(frozen=True)
+class TriedPlan:
+    """One measured plan of the trace."""
+
+    state: ViewState
+    cost: Cost
+    measurement: Measurement
+
+
+@dataclass(frozen=True)
+class PendingState:
+    """A view state that waits for scores which need more than weights, and the work that makes them."""
+
+    state: ViewState
+    job: Job[Any]
+
+
+class Session:
+    """What one tab holds. Kept in Streamlit's session state; every change of what is on screen goes through `go`."""
+
+    def __init__(self, state: ViewState) -> None:
+        self.history = History((state,))
+        self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
+        self.echo = 0  # the equaliser's last message
+        self.tick: object = None  # the equaliser's last poll for the measurement
+        self.refusals = 0
+        self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
+        self.draft: Plan | None = None
+        self.message: str | None = None
+        self.unmeasured = True  # nothing was measured, or moved, yet: see begin
+        self.pending: PendingState | None = None
+        self.trace: list[TriedPlan] = []
+        context = get_script_run_ctx()
+        self.jobs = Jobs(context.session_id if context else "headless")
+
+    @property
+    def state(self) -> ViewState:
+        """The view state on screen."""
+        return self.history.now
+
+    @property
+    def network(self) -> Network:
+        """The network on screen."""
+        return open_network(self.state.plan.model)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan whose costs are shown: the draft under the hand, else the view state's."""
+        return self.draft or self.state.plan
+
+    def go(self, state: ViewState, by_equaliser: bool = False) -> None:
+        """Move to a view state; one that cannot be is refused with a message, and what was there stays.
+
+        One whose criterion has no scores yet is moved to when they are made, in the background.
+        """
+        self.draft = None
+        try:
+            if self._waits_for_scores(state):
+                return
+            check(state)
+        except FpgmError as error:
+            self.refuse(error)
+            return
+        if not by_equaliser and state.plan.rates != self.state.plan.rates:
+            self.revision += 1
+        self.message = None
+        self.history = self.history.push(state)
+        self.measure()
+
+    def _waits_for_scores(self, state: ViewState) -> bool:
+        """Whether the view state has to wait for its criterion's scores, which are begun then."""
+        self._stop_scoring()
+        network, criterion = open_network(state.plan.model), state.plan.criterion
+        if network.has_scores(criterion):
+            return False
+        key = ("scores", network.fingerprint, criterion)
+        work = partial(scores_work, network, criterion)
+        self.pending = PendingState(state, self.jobs.start("scores", work, key=key))
+        return True
+
+    def _stop_scoring(self) -> None:
+        self.pending = None
+        self.jobs.cancel("scores")
+
+    def go_to_pending(self) -> None:
+        """Move to the view state that waited for scores, or say why there are none."""
+        pending, self.pending = self.pending, None
+        if pending and pending.job.error:
+            self.refuse(FpgmError(pending.job.error))
+        elif pending and pending.job.result is not None:
+            plan = pending.state.plan
+            keep_scores(open_network(plan.model), plan.criterion, pending.job.result)
+            self.go(pending.state)
+
+    def cancel_pending(self) -> None:
+        """Stay where the page is: the view state that waits for scores is not wanted any more."""
+        self._stop_scoring()
+        self.refusals += 1  # the criterion's menu goes back to what is true
+
+    def change(self, **fields: object) -> None:
+        """Move to the view state on screen with some fields replaced."""
+        try:
+            self.go(replace(self.state, **fields))  # type: ignore[arg-type]
+        except FpgmError as error:
+            self.refuse(error)
+
+    def refuse(self, error: FpgmError) -> None:
+        """Say why a change was not made; bars and widgets go back to what is true."""
+        self.message = str(error)
+        self.refusals += 1
+        self.revision += 1
+
+    def step(self, steps: int) -> None:
+        """Undo (-1) or redo (+1)."""
+        self.draft = None
+        self._stop_scoring()
+        self.history = self.history.move(steps)
+        self.revision += 1
+        self.message = None
+        self.measure()
+
+    def begin(self) -> None:
+        """Start the first measurement, once the page that it would hold up is on screen."""
+        if self.unmeasured:
+            self.measure()
+
+    def measure(self) -> None:
+        """Start the measurement of what is on screen; any other of this session is cancelled."""
+        self.unmeasured = False
+        network, plan, method = self.network, self.state.plan, self.state.method
+        if not network.trained or network.dataset not in DATA:
+            self.stop_measuring()  # the page says so beside the number
+            return
+        work = partial(measurement_work, network, plan, method)
+        self.jobs.start("measurement", work, key=("measurement", plan.key, method), long=False)
+
+    def stop_measuring(self) -> None:
+        """Cancel the measurement under way."""
+        self.unmeasured = False
+        self.jobs.cancel("measurement")
+
+    @property
+    def measuring(self) -> Job[Measurement] | None:
+        """The measurement of what is on screen, under way or ended."""
+        return self.jobs.get("measurement")
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """What the measurement has brought so far."""
+        job = self.measuring
+        return None if job is None else job.result or job.partial
+
+    @property
+    def refitted(self) -> float | None:
+        """The share that is done of the refit before the first figure; None where none is under way."""
+        job = self.measuring
+        if job is None or job.done or job.partial is not None or job.progress is None:
+            return None
+        return job.share if "repairing" in job.progress.what else None
+
+    def measured(self, method: str) -> Measurement | None:
+        """The exact measurement of the plan on screen under a recovery method, where this session has made it."""
+        wanted = (self.state.plan, method)
+        return next(
+            (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
+        )
+
+    def has_new_result(self) -> bool:
+        """Whether the measurement has ended and the trace does not have it yet."""
+        job = self.measuring
+        if self.draft is not None or job is None or job.result is None:
+            return False
+        return self.measured(self.state.method) is None
+
+    def record(self) -> None:
+        """Put the finished measurement into the trace, once."""
+        if self.has_new_result() and self.measurement is not None:
+            tried = TriedPlan(self.state, self.network.cost(self.state.plan), self.measurement)
+            self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
+
+
+def measurement_work(network: Network, plan: Plan, method: str) -> Work[Measurement]:
+    """Measure a plan on the choose half, recovered by a method. The images are read in the background."""
+    images = load_images(network.dataset, "choose")
+    training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
+    return (yield from measure_work(network.prune(plan), images, method=method, training=training))
+
+
+def current_session() -> Session:
+    """This tab's session; begun from the link where it carries a view state, else from the first one."""
+    if "session" not in st.session_state:
+        begin, goal, problem = _from_link(st.query_params.get("s"))
+        session = st.session_state.session = Session(begin)
+        session.message = problem
+        if goal:
+            session.go(goal)
+        _end_with_tab(session.jobs)
+    current: Session = st.session_state.session
+    return current
+
+
+def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | None]:
+    """What to show, what to move to once its scores are made, and what is wrong with the link."""
+    if text:
+        try:
+            state = decode(text)
+            if not open_network(state.plan.model).has_scores(state.plan.criterion):
+                return first_view(state.plan.model, coupling=state.plan.coupling), state, None
+            check(state)
+            return state, None, None
+        except FpgmError as error:
+            return first_view(), None, str(error)
+    return first_view(), None, None
+
+
+def share(state: ViewState) -> None:
+    """Put the view state into the address, where it can be copied."""
+    text = encode(state)
+    if st.query_params.get("s") != text:
+        st.query_params["s"] = text
+
+
+def _end_with_tab(jobs: Jobs) -> None:
+    """End all the session's work when its tab closes."""
+
+    @st.cache_resource(scope="session", on_release=Jobs.close, show_spinner=False)
+    def lease(number: int) -> Jobs:
+        return jobs
+
+    lease(id(jobs))
+
+
+def callback(act: Callable[[Session], None]) -> Callable[[], None]:
+    """A widget callback that acts on this session."""
+    return lambda: act(current_session())
+
+
+def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope: str = "") -> dict[str, Any]:
+    """`key` and `on_change` of a widget that shows `value`, which other controls may change as well.
+
+    The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
+    next message would still carry the old value, and count as the person's change back to it.
+    """
+    key = f"{name}:{scope}:{value}:{current_session().refusals}"
+    if key not in st.session_state:
+        st.session_state[key] = value
+
+    def changed() -> None:
+        if st.session_state[key] != value:  # a new widget's first message counts as a change, and is none
+            act(current_session(), st.session_state[key])
+
+    return {"key": key, "on_change": changed}

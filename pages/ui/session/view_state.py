@@ -1,0 +1,81 @@
+"""What is on screen as one immutable value, and the link that carries it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from dataclasses import dataclass
+
+from fpgm_core import FpgmError, Plan
+from fpgm_core.recovery import get_recovery_method
+
+VIEWS = ("Scores", "Map", "Radial", "Norms", "Refit cost")
+MAPS = ("UMAP", "PCA")
+_SIZE_LIMIT = 200_000
+# Field -> its name in a link. Links are kept and shared: a name that is in one never changes.
+_LINK_NAMES = {
+    "layer": "layer",
+    "chosen": "chosen",
+    "view": "view",
+    "mapping": "mapping",
+    "seed": "seed",
+    "method": "rung",
+    "damage": "heat",
+}
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """Everything on screen that is not measured: the plan, and what is looked at.
+
+    `layer` is the chosen convolution, `chosen` a filter of it or None; `view` one of VIEWS, `mapping` one of MAPS,
+    `seed` the map's; `method` the recovery method whose accuracy is measured; `damage` whether the predicted damage
+    is drawn beside the bars. Raises FpgmError for values that cannot be.
+    """
+
+    plan: Plan
+    layer: str
+    chosen: int | None = None
+    view: str = "Scores"
+    mapping: str = "UMAP"
+    seed: int = 0
+    method: str = "recalibrated"
+    damage: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("view", VIEWS), ("mapping", MAPS)):
+            if getattr(self, name) not in allowed:
+                raise FpgmError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(allowed)}")
+        if self.chosen is not None and (isinstance(self.chosen, bool) or not isinstance(self.chosen, int)):
+            raise FpgmError(f"filter {self.chosen!r} is not a number")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise FpgmError(f"map seed {self.seed!r} is not a whole number from 0 to 2147483647")
+        if not isinstance(self.layer, str) or not isinstance(self.damage, bool):
+            raise FpgmError("the layer must be a name, and damage true or false")
+        get_recovery_method(self.method)
+
+
+def encode(state: ViewState) -> str:
+    """A view state as the text of a link: compressed JSON in URL-safe base64."""
+    data = {"plan": state.plan.to_dict()} | {link: getattr(state, name) for name, link in _LINK_NAMES.items()}
+    packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def decode(text: str) -> ViewState:
+    """The view state in a link's text. Raises FpgmError where the link is damaged or says what cannot be."""
+    try:
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(packed, _SIZE_LIMIT)  # bounded: a link is not to be trusted
+        if not unpacker.eof:
+            raise ValueError("cut short, or too long")
+        data = json.loads(content)
+        plan = data.pop("plan")
+    except (ValueError, binascii.Error, zlib.error, KeyError, AttributeError, RecursionError) as error:
+        raise FpgmError("the link is damaged and could not be opened; copy all of it again") from error
+    if set(data) != set(_LINK_NAMES.values()):
+        raise FpgmError("the link was made by another version of this page; share it again from there")
+    return ViewState(Plan.from_dict(plan), **{name: data[link] for name, link in _LINK_NAMES.items()})
