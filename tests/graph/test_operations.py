@@ -289,13 +289,16 @@ def test_a_branch_that_dies_leaves_the_other(toy, images):
     assert compact.c.in_channels == 8
 
 
-@pytest.mark.parametrize("form", ["cost", "masked", "compact"])
-def test_a_plan_that_leaves_nothing_is_refused(toy, form):
+def test_a_plan_that_leaves_nothing_is_refused(toy):
     network = toy(a_chain)
     plan = network.plan(0.5, locked_out={"e": (0, 1, 2, 3), "d": (4, 5, 6, 7)})
-    with pytest.raises(FpgmError, match="nothing is left that reaches fc under these rates; lower them"):
-        pruned = network.prune(plan)
-        _ = pruned.cost if form == "cost" else getattr(pruned, form)()
+    for refused in (network.cost, network.prune):
+        with pytest.raises(FpgmError, match="nothing is left that reaches fc under these rates; lower them"):
+            refused(plan)
+    masks = network.keep_masks(plan)
+    for form in (masked_module, compact_module):
+        with pytest.raises(FpgmError, match="nothing is left that reaches fc"):
+            form(network.module, network.flow, masks)
 
 
 # What follows expects the right behaviour where the library was found to be wrong.
