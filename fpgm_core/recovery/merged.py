@@ -69,7 +69,10 @@ def merged_tensors(pruned: PrunedNetwork) -> dict[str, Tensor]:
     stands = {
         site.name: twins(*_effective(folded, site), live[site.filter_offset : site.filter_offset + site.outputs])
         for site in flow.convs
-        if site.filter_offset >= 0 and site.groups == 1 and not pruned.keep_masks.get(site.name, np.ones(1)).all()
+        if site.filter_offset >= 0
+        and site.groups == 1
+        and not site.transposed
+        and not pruned.keep_masks.get(site.name, np.ones(1)).all()
     }
     found: dict[str, Tensor] = {}
     for reader in flow.sites:

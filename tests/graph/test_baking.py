@@ -47,7 +47,7 @@ def test_what_makes_a_weight_is_baked_in(maker):
     assert {f"2.{kind}" for kind in ("weight", "bias")} == {n for n in network.module.state_dict() if n[0] == "2"}
     assert [unit.name for unit in network.units("independent")] == ["0", "2", "4"]
     assert network.dense_cost.macs == run_cost(network.module, SHAPE)[0]
-    proof = verify(network, network.keep_masks(network.plan(0.5)))
+    proof = verify(network.prune(0.5))
     assert proof.holds, proof.problem
 
 

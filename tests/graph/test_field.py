@@ -242,15 +242,16 @@ def check(network, coupling, oracle=True):
     for rate in (0.3, 0.5):
         plan, x = network.plan(rate, criterion="random", coupling=coupling), images()
         masks, dense = network.keep_masks(plan), network.module(x)
-        compact, masked = network.compact(plan), network.masked(plan)(x)
+        pruned = network.prune(plan)
+        compact, masked = pruned.compact(), pruned.masked()(x)
         folded = folded_module(compact, network.flow)
         expected = silenced(network, masks, x) if oracle else masked
-        for form in (compact, network.compact(plan, aligned=True), folded, fused(folded, torch.float32)):
+        for form in (compact, pruned.compact(aligned=True), folded, fused(folded, torch.float32)):
             assert close(form(x), expected, dense)
         assert close(masked, expected, dense)
         cost = count_cost(network.flow, masks)
         assert run_cost(compact, SHAPE) == (cost.macs, cost.params)
-        proof = verify(network, masks)
+        proof = verify(pruned)
         assert proof.holds, proof.problem
 
 
@@ -306,4 +307,4 @@ def test_layers_that_run_several_times_are_pruned_for_all_calls_together(forward
     check(network, coupling, oracle=False)
     plan = network.plan(0.5, coupling=coupling)
     if coupling == "coupled":
-        assert network.compact(plan).b.out_channels == 4
+        assert network.prune(plan).compact().b.out_channels == 4

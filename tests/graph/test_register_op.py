@@ -60,7 +60,7 @@ def test_an_operation_of_ones_own_is_followed(registered, coupling):
     network = wrap(halving())
     plan, x = network.plan(0.5, criterion="l2_norm", coupling=coupling), torch.randn(2, 3, 8, 8)
     assert network.flow.sites[1].reads.tolist() == [list(range(1, 17, 2))]
-    dense, masked, compact = network.module(x), network.masked(plan)(x), network.compact(plan)
+    dense, masked, compact = network.module(x), network.prune(plan).masked()(x), network.prune(plan).compact()
     assert close(compact(x), masked, dense)
     assert ("a" in network.refusals(coupling)) == (coupling == "inner")
     cost = network.cost(plan)

@@ -29,7 +29,7 @@ def test_shapes_may_be_compared_counted_and_looped_over():
     network = wrap(Toy(shapes_decide, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5)), SHAPE)
     assert sum(layer.name == "b" for layer in network.flow.sites) == 2
     plan, x = network.plan(0.5, coupling="coupled"), torch.randn(4, *SHAPE)
-    assert close(network.compact(plan)(x), network.masked(plan)(x), network.module(x))
+    assert close(network.prune(plan).compact()(x), network.prune(plan).masked()(x), network.module(x))
 
 
 def added_in_place(net, x):
@@ -43,7 +43,7 @@ def test_an_addition_in_place_is_one_in_the_trace():
     torch.manual_seed(0)
     network = wrap(Toy(added_in_place, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5)), SHAPE)
     x = torch.randn(4, *SHAPE)
-    assert close(network.compact(network.plan())(x), network.module(x), network.module(x))
+    assert close(network.prune(network.plan()).compact()(x), network.module(x), network.module(x))
 
 
 def asks_for_data(net, x):
@@ -97,4 +97,4 @@ def test_a_forward_may_read_a_layers_weight(forward, refused):
     assert set(refusals) == refused
     assert all("the forward reads the weight of b beside calling it" in reason for reason in refusals.values())
     plan, x = network.plan(0.5, coupling="coupled"), torch.randn(4, *SHAPE)
-    assert close(network.compact(plan)(x), network.masked(plan)(x), network.module(x))
+    assert close(network.prune(plan).compact()(x), network.prune(plan).masked()(x), network.module(x))

@@ -190,7 +190,7 @@ def test_what_is_not_traced_is_returned():
 @pytest.mark.parametrize("model", ["resnet20", "mobilenetv2_cifar"])
 def test_without_onednn_fused_networks_compute_the_same_by_public_operations(model, coupling):
     network = Network.load(model)
-    plain = folded_module(network.compact(network.plan(0.4, coupling=coupling)), network.flow)
+    plain = folded_module(network.prune(0.4, coupling=coupling).compact(), network.flow)
     quick, x = fused(plain, torch.float32), torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert overwriting(quick)
     with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):

@@ -213,8 +213,7 @@ def test_progress_tells_how_far_it_is(network):
 
 
 def test_unequal_and_miscounted_are_two_messages(network):
-    net = network("resnet20")
-    proof = verify(net.prune(0.4))
+    proof = verify(network("resnet20").prune(0.4))
     assert (proof.equal, proof.counted, proof.problem) == (True, True, "")
     unequal = replace(proof, max_abs_difference=proof.logit_scale)
     assert (unequal.holds, unequal.equal, unequal.counted) == (False, False, True)
