@@ -18,6 +18,7 @@ from fpgm_core.evaluation import (
     study_work,
     verdict,
 )
+from fpgm_core.runtime.progress import run
 
 
 def test_an_interval_by_hand():
@@ -85,8 +86,8 @@ def test_the_study_measures_mixed_plans(resnet20):
     assert len({plan.key for plan in plans}) == 40
     assert all(0 <= rate <= 0.9 for plan in plans for rate in plan.rates.values())
     assert min(len(set(plan.rates.values())) for plan in plans) > 1
-    settings = EvaluationConfig(images=100, rung="as_is", device="cpu", precision="float32")
-    *_, study = study_work(resnet20, 6, settings=settings, config=CalibrationConfig(60, 8))
-    assert (len(study.plans), study.total) == (6, 6)
-    predicted, lost = [p.predicted for p in study.plans], [-p.correct for p in study.plans]
+    images, training = load_images("cifar10", "choose").first(100), load_images("cifar10", "train").first(60)
+    config = EvaluationConfig(device="cpu", precision="float32")
+    study = run(study_work(resnet20, images, training, num_plans=6, method="as_is", config=config))
+    predicted, lost = [p.predicted for p in study.plans], [-p.num_correct for p in study.plans]
     assert study.agreement.value == pytest.approx(spearmanr(predicted, lost).statistic)

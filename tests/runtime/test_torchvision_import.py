@@ -12,7 +12,8 @@ from fpgm_core.runtime import torchvision_import as torchvision_shim
 START = """
 import sys
 import torch
-from fpgm_core import load_model, torchvision_shim as shim
+from fpgm_core import load_model
+from fpgm_core.runtime import torchvision_import as shim
 
 def nms():
     try:

@@ -65,7 +65,7 @@ def test_a_step_is_sgd_with_momentum_and_decay(train, images, nesterov):
                 parameter -= 0.02 * (gradient + 0.9 * v if nesterov else v)
     until_epochs(trainer, 1)
     for (name, ours), theirs in zip(trainer.module.named_parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=5e-5, msg=name)  # roundings grow from step to step
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
