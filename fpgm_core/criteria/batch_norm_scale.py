@@ -10,7 +10,7 @@ from fpgm_core.graph import TracedModule
 def batch_norm_scales(network: TracedModule) -> Scores:
     """|gamma| of the batch norm behind each convolution that can be pruned; layers without one are left out."""
     scales = {}
-    for norm in network.flow.norms:
+    for norm in network.flow.batch_norms:
         if norm.after is not None and norm.affine:
             gamma = network.module.get_submodule(norm.name).get_parameter("weight")
             scales[norm.after] = gamma.detach().double().abs().cpu().numpy()

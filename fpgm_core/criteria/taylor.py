@@ -47,7 +47,7 @@ def taylor_work(
 
 def _gates(network: TracedModule, view: nn.Module, device: torch.device) -> dict[str, Tensor]:
     """Ones that multiply every prunable layer's channels, behind its batch norm where it has one of its own."""
-    batch_norms = {norm.after: norm.name for norm in network.flow.norms if norm.after is not None}
+    batch_norms = {norm.after: norm.name for norm in network.flow.batch_norms if norm.after is not None}
     gates, layers = dict[str, Tensor](), set(prunable_layers(network))
     for layer in network.flow.convs:
         if layer.name not in layers:

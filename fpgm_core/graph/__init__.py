@@ -2,7 +2,7 @@
 
 from fpgm_core.graph.baking import bake_in
 from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, dense_cost, live_sources
-from fpgm_core.graph.flow import Flow, Norm, Value, WeightedLayer
+from fpgm_core.graph.flow import BatchNormLayer, Flow, Value, WeightedLayer
 from fpgm_core.graph.layers import Layer, dense_layers, layers_of, weights_of
 from fpgm_core.graph.operations import Operation, is_in_place, makes_anew, operation_of, register_op
 from fpgm_core.graph.overlay import overlay
@@ -13,12 +13,12 @@ from fpgm_core.graph.units import COUPLINGS, Coupling, Unit, get_coupling, refus
 
 __all__ = [
     "COUPLINGS",
+    "BatchNormLayer",
     "Cost",
     "Coupling",
     "Flow",
     "Layer",
     "LayerCost",
-    "Norm",
     "Operation",
     "Rebuilder",
     "TracedModule",

@@ -11,7 +11,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fpgm_core.graph.flow import ALWAYS, NEVER, ChannelTensor, Flow, Gate, Known, Norm, Product, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, NEVER, BatchNormLayer, ChannelTensor, Flow, Gate, Known, Product, WeightedLayer
 from fpgm_core.graph.operations.base import operation_of, written_operand
 
 
@@ -23,7 +23,7 @@ class Builder:
     values: dict[str, Known] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)  # a node changed in place -> the node that changed it
     sites: list[WeightedLayer] = field(default_factory=list)
-    norms: list[Norm] = field(default_factory=list)
+    batch_norms: list[BatchNormLayer] = field(default_factory=list)
     channel_tensors: list[ChannelTensor] = field(default_factory=list)
     readers: list[WeightedLayer | Gate | Product] = field(default_factory=list)
     owner: list[str] = field(default_factory=lambda: [""])  # global filter index -> layer name
@@ -197,7 +197,7 @@ class Builder:
 
     def norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
         """Whether a norm ran before. On other channels one selection cannot serve both: everything around it stays."""
-        before = [norm for norm in self.norms if norm.name == name]
+        before = [norm for norm in self.batch_norms if norm.name == name]
         if before:
             self.again.add(name)
         if not all(_alike(norm.reads, sources) for norm in before):
@@ -216,7 +216,9 @@ class Builder:
             constants=constants,
             values={name: value for name, value in self.values.items() if value is not None},
             sites=tuple(sites.values()),
-            norms=tuple(replace(n, after=None) if {n.name, n.after} & self.again else n for n in self.norms),
+            batch_norms=tuple(
+                replace(n, after=None) if {n.name, n.after} & self.again else n for n in self.batch_norms
+            ),
             channel_tensors=tuple(self.channel_tensors),
             readers=tuple(sites[id(r)] if isinstance(r, WeightedLayer) else r for r in self.readers),
             size=len(self.owner),
@@ -235,7 +237,7 @@ class Builder:
     def _fix_what_is_read_by_name(self) -> None:
         """Layers whose weight the forward reads beside calling them stay whole: it would read other numbers."""
         read = {name.rpartition(".")[0] for name in self._by_name}
-        items: list[WeightedLayer | Norm] = [*self.sites, *self.norms]
+        items: list[WeightedLayer | BatchNormLayer] = [*self.sites, *self.batch_norms]
         for item in items:
             if item.name not in read or item.name in self.functional:
                 continue
@@ -246,7 +248,7 @@ class Builder:
 
     def _other_params(self) -> int:
         """The parameters that a forward pass reads outside sites, norms and channel tensors."""
-        covered = {site.name for site in self.sites} | {norm.name for norm in self.norms}
+        covered = {site.name for site in self.sites} | {norm.name for norm in self.batch_norms}
         single = {one.name for one in self.channel_tensors}
         used = {name: p for name, p in _used(self.graph).items() if name not in single}
         return sum(p.numel() for name, p in used.items() if name.rpartition(".")[0] not in covered)

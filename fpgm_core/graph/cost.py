@@ -121,7 +121,7 @@ def _counted(flow: Flow, live: np.ndarray) -> Cost:
     for site in flow.sites:
         layers.append(_layer_cost(site, live, shared=site.name in counted))
         counted.add(site.name)
-    norms = sum(2 * int(live[norm.reads].any(0).sum()) for norm in flow.norms if norm.affine)
+    norms = sum(2 * int(live[norm.reads].any(0).sum()) for norm in flow.batch_norms if norm.affine)
     scales = sum(one.size * int(live[one.reads].any(0).sum()) for one in flow.channel_tensors)
     params = sum(layer.params for layer in layers) + norms + scales + flow.other_params
     macs = sum(layer.macs for layer in layers) + sum(flow.other_macs.values())

@@ -57,7 +57,7 @@ class WeightedLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Norm:
+class BatchNormLayer:
     """One batch normalisation and the channels it acts on; `reads` as in WeightedLayer.
 
     `after` is the convolution whose output it alone reads, so that it can be folded into it; None elsewhere.
@@ -162,7 +162,7 @@ class Flow:
     constants: Mapping[str, Tensor]
     values: Mapping[str, Known]
     sites: tuple[WeightedLayer, ...]
-    norms: tuple[Norm, ...]
+    batch_norms: tuple[BatchNormLayer, ...]
     channel_tensors: tuple[ChannelTensor, ...]
     readers: tuple[WeightedLayer | Gate | Product, ...]
     size: int

@@ -12,7 +12,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fpgm_core.graph.flow import ALWAYS, ChannelTensor, Flow, Norm, Value, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, BatchNormLayer, ChannelTensor, Flow, Value, WeightedLayer
 from fpgm_core.graph.operations.base import Rebuilt, written_operand
 from fpgm_core.graph.overlay import overlay
 
@@ -28,7 +28,7 @@ class Rebuilder:
     def __init__(self, module: nn.Module, flow: Flow, tensors: Mapping[str, Tensor], carried: np.ndarray) -> None:
         self.carried = carried
         self.layers: Mapping[str, WeightedLayer] = {site.name: site for site in flow.sites}
-        self.norms: Mapping[str, Norm] = {norm.name: norm for norm in flow.norms}
+        self.batch_norms: Mapping[str, BatchNormLayer] = {norm.name: norm for norm in flow.batch_norms}
         self.channel_tensors: Mapping[str, ChannelTensor] = {one.name: one for one in flow.channel_tensors}
         self.modules = dict(flow.graph.named_modules())
         self._module, self._flow = module, flow

@@ -18,7 +18,7 @@ def folded_module(module: nn.Module, flow: Flow) -> nn.Module:
     """
     view = overlay(module, {})
     there = {name for name, _ in view.named_modules()}
-    for norm in flow.norms:
+    for norm in flow.batch_norms:
         if norm.after is None or not {norm.name, norm.after} <= there:
             continue
         _fold(view.get_submodule(norm.name), view.get_submodule(norm.after))

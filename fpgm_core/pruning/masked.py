@@ -43,7 +43,7 @@ def keep_tensors(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndar
         keep(f"{site.name}.weight", weights.T if site.transposed else weights)
         if site.has_bias and site.filter_offset >= 0:
             keep(f"{site.name}.bias", live[site.filter_offset : site.filter_offset + site.outputs])
-    for norm in flow.norms:
+    for norm in flow.batch_norms:
         for name in ("weight", "bias", "running_mean"):
             keep(f"{norm.name}.{name}", live[norm.reads].any(0))
     return keeps

@@ -120,7 +120,7 @@ class PrunedNetwork:
         tensors: dict[str, Tensor] = {}
         modules = dict(compact.named_modules())
         present = carried_sources(self.network.flow, self.live) if aligned else self.live
-        for norm in self.network.flow.norms:
+        for norm in self.network.flow.batch_norms:
             if norm.name not in modules:
                 continue
             carried = torch.from_numpy(np.flatnonzero(present[norm.reads].any(0)))

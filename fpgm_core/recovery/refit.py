@@ -89,7 +89,7 @@ class _Repairer:
         self._pruned = to_device(pruned.masked(), self._device)
         self._walks = [Walk(m, flow, self._device, num_batches=len(self._batches)) for m in (dense, self._pruned)]
         self._live = pruned.live
-        self._norms = {norm.after: norm.name for norm in flow.norms if norm.after is not None}
+        self._norms = {norm.after: norm.name for norm in flow.batch_norms if norm.after is not None}
         self.tasks = self._tasks(network)
         self.replaced: dict[str, Tensor] = {}
 

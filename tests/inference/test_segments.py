@@ -56,7 +56,7 @@ def test_parts_share_the_modules(resnet20):
 def test_a_norm_stays_with_its_convolution(resnet20):
     for part in segments(resnet20.prune(resnet20.plan()).compact(), 1000):
         names = {name for name, _ in part.named_modules()}
-        for norm in resnet20.flow.norms:
+        for norm in resnet20.flow.batch_norms:
             assert (norm.name in names) == (norm.after in names)
 
 

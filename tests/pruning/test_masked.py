@@ -46,7 +46,7 @@ def not_silent(module, network, masks):
         return module.get_submodule(name).register_forward_hook(hook)
 
     handles = [look(site.name, site.reads, True) for site in network.flow.sites]  # after the activation
-    handles += [look(norm.name, norm.reads, False) for norm in network.flow.norms]  # after the norm
+    handles += [look(norm.name, norm.reads, False) for norm in network.flow.batch_norms]  # after the norm
     module(images(network))
     for handle in handles:
         handle.remove()
@@ -90,7 +90,7 @@ def test_nothing_of_a_removed_filter_is_left(network, mixed, name, coupling):
     for layer, mask in masks.items():
         gone = torch.from_numpy(~mask)
         garbled.get_submodule(layer).weight.data[gone] = 1e3
-        norm = garbled.get_submodule(next(norm.name for norm in net.flow.norms if norm.after == layer))
+        norm = garbled.get_submodule(next(norm.name for norm in net.flow.batch_norms if norm.after == layer))
         for tensor in (norm.weight, norm.bias, norm.running_mean):
             tensor.data[gone] = 1e3 * torch.randn(int(gone.sum()), generator=generator)
     assert torch.equal(masked_module(garbled, net.flow, masks)(images(net)), expected)

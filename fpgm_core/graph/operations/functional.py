@@ -10,7 +10,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fpgm_core.graph.flow import Known, Norm, Value
+from fpgm_core.graph.flow import BatchNormLayer, Known, Value
 from fpgm_core.graph.operations.base import Rebuilt, argument, shape_of
 from fpgm_core.graph.operations.layers import BatchNorm, Convolution, Linear, narrowed_norm
 
@@ -126,7 +126,7 @@ class FunctionalBatchNorm(BatchNorm):
         walk.functional.add(name)
         value, affine = walk.of(node.all_input_nodes[0]), given["weight"] is not None
         assert isinstance(value, Value)
-        return self.normed(walk, name, [value], Norm(name, np.zeros(0), affine, None))
+        return self.normed(walk, name, [value], BatchNormLayer(name, np.zeros(0), affine, None))
 
     def name(self, node: Node) -> str:
         """The statistics' owner."""

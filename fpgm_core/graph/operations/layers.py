@@ -11,7 +11,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from fpgm_core.graph.flow import ALWAYS, NEVER, Known, Norm, Value, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, NEVER, BatchNormLayer, Known, Value, WeightedLayer
 from fpgm_core.graph.operations.base import Operation, Rebuilt, opaque, shape_of, whole
 from fpgm_core.graph.overlay import overlay
 
@@ -196,16 +196,16 @@ class BatchNorm(Operation):
         name = str(node.target)
         norm: Any = walk.modules[name]
         after = _sole_conv(walk, node) if norm.track_running_stats else None
-        return self.normed(walk, name, inputs, Norm(name, np.zeros(0), bool(norm.affine), after))
+        return self.normed(walk, name, inputs, BatchNormLayer(name, np.zeros(0), bool(norm.affine), after))
 
-    def normed(self, walk: Builder, name: str, inputs: list[Value], norm: Norm) -> Known:
+    def normed(self, walk: Builder, name: str, inputs: list[Value], norm: BatchNormLayer) -> Known:
         """What a norm called `name` makes of a value."""
         if len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or inputs[0].spread:
             return None
         sources = inputs[0].sources
         sources = np.where((sources == NEVER).all(0), ALWAYS, sources)
         if not walk.norm_ran_before(name, sources):
-            walk.norms.append(replace(norm, reads=sources))
+            walk.batch_norms.append(replace(norm, reads=sources))
         elif name in walk.unlike:
             return None
         return Value(sources, operation=self)
@@ -265,5 +265,5 @@ class ChannelNorm(BatchNorm):
         """As a batch norm; never folded, since its statistics are the image's own."""
         known = super().propagate(walk, node, inputs)
         if isinstance(known, Value):
-            walk.norms[-1] = replace(walk.norms[-1], after=None)
+            walk.batch_norms[-1] = replace(walk.batch_norms[-1], after=None)
         return known
