@@ -83,6 +83,14 @@ class Dense(nn.Module):
         return self.head(F.relu(self.c(x)).mean((2, 3)))
 
 
+def import_file(path):
+    """The module in a Python file."""
+    spec = importlib.util.spec_from_file_location("compact", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 KINDS = (Plain, Residual, Depthwise, SqueezeExcite, Dense)
 
 
@@ -133,9 +141,7 @@ def test_a_network_of_ones_own_is_pruned_repaired_measured_exported_and_reloaded
     assert measurement.accuracy.low <= measurement.accuracy.value <= measurement.accuracy.high
 
     export(repaired, tmp_path / "out", images={"choose": choose, "sealed": sealed})
-    spec = importlib.util.spec_from_file_location("compact", tmp_path / "out" / "compact.py")
-    rebuilt = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rebuilt)
+    rebuilt = import_file(tmp_path / "out" / "compact.py")
     reloaded = rebuilt.load(tmp_path / "out" / "compact.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(reloaded(x), compact, rtol=1e-4, atol=1e-4 * float(compact.abs().max()))
@@ -171,3 +177,30 @@ def test_what_cannot_be_a_network_is_refused_in_words():
     untrained = Network.from_module(Plain(), (3, SIDE, SIDE), trained=False)
     with pytest.raises(FpgmError, match="no accuracy can be measured"):
         evaluate(untrained.prune(0.3), ImageSet.from_arrays(np.zeros((4, SIDE, SIDE, 3), np.uint8), np.arange(4)))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.aux = block(3, 12), nn.Linear(12, CLASSES), nn.Linear(12, 7)
+
+    def forward(self, x):
+        x = self.stem(x).mean((2, 3))
+        return {"logits": self.head(x), "more": (self.aux(x),)}
+
+
+def test_a_network_of_several_outputs_is_exported_whole_and_has_no_accuracy(images, tmp_path):
+    torch.manual_seed(0)
+    pruned = Network.from_module(TwoHeads(), (3, SIDE, SIDE)).prune(0.4, coupling="coupled")
+    with pytest.raises(FpgmError, match="no accuracy can be measured"):
+        evaluate(pruned, images)
+    bundle = export(pruned, tmp_path / "out", images={"choose": images}, measured=False)
+    exported = {entry["name"]: entry for entry in bundle.manifest["artefacts"]}
+    assert {"python", "pt2", "onnx"} <= set(exported)
+    x = images.normalised(0, 3)
+    rebuilt = import_file(tmp_path / "out" / "compact.py").load(tmp_path / "out" / "compact.safetensors")
+    with torch.no_grad():
+        for form in (pruned.masked(), rebuilt):
+            answers, wanted = form(x), pruned.compact()(x)
+            torch.testing.assert_close(answers["logits"], wanted["logits"])
+            torch.testing.assert_close(answers["more"][0], wanted["more"][0])

@@ -66,7 +66,12 @@ def measure_work(
     if training is None and get_recovery_method(method).needs_images:
         raise FpgmError(f"{method} reads training images; give some")
     classes = pruned.network.num_classes
-    if classes is not None and images.highest_label >= classes:
+    if classes is None:
+        raise FpgmError(
+            f"{pruned.network.name} does not answer with one tensor of logits (B, classes), so no accuracy can be "
+            "measured; wrap it in a module that returns its logits"
+        )
+    if images.highest_label >= classes:
         raise FpgmError(
             f"{images.name} has labels up to {images.highest_label}, and {pruned.network.name} has {classes} classes; "
             "give images of the classes that it was trained on"

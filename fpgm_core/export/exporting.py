@@ -23,6 +23,7 @@ from fpgm_core.export.manifest import as_manifest
 from fpgm_core.export.plans import as_json
 from fpgm_core.inference.classify import count_correct_work
 from fpgm_core.pruning import Proof, PrunedNetwork, verify_work
+from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, run, within
 
@@ -175,7 +176,10 @@ def _checked_work(
     yield Progress(0, what=f"reloading {artefact.title}")
     reloaded = reload(files)
     expected, answers = _answers(subject.module, subject.samples), _answers(reloaded, subject.samples)
-    difference, scale = float((expected - answers).abs().max()), float(expected.abs().max())
+    if len(expected) != len(answers):
+        raise FpgmError(f"{artefact.title}, reloaded, gives {len(answers)} tensors, not {len(expected)}")
+    difference = max(float((a - b).abs().max()) for a, b in zip(expected, answers, strict=True))
+    scale = max(float(tensor.abs().max()) for tensor in expected)
     if not difference <= _TOLERANCE * scale:
         raise FpgmError(
             f"{artefact.title}, reloaded, differs by {difference:.3g} (logits reach {scale:.3g}), "
@@ -184,7 +188,8 @@ def _checked_work(
     facts: dict[str, Any] = {"max_abs_difference": difference, "logit_scale": scale}
     if not subject.measured:
         return facts
-    splits = subject.splits if subject.pruned.network.trained else {}
+    network = subject.pruned.network
+    splits = subject.splits if network.trained and network.num_classes is not None else {}
     for number, (split, images) in enumerate(splits.items()):
         begin, end, what = number / len(splits), (number + 1) / len(splits), f"measuring {artefact.title} on {split}"
         facts[split] = yield from within(_accuracy_work(reloaded, images), begin, end, what)
@@ -207,9 +212,10 @@ def _accuracy_work(module: networks.Reloaded, images: ImageSet) -> Work[dict[str
     }
 
 
-def _answers(module: networks.Reloaded, images: Tensor) -> Tensor:
+def _answers(module: networks.Reloaded, images: Tensor) -> list[Tensor]:
+    """Every tensor that a network answers with."""
     with FORWARD_LOCK, torch.inference_mode():
-        return module(images)
+        return tensors_in(module(images))
 
 
 def _median_ms(module: networks.Reloaded, images: Tensor, *, batch: int, runs: int) -> float:

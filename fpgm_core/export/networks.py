@@ -105,4 +105,9 @@ def reload_onnx(files: Mapping[str, bytes]) -> Reloaded:
     """The ONNX file in onnxruntime, on the CPU."""
     onnxruntime = require("onnxruntime", extra="export")  # heavy, and needed here alone
     session = onnxruntime.InferenceSession(files["compact.onnx"], providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+    def answer(images: torch.Tensor) -> Any:
+        tensors = [torch.from_numpy(array) for array in session.run(None, {"images": images.contiguous().numpy()})]
+        return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+    return answer
