@@ -77,7 +77,10 @@ def test_damage(result, run):
         (["repair", "resnet20", "--rate", "0"], "prunes nothing"),
         (["replaceability", "vgg11", "--weights", "random"], "random weights"),
         (["damage", "resnet20", "--study", "2"], "study at least 5"),
-        (["evaluate", "vgg11", "--weights", "random", "--rate", "0.5", "--criterion", "refit_cost"], "no trained weights"),
+        (
+            ["evaluate", "vgg11", "--weights", "random", "--rate", "0.5", "--criterion", "refit_cost"],
+            "no trained weights",
+        ),
         (["evaluate", "resnet20", "--rate", "0.5", "--criterion", "refit"], "refit_cost, refit_cost_greedy, bn_scale"),
         (["evaluate", "resnet20", "--rate", "0.5", "--rung", "as_is", "--no-recalibrate"], "not allowed with"),
         (["evaluate", "resnet20", "--rate", "0.5", "--rung", "mended"], "invalid choice"),
