@@ -22,7 +22,6 @@ from fpgm_core.calibration.patches import as_matrices, groups_of
 from fpgm_core.data import ImageSet
 from fpgm_core.graph.flow import NEVER
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
-from fpgm_core.recovery.recalibrated import batch_logits
 from fpgm_core.runtime.progress import Progress, Work, within
 
 

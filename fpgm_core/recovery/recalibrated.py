@@ -96,16 +96,12 @@ class _Twin:
 
     def statistics(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """Every norm's mean and unbiased variance (C,) of one batch."""
-        return self.run(batch)[1]
-
-    def run(self, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """What the network makes of one batch, normalised by that batch's own statistics, and those statistics."""
         for conv in self.convolutions:
             conv.turn = batch.begin // BATCH
         low = torch.autocast(batch.images.pixels.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with torch.inference_mode(), low:
-            answers, notes = self.chain.run(batch, _read)
-        return answers, [statistics for note in notes for statistics in note]
+            _, notes = self.chain.run(batch, _read)
+        return [statistics for note in notes for statistics in note]
 
 
 def _read(part: nn.Module) -> list[tuple[Tensor, Tensor]]:
@@ -165,28 +161,6 @@ def recalibrated_work(
         partial = _reached(pruned, compact, chain, training.name, seen) if early else None
         yield Progress(seen, len(training), "recalibrating", partial=partial)
     return _reached(pruned, compact, chain, training.name, len(training))
-
-
-def batch_logits(pruned: PrunedNetwork, images: ImageSet, context: RecoveryContext = RecoveryContext()) -> Tensor:
-    """A network's answers, float32 (images, classes) on the CPU, where every batch's own statistics normalise it.
-
-    Recalibrated and asked in one pass; what answers are worth where many networks are compared. Without norms these
-    are its plain answers. Parts that earlier networks began with are not run again, see `Chain`.
-    """
-    device, dtype = context.device, context.dtype
-    compact = to_device(pruned.compact(aligned=True), device)
-    chain = Chain.cut(compact, f"training {dtype}", context.remember_late)
-    resident = on_device(images, device)
-    twins = [_twin(chain, dtype) for _ in range(workers(device))]
-    starts = range(0, len(images), BATCH)
-    answers: list[Tensor] = []
-    for first in range(0, len(starts), len(twins)):
-        group = starts[first : first + len(twins)]
-        with FORWARD_LOCK:
-            batches = [Batch(resident, begin, min(begin + BATCH, len(images))) for begin in group]
-            pairs = list(zip(twins, batches, strict=False))
-            answers += each(lambda pair: pair[0].run(pair[1])[0], pairs, device)
-    return torch.cat(answers).float().cpu()
 
 
 def _reached(pruned: PrunedNetwork, compact: nn.Module, chain: Chain, images: str, seen: int) -> PrunedNetwork:
