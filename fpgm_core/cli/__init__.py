@@ -1,5 +1,6 @@
 """The command line's commands, a record each; `python -m fpgm_core` runs them."""
 
+from fpgm_core.cli import allocation as _allocation
 from fpgm_core.cli import bench as _bench
 from fpgm_core.cli import contest as _contest
 from fpgm_core.cli import evaluate as _evaluate
@@ -12,7 +13,7 @@ from fpgm_core.cli.arguments import Command
 
 _RECORDS = (
     _inspect.MODELS, _inspect.LAYERS, _evaluate.EVALUATE, _evaluate.VERIFY, _evaluate.LATENCY,
-    _evaluate.SENSITIVITY, _recovery.CALIBRATE, _recovery.REPAIR_COMMAND, _recovery.REPLACEABILITY,
+    _evaluate.SENSITIVITY, _allocation.SUGGEST, _recovery.CALIBRATE, _recovery.REPAIR_COMMAND, _recovery.REPLACEABILITY,
     _recovery.DAMAGE, _contest.CONTEST, _export.EXPORT, _lesson.LESSON, _training.TRAIN, _training.RECOVER,
     _training.REPRODUCE, _bench.BENCH,
 )  # fmt: skip

@@ -24,6 +24,7 @@ from fpgm_core.cli.arguments import (
     images_of,
     opened,
     plan_of,
+    points_of,
     pruned_of,
     rate_of,
     rung_of,
@@ -38,7 +39,6 @@ from fpgm_core.evaluation import (
     SWEEP_IMAGES,
     Measurement,
     Sweep,
-    check_loss,
     latency_work,
     measure_work,
     sweep_work,
@@ -206,21 +206,13 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=SWEEP_IMAGES, help="of the choose half (default 2000)")
     parser.add_argument(
         "--within",
-        type=_points,
+        type=points_of,
         metavar="POINTS",
         help="make a plan of every unit's highest rate up to which it loses no more, alone",
     )
     parser.add_argument("--out", type=Path, help="with --within: the file to write that plan to")
     add_rung(parser)
     add_place(parser)
-
-
-def _points(text: str) -> float:
-    """An argument in points of accuracy as a fraction."""
-    try:
-        return check_loss(float(text) / 100)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100") from error
 
 
 def _sensitivity(chosen: argparse.Namespace) -> int:

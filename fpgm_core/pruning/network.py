@@ -207,6 +207,10 @@ class Network(TracedModule):
         """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
         return get_criterion(criterion).needs != "images" or criterion in self._scores
 
+    def scores_digest(self, criterion: str) -> str | None:
+        """A hash of the scores that `with_scores` was given of a criterion; None where it was given none."""
+        return self._digests.get(criterion)
+
     def _layer_scores(self, criterion: str, layer: str) -> np.ndarray:
         """One layer's scores by a criterion that needs more than weights."""
         record, scores = get_criterion(criterion), self._scores.get(criterion)
@@ -266,7 +270,7 @@ class Network(TracedModule):
         read = tuple(getattr(options, name) for name in criterion.options)
         counts = criterion.counts(unit.size, rate, options=options, blocks=unit.blocks)
         return self._memo(
-            ("mask", unit, criterion, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
+            ("mask", unit, criterion, self.scores_digest(criterion_name), read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -334,7 +338,7 @@ class Network(TracedModule):
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
+        key = plan.key, get_criterion(plan.criterion), self.scores_digest(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
 
 
