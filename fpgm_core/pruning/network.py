@@ -17,7 +17,6 @@ from fpgm_core.criteria import (
     batch_norm_scores,
     combined,
     get_criterion,
-    joint_name,
     overlap,
     score,
     select,
@@ -183,8 +182,7 @@ class Network(TracedModule):
         """
         record = get_criterion(criterion)
         if record.needs != "weights":
-            own = self._scores.get(criterion, {}).get(joint_name(unit.members))
-            return combined([self._layer_scores(criterion, name) for name in unit.members]) if own is None else own
+            return combined([self._layer_scores(criterion, member) for member in unit.members])
         read = tuple(getattr(options, name) for name in record.options)
         return self._memo(
             ("scores", unit.name, unit.members, record, read, stage),
