@@ -149,9 +149,13 @@ def prepared_work(
 
 def suggestion_of(prepared: Prepared, goal: Goal, config: SuggestConfig = SuggestConfig()) -> Suggestion:
     """The suggestion for one goal, from what `prepared_work` made. Raises FpgmError for a goal that cannot be met."""
-    choices, losses = prepared.choices, prepared.losses
-    pruned = allocated(choices, goal, config.allocator, losses=losses, seed=config.seed)
-    return Suggestion(pruned, goal, config.allocator, losses, _prices(prepared, goal, pruned))
+    pruned = allocated(prepared.choices, goal, config.allocator, losses=prepared.losses, seed=config.seed)
+    return suggestion_as(prepared, goal, config, pruned)
+
+
+def suggestion_as(prepared: Prepared, goal: Goal, config: SuggestConfig, pruned: PrunedNetwork) -> Suggestion:
+    """A network that is pruned already as a suggestion, with the prices in it."""
+    return Suggestion(pruned, goal, config.allocator, prepared.losses, _prices(prepared, goal, pruned))
 
 
 def _prices(prepared: Prepared, goal: Goal, pruned: PrunedNetwork) -> tuple[Price, ...]:

@@ -4,6 +4,7 @@ from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, eval
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.damage_study import StudiedPlan, Study, mixed_plans, study_work
+from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
@@ -19,6 +20,8 @@ __all__ = [
     "ContestConfig",
     "Entry",
     "EvaluationConfig",
+    "History",
+    "HistoryEntry",
     "Interval",
     "Latency",
     "Measurement",
