@@ -3,7 +3,6 @@
 from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, evaluate, measure_work
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
-from fpgm_core.evaluation.damage_study import StudiedPlan, Study, mixed_plans, study_work
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
@@ -28,8 +27,6 @@ __all__ = [
     "Point",
     "Ranking",
     "Replaceability",
-    "StudiedPlan",
-    "Study",
     "Sweep",
     "Zeros",
     "change_between",
@@ -42,12 +39,10 @@ __all__ = [
     "latency_work",
     "measure_latency",
     "measure_work",
-    "mixed_plans",
     "paired_change",
     "premise",
     "rank_interval",
     "replaceability",
-    "study_work",
     "sweep_work",
     "time_pass",
     "verdict",

@@ -315,7 +315,8 @@ def test_masked_and_compact_answer_alike(resnet20, coupling):
 
 def test_the_watched_images_are_the_last_and_counted_by_a_plain_loop(resnet20):
     pruned, training = resnet20.prune(0.4, coupling="inner"), load_images("cifar10", "train").first(200)
-    repaired = recover(pruned, "repaired", training, device="cpu", config=CalibrationConfig(100, 8))
+    repaired = recover(pruned, "repaired", training, device="cpu", config=CalibrationConfig(160, 24))
+    assert repaired.method == "repaired"
     recalibrated = pruned.masked()
     list(recalibrate(recalibrated, training))
     x, labels = training.normalised(160, 200), training.labels[160:]
