@@ -1,6 +1,7 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
 from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, evaluate, measure_work
+from fpgm_core.evaluation.compare import ClassChange, Comparison, compare_work, filters_that_differ, predictions_work
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
@@ -15,6 +16,8 @@ __all__ = [
     "PREVIEW_IMAGES",
     "RATES",
     "SWEEP_IMAGES",
+    "ClassChange",
+    "Comparison",
     "Contest",
     "ContestConfig",
     "Entry",
@@ -31,15 +34,18 @@ __all__ = [
     "Zeros",
     "change_between",
     "check_loss",
+    "compare_work",
     "contest",
     "contest_work",
     "equal_plan",
     "evaluate",
+    "filters_that_differ",
     "known_contest",
     "latency_work",
     "measure_latency",
     "measure_work",
     "paired_change",
+    "predictions_work",
     "premise",
     "rank_interval",
     "replaceability",

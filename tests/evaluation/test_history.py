@@ -145,7 +145,7 @@ def test_two_processes_write_at_once_and_one_is_killed():
         writer.stdin.flush()
     told = [next(line for line in writers[0].stdout if line == "10\n")]
     writers[0].kill()
-    writers[0].wait()
+    writers[0].communicate()
     for line in writers[1].stdout:
         if line == "39\n":
             break
