@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fpgm_core.allocation import (
     ALLOCATORS,
+    CUTS,
     LOSSES,
+    Found,
     Goal,
+    Prepared,
+    SearchConfig,
     SuggestConfig,
     Suggestion,
-    suggest_work,
+    front_work,
+    prepared_work,
+    search_work,
+    suggestion_of,
     within_loss_work,
 )
 from fpgm_core.cli.arguments import (
@@ -34,7 +43,11 @@ from fpgm_core.cli.arguments import (
     show,
     training_of,
 )
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import History
 from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.progress import Work
 from fpgm_core.runtime.storage import write_atomic
 
 COUPLING = "coupled"
@@ -89,9 +102,21 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_goal(parser)
     parser.add_argument("--max-loss", type=points_of, metavar="POINTS", help="cut all that loses no more, measured")
+    parser.add_argument("--search", type=float, metavar="SECONDS", help="then search on measured accuracy so long")
+    parser.add_argument("--trials", type=int, metavar="N", help="with --search: end after N plans")
+    parser.add_argument("--together", action="store_true", help="with --search: share the history with other processes")
+    parser.add_argument(
+        "--front",
+        nargs="*",
+        type=_cut,
+        metavar="SHARE",
+        help="measure plans at these cuts of the MACs (default twelve)",
+    )
+    parser.add_argument("--against", action="append", choices=list(ALLOCATORS), default=[], help="with --front: too")
+    parser.add_argument("--csv", type=Path, help="with --front: the file to write the points to")
     add_allocation(parser)
     add_rung(parser)
-    parser.add_argument("--images", type=int, default=CHOOSE_IMAGES, help="with --max-loss: of choose (default 2000)")
+    parser.add_argument("--images", type=int, default=CHOOSE_IMAGES, help="of choose, to measure on (default 2000)")
     parser.add_argument("--out", type=Path, help="the file to write the plan to")
     add_place(parser)
     add_data(parser)
@@ -99,21 +124,94 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _suggest(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
-    like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
     cuts = {name: cut for name, cut in (("macs", chosen.macs_cut), ("params", chosen.params_cut)) if cut is not None}
-    if chosen.max_loss is None:
-        work = suggest_work(network, training, Goal(cuts), like=like, config=config)
+    asked = [chosen.front is not None, chosen.max_loss is not None, bool(cuts)]
+    if asked.count(True) != 1:
+        raise FpgmError("say one thing: what to cut (--macs-cut 0.5), what may be lost (--max-loss 2), or --front")
+    if chosen.search is not None and not cuts:
+        raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
+    like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
+    if chosen.front is not None:
+        return _front(chosen, network, like, training, config)
+    if chosen.max_loss is not None:
+        suggestion = finish(_within(chosen, network, like, training, config))
     else:
-        if cuts:
-            print("note: --max-loss cuts as much as it can of the MACs; the cuts are not read", file=sys.stderr)
-        images = images_of(chosen, network, "choose").first(chosen.images)
-        work = within_loss_work(
-            network, training, images, chosen.max_loss, method=rung_of(chosen), like=like, config=config
-        )
-    suggestion = finish(work)
+        prepared = finish(prepared_work(network, training, like=like, config=config))
+        suggestion = suggestion_of(prepared, Goal(cuts), config)
+        if chosen.search is not None:
+            suggestion = _searched(chosen, prepared, Goal(cuts), training, config)
     if chosen.out:
         write_atomic(chosen.out, suggestion.plan.to_json(indent=2).encode())
     show(chosen, _result(suggestion), report(suggestion))
+    return 0
+
+
+def _within(
+    chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig
+) -> Work[Suggestion]:
+    images = images_of(chosen, network, "choose").first(chosen.images)
+    return within_loss_work(
+        network, training, images, chosen.max_loss, method=rung_of(chosen), like=like, config=config
+    )
+
+
+def _searched(
+    chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
+) -> Suggestion:
+    """The best suggestion that a search finds; interrupted, the best so far."""
+    images = images_of(chosen, prepared.choices.network, "choose").first(chosen.images)
+    search = SearchConfig(
+        seconds=chosen.search, trials=chosen.trials, method=rung_of(chosen), more=chosen.images,
+        seed=config.seed if not chosen.together else os.getpid(),
+    )  # fmt: skip
+    history = History() if chosen.together else None
+    work, found = (
+        search_work(prepared, goal, images, training, search=search, config=config, history=history),
+        list[Found](),
+    )
+
+    def told() -> Work[Found]:
+        try:
+            while True:
+                progress = next(work)
+                found[:] = [progress.partial]
+                yield progress
+        except StopIteration as end:
+            result: Found = end.value
+            return result
+
+    try:
+        last = finish(told(), "searching")
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        last = found[0]
+    gain = f"{last.num_measured} plans measured; ahead of the first on choose by {last.gain.told(100)} points"
+    print(f"note: {gain}: measure it on sealed", file=sys.stderr)
+    return last.best
+
+
+def _front(chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig) -> int:
+    images = images_of(chosen, network, "choose").first(chosen.images)
+    names = list(dict.fromkeys([chosen.allocator, *chosen.against]))
+    needing = next((name for name in names if ALLOCATORS[name].needs_losses), names[0])
+    prepared = finish(prepared_work(network, training, like=like, config=replace(config, allocator=needing)))
+    work = front_work(
+        prepared, images, training, cuts=chosen.front or CUTS, allocators=names, method=rung_of(chosen), config=config,
+        history=History(),
+    )  # fmt: skip
+    front = finish(work)
+    if chosen.csv:
+        write_atomic(chosen.csv, front.as_csv().encode())
+    rows = [point.to_dict() for point in front.points]
+    lines = [f"{'':12} {'asked':>6} {'cut':>6}  accuracy on choose"]
+    for row in rows:
+        interval = f"{row['accuracy']:.2%} [{row['accuracy_low']:.2%}, {row['accuracy_high']:.2%}]"
+        cut = 1 - row["macs"] / row["dense_macs"]
+        lines.append(f"{row['allocator']:12} {row['cut']:6.0%} {cut:6.1%}  {interval} {row['rung']}")
+    lines += [f"{name:12} {cut:6.0%}  cannot be met" for name, cut in front.impossible]
+    impossible = [{"allocator": name, "cut": cut} for name, cut in front.impossible]
+    show(chosen, {**about(network), "points": rows, "impossible": impossible}, "\n".join(lines))
     return 0
 
 

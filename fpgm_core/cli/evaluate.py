@@ -37,6 +37,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
     RATES,
     SWEEP_IMAGES,
+    History,
     Measurement,
     Sweep,
     latency_work,
@@ -45,6 +46,7 @@ from fpgm_core.evaluation import (
 )
 from fpgm_core.pruning import Network, Plan, PrunedNetwork, randomised, verify_work
 from fpgm_core.recovery import get_recovery_method
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
 
 _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
@@ -79,6 +81,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         print(f"note: {measurement.notice}", file=sys.stderr)
     for device in measurement.lost_devices:
         print(f"note: the {device} device failed: measured on {measurement.device}", file=sys.stderr)
+    if world().is_main:
+        History().add(pruned, images, measurement)
     result = _result(pruned, chosen.split, measurement)
     show(chosen, result, _report(result))
     return 0
