@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.models import cifar_models, fingerprint, get_model_info, list_models, load_model, torchvision_models
-from fpgm_core.models.registry import torchvision_infos
 from fpgm_core.runtime.storage import Kept, ResultStore
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
@@ -50,7 +49,7 @@ def test_names_are_unique_and_the_cifar_networks_come_first():
 
 def test_every_classification_network_of_torchvision_has_a_record():
     models = import_torchvision("torchvision.models")
-    names = [info.name for info in torchvision_infos()]
+    names = [info.name for info in torchvision_models.infos()]
     assert names == models.list_models(module=models)
     assert {"resnet50", "vit_b_16", "efficientnet_b0", "wide_resnet50_2"} <= set(names)
 
