@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -61,11 +61,17 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def best_match(
-    states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], source: str, num_classes: int | None = None
+    states: Mapping[str, Mapping[str, Tensor]],
+    own: Mapping[str, Tensor],
+    source: str,
+    *,
+    num_classes: int | None = None,
+    elsewhere: Callable[[], str | None] = lambda: None,
 ) -> tuple[str, Match]:
     """Which of several state dicts fits a network whose own is `own`, the likeliest first, and how; see `match_names`.
 
-    Raises FpgmError where none does, naming the first few differences of the likeliest, and what to do.
+    Raises FpgmError where none does, naming the first few differences of the likeliest, and what to do; `elsewhere`
+    is asked then for the name of a network that they fit.
     """
     first: Mismatch | None = None
     for place, state in states.items():
@@ -73,7 +79,10 @@ def best_match(
             return place, match_names(state, own, num_classes=num_classes)
         except Mismatch as mismatch:
             first = first or mismatch
-    raise FpgmError(f"{source} {first}")
+    assert first is not None, "read_state_dicts finds one, or raises"
+    other = elsewhere()
+    advice = f"open {other}, whose tensors they are" if other else first.advice
+    raise FpgmError(f"{source} {first.problem}; {advice}")
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str, match: Match | None = None) -> None:

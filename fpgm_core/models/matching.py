@@ -19,7 +19,11 @@ Shapes = Mapping[str, Shape]
 
 
 class Mismatch(Exception):
-    """A state dict is not a network's: what differs, as the predicate of a sentence about the file."""
+    """A state dict is not a network's: what differs, as the predicate of a sentence about the file, and what to do."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(problem, advice)
+        self.problem, self.advice = problem, advice
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, num_c
     if not fitting:
         found = _by_order(given, wanted, num_classes) or _by_shape(given, wanted)
         if found is None or _classes(found, given, wanted, num_classes) is None:
-            raise Mismatch(_differences(given, wanted, closest))
+            raise _mismatch(given, wanted, closest)
         fitting, note = [found], _renamed(found)
     names = _likeliest(fitting)
     (own_name, name), *_ = names.items()
@@ -115,9 +119,8 @@ def _likeliest(fitting: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
 
     first, *others = sorted(fitting, key=lambda names: likelihood(place(names)))
     if others and likelihood(place(first)) == likelihood(place(others[0])):
-        raise Mismatch(
-            f"holds two networks that fit, {place(first)} and {place(others[0])}; save the state dict of one"
-        )
+        both = f"{place(first)} and {place(others[0])}"
+        raise Mismatch(f"holds two networks that fit, {both}", "save the state dict of the one you mean")
     return first
 
 
@@ -184,7 +187,7 @@ def _renamed(names: Mapping[str, str]) -> str:
     return f"its names are not the network's ({name} is read as {own}): they were matched {how}, so check its accuracy"
 
 
-def _differences(given: Shapes, wanted: Shapes, names: Mapping[str, str]) -> str:
+def _mismatch(given: Shapes, wanted: Shapes, names: Mapping[str, str]) -> Mismatch:
     """What differs: missing and unexpected names with the nearest, shapes side by side; and what to do."""
     unexpected = {name: given[name] for name in sorted(set(given) - set(names.values()))}
     lines = [f"missing {own}{_nearest(own, wanted[own], unexpected)}" for own in sorted(set(wanted) - set(names))]
@@ -196,10 +199,8 @@ def _differences(given: Shapes, wanted: Shapes, names: Mapping[str, str]) -> str
     ]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     fitting = sum(given[name] == wanted[own] for own, name in names.items())
-    return (
-        f"is for another network: {'; '.join(lines[:_SHOWN])}{more}; {fitting} of the network's {len(wanted)} tensors "
-        f"are there: {_advice(given, wanted, names)}"
-    )
+    problem = f"is for another network: {'; '.join(lines[:_SHOWN])}{more}; {fitting} of {len(wanted)} tensors fit"
+    return Mismatch(problem, _advice(given, wanted, names))
 
 
 def _advice(given: Shapes, wanted: Shapes, names: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
@@ -97,8 +98,8 @@ def list_models(pattern: str | None = None) -> tuple[ModelInfo, ...]:
         return (*cifar_models(), *torchvision_models.infos())
     if pattern.startswith("timm/"):
         return tuple(timm_models.info(name) for name in fnmatch.filter(timm_models.names(), pattern[5:]))
-    found = fnmatch.filter([info.name for info in list_models()], pattern.removeprefix("torchvision/"))
-    return tuple(info for info in list_models() if info.name in found)
+    among = torchvision_models.infos() if pattern.startswith("torchvision/") else list_models()
+    return tuple(info for info in among if fnmatch.fnmatchcase(info.name, pattern.removeprefix("torchvision/")))
 
 
 def get_model_info(name: str) -> ModelInfo:
@@ -199,7 +200,10 @@ def _from_file(info: ModelInfo, path: Path, sha256: str | None = None) -> Loaded
     info = _of(info, recipe) if recipe else info
     states = {place: _needed(state, info) for place, state in read_state_dicts(path, sha256).items()}
     module = info.build()
-    place, match = best_match(states, module.state_dict(), path.name, info.num_classes)
+    own = module.state_dict()
+    place, match = best_match(
+        states, own, path.name, num_classes=info.num_classes, elsewhere=lambda: _that_fits(info, states)
+    )
     if match.num_classes is not None:
         info = replace(
             info,
@@ -214,6 +218,18 @@ def _from_file(info: ModelInfo, path: Path, sha256: str | None = None) -> Loaded
     loaded = _loaded(info, module, f"file {path.name}{f' ({inside})' if inside else ''}", recipe)
     class_names = loaded.class_names if match.num_classes is None else None
     return replace(loaded, class_names=class_names, note=f"{path.name}: {match.note}" if match.note else "")
+
+
+def _that_fits(info: ModelInfo, states: Mapping[str, Mapping[str, Tensor]]) -> str | None:
+    """The name of another network of the same family, here or torchvision's, that a checkpoint fits; or None."""
+    for other in list_models():
+        if other.name != info.name and other.family == info.family:
+            with torch.device("meta"):
+                own = other.build().state_dict()
+            with suppress(FpgmError):
+                best_match(states, own, "", num_classes=other.num_classes)
+                return other.name
+    return None
 
 
 def _needed(state: Mapping[str, Tensor], info: ModelInfo) -> dict[str, Tensor]:

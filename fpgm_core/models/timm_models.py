@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from fpgm_core.errors import FpgmError
@@ -28,8 +29,7 @@ def is_installed() -> bool:
 @cache
 def _timm() -> Any:
     """timm itself. Raises FpgmError, naming the extra, where it is not installed."""
-    if is_installed():
-        import_torchvision()  # timm imports it without further ado
+    import_torchvision()  # timm imports it without further ado
     return require("timm", extra="timm")
 
 
@@ -126,7 +126,7 @@ def published(info: ModelInfo, weights: str) -> Published:
             pretrained_cfg=config,
             pretrained_cfg_overlay={"file": str(cached)} if cached else None,
         )
-    except (OSError, RuntimeError, ValueError, EOFError) as error:  # offline, damaged, no weights
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:  # offline, damaged, no weights
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FpgmError(f"cannot load {called} ({reason}); {_where_to_get(info, config, cached)}") from error
     return _described(info, config, called, module)
@@ -136,17 +136,16 @@ def _named(info: ModelInfo, weights: str) -> Any:
     name = info.name.removeprefix("timm/")
     architecture = name.partition(".")[0]
     known = tags(architecture)
+    if not known:
+        raise FpgmError(f"timm publishes no weights of {info.name}; give a checkpoint file as weights")
     if weights != "DEFAULT" and weights not in known:
-        offered = f"timm offers DEFAULT, {', '.join(known)}" if known else "timm publishes none"
-        raise FpgmError(f"{info.name} has no weights {weights!r}; {offered}")
+        raise FpgmError(f"{info.name} has no weights {weights!r}; timm offers DEFAULT, {', '.join(known)}")
     return _config(name if weights == "DEFAULT" else f"{architecture}.{weights}")
 
 
 def _where_to_get(info: ModelInfo, config: Any, cached: Path | None) -> str:
     if cached is not None:
         return f"remove {cached} to have it downloaded again"
-    if not config.has_weights:
-        return "give a checkpoint file as weights"
     url = config.url
     if config.hf_hub_id:
         url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{config.hf_hub_filename or _FILES[0]}"
