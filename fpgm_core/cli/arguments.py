@@ -45,8 +45,14 @@ def rate_of(text: str) -> float:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that say which network, with which weights."""
-    parser.add_argument("model", help="a name that `models` lists")
-    parser.add_argument("--weights", help="a checkpoint file, a torchvision weights name, or random")
+    which = parser.add_mutually_exclusive_group(required=True)
+    # Suppressed, or the positional that is not given would put its default over what the option says.
+    text = "a name that `models` lists: resnet20, torchvision/resnet50, timm/resnet50d"
+    which.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=text)
+    which.add_argument("--model", metavar="NAME", help="the same")
+    parser.add_argument(
+        "--weights", help="a checkpoint file, weights that torchvision or timm publish (DEFAULT, a name), or random"
+    )
 
 
 def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:

@@ -1,10 +1,9 @@
 """Networks: the registry, checkpoints, fingerprints."""
 
 from fpgm_core.models.checkpoints import fingerprint, load_state, read_checkpoint
+from fpgm_core.models.info import ModelInfo, bundled_record
 from fpgm_core.models.registry import (
     LoadedModel,
-    ModelInfo,
-    bundled_record,
     cifar_models,
     get_model_info,
     list_models,

@@ -28,7 +28,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, bake_in, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
-from fpgm_core.models import cifar_models, load_model
+from fpgm_core.models import load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.memo import Memo
@@ -73,7 +73,10 @@ class Network(TracedModule):
 
     @classmethod
     def load(cls, name: str, weights: Any = None) -> Network:
-        """Load a network by its registry name; `weights` as in `models.load_model`."""
+        """Load a network by its name ("resnet20", "torchvision/resnet50", "timm/resnet50d"), with weights.
+
+        Both as in `models.load_model`.
+        """
         loaded = load_model(name, weights)
         info = loaded.info
         return cls(
@@ -82,11 +85,13 @@ class Network(TracedModule):
             name=info.name,
             title=info.title,
             dataset=info.dataset,
+            class_names=loaded.class_names,
+            normalization=loaded.normalization,
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
             # This project's own networks are small, and known to run: no need of the meta device's import.
-            shapes_on="cpu" if info in cifar_models() else "meta",
+            shapes_on="meta" if info.library else "cpu",
             build=info.build,
         )
 
