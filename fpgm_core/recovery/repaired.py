@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ from fpgm_core.runtime.progress import Progress, Work, within
 
 WATCHED = 1000
 REPAIR = CalibrationConfig(num_images=1200, positions=24)
-# With the images, so that their addresses stay; they are counted elsewhere.
-_RESULTS = Cache[tuple[RecoveryStep, dict[str, Tensor], ImageSet]]("repaired", sizeof=lambda result: size_of(result[1]))
+_RESULTS = Cache[tuple[RecoveryStep, dict[str, Tensor]]]("repaired", sizeof=lambda result: size_of(result[1]))
 
 
 def repaired_work(
@@ -52,9 +51,9 @@ def repaired_work(
     remembered = _RESULTS.get(key)
     if remembered is None:
         step, tensors = yield from _repair_work(pruned, images, config=config, ridge=ridge, device=device)
-        _RESULTS.put(key, (step, tensors, images))
+        _RESULTS.put(key, (step, tensors))
     else:
-        step, tensors, _ = remembered
+        step, tensors = remembered
     return pruned.with_tensors(tensors, step)
 
 
@@ -62,7 +61,7 @@ def _repair_work(
     pruned: PrunedNetwork, images: ImageSet, *, config: CalibrationConfig, ridge: float, device: torch.device
 ) -> Work[tuple[RecoveryStep, dict[str, Tensor]]]:
     num_watched = min(WATCHED, max(1, len(images) // 5))
-    watched = replace(images, pixels=images.pixels[-num_watched:], labels=images.labels[-num_watched:]).to(device)
+    watched = images.last(num_watched).to(device)
     rest = images.first(len(images) - num_watched)
     fitted = rest.first(images_that_fit(pruned.network, min(config.num_images, len(rest)))).to(device)
     tensors = yield from within(refit_work(pruned, fitted, config=config, ridge=ridge), 0, 0.7, "repairing")
@@ -108,7 +107,7 @@ def _key(
     )
     for name in sorted(pruned.tensors):
         digest.update(name.encode() + pruned.tensors[name].contiguous().numpy().tobytes())
-    where = images.pixels.data_ptr(), images.labels.data_ptr(), len(images), images.mean, images.std
+    where = images.serial, len(images)
     layers = tuple(sorted(pruned.keep_masks))
     return pruned.network.identity, digest.hexdigest(), layers, config, where, str(device), ridge
 

@@ -272,7 +272,7 @@ FEW_ARTEFACTS = ["--only", "plan", "--only", "torch_pruning", "--only", "python"
 @pytest.fixture
 def few_images(monkeypatch):
     """The first 256 images of every split."""
-    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", lambda *which: load_images(*which).first(256))
+    monkeypatch.setattr("fpgm_core.cli.images.load_images", lambda *which: load_images(*which).first(256))
 
 
 def test_export(result, net, tmp_path, few_images):
