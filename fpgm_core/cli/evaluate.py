@@ -97,11 +97,19 @@ def _report(result: dict[str, Any]) -> str:
             f"on {result['images']:,} images of {result['split']}",
             f"dense      {result['dense_accuracy']:.2%}   change {result['change'] * 100:+.2f} points "
             f"[{result['change_low'] * 100:+.2f}, {result['change_high'] * 100:+.2f}], paired",
+            *_top5_line(result),
             f"MACs       {cut('macs')}",
             f"parameters {cut('params')}",
             f"measured on {result['device']} in {result['precision']}, {result['seconds']:.1f} s",
         )
     )
+
+
+def _top5_line(result: dict[str, Any]) -> list[str]:
+    top5, dense = result["top5"], result["dense_top5"]
+    if top5 is None:
+        return []
+    return [f"top-5      {top5['value']:.2%}  [{top5['low']:.2%}, {top5['high']:.2%}]  dense {dense['value']:.2%}"]
 
 
 def _result(pruned: PrunedNetwork, split: str, measurement: Measurement) -> dict[str, Any]:
@@ -121,6 +129,8 @@ def _result(pruned: PrunedNetwork, split: str, measurement: Measurement) -> dict
         "accuracy_low": measurement.accuracy.low,
         "accuracy_high": measurement.accuracy.high,
         "dense_accuracy": measurement.dense_accuracy.value,
+        "top5": None if measurement.top5 is None else asdict(measurement.top5),
+        "dense_top5": None if measurement.dense_top5 is None else asdict(measurement.dense_top5),
         "change": measurement.change.value,
         "change_low": measurement.change.low,
         "change_high": measurement.change.high,

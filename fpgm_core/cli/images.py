@@ -56,7 +56,8 @@ def images_of(chosen: argparse.Namespace, network: Network, split: str, most: in
     """
     copy = _copy(chosen, network)
     if chosen.data is None or copy is not None:
-        images = load_images(network.dataset, split, copy, getattr(chosen, "download", False))
+        more = {"download": True} if getattr(chosen, "download", False) else {}
+        images = load_images(network.dataset, split, copy, **more)
         return images if most is None or most >= len(images) else images.first(most)
     splits = _opened(chosen, network)
     images = finish(splits.split(split).at_most(most).load_work(_preprocessing(chosen, network)))

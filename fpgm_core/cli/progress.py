@@ -6,7 +6,7 @@ import sys
 from typing import TypeVar
 
 from fpgm_core.runtime.distributed import world
-from fpgm_core.runtime.progress import Progress, Work, run
+from fpgm_core.runtime.progress import Progress, Work, run, timed
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def finish(work: Work[T], what: str = "") -> T:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
     try:
-        return run(work, tell if live else None)
+        return run(timed(work), tell if live else None)
     finally:
         if live:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

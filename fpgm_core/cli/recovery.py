@@ -138,8 +138,8 @@ def _repair(chosen: argparse.Namespace) -> int:
     }
     text = (
         f"{len(repaired.tensors)} tensors replaced, from {step.num_images:,} images, in {seconds:.1f} s; of "
-        f"{watched:,} held-out training images {right['recalibrated'] / watched:.1%} right recalibrated, "
-        f"{right['repaired'] / watched:.1%} repaired: {step.method}"
+        f"{watched:,} held-out training images recalibrated is {step.details['says']} "
+        f"{right['recalibrated'] / watched:.1%}, repaired {right['repaired'] / watched:.1%}: {step.method}"
     )
     show(chosen, result, text)
     return 0

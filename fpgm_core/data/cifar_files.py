@@ -68,6 +68,8 @@ class CifarFiles:
             pairs = [read(folder / file, self.images_a_file[part]) for file in files]
         except OSError as error:
             raise self._missing(root, f"{error.filename}: {error.strerror}") from error
+        except _Damaged as error:
+            raise self._missing(root, str(error)) from error
         rows = np.concatenate([pixels for pixels, _ in pairs])
         labels = np.concatenate([labels for _, labels in pairs])
         return np.ascontiguousarray(rows.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)), labels.astype(np.int64)
@@ -78,9 +80,12 @@ class CifarFiles:
         file, key = self.names_file
         if folder is None or not (folder / file).is_file():
             return None
-        names = _unpickled(folder / file).get(key)
+        try:
+            names = _unpickled(folder / file).get(key)
+        except _Damaged as error:
+            raise self._missing(root, str(error)) from error
         if not isinstance(names, list) or len(names) != self.num_classes or not all(isinstance(n, str) for n in names):
-            raise FpgmError(f"{folder / file} does not name {self.num_classes} classes; unpack {self.archive} again")
+            raise self._missing(root, f"{file} does not name {self.num_classes} classes")
         return tuple(names)
 
     def download(self, root: Path) -> None:
@@ -104,7 +109,7 @@ class CifarFiles:
     def _binary(self, path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
         size = self.label_bytes + _PIXELS
         if path.stat().st_size != count * size:
-            raise FpgmError(f"{path} has {path.stat().st_size:,} bytes, not {count * size:,}; unpack its archive again")
+            raise _Damaged(f"{path.name} has {path.stat().st_size:,} bytes, not {count * size:,}")
         rows = np.fromfile(path, np.uint8).reshape(count, size)
         return self._checked(path, rows[:, self.label_bytes :], rows[:, self.label_bytes - 1].tolist(), count)
 
@@ -114,7 +119,7 @@ class CifarFiles:
             numbers = np.array(labels)
             if numbers.dtype.kind == "i" and 0 <= numbers.min() <= numbers.max() < self.num_classes:
                 return rows, numbers
-        raise FpgmError(f"{path} is not a part of {self.title}; unpack {self.archive} again")
+        raise _Damaged(f"{path.name} is not a part of it")
 
 
 class _Reader(pickle.Unpickler):
@@ -127,20 +132,23 @@ class _Reader(pickle.Unpickler):
         return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
 
 
+class _Damaged(Exception):
+    """A file is not what it should be, and why."""
+
+
 def _unpickled(path: Path) -> dict[str, Any]:
-    """A file's dictionary. Raises FpgmError for anything else, and for a pickle that names more than arrays."""
+    """A file's dictionary. Raises _Damaged for anything else, and for a pickle that names more than arrays."""
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise _Damaged(f"{path.name} has {size:,} bytes")
+    content = path.read_bytes()
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise FpgmError(f"{path} has {size:,} bytes; no file of CIFAR has so many")
-        content = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (FpgmError, OSError):
-        raise
+        found = _Reader(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a damaged pickle raises whatever it likes
-        raise FpgmError(f"{path} is damaged, or not a file of CIFAR ({error}); unpack its archive again") from error
-    if not isinstance(content, dict):
-        raise FpgmError(f"{path} is not a file of CIFAR; unpack its archive again")
-    return content
+        raise _Damaged(f"{path.name} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise _Damaged(f"{path.name} is damaged: no dictionary")
+    return found
 
 
 CIFAR10 = CifarFiles(

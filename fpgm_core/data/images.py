@@ -175,36 +175,40 @@ class ImageSet:
         for begin in range(start, len(self), size):
             yield self.normalised(begin, min(begin + size, len(self))), self.labels[begin : begin + size]
 
-    def normalised(self, begin: int, end: int, which: Tensor | None = None) -> Tensor:
+    def normalised(
+        self, begin: int, end: int, which: Tensor | None = None, *, device: torch.device | None = None
+    ) -> Tensor:
         """Images `begin` to `end` as float32 (B, C, H, W): pixel / 255, minus mean, over std.
 
-        With `which`, bool (end - begin,), only those among them.
+        With `which`, bool (end - begin,), only those among them. On `device`, where the set is unless given.
         """
-        device = self.pixels.device
+        device = device or self.pixels.device
         # One multiply-add a pixel: the two divisions are folded into the constants.
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)
-        pixels = self.pixels[begin:end] if which is None else self.pixels[begin:end][which]
+        pixels = self.pixels[begin:end].to(device)
+        pixels = pixels if which is None else pixels[which]
         images = torch.addcmul(shift, pixels.to(torch.float32), scale)
         return images.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images `begin` to `end` of a set."""
+    """Images `begin` to `end` of a set, for `device`: the set's own unless given."""
 
     images: ImageSet
     begin: int
     end: int
+    device: torch.device | None = None
 
     def normalised(self, which: Tensor | None = None) -> Tensor:
-        """The images, or those among them that `which` (bool) marks, as float32 (B, C, H, W)."""
-        return self.images.normalised(self.begin, self.end, which)
+        """The images, or those among them that `which` (bool) marks, as float32 (B, C, H, W) on the batch's device."""
+        return self.images.normalised(self.begin, self.end, which, device=self.device)
 
     @property
     def labels(self) -> Tensor:
-        """Their classes (B,)."""
-        return self.images.labels[self.begin : self.end]
+        """Their classes (B,), on the batch's device."""
+        return self.images.labels[self.begin : self.end].to(self.device or self.images.labels.device)
 
     @property
     def key(self) -> Hashable:

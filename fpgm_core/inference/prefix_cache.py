@@ -137,7 +137,7 @@ class Chain(nn.Module):
         Parts that are equal to those of an earlier chain are not run where what they made, and the note, are
         remembered.
         """
-        prefixes = PrefixCache.on(batch.images.pixels.device)
+        prefixes = PrefixCache.on(batch.device or batch.images.pixels.device)
         begin, entry = self._remembered(batch, prefixes)
         value, notes = (entry.value, list(entry.notes)) if entry else (batch.normalised(), [])
         remembered = _storage(value) if entry else None
