@@ -11,15 +11,15 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_plan,
     add_rung,
-    finish,
-    images_of,
     opened,
     pruned_of,
     recovered,
     rung_of,
     show,
 )
-from fpgm_core.data import DATA, HALVES, ImageSet, sample_images
+from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
+from fpgm_core.cli.progress import finish
+from fpgm_core.data import ImageSet
 from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, write_bundle
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
@@ -33,6 +33,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add_rung(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
     add_artefacts(parser)
+    add_data(parser)
 
 
 def add_artefacts(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def exported(
     config = ExportConfig(
         artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
         runs=chosen.runs,
-        samples=sample_images(network.dataset, network.input_shape, NUM_SAMPLES),
+        samples=samples_of(chosen, network, NUM_SAMPLES),
     )
     bundle = finish(export_work(pruned, images=splits, config=config))
     if world().is_main:
@@ -63,10 +64,10 @@ def exported(
 def _export(chosen: argparse.Namespace) -> int:
     network, method = opened(chosen), rung_of(chosen)
     pruned = pruned_of(chosen, network)
-    has_images = network.dataset in DATA
-    if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on
+    measured = has_images(chosen, network)
+    if method != "recalibrated" or (network.trained and measured):  # else there is nothing to recalibrate on
         pruned = recovered(chosen, pruned, method)
-    splits = {half: images_of(chosen, network, half) for half in HALVES} if has_images else {}
+    splits = halves_of(chosen, network) if measured else {}
     bundle = exported(chosen, pruned, splits=splits, folder=chosen.out)
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:
