@@ -23,7 +23,7 @@ from fpgm_core.criteria import (
     spearman,
     unit_scores,
 )
-from fpgm_core.data import DATA, ImageSet, Preprocessing, torchvision_preprocessing
+from fpgm_core.data import DATA, ImageSet, Preprocessing, class_misfit, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, bake_in, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
@@ -148,8 +148,8 @@ class Network(TracedModule):
         """
         if self._preprocessing is not None:
             return self._preprocessing
-        if self.dataset in DATA:
-            return DATA[self.dataset].preprocessing
+        if self.dataset in DATA and (known := DATA[self.dataset].preprocessing) is not None:
+            return known
         config = getattr(self.module, "pretrained_cfg", None)
         if isinstance(config, Mapping):
             return Preprocessing.from_timm({**config, "input_size": self.input_shape})
@@ -167,6 +167,34 @@ class Network(TracedModule):
         for name in ("fingerprint", "identity"):
             other.__dict__.pop(name, None)
         return other
+
+    def with_dataset(self, dataset: str, class_names: Sequence[str] | None = None) -> Network:
+        """The same network judged on another data set; `class_names` are its own unless given. All else is shared."""
+        self.flow  # noqa: B018  traced once, for both
+        other = copy.copy(self)
+        other._preprocessing = self.preprocessing  # its own, whatever pictures come
+        other.dataset = dataset
+        other.class_names = self.class_names if class_names is None else tuple(class_names)
+        return other
+
+    def check_images(self, images: ImageSet) -> str | None:
+        """How the classes of images and the network's outputs may not match, in words; None where nothing says so.
+
+        Raises FpgmError for images of another shape than the network reads, and for labels beyond its outputs.
+        """
+        height, width, channels = images.pixels.shape[1:]
+        if (channels, height, width) != tuple(self.input_shape):
+            raise FpgmError(
+                f"pictures come out as {channels} x {height} x {width}, and {self.name} reads "
+                f"{' x '.join(map(str, self.input_shape))}; resize and crop them to that (--preprocess "
+                "resize=...,crop=...)"
+            )
+        if self.num_classes is not None and images.highest_label >= self.num_classes:
+            raise FpgmError(
+                f"{images.name} has labels up to {images.highest_label}, and {self.name} has {self.num_classes} "
+                "outputs; give images of the classes that it was trained on"
+            )
+        return class_misfit(images.class_names, self.num_classes, self.class_names)
 
     def build(self) -> nn.Module:
         """A new module of the same architecture with random weights, drawn from torch's global generator."""

@@ -18,7 +18,15 @@ from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
-from pages.ui.session.networks import check, first_view, keep_scores, open_network, scores_work
+from pages.ui.session.networks import (
+    check,
+    first_view,
+    keep_scores,
+    network_key,
+    network_of,
+    scores_work,
+    view_of,
+)
 from pages.ui.session.view_state import ViewState, decode, encode
 
 _TRACE_LIMIT = 300
@@ -67,7 +75,7 @@ class Session:
     @property
     def network(self) -> Network:
         """The network on screen."""
-        return open_network(self.state.plan.model)
+        return network_of(self.state)
 
     @property
     def plan(self) -> Plan:
@@ -96,10 +104,10 @@ class Session:
     def _waits_for_scores(self, state: ViewState) -> bool:
         """Whether the view state has to wait for its criterion's scores, which are begun then."""
         self._stop_scoring()
-        network, criterion = open_network(state.plan.model), state.plan.criterion
+        network, criterion = network_of(state), state.plan.criterion
         if network.has_scores(criterion):
             return False
-        key = ("scores", network.fingerprint, criterion)
+        key = ("scores", *network_key(network), criterion)
         work = partial(scores_work, network, criterion)
         self.pending = PendingState(state, self.jobs.start("scores", work, key=key))
         return True
@@ -114,8 +122,8 @@ class Session:
         if pending and pending.job.error:
             self.refuse(FpgmError(pending.job.error))
         elif pending and pending.job.result is not None:
-            plan = pending.state.plan
-            keep_scores(open_network(plan.model), plan.criterion, pending.job.result)
+            criterion = pending.state.plan.criterion
+            keep_scores(network_of(pending.state), criterion, pending.job.result)
             self.go(pending.state)
 
     def cancel_pending(self) -> None:
@@ -158,7 +166,7 @@ class Session:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
-        self.jobs.start("measurement", work, key=("measurement", plan.key, method), long=False)
+        self.jobs.start("measurement", work, key=("measurement", *network_key(network), plan.key, method), long=False)
 
     def stop_measuring(self) -> None:
         """Cancel the measurement under way."""
@@ -230,8 +238,8 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
     if text:
         try:
             state = decode(text)
-            if not open_network(state.plan.model).has_scores(state.plan.criterion):
-                return first_view(state.plan.model, coupling=state.plan.coupling), state, None
+            if not network_of(state).has_scores(state.plan.criterion):
+                return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
             return state, None, None
         except FpgmError as error:
