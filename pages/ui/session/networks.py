@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from fpgm_core import FpgmError, Network
@@ -14,7 +12,7 @@ from fpgm_core.graph import weights_of
 from fpgm_core.pruning import PRESETS
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work
-from pages.ui.session.opened import OWN, check_images, kept_checkpoint, live_network
+from pages.ui.session.opened import OWN, check_images, live_network, opened_network
 from pages.ui.session.view_state import ViewState
 
 FIRST_MODEL = "mobilenetv2_cifar"  # norm and FPGM disagree on its depthwise layers
@@ -42,28 +40,20 @@ def open_network(model: str, fingerprint: str | None = None, data: str = "") -> 
 
 def load_network(model: str, fingerprint: str | None = None) -> Network:
     """A network by its name, opened once for every session; with other weights of it where a fingerprint names them."""
-    live = live_network(model, fingerprint) or live_network(model)
-    if live is not None:
-        return live
-    network = _of_registry(model)
-    if fingerprint in (None, network.fingerprint):
-        return network
-    kept = kept_checkpoint(model, fingerprint)
-    return network if kept is None else _with_weights(model, *kept)
+    if fingerprint is not None:
+        default = live_network(model) is None and _of_registry(model)
+        if default and default.fingerprint == fingerprint:
+            return default
+        opened = opened_network(model, fingerprint)
+        if opened is not None:
+            return opened
+    return live_network(model) or _of_registry(model)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
 def _of_registry(model: str) -> Network:
     network = Network.load(model)
     network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
-    return network
-
-
-@st.cache_resource(max_entries=4, show_spinner="Opening the network ...")
-def _with_weights(model: str, path: Path, weights: str) -> Network:
-    network = Network.load(model, path)
-    network.weights = weights  # where they came from, not where they are kept
-    network.dense_cost  # noqa: B018
     return network
 
 

@@ -6,14 +6,13 @@ their weights, which every plan and link carries; images stay in memory and end 
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from fpgm_core import FpgmError, ImageSet, Network
@@ -26,7 +25,10 @@ _FOLDER = "opened"
 _KEPT_BYTES = 4 << 30
 _MOST_DATASETS = 16  # of all tabs together; the oldest goes first
 
+_MOST_NETWORKS = 4  # with weights of their own, in memory
+
 _live: dict[tuple[str, str], Network] = {}
+_networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
 _datasets: OrderedDict[str, str] = OrderedDict()  # registered here, oldest first: its name and its title
 _lock = threading.Lock()
 
@@ -36,15 +38,41 @@ def add_live(network: Network) -> None:
     _live[network.name, network.fingerprint] = network
 
 
-def live_network(model: str, fingerprint: str | None = None) -> Network | None:
-    """The live network of that name, of those weights where they are given; None where there is none."""
-    known = [live for (name, weights), live in _live.items() if name == model and fingerprint in (None, weights)]
-    return known[-1] if known else None
+def live_network(model: str) -> Network | None:
+    """The newest live network of that name; None where there is none."""
+    return next((live for (name, _), live in reversed(list(_live.items())) if name == model), None)
 
 
 def live_names() -> tuple[str, ...]:
     """The names of the live networks, the newest first."""
     return tuple(dict.fromkeys(name for name, _ in reversed(list(_live))))
+
+
+def remember(network: Network) -> None:
+    """Have a network of these weights at hand for a while: the few that were opened last are."""
+    with _lock:
+        _networks[network.name, network.fingerprint] = network
+        _networks.move_to_end((network.name, network.fingerprint))
+        while len(_networks) > _MOST_NETWORKS:
+            _networks.popitem(last=False)
+
+
+def opened_network(model: str, fingerprint: str) -> Network | None:
+    """The network of that name and those weights: live, in memory, or kept on disk; None where there is none.
+
+    Raises FpgmError for kept weights that do not open.
+    """
+    known = _live.get((model, fingerprint)) or _networks.get((model, fingerprint))
+    if known is not None:
+        return known
+    kept = _kept_checkpoint(model, fingerprint)
+    if kept is None:
+        return None
+    path, weights = kept
+    network = Network.load(model, path)
+    network.weights = weights  # where they came from, not where they are kept
+    remember(network)
+    return network
 
 
 def keep_checkpoint(network: Network) -> None:
@@ -61,17 +89,13 @@ def keep_checkpoint(network: Network) -> None:
     _make_room(path)
 
 
-def kept_checkpoint(model: str, fingerprint: str) -> tuple[Path, str] | None:
+def _kept_checkpoint(model: str, fingerprint: str) -> tuple[Path, str] | None:
     """The file with a network's kept weights, and where they came from; None where there are none."""
     path = _place(fingerprint)
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-    except (OSError, ValueError, RuntimeError, json.JSONDecodeError):
-        return None
-    except Exception as error:  # safetensors' own error, which has no public base
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except (OSError, SafetensorError):
         return None
     return (path, about.get("weights", path.name)) if about.get("model") == model else None
 
@@ -94,7 +118,7 @@ def _make_room(newest: Path) -> None:
 
 
 def add_images(title: str, splits: Mapping[str, ImageSet]) -> str:
-    """Register images by split ("choose", "sealed", "train") as a data set; returns its name, which nobody can guess."""
+    """Register images by split ("choose", "sealed", "train") as a data set; returns its name, hard to guess."""
     name = f"{OWN}{secrets.token_hex(8)}"
 
     def load(split: str, root: Path | None, download: bool) -> ImageSet:

@@ -27,6 +27,7 @@ from pages.ui.session.networks import (
     scores_work,
     view_of,
 )
+from pages.ui.session.opened import forget_images
 from pages.ui.session.view_state import ViewState, decode, encode
 
 _TRACE_LIMIT = 300
@@ -61,6 +62,8 @@ class Session:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
+        self.notes: tuple[str, ...] = ()  # what must be known of images that were opened here
+        self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
         self.trace: list[TriedPlan] = []
@@ -143,6 +146,16 @@ class Session:
         self.message = str(error)
         self.refusals += 1
         self.revision += 1
+
+    def own_images(self, name: str) -> None:
+        """Have a data set that was opened here go when the tab closes."""
+        self._own_images.append(name)
+
+    def close(self) -> None:
+        """End everything that belongs to the tab."""
+        self.jobs.close()
+        for name in self._own_images:
+            forget_images(name)
 
     def step(self, steps: int) -> None:
         """Undo (-1) or redo (+1)."""
@@ -228,7 +241,7 @@ def current_session() -> Session:
         session.message = problem
         if goal:
             session.go(goal)
-        _end_with_tab(session.jobs)
+        _end_with_tab(session)
     current: Session = st.session_state.session
     return current
 
@@ -254,14 +267,14 @@ def share(state: ViewState) -> None:
         st.query_params["s"] = text
 
 
-def _end_with_tab(jobs: Jobs) -> None:
-    """End all the session's work when its tab closes."""
+def _end_with_tab(session: Session) -> None:
+    """End all that belongs to the session when its tab closes."""
 
-    @st.cache_resource(scope="session", on_release=Jobs.close, show_spinner=False)
-    def lease(number: int) -> Jobs:
-        return jobs
+    @st.cache_resource(scope="session", on_release=Session.close, show_spinner=False)
+    def lease(number: int) -> Session:
+        return session
 
-    lease(id(jobs))
+    lease(id(session))
 
 
 def callback(act: Callable[[Session], None]) -> Callable[[], None]:
