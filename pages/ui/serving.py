@@ -88,7 +88,7 @@ def _serving_at(port: int) -> int:
         place.bind(("127.0.0.1", port))
     except OSError as error:
         raise FpgmError(f"nothing can be served at port {port} ({error.strerror}); give another, or 0") from error
-    server = uvicorn.Server(uvicorn.Config(_app(), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(_app(), log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, name="fpgm-explorer", daemon=True)
     thread.start()
     begun = time.monotonic()

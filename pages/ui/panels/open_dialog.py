@@ -130,8 +130,8 @@ def _choose_network(session: Session) -> None:
         else:
             _start(partial(checkpoint_work, model, file.name, content), model, file.file_id)
         st.rerun()
-    weights = file.name if file else chosen
-    _command_line(f"fpgm layers {model}" + (f" --weights {shlex.quote(weights)}" if weights else ""))
+    told = file.name if file else chosen
+    _command_line(model, f"fpgm layers {model}" + (f" --weights {shlex.quote(told)}" if told else ""))
 
 
 def _open_plan(session: Session, name: str, content: bytes) -> None:
@@ -168,7 +168,7 @@ def _choose_images(session: Session) -> None:
     if session.state.data:
         st.button("Back to the network's own images", key="own_images_back",
                   on_click=callback(lambda session: session.change(data="")))  # fmt: skip
-    _command_line(f"fpgm evaluate {network.name} --data {shlex.quote(where)}")
+    _command_line(network.name, f"fpgm evaluate {network.name} --data {shlex.quote(where)}")
 
 
 def _read_folder(network: Network, text: str, preprocessing: Preprocessing | None) -> None:
@@ -226,6 +226,9 @@ def _weights_of(model: str) -> list[str]:
     return [_AT_HAND, *(published_weights(model) if is_private() else ()), "random"]
 
 
-def _command_line(text: str) -> None:
+def _command_line(model: str, text: str) -> None:
+    """What does the same there; a live network is in this process alone."""
+    if model in live_names():
+        return
     st.caption("The same from a command line:")
     st.code(text, language="bash", wrap_lines=True)
