@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from fpgm_core.data.folders import CLASSES_FILE, SUFFIXES
@@ -31,7 +32,9 @@ def unpack_images(content: bytes, folder: Path, *, most_files: int = MOST_FILES,
             left = most_bytes
             for info, path in members:
                 left -= _unpack(archive, info, folder / path, min(left, MOST_FILE_BYTES))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
+    except FpgmError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, OSError) as error:
         raise FpgmError("the zip is damaged, or of a kind that is not read; zip the folder again, plainly") from error
     if not any(path.suffix != ".txt" for _, path in members):
         raise FpgmError("the zip holds no images; zip a folder that holds one folder a class")

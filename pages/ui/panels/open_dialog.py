@@ -165,9 +165,10 @@ def _choose_images(session: Session) -> None:
         if path and st.button("Read the folder", key="read_folder"):
             _read_folder(network, path, preprocessing)
         where = path or where
-    if session.state.data:
-        st.button("Back to the network's own images", key="own_images_back",
-                  on_click=callback(lambda session: session.change(data="")))  # fmt: skip
+    if session.state.data and st.button("Back to the network's own images", key="own_images_back"):
+        session.change(data="")
+        _hide()
+        st.rerun()
     _command_line(network.name, f"fpgm evaluate {network.name} --data {shlex.quote(where)}")
 
 

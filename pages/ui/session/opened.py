@@ -23,7 +23,7 @@ from fpgm_core.runtime.storage import home, write_atomic
 OWN = "own-"  # what the names of data sets opened here begin with
 _FOLDER = "opened"
 _KEPT_BYTES = 4 << 30
-_MOST_DATASETS = 16  # of all tabs together; the oldest goes first
+MOST_DATASETS = 16  # of all tabs together; the oldest goes first
 
 _MOST_NETWORKS = 4  # with weights of their own, in memory
 
@@ -73,6 +73,12 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
     network.weights = weights  # where they came from, not where they are kept
     remember(network)
     return network
+
+
+def forget_networks() -> None:
+    """Let the networks go that were opened here; those kept on disk open again when they are asked for."""
+    with _lock:
+        _networks.clear()
 
 
 def keep_checkpoint(network: Network) -> None:
@@ -129,7 +135,7 @@ def add_images(title: str, splits: Mapping[str, ImageSet]) -> str:
     with _lock:
         register_data(DataInfo(name, title, load))
         _datasets[name] = title
-        while len(_datasets) > _MOST_DATASETS:
+        while len(_datasets) > MOST_DATASETS:
             unregister_data(_datasets.popitem(last=False)[0])
     return name
 
