@@ -4,6 +4,7 @@ from fpgm_core.graph.baking import bake_in
 from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, dense_cost, live_sources
 from fpgm_core.graph.flow import BatchNormLayer, Flow, Value, WeightedLayer
 from fpgm_core.graph.layers import Layer, dense_layers, layers_of, weights_of
+from fpgm_core.graph.made_weights import with_made_weights
 from fpgm_core.graph.operations import Operation, is_in_place, makes_anew, operation_of, register_op
 from fpgm_core.graph.overlay import overlay
 from fpgm_core.graph.rebuilder import Rebuilder
@@ -42,4 +43,5 @@ __all__ = [
     "trace_flow",
     "units",
     "weights_of",
+    "with_made_weights",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.fx
 from torch import nn
 from torch.fx.node import map_arg
 
+from fpgm_core.graph.operations import plain_norm
 from fpgm_core.graph.operations.base import known_class
 from fpgm_core.graph.overlay import overlay
 
@@ -87,8 +88,11 @@ class Tracer(torch.fx.Tracer):
     ends, with DataDependent, what takes longer than `seconds`.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], seconds: float = _SECONDS) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], leaves: Collection[str] = (), seconds: float = _SECONDS
+    ) -> None:
         super().__init__()
+        self._leaves = leaves
         self.image: torch.fx.Proxy | None = None
         self._input_shape = input_shape
         self._until = time.monotonic() + seconds
@@ -98,7 +102,8 @@ class Tracer(torch.fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module's call is one node."""
-        return known_class(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        known = known_class(m) is not None or module_qualified_name in self._leaves
+        return known or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         """What stands for a node's result while the forward runs."""
@@ -176,9 +181,14 @@ class Tracer(torch.fx.Tracer):
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
     """The graph of a forward; raises whatever the forward raises on values that are not there."""
-    tracer = Tracer(input_shape)
+    found = ((name, plain_norm(part)) for name, part in module.named_modules())
+    norms = {name: plain for name, plain in found if plain is not None}
+    tracer = Tracer(input_shape, norms)
     graph = tracer.trace(module)
-    return torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
+    traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
+    for name in {str(node.target) for node in graph.nodes if node.op == "call_module"} & set(norms):
+        traced.set_submodule(name, norms[name])  # its containers are the traced module's own
+    return traced
 
 
 def where(error: BaseException) -> str:

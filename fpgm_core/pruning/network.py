@@ -25,7 +25,7 @@ from fpgm_core.criteria import (
 )
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import TracedModule, bake_in, weights_of
+from fpgm_core.graph import TracedModule, bake_in, weights_of, with_made_weights
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import cifar_models, load_model
@@ -117,11 +117,13 @@ class Network(TracedModule):
         if input_shape is None or len(input_shape) != 3:
             raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
         copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
+        input_shape = tuple(map(int, input_shape))  # type: ignore[assignment]
+        copied = with_made_weights(copied, input_shape)
         name = name or type(module).__name__
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
         return cls(
             copied,
-            tuple(map(int, input_shape)),  # type: ignore[arg-type]
+            input_shape,
             name=name,
             dataset=dataset,
             class_names=None if class_names is None else tuple(class_names),

@@ -44,23 +44,34 @@ from fpgm_core.graph.operations.elementwise import (
 )
 from fpgm_core.graph.operations.extreme import Extreme
 from fpgm_core.graph.operations.functional import FunctionalBatchNorm, FunctionalConvolution, FunctionalLinear
+from fpgm_core.graph.operations.joint_norms import (
+    FirstLayerNorm,
+    FirstRMSNorm,
+    JointNormalisation,
+    KeptNorm,
+    as_plain_norm,
+    plain_norm,
+)
 from fpgm_core.graph.operations.layers import (
     BatchNorm,
     ChannelNorm,
     Convolution,
-    LayerNorm,
     Linear,
+    UnfollowedNorm,
     TransposedConvolution,
 )
 from fpgm_core.graph.operations.shapes import Contiguous, Expand, ReadWhole, Reduction, Reshape, Softmax, Transpose
 
 __all__ = [
     "OPERATIONS",
+    "KeptNorm",
     "Operation",
     "Rebuilt",
+    "as_plain_norm",
     "is_in_place",
     "makes_anew",
     "operation_of",
+    "plain_norm",
     "register_op",
     "written_operand",
 ]
@@ -126,7 +137,8 @@ _register((F.batch_norm,), FunctionalBatchNorm())
 _register((nn.BatchNorm2d, nn.SyncBatchNorm), BatchNorm())
 _register((nn.BatchNorm1d,), ChannelNorm())
 _register((nn.InstanceNorm2d,), ChannelNorm())
-_register((nn.LayerNorm, F.layer_norm), LayerNorm())
+_register((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, FirstLayerNorm, FirstRMSNorm), JointNormalisation())
+_register((F.layer_norm, F.group_norm, F.rms_norm), UnfollowedNorm())
 
 _named("view reshape flatten squeeze unsqueeze view_as reshape_as", Reshape(), nn.Flatten)
 _named("permute transpose swapaxes", Transpose())
