@@ -157,12 +157,12 @@ class Flow:
 
     `graph` is the traced network on the meta device, `values` what is known of each of its nodes by name (a tuple for
     an operation with several results), `constants` the tensors it reads that are neither parameters nor buffers.
-    `readers` are sites, gates, products and joint norms in forward order. `size` counts the filters of all convolutions, plus one
-    for ALWAYS: global indices are below it. `observed` are the global indices that the output, or an
-    operation without a rule, reads.
+    `readers` are sites, gates, products and joint norms in forward order. `size` counts the filters of all
+    convolutions, plus one for ALWAYS: global indices are below it. `observed` are the global indices that the output,
+    or an operation without a rule, reads.
     Reasons, by convolution: `fixed`, why no coupling may prune it; `joined`, which residual sum or
-    concatenation fixes it, so that `inner` may not; `follows`, whose channels its filters leave with; `together`, why it
-    must move with others, so that `independent` may not prune it.
+    concatenation fixes it, so that `inner` may not; `follows`, whose channels its filters leave with; `together`,
+    why it must move with others, so that `independent` may not prune it.
     Pairs of layers: `tied`, a depthwise convolution and a writer of what it reads; `summed`, writers of the
     same channels. `blocks` says of how many equal blocks a layer must keep equally many filters, for a
     grouped convolution's sake. `repeated` layers cannot be refitted one by one: they run more than once, on more rows

@@ -34,6 +34,7 @@ from fpgm_core.graph.operations.choosing import (
 from fpgm_core.graph.operations.elementwise import (
     DroppedInTraining,
     Elementwise,
+    PaddedWith,
     ParametricReLU,
     PooledWithPlaces,
     Spatial,
@@ -57,8 +58,8 @@ from fpgm_core.graph.operations.layers import (
     ChannelNorm,
     Convolution,
     Linear,
-    UnfollowedNorm,
     TransposedConvolution,
+    UnfollowedNorm,
 )
 from fpgm_core.graph.operations.shapes import Contiguous, Expand, ReadWhole, Reduction, Reshape, Softmax, Transpose
 
@@ -170,4 +171,5 @@ _named("to type_as float half double type", Elementwise(shares_memory=True))
 _register((operator.getitem, getattr), Item())
 _register((F.pad,), Padding())
 _named("interpolate upsample", Spatial(), nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
+_register((nn.ConstantPad2d,), PaddedWith())
 _register((nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d), Spatial())

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fpgm_core.graph.flow import ALWAYS, NEVER, ChannelTensor, JointNorm, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, has_hooks, known_class, opaque, shape_of
@@ -55,7 +54,7 @@ def plain_norm(module: nn.Module) -> nn.Module | None:
     if len(shape) != 1 or not isinstance(eps, float) or any(module.children()) or has_hooks(module):
         return None
     for plain in _candidates(module, int(shape[0]), eps, "bias" in tensors):
-        plain._parameters.update(tensors)
+        plain._parameters.update({"bias": None, **tensors} if "bias" in plain._parameters else tensors)
         if _computes(module, plain, int(shape[0])):
             return plain.eval()
     return None
@@ -98,6 +97,7 @@ class KeptNorm(nn.Module):
         super().__init__()
         self._norm, self._axis = (narrowed(norm, norm._parameters, np.flatnonzero(keep)),), _axis(norm)
         self._parameters.update(norm._parameters)
+        self._modules.update(norm._modules)  # what stands below it is called by itself
         self.register_buffer("_kept", torch.from_numpy(np.flatnonzero(keep)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
