@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from fpgm_core.criteria import (
     SelectionOptions,
@@ -25,13 +26,14 @@ from fpgm_core.criteria import (
 )
 from fpgm_core.data import DATA, ImageSet, Preprocessing, class_misfit, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import TracedModule, bake_in, weights_of
+from fpgm_core.graph import TRACE_SECONDS, TracedModule, bake_in, opened, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.memo import Memo
+from fpgm_core.runtime.progress import Progress
 
 _MEMO, _COSTS = 8192, 256  # values remembered; costs are large for large networks
 
@@ -62,8 +64,9 @@ class Network(TracedModule):
         shapes_on: str = "meta",
         build: Callable[[], nn.Module] | None = None,
         preprocessing: Preprocessing | None = None,
+        traced: GraphModule | None = None,
     ) -> None:
-        super().__init__(module, input_shape, shapes_on=shapes_on)
+        super().__init__(module, input_shape, shapes_on=shapes_on, traced=traced)
         self.name, self.title, self.dataset = name, title or name, dataset
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
@@ -109,15 +112,23 @@ class Network(TracedModule):
         dataset: str = "",
         trained: bool = True,
         preprocessing: Preprocessing | None = None,
+        seconds: float = TRACE_SECONDS,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> Network:
-        """Any module that maps images to logits and that torch.fx can trace.
+        """Any module that maps images to logits and that torch.fx or torch.export can trace.
 
+        A program of torch.export (what a .pt2 holds, once `torch.export.load` has read it) is a module, too.
         `input_shape` is (channels, height, width); or give an `example_input` (B, C, H, W). `name` is the class's
         unless given. The module is copied once, to the CPU in float32 and eval mode, and never changed. `trained` says
-        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Raises
-        FpgmError for what is no module, and where neither a shape nor an example is given; at first use where it cannot
-        be traced.
+        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Tracing
+        tells `on_progress` how far it is, and may take so many `seconds`. Raises FpgmError for what is no module, and
+        where neither a shape nor an example is given; at first use where it cannot be traced.
         """
+        if type(module).__name__ == "ExportedProgram":
+            from fpgm_core.graph import exported  # brings torch.export and sympy
+
+            program: Any = module
+            module, input_shape = exported.module_of(program), input_shape or exported.shape_of_images(program)
         if not isinstance(module, nn.Module):
             raise FpgmError(f"{type(module).__name__} is not a torch.nn.Module; give the network itself")
         if input_shape is None and example_input is not None:
@@ -125,11 +136,13 @@ class Network(TracedModule):
         if input_shape is None or len(input_shape) != 3:
             raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
         copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
+        input_shape = tuple(map(int, input_shape))  # type: ignore[assignment]
+        copied, traced = opened(copied, input_shape, seconds=seconds, on_progress=on_progress)
         name = name or type(module).__name__
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
         return cls(
             copied,
-            tuple(map(int, input_shape)),  # type: ignore[arg-type]
+            input_shape,
             name=name,
             dataset=dataset,
             class_names=None if class_names is None else tuple(class_names),
@@ -137,6 +150,7 @@ class Network(TracedModule):
             trained=trained,
             notice=notice,
             preprocessing=preprocessing,
+            traced=traced,
         )
 
     @property

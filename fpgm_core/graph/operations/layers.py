@@ -249,12 +249,12 @@ def _sole_conv(walk: Builder, node: torch.fx.Node) -> str | None:
     return str(source.target) if isinstance(known.operation, Convolution) else None
 
 
-class LayerNorm(Operation):
-    """Statistics over all channels at once: refused, with that reason."""
+class UnfollowedNorm(Operation):
+    """Statistics over all channels at once, written as a function: refused, with that reason."""
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """What enters stays whole."""
-        reason = f"its channels enter a LayerNorm ({node.name}), whose statistics run over all of them at once"
+        reason = f"its channels enter {node.name}, whose statistics run over all of them at once; call it as a module"
         return opaque(walk, node, inputs, reason)
 
 

@@ -1,0 +1,1 @@
+"""Networks people use, tried one by one: what of them is pruned, whether rightly, beside Torch-Pruning."""
