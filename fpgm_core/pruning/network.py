@@ -18,6 +18,7 @@ from fpgm_core.criteria import (
     batch_norm_scores,
     combined,
     get_criterion,
+    joint_name,
     overlap,
     score,
     select,
@@ -253,7 +254,8 @@ class Network(TracedModule):
         """
         record = get_criterion(criterion)
         if record.needs != "weights":
-            return combined([self._layer_scores(criterion, member) for member in unit.members])
+            own = self._scores.get(criterion, {}).get(joint_name(unit.members))
+            return combined([self._layer_scores(criterion, name) for name in unit.members]) if own is None else own
         read = tuple(getattr(options, name) for name in record.options)
         return self._memo(
             ("scores", unit.name, unit.members, record, read, stage),
