@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from fpgm_core.criteria import (
+    NormDiagnostics,
     SelectionOptions,
     batch_norm_scores,
     combined,
@@ -252,15 +253,10 @@ class Network(TracedModule):
 
         Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
-        record = get_criterion(criterion)
-        if record.needs != "weights":
-            own = self._scores.get(criterion, {}).get(joint_name(unit.members))
-            return combined([self._layer_scores(criterion, name) for name in unit.members]) if own is None else own
-        read = tuple(getattr(options, name) for name in record.options)
-        return self._memo(
-            ("scores", unit.name, unit.members, record, read, stage),
-            lambda: unit_scores(record.stages[stage].score, self._weights(unit), options=options),
-        )
+        own = self._scores.get(criterion, {}).get(joint_name(unit.members))
+        if own is not None:
+            return own
+        return combined([self._layer_scores(criterion, member, options, stage) for member in unit.members])
 
     def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
         """The same network with the scores, float64 (N,) by layer, of a criterion that needs images.
@@ -278,9 +274,15 @@ class Network(TracedModule):
         """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
         return get_criterion(criterion).needs != "images" or criterion in self._scores
 
-    def _layer_scores(self, criterion: str, layer: str) -> np.ndarray:
-        """One layer's scores by a criterion that needs more than weights."""
+    def _layer_scores(
+        self, criterion: str, layer: str, options: SelectionOptions = SelectionOptions(), stage: int = -1
+    ) -> np.ndarray:
+        """One layer's scores, remembered: couplings, criteria and diagnostics share them."""
         record, scores = get_criterion(criterion), self._scores.get(criterion)
+        if record.needs == "weights":
+            score, read = record.stages[stage].score, tuple(getattr(options, name) for name in record.options)
+            weights = {layer: weights_of(self.module, layer)}
+            return self._memo(("scores", layer, score, read), lambda: unit_scores(score, weights, options=options))
         if scores is None and record.needs == "images":
             raise FpgmError(
                 f"{criterion} scores filters by training images, which have not been looked at yet; give images to "
@@ -291,6 +293,10 @@ class Network(TracedModule):
         if layer not in scores:
             raise FpgmError(f"{criterion} has no scores for {layer}; choose another criterion for this network")
         return scores[layer]
+
+    def norm_diagnostics(self, layer: str) -> NormDiagnostics:
+        """The norm figures of one layer, from the scores that are remembered of it."""
+        return NormDiagnostics.of(self._layer_scores("l2_norm", layer), self._layer_scores("fpgm", layer))
 
     def agreement(self, unit: Unit) -> float | None:
         """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""

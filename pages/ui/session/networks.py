@@ -5,10 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.criteria import Scores, check_scorable, norm_diagnostics, score_work
+from fpgm_core.criteria import Scores, check_scorable, score_work
 from fpgm_core.criteria.diagnostics import NormDiagnostics
 from fpgm_core.data import DATA, ImageSet, load_images
-from fpgm_core.graph import weights_of
 from fpgm_core.pruning import PRESETS
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work
@@ -105,7 +104,7 @@ def images_of(network: Network, split: str) -> ImageSet | None:
 @st.cache_data(max_entries=64, show_spinner=False)
 def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
-    return {layer.name: norm_diagnostics(weights_of(_network.module, layer.name)) for layer in _network.layers}
+    return {layer.name: _network.norm_diagnostics(layer.name) for layer in _network.layers}
 
 
 def check(state: ViewState) -> None:
