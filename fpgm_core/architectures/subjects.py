@@ -92,7 +92,7 @@ class Subject:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
             if self.source == "torchvision":
-                return torchvision_models.build(self.name, None).eval(), torchvision_models.input_shape(self.name)
+                return torchvision_models.build(self.name).eval(), torchvision_models.input_shape(self.name)
             module: Any = _timm().create_model(self.name, pretrained=False).eval()
         return module, tuple(module.pretrained_cfg["input_size"])
 
