@@ -40,17 +40,18 @@ def open_network(model: str, fingerprint: str | None = None, data: str = "") -> 
 def load_network(model: str, fingerprint: str | None = None) -> Network:
     """A network by its name, opened once for every session; with other weights of it where a fingerprint names them."""
     if fingerprint is not None:
-        default = live_network(model) is None and _of_registry(model)
+        default = live_network(model) is None and registry_network(model)
         if default and default.fingerprint == fingerprint:
             return default
         opened = opened_network(model, fingerprint)
         if opened is not None:
             return opened
-    return live_network(model) or _of_registry(model)
+    return live_network(model) or registry_network(model)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
-def _of_registry(model: str) -> Network:
+def registry_network(model: str) -> Network:
+    """A network of the registry with the best weights at hand, opened once for every session."""
     network = Network.load(model)
     network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
     return network
