@@ -80,9 +80,9 @@ def training_of(chosen: argparse.Namespace, network: Network, most: int | None =
     return images_of(chosen, network, "train", most if chosen.data is not None else None)
 
 
-def halves_of(chosen: argparse.Namespace, network: Network) -> dict[str, ImageSet]:
-    """The test images, by half."""
-    return {half: images_of(chosen, network, half) for half in HALVES}
+def halves_of(chosen: argparse.Namespace, network: Network, most: int | None = None) -> dict[str, ImageSet]:
+    """The test images, by half; of one's own at most `most` of each."""
+    return {half: images_of(chosen, network, half, most if chosen.data is not None else None) for half in HALVES}
 
 
 def samples_of(chosen: argparse.Namespace, network: Network, count: int) -> Tensor:
