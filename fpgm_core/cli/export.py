@@ -72,10 +72,10 @@ def exported(
 def _export(chosen: argparse.Namespace) -> int:
     network, method = opened(chosen), rung_of(chosen)
     pruned = pruned_of(chosen, network)
-    measured = has_images(chosen, network)
-    if method != "recalibrated" or (network.trained and measured):  # else there is nothing to recalibrate on
+    has_any = has_images(chosen, network)
+    if method != "recalibrated" or (network.trained and has_any):  # else there is nothing to recalibrate on
         pruned = recovered(chosen, pruned, method)
-    splits = halves_of(chosen, network, most_measured(network)) if measured else {}
+    splits = halves_of(chosen, network, most_measured(network)) if has_any else {}
     bundle = exported(chosen, pruned, splits=splits, folder=chosen.out)
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:

@@ -45,8 +45,11 @@ def add_data(parser: argparse.ArgumentParser, *, download: bool = False) -> None
 
 
 def has_images(chosen: argparse.Namespace, network: Network) -> bool:
-    """Whether there are images to measure this network on."""
-    return chosen.data is not None or network.dataset in DATA
+    """Whether there are images for this network; without them everything but accuracy works, which is said."""
+    found = chosen.data is not None or network.dataset in DATA
+    if not found and network.trained:
+        _tell(chosen, f"no images of {network.dataset or network.name} here, so no accuracy; --data gives some")
+    return found
 
 
 def images_of(chosen: argparse.Namespace, network: Network, split: str, most: int | None = None) -> ImageSet:

@@ -91,6 +91,14 @@ def test_export_is_measured_on_them(result, photographs, tmp_path):
     assert [entry["measured"][half]["images"] for half in ("choose", "sealed")] == [30, 30]
 
 
+def test_without_images_everything_but_accuracy_works_and_it_is_said_once(run, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_file(Network.load("squeezenet1_1", "random").module.state_dict(), path)
+    words = ["export", "squeezenet1_1", "--weights", path, "--rate", "0.4", "--coupling", "inner", "--only", "plan"]
+    status, _, err = run(*words, "--runs", "1", "--out", tmp_path / "out")
+    assert (status, err) == (0, "note: no images of imagenet1k here, so no accuracy; --data gives some\n")
+
+
 def test_training_on_them(result, photographs, tmp_path):
     words = [
         "recover",
