@@ -21,10 +21,11 @@ from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
 from fpgm_core.cli.progress import finish
 from fpgm_core.data import ImageSet
 from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, write_bundle
-from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
 NUM_SAMPLES = 64  # images that the forms are compared on
+_MOST, _FEWEST = 5000, 500  # images of a half that they are measured on: of 32 x 32, and of large ones
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,12 @@ def add_artefacts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
 
 
+def most_measured(network: Network) -> int:
+    """On how many images of each half every form is measured at most: fewer where they are large."""
+    _, height, width = network.input_shape
+    return max(_FEWEST, _MOST * 32 * 32 // (height * width))
+
+
 def exported(
     chosen: argparse.Namespace, pruned: PrunedNetwork, *, splits: Mapping[str, ImageSet], folder: Path
 ) -> Bundle:
@@ -50,6 +57,7 @@ def exported(
     Under torchrun all processes may call it: the first alone writes.
     """
     network = pruned.network
+    splits = {half: images.first(min(len(images), most_measured(network))) for half, images in splits.items()}
     config = ExportConfig(
         artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
         runs=chosen.runs,
@@ -64,10 +72,10 @@ def exported(
 def _export(chosen: argparse.Namespace) -> int:
     network, method = opened(chosen), rung_of(chosen)
     pruned = pruned_of(chosen, network)
-    measured = has_images(chosen, network)
-    if method != "recalibrated" or (network.trained and measured):  # else there is nothing to recalibrate on
+    has_any = has_images(chosen, network)
+    if method != "recalibrated" or (network.trained and has_any):  # else there is nothing to recalibrate on
         pruned = recovered(chosen, pruned, method)
-    splits = halves_of(chosen, network) if measured else {}
+    splits = halves_of(chosen, network, most_measured(network)) if has_any else {}
     bundle = exported(chosen, pruned, splits=splits, folder=chosen.out)
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:

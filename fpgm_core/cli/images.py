@@ -44,8 +44,11 @@ def add_data(parser: argparse.ArgumentParser, *, download: bool = False) -> None
 
 
 def has_images(chosen: argparse.Namespace, network: Network) -> bool:
-    """Whether there are images to measure this network on."""
-    return chosen.data is not None or network.dataset in DATA
+    """Whether there are images for this network; without them everything but accuracy works, which is said."""
+    found = chosen.data is not None or network.dataset in DATA
+    if not found and network.trained:
+        _tell(chosen, f"no images of {network.dataset or network.name} here, so no accuracy; --data gives some")
+    return found
 
 
 def images_of(chosen: argparse.Namespace, network: Network, split: str, most: int | None = None) -> ImageSet:
@@ -79,9 +82,9 @@ def training_of(chosen: argparse.Namespace, network: Network, most: int | None =
     return images_of(chosen, network, "train", most if chosen.data is not None else None)
 
 
-def halves_of(chosen: argparse.Namespace, network: Network) -> dict[str, ImageSet]:
-    """The test images, by half."""
-    return {half: images_of(chosen, network, half) for half in HALVES}
+def halves_of(chosen: argparse.Namespace, network: Network, most: int | None = None) -> dict[str, ImageSet]:
+    """The test images, by half; of one's own at most `most` of each."""
+    return {half: images_of(chosen, network, half, most if chosen.data is not None else None) for half in HALVES}
 
 
 def samples_of(chosen: argparse.Namespace, network: Network, count: int) -> Tensor:

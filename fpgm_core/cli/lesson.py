@@ -24,7 +24,7 @@ def _lesson(chosen: argparse.Namespace) -> int:
     from fpgm_core.lesson import document_work  # brings plotly: only those who draw wait for it
 
     network = Network.load(chosen.model, chosen.weights)
-    measured = network.trained and has_images(chosen, network)
+    measured = has_images(chosen, network) and network.trained
     images = images_of(chosen, network, "choose") if measured else None
     training = training_of(chosen, network) if measured else None
     work = document_work(network, chosen.language, images=images, training=training)

@@ -66,11 +66,8 @@ def open_images(
     if training is not None:
         own, beside = _opened(training, known_classes, download)
         train = beside or own
-        if train.class_names != test.class_names and None not in (train.class_names, test.class_names):
-            raise FpgmError(
-                f"{training} has other classes than {data} ({_difference(train, test)}); give training images of the "
-                "same classes"
-            )
+    if train is not None:
+        test, train = _of_the_same_classes(test, train)
     return split_source(test, train, seed=seed)
 
 
@@ -148,12 +145,20 @@ def _of_folder(path: Path, known_classes: Sequence[str] | None) -> tuple[ImageSo
     opened = open_folder(test, known_classes=known_classes, name=name)
     if train is None:
         return opened, None
-    learnt = open_folder(train, known_classes=known_classes, name=f"{name} train")
-    if learnt.class_names != opened.class_names:
-        raise FpgmError(
-            f"{train} and {test} hold other classes ({_difference(learnt, opened)}); give both the same folders"
-        )
-    return opened, learnt
+    return opened, open_folder(train, known_classes=known_classes, name=f"{name} train")
+
+
+def _of_the_same_classes(test: ImageSource, train: ImageSource) -> tuple[ImageSource, ImageSource]:
+    """Both with their classes numbered alike: one of them may lack some that the other has."""
+    if test.class_names is None or train.class_names is None or test.class_names == train.class_names:
+        return test, train
+    if set(test.class_names) <= set(train.class_names):
+        return test.with_classes(train.class_names), train
+    if set(train.class_names) <= set(test.class_names):
+        return test, train.with_classes(test.class_names)
+    raise FpgmError(
+        f"{train.name} and {test.name} hold other classes ({_difference(train, test)}); give both the same folders"
+    )
 
 
 def _difference(one: ImageSource, other: ImageSource) -> str:

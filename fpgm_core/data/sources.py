@@ -53,6 +53,19 @@ class ImageSource:
         """The images at these places among its own, as a source called `name`."""
         return replace(self, name=name, which=self.indices[places])
 
+    def with_classes(self, class_names: Sequence[str]) -> ImageSource:
+        """The same images, their labels numbered as `class_names` are, which have all of its own among them."""
+        assert self.class_names is not None
+        numbers = np.array([class_names.index(name) for name in self.class_names], np.int64)
+
+        def read(index: int) -> tuple[Any, int]:
+            image, label = self.read(index)
+            return image, int(numbers[label])
+
+        identity = None if self.identity is None else {**self.identity, "classes": list(class_names)}
+        labels = None if self.labels is None else numbers[self.labels]
+        return replace(self, read=read, labels=labels, class_names=tuple(class_names), identity=identity)
+
     def first(self, count: int) -> ImageSource:
         """The first `count` images. Raises FpgmError where there are fewer, or `count` is under 1."""
         if not 1 <= count <= len(self):

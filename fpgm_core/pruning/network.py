@@ -170,7 +170,7 @@ class Network(TracedModule):
         if isinstance(config, Mapping):
             return Preprocessing.from_timm({**config, "input_size": self.input_shape})
         if self.dataset == "imagenet1k":
-            return torchvision_preprocessing(self.name, self.weights.rpartition(" ")[2])
+            return torchvision_preprocessing(self.name.rpartition("/")[2], self.weights.rpartition(" ")[2])
         if self.normalization is not None:
             return Preprocessing.for_input(self.input_shape, *self.normalization)
         return None
