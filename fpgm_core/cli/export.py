@@ -61,7 +61,8 @@ def exported(
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    network, method = opened(chosen), rung_of(chosen)
+    network = opened(chosen)
+    method = rung_of(chosen, network)
     pruned = pruned_of(chosen, network)
     has_images = network.dataset in DATA
     if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on

@@ -119,6 +119,8 @@ def _repair(chosen: argparse.Namespace) -> int:
         print(f"note: {repaired.notice}", file=sys.stderr)
     step = repaired.recovery[-1]
     watched, right = step.details["watched"], step.details["right"]
+    other = next(name for name in right if name != "repaired")
+    title = get_recovery_method(other).title.lower()
     result = {
         **about(network),
         "criterion": pruned.plan.criterion,
@@ -134,7 +136,7 @@ def _repair(chosen: argparse.Namespace) -> int:
     }
     text = (
         f"{len(repaired.tensors)} tensors replaced, from {step.num_images:,} images, in {seconds:.1f} s; of "
-        f"{watched:,} held-out training images {right['recalibrated'] / watched:.1%} right recalibrated, "
+        f"{watched:,} held-out training images {right[other] / watched:.1%} right {title}, "
         f"{right['repaired'] / watched:.1%} repaired: {step.method}"
     )
     show(chosen, result, text)

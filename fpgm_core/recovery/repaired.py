@@ -15,7 +15,7 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
-from fpgm_core.recovery.recalibrated import NUM_IMAGES, recalibrate
+from fpgm_core.recovery.recalibrated import NUM_IMAGES, RECALIBRATED, recalibrate, usual_rung
 from fpgm_core.recovery.refit import images_that_fit, refit_work
 from fpgm_core.runtime.cache import Cache, size_of
 from fpgm_core.runtime.cores import each, split
@@ -41,7 +41,8 @@ def repaired_work(
 
     The first of the training images are fitted to, see `refit_work`; the last (1,000, a fifth where there are few)
     are watched: where the repaired network is right about fewer of those than the recalibrated one, the recalibrated
-    one comes back, with a notice. Results are remembered while there is room.
+    one comes back, with a notice; without batch norms the pruned network itself. Results are remembered while there
+    is room.
 
     Raises FpgmError for fewer than two images.
     """
@@ -72,15 +73,18 @@ def _repair_work(
     plain = to_device(pruned.compact(aligned=True), device)
     for seen in recalibrate(plain, training):
         yield Progress(min(0.99, 0.8 + 0.2 * seen / len(training)), what="checking the repair")
-    right["recalibrated"] = _count_right(plain, watched)
+    other = usual_rung(pruned.network)
+    right[other] = _count_right(plain, watched)
     details = {"config": asdict(config), "ridge": ridge, "watched": num_watched, "right": right}
-    if right["repaired"] >= right["recalibrated"]:
+    if right["repaired"] >= right[other]:
         return RecoveryStep("repaired", len(fitted), images.name, details), tensors
     notice = (
         f"the repaired network is right about {right['repaired']} of {num_watched} held-out training images, "
-        f"the recalibrated one about {right['recalibrated']}: recalibrated is kept"
+        f"the {'recalibrated one' if other == RECALIBRATED.name else 'pruned one as it is'} about {right[other]}: "
+        f"{'recalibrated' if other == RECALIBRATED.name else 'that'} is kept"
     )
-    step = RecoveryStep("recalibrated", len(training), images.name, details, notice)
+    read = len(training) if other == RECALIBRATED.name else 0
+    step = RecoveryStep(other, read, images.name, details, notice)
     recalibrated = pruned.with_norm_statistics(plain, step, aligned=True)
     return step, {name: tensor for name, tensor in recalibrated.tensors.items() if ".running_" in name}
 
