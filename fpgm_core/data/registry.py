@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fpgm_core.data.cifar10 import load_cifar10
+from fpgm_core.data.cifar10 import MEAN, STD, is_copy, load_cifar10
 from fpgm_core.data.images import ImageSet
+from fpgm_core.data.preprocessing import Preprocessing
 from fpgm_core.errors import FpgmError
 
 HALVES = ("choose", "sealed")
@@ -19,22 +20,33 @@ SPLITS = (*HALVES, "all")
 
 @dataclass(frozen=True)
 class DataInfo:
-    """One data set: its name, its title, and the function that loads a split of it."""
+    """One data set: its name, its title, and the function that loads a split of it.
+
+    `is_copy` says whether a folder or file is the user's own copy of it, whose splits are the official ones;
+    `preprocessing` is what networks trained on it want done to other pictures.
+    """
 
     name: str
     title: str
     load: Callable[[str, Path | None, bool], ImageSet]
+    is_copy: Callable[[Path], bool]
+    preprocessing: Preprocessing
 
 
-DATA = {"cifar10": DataInfo("cifar10", "CIFAR-10", load_cifar10)}
+DATA = {
+    "cifar10": DataInfo(
+        "cifar10", "CIFAR-10", load_cifar10, is_copy, Preprocessing(resize=32, crop=(32, 32), mean=MEAN, std=STD)
+    )
+}
 
 
 def get_data(dataset: str) -> DataInfo:
     """The record of a data set. Raises FpgmError where it has no images here."""
     if dataset not in DATA:
         raise FpgmError(
-            f"no images of {dataset} here, so accuracy cannot be measured; networks trained on "
-            f"{', '.join(info.title for info in DATA.values())} can be evaluated"
+            f"no images of {dataset or 'what this network was trained on'} here, so accuracy cannot be measured; give "
+            "images of your own (--data, ImageSet.from_folder); only those of "
+            f"{', '.join(info.title for info in DATA.values())} come with the project"
         )
     return DATA[dataset]
 

@@ -24,7 +24,7 @@ from fpgm_core.criteria import (
     spearman,
     unit_scores,
 )
-from fpgm_core.data import ImageSet
+from fpgm_core.data import DATA, ImageSet, Preprocessing, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TracedModule, bake_in, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
@@ -62,12 +62,13 @@ class Network(TracedModule):
         notice: str | None = None,
         shapes_on: str = "meta",
         build: Callable[[], nn.Module] | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__(module, input_shape, shapes_on=shapes_on)
         self.name, self.title, self.dataset = name, title or name, dataset
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
-        self._build = build
+        self._build, self._preprocessing = build, preprocessing
         self._costs = Memo(_COSTS)
         self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
         self._digests: Mapping[str, str] = {}
@@ -108,13 +109,15 @@ class Network(TracedModule):
         normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
         dataset: str = "",
         trained: bool = True,
+        preprocessing: Preprocessing | None = None,
     ) -> Network:
         """Any module that maps images to logits and that torch.fx can trace.
 
         `input_shape` is (channels, height, width); or give an `example_input` (B, C, H, W). `name` is the class's
         unless given. The module is copied once, to the CPU in float32 and eval mode, and never changed. `trained` says
-        whether an accuracy of it means anything. Raises FpgmError for what is no module, and where neither a shape nor
-        an example is given; at first use where it cannot be traced.
+        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Raises
+        FpgmError for what is no module, and where neither a shape nor an example is given; at first use where it cannot
+        be traced.
         """
         if not isinstance(module, nn.Module):
             raise FpgmError(f"{type(module).__name__} is not a torch.nn.Module; give the network itself")
@@ -134,7 +137,28 @@ class Network(TracedModule):
             normalization=normalization,
             trained=trained,
             notice=notice,
+            preprocessing=preprocessing,
         )
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What is done to a picture before the network sees it; None where nobody said.
+
+        What was given; else its data set's own, torchvision's or timm's for its weights, or the usual recipe for its
+        `normalization`.
+        """
+        if self._preprocessing is not None:
+            return self._preprocessing
+        if self.dataset in DATA:
+            return DATA[self.dataset].preprocessing
+        config = getattr(self.module, "pretrained_cfg", None)
+        if isinstance(config, Mapping):
+            return Preprocessing.from_timm({**config, "input_size": self.input_shape})
+        if self.dataset == "imagenet1k":
+            return torchvision_preprocessing(self.name.rpartition("/")[2], self.weights.rpartition(" ")[2])
+        if self.normalization is not None:
+            return Preprocessing.for_input(self.input_shape, *self.normalization)
+        return None
 
     def with_module(self, module: nn.Module) -> Network:
         """The same network with other weights: `module` is of the same architecture, and the graph is shared."""

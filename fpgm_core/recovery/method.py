@@ -37,8 +37,9 @@ class RecoveryMethod:
     `begin(pruned, images, context, **options)` is the method's work; `images` lie on the CPU. A
     Progress whose `partial` is a PrunedNetwork offers a provisional result, valid until the work goes on.
     `needs_images` says whether it reads training images, `trains` whether it follows gradients (the other methods
-    take seconds). `refusal(network)` is why a network has no such rung, None where it has: what is refused is not
-    offered, and leaves a network as it is.
+    take seconds). `passes` is about how many forward passes over 2,000 training images it takes: for estimates of time.
+    `refusal(network)` is why a network has no such rung, None where it has: what is refused is not offered, and leaves
+    a network as it is.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RecoveryMethod:
     begin: Callable[..., Work[PrunedNetwork]]
     needs_images: bool = False
     trains: bool = False
+    passes: float = 0.0
     refusal: Callable[[Network], str | None] = _none
 
     def work(

@@ -272,7 +272,7 @@ FEW_ARTEFACTS = ["--only", "plan", "--only", "torch_pruning", "--only", "python"
 @pytest.fixture
 def few_images(monkeypatch):
     """The first 256 images of every split."""
-    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", lambda *which: load_images(*which).first(256))
+    monkeypatch.setattr("fpgm_core.cli.images.load_images", lambda *which: load_images(*which).first(256))
 
 
 def test_export(result, net, tmp_path, few_images):
@@ -353,7 +353,10 @@ def complains(outcome, *words):
         (["evaluate", "resnet20", "--rate", "0.4", "--images", "5001"], "ask for 1 to 5000"),
         (["evaluate", "resnet20", "--rate", "0.4", "--images", "0"], "ask for 1 to 5000"),
         (["evaluate", "resnet20", "--rate", "0.4", "--images", "many"], "invalid int value"),
-        (["evaluate", "resnet20", "--rate", "0.4", "--data", "nowhere"], "no complete CIFAR-10 under nowhere"),
+        (
+            ["evaluate", "resnet20", "--rate", "0.4", "--data", "nowhere"],
+            "no images at nowhere; give a folder of class folders",
+        ),
         (["evaluate", "resnet20", "--rate", "0.4", "--weights", "nowhere.pt"], "nowhere.pt"),
         (["evaluate", "resnet20", "--rate", "0.4", "--weights", "DEFAULT"], "no checkpoint at DEFAULT"),
         (["evaluate", "resnet110", "--rate", "0.4"], "resnet110 has no trained weights"),
