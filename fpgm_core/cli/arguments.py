@@ -17,7 +17,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import EvaluationConfig
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan, PrunedNetwork
-from fpgm_core.recovery import RecoveryContext, get_recovery_method, ladder
+from fpgm_core.recovery import RecoveryContext, check_rung, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
 
 
@@ -72,13 +72,16 @@ def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") 
 def add_rung(parser: argparse.ArgumentParser) -> None:
     """The arguments that say on which rung of the recovery ladder the pruned network stands."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--rung", choices=ladder(), help="what is done after pruning (default recalibrated)")
+    which.add_argument(
+        "--rung", choices=ladder(), help="what is done after pruning (default recalibrated; as_is without batch norms)"
+    )
     which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
 
 
-def rung_of(chosen: argparse.Namespace) -> str:
-    """The rung that `add_rung`'s arguments say."""
-    return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
+def rung_of(chosen: argparse.Namespace, network: Network) -> str:
+    """The rung that `add_rung`'s arguments say. Raises FpgmError for one that the network does not have."""
+    asked = chosen.rung or ("as_is" if chosen.no_recalibrate else None)
+    return usual_rung(network) if asked is None else check_rung(network, asked)
 
 
 def add_place(parser: argparse.ArgumentParser, precision: bool = True) -> None:

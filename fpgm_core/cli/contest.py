@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -22,7 +23,7 @@ from fpgm_core.data import SPLITS
 from fpgm_core.evaluation import Contest, ContestConfig, Entry, Interval, contest_work
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
-from fpgm_core.recovery import get_recovery_method
+from fpgm_core.recovery import get_recovery_method, refused_rungs
 
 _BASE = "fpgm"  # what the others are compared with
 
@@ -46,6 +47,8 @@ def _contest(chosen: argparse.Namespace) -> int:
     rules = ContestConfig(rate=chosen.rate, coupling=chosen.coupling, seeds=chosen.seeds)
     images = measured_on(chosen, network, chosen.split)
     training = training_of(chosen, network)
+    for rung, reason in refused_rungs(network).items():
+        print(f"note: {rung} is left out: {reason}", file=sys.stderr)
     contest = finish(contest_work(network, images, training, rules=rules, config=config_of(chosen)))
     result = {
         **about(network),

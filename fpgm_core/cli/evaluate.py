@@ -65,10 +65,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         raise FpgmError(f"cannot evaluate: {network.notice}")
     images = measured_on(chosen, network, chosen.split)
     pruned = scored(chosen, network, plan.criterion).prune(plan)
-    work = measure_work(
-        pruned, images, method=rung_of(chosen), training=training_of(chosen, network), config=config_of(chosen),
-        preview=False,
-    )  # fmt: skip
+    method, training = rung_of(chosen, network), training_of(chosen, network)
+    work = measure_work(pruned, images, method=method, training=training, config=config_of(chosen), preview=False)
     measurement = finish(work)
     if measurement.short_of_memory:
         print(f"note: batches of {measurement.batch}: the device's memory holds no more", file=sys.stderr)
@@ -236,10 +234,10 @@ def _points(text: str) -> float:
 def _sensitivity(chosen: argparse.Namespace) -> int:
     if chosen.out and chosen.within is None:
         raise FpgmError("--out is for the plan that --within makes; say how many points a unit may lose")
-    rates, method = chosen.rate or RATES, rung_of(chosen)
+    rates = chosen.rate or RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
     network = Network.load(chosen.model, chosen.weights)
-    like = plan_of(chosen, network)
+    like, method = plan_of(chosen, network), rung_of(chosen, network)
     training = training_of(chosen, network)
     images = (
         images_of(chosen, network, "choose", SWEEP_IMAGES)

@@ -70,7 +70,8 @@ def exported(
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    network, method = opened(chosen), rung_of(chosen)
+    network = opened(chosen)
+    method = rung_of(chosen, network)
     pruned = pruned_of(chosen, network)
     has_any = has_images(chosen, network)
     if method != "recalibrated" or (network.trained and has_any):  # else there is nothing to recalibrate on

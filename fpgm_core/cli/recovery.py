@@ -123,6 +123,8 @@ def _repair(chosen: argparse.Namespace) -> int:
         print(f"note: {repaired.notice}", file=sys.stderr)
     step = repaired.recovery[-1]
     watched, right = step.details["watched"], step.details["right"]
+    other = next(name for name in right if name != "repaired")
+    title = get_recovery_method(other).title.lower()
     result = {
         **about(network),
         "criterion": pruned.plan.criterion,
@@ -138,8 +140,8 @@ def _repair(chosen: argparse.Namespace) -> int:
     }
     text = (
         f"{len(repaired.tensors)} tensors replaced, from {step.num_images:,} images, in {seconds:.1f} s; of "
-        f"{watched:,} held-out training images recalibrated is {step.details['says']} "
-        f"{right['recalibrated'] / watched:.1%}, repaired {right['repaired'] / watched:.1%}: {step.method}"
+        f"{watched:,} held-out training images {title} is {step.details['says']} "
+        f"{right[other] / watched:.1%}, repaired {right['repaired'] / watched:.1%}: {step.method}"
     )
     show(chosen, result, text)
     return 0

@@ -30,7 +30,7 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Measurement, measure_work
 from fpgm_core.pruning import Network, PrunedNetwork
-from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.recovery import RecoveryContext, get_recovery_method, usual_rung
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.progress import Work
@@ -241,7 +241,7 @@ def _recover(chosen: argparse.Namespace) -> int:
         raise FpgmError(f"nothing to fine-tune: {network.notice}; train from scratch instead")
     pruned, images = _pruned(chosen, network), _training_images(chosen, network)
     halves = halves_of(chosen, network)
-    method = "repaired" if chosen.from_repaired else "recalibrated"
+    method = "repaired" if chosen.from_repaired else usual_rung(network)
     before = recovered(chosen, pruned, method)
     # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
     begin = before if chosen.from_repaired or get_schedule(chosen.schedule).compact else pruned

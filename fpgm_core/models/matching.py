@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -52,16 +52,15 @@ def match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, num_c
     given = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(COUNTER)}
     readings, closest = _prefixes(given, wanted)
     fitting = [names for names in readings if _classes(names, given, wanted, num_classes) is not None]
-    note = ""
-    if not fitting:
+    if fitting:
+        names = _likeliest(fitting)
+        note = _left_over(set(given) - set(names.values()))
+    else:
         found = _by_order(given, wanted, num_classes) or _by_shape(given, wanted)
         if found is None or _classes(found, given, wanted, num_classes) is None:
             raise _mismatch(given, wanted, closest)
-        fitting, note = [found], _renamed(found)
-    names = _likeliest(fitting)
-    (own_name, name), *_ = names.items()
-    part = name.removesuffix(own_name).rstrip(".")
-    return Match(names, _classes(names, given, wanted, num_classes) or None, "" if note else part, note)
+        names, note = found, _renamed(found)
+    return Match(names, _classes(names, given, wanted, num_classes) or None, _place(names), note)
 
 
 def _classes(names: Mapping[str, str], given: Shapes, wanted: Shapes, num_classes: int | None) -> int | None:
@@ -112,14 +111,16 @@ def _without_module(name: str, wanted: Shapes) -> str:
     return ".".join(part for part in name.split(".") if part != "module")
 
 
-def _likeliest(fitting: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
-    def place(names: Mapping[str, str]) -> str:
-        own, name = next(iter(names.items()))
-        return name.removesuffix(own).rstrip(".")
+def _place(names: Mapping[str, str]) -> str:
+    """The prefix under which a network lies, as its first tensor has it; "" where names differ altogether."""
+    own, name = next(iter(names.items()))
+    return name.removesuffix(own).rstrip(".") if name.endswith(own) else ""
 
-    first, *others = sorted(fitting, key=lambda names: likelihood(place(names)))
-    if others and likelihood(place(first)) == likelihood(place(others[0])):
-        both = f"{place(first)} and {place(others[0])}"
+
+def _likeliest(fitting: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    first, *others = sorted(fitting, key=lambda names: likelihood(_place(names)))
+    if others and likelihood(_place(first)) == likelihood(_place(others[0])):
+        both = f"{_place(first)} and {_place(others[0])}"
         raise Mismatch(f"holds two networks that fit, {both}", "save the state dict of the one you mean")
     return first
 
@@ -179,6 +180,14 @@ def _by_shape(given: Shapes, wanted: Shapes) -> dict[str, str] | None:
     if not unique or theirs.keys() != ours.keys() or len(theirs) + len(both) != len(given):
         return None
     return both | {ours[kind]: theirs[kind] for kind in ours}
+
+
+def _left_over(names: Collection[str]) -> str:
+    if not names:
+        return ""
+    first = sorted(names)[:_SHOWN]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"it holds tensors of something else, which are left out: {', '.join(first)}{more}"
 
 
 def _renamed(names: Mapping[str, str]) -> str:

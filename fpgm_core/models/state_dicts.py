@@ -36,12 +36,15 @@ def likelihood(place: str, tensors: int = 0) -> tuple[int, int, int]:
 
 
 def _nests(loaded: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    if not isinstance(loaded, Mapping) or depth > _DEEPEST or "optim" in place.lower():
+    if depth > _DEEPEST or "optim" in place.lower():
         return
-    yield place, loaded
-    for key, value in loaded.items():
-        if isinstance(key, str):
-            yield from _nests(value, f"{place}.{key}" if place else key, depth + 1)
+    if isinstance(loaded, Mapping):
+        yield place, loaded
+        inside = [(key, value) for key, value in loaded.items() if isinstance(key, str)]
+    else:
+        inside = [(str(at), value) for at, value in enumerate(loaded)] if isinstance(loaded, list | tuple) else []
+    for key, value in inside:
+        yield from _nests(value, f"{place}.{key}" if place else key, depth + 1)
 
 
 def _cleaned(state: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -95,12 +95,33 @@ def _cached_file(config: Any) -> Path | None:
     """The file of published weights where it already lies in timm's caches: the hub's, or torch's."""
     if config.hf_hub_id:
         look = importlib.import_module("huggingface_hub").try_to_load_from_cache
-        for file in (config.hf_hub_filename,) if config.hf_hub_filename else _FILES:
+        for file in _hub_files(config):
             if isinstance(found := look(config.hf_hub_id, file), str):
                 return Path(found)
     if config.url:
         path = Path(torch.hub.get_dir()) / "checkpoints" / config.url.rsplit("/", 1)[-1]
         return path if path.exists() else None
+    return None
+
+
+def _hub_files(config: Any) -> tuple[str, ...]:
+    return (config.hf_hub_filename,) if config.hf_hub_filename else _FILES
+
+
+def _downloaded_file(config: Any) -> Path | None:
+    """The file of published weights, fetched from the hub into its cache; None where the hub has none.
+
+    timm itself asks for the next name where nobody answers for the first, and waits through all retries again.
+    """
+    hub = importlib.import_module("huggingface_hub")
+    errors = importlib.import_module("huggingface_hub.errors")
+    for file in _hub_files(config) if config.hf_hub_id else ():
+        try:
+            return Path(hub.hf_hub_download(config.hf_hub_id, file))
+        except errors.LocalEntryNotFoundError:  # offline
+            raise
+        except errors.EntryNotFoundError:
+            continue
     return None
 
 
@@ -120,11 +141,11 @@ def published(info: ModelInfo, weights: str) -> Published:
     cached = _cached_file(config)
     called = f"timm {config.architecture}.{config.tag}" if config.tag else f"timm {config.architecture}"
     try:
+        file = cached or _downloaded_file(config)
+        # What timm has a loader of its own for is an .npz; the hub has such networks in torch's formats.
+        overlay = {"file": str(file), "custom_load": file.suffix == ".npz"} if file else None
         module = _timm().create_model(
-            config.architecture,
-            pretrained=True,
-            pretrained_cfg=config,
-            pretrained_cfg_overlay={"file": str(cached)} if cached else None,
+            config.architecture, pretrained=True, pretrained_cfg=config, pretrained_cfg_overlay=overlay
         )
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:  # offline, damaged, no weights
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

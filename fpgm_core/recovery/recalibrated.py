@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.graph import overlay
 from fpgm_core.inference import Chain, on_device
-from fpgm_core.pruning import PrunedNetwork, RecoveryStep
+from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
+from fpgm_core.recovery.as_is import AS_IS
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
@@ -176,6 +177,11 @@ def _reached(pruned: PrunedNetwork, compact: nn.Module, chain: Chain, images: st
     return replace(pruned.with_norm_statistics(compact, step, aligned=True), prepared=chain)
 
 
+def _without_batch_norms(network: Network) -> str | None:
+    found = bool(batch_norms_of(network.module))
+    return None if found else f"{network.name} has no batch normalisation whose statistics could be measured anew"
+
+
 RECALIBRATED = RecoveryMethod(
     "recalibrated",
     "Recalibrated",
@@ -183,4 +189,10 @@ RECALIBRATED = RecoveryMethod(
     recalibrated_work,
     needs_images=True,
     passes=1.0,
+    refusal=_without_batch_norms,
 )
+
+
+def usual_rung(network: Network) -> str:
+    """The rung that a network is measured on unless another is asked for: recalibrated, where it has that, or as is."""
+    return AS_IS.name if _without_batch_norms(network) else RECALIBRATED.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -17,7 +17,7 @@ from fpgm_core.graph import overlay
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
 from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
-from fpgm_core.recovery.recalibrated import NUM_IMAGES, recalibrate
+from fpgm_core.recovery.recalibrated import NUM_IMAGES, RECALIBRATED, recalibrate, usual_rung
 from fpgm_core.recovery.refit import images_that_fit, refit_work
 from fpgm_core.runtime.cache import Cache, size_of
 from fpgm_core.runtime.cores import each, split
@@ -42,7 +42,8 @@ def repaired_work(
 
     The first of the training images are fitted to, see `refit_work`; the last (1,000, a fifth where there are few)
     are watched: where the repaired network is right about fewer of those than the recalibrated one, the recalibrated
-    one comes back, with a notice. Results are remembered while there is room.
+    one comes back, with a notice; without batch norms the pruned network itself. Results are remembered while there
+    is room.
 
     Raises FpgmError for fewer than two images.
     """
@@ -72,28 +73,29 @@ def _repair_work(
     plain = to_device(pruned.compact(aligned=True), device)
     for seen in recalibrate(plain, training):
         yield Progress(min(0.99, 0.8 + 0.2 * seen / len(training)), what="checking the repair")
-    right, said = _compared(pruned, repaired.compact(aligned=True), plain, watched)
+    other = usual_rung(pruned.network)
+    right, said = _compared(pruned, {"repaired": repaired.compact(aligned=True), other: plain}, watched)
     details = {"config": asdict(config), "ridge": ridge, "watched": num_watched, "right": right, "says": said}
-    if right["repaired"] >= right["recalibrated"]:
+    if right["repaired"] >= right[other]:
         return RecoveryStep("repaired", len(fitted), images.name, details), tensors
     notice = (
         f"the repaired network is {said} {right['repaired']} of {num_watched} held-out training images, "
-        f"the recalibrated one about {right['recalibrated']}: recalibrated is kept"
+        f"the {'recalibrated one' if other == RECALIBRATED.name else 'pruned one as it is'} about {right[other]}: "
+        f"{'recalibrated' if other == RECALIBRATED.name else 'that'} is kept"
     )
-    step = RecoveryStep("recalibrated", len(training), images.name, details, notice)
+    read = len(training) if other == RECALIBRATED.name else 0
+    step = RecoveryStep(other, read, images.name, details, notice)
     recalibrated = pruned.with_norm_statistics(plain, step, aligned=True)
     return step, {name: tensor for name, tensor in recalibrated.tensors.items() if ".running_" in name}
 
 
-def _compared(
-    pruned: PrunedNetwork, repaired: nn.Module, recalibrated: nn.Module, images: ImageSet
-) -> tuple[dict[str, int], str]:
-    """Of how many images each network is right, in float32, and what that means in words.
+def _compared(pruned: PrunedNetwork, networks: Mapping[str, nn.Module], images: ImageSet) -> tuple[dict[str, int], str]:
+    """Of how many images each of two networks is right, in float32, and what that means in words.
 
     Where there is no class to be right about, the network of the two counts whose outputs are nearer the dense one's.
     """
     device = images.pixels.device
-    pair = [to_device(module, device) for module in (repaired, recalibrated)]
+    pair = [to_device(module, device) for module in networks.values()]
     classifies = pruned.network.num_classes is not None
     dense = None if classifies else to_device(overlay(pruned.network.module, {}), device)
 
@@ -110,7 +112,7 @@ def _compared(
     with FORWARD_LOCK:
         counts = sum(each(count, split(0, len(images), batch_size(images), device), device))
     assert isinstance(counts, Tensor)
-    named = dict(zip(("repaired", "recalibrated"), counts.tolist(), strict=True))
+    named = dict(zip(networks, counts.tolist(), strict=True))
     return named, "right about" if classifies else "nearer the dense network on"
 
 

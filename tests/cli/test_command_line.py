@@ -451,6 +451,33 @@ def test_no_images_of_imagenet(run, monkeypatch, tmp_path):
     complains(run("evaluate", "squeezenet1_1", "--rate", "0.4", "--weights", path), "no images of imagenet1k")
 
 
+def test_a_rung_that_a_network_does_not_have(run, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "mine.safetensors"
+    save_file(Network.load("alexnet", "random").module.state_dict(), path)
+    outcome = run("export", "alexnet", "--weights", path, "--rate", "0.4", "--rung", "recalibrated", "--out", tmp_path)
+    complains(outcome, "alexnet has no batch normalisation", "choose one of as_is, merged, repaired")
+
+
+def test_the_model_is_a_place_or_an_option(run):
+    (_, by_place, _), (_, by_option, _) = (
+        run("layers", "resnet20", "--json"),
+        run("layers", "--model", "resnet20", "--json"),
+    )
+    assert by_place == by_option
+    complains(run("layers"), "model", "--model")
+    complains(run("layers", "resnet20", "--model", "resnet56"), "not allowed with")
+
+
+def test_models_by_pattern(run):
+    _, out, _ = run("models", "torchvision/resnet?0", "--json")
+    assert [row["name"] for row in json.loads(out)["models"]] == ["resnet50"]
+    assert json.loads(out)["models"][0]["library"] == "torchvision"
+    assert "timm/*" in run("models")[1]
+    assert "no network is called like x*x" in run("models", "x*x")[1]
+
+
 def test_as_a_program():
     def program(*arguments):
         return subprocess.run(

@@ -92,6 +92,9 @@ FORMS = {
         "state_dict": prefixed("student.", state)
         | prefixed("teacher.", get_model_info("resnet32").build().state_dict())
     },
+    "in a tuple": lambda state: (3, {"state_dict": state}),
+    "behind a normalisation": lambda state: prefixed("1.", state) | {"0.mean": torch.zeros(3), "0.std": torch.ones(3)},
+    "parallel inside": lambda state: renamed(state, ("layer1.", "layer1.module.")),
     "linear for fc": lambda state: renamed(state, ("fc.", "linear.")),
     "the official code's names": lambda state: renamed(state, *OFFICIAL),
     "in double precision": lambda state: {
@@ -125,6 +128,10 @@ def test_what_was_matched_by_order_is_said(tmp_path, state):
     loaded = load_model("resnet20", tmp_path / "official.pth")
     assert "official.pth: its names are not the network's" in loaded.notice
     assert "by order and shape" in loaded.notice
+    torch.save(prefixed("1.", state) | {"0.mean": torch.zeros(3), "0.std": torch.ones(3)}, tmp_path / "more.pth")
+    loaded = load_model("resnet20", tmp_path / "more.pth")
+    assert loaded.notice == "more.pth: it holds tensors of something else, which are left out: 0.mean, 0.std"
+    assert loaded.weights == "file more.pth (1)"
     torch.save({"state_dict_ema": prefixed("model.", state)}, tmp_path / "plain.pth")
     loaded = load_model("resnet20", tmp_path / "plain.pth")
     assert (loaded.notice, loaded.weights) == (None, "file plain.pth (state_dict_ema, model)")
