@@ -30,11 +30,12 @@ export default function ({ data, parentElement, setStateValue }) {
   me.ask = () => setStateValue("tick", Date.now());
   clearTimeout(me.tick);
   if (data.poll) me.tick = setTimeout(() => ask(me), data.poll);
-  return () => {
+  return whenGone(parentElement, () => {
     clearTimeout(me.tick);
+    clearTimeout(me.settle);
     document.removeEventListener("click", me.leave, true);
     instances.delete(parentElement);
-  };
+  });
 }
 
 // One question at a time: one that came while the last was being answered would end that answer, and be answered late

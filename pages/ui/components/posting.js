@@ -29,3 +29,9 @@ function settle(me, name) {
   me.settle = setTimeout(() => post(me, "rest", name), 250);
 }
 
+// What an element's script returns is called when the element is taken off the page, and also whenever newer data
+// came while the script was being loaded: then the element is still there, and nothing of it may end.
+const whenGone = (parentElement, end) => () => {
+  if (!parentElement.isConnected) end();
+};
+
