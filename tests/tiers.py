@@ -31,6 +31,8 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     "test_masked.py::test_removed_channels_are_exactly_zero": ("resnet20-*", "*-inner"),
     "test_masked.py::test_the_dense_network_is_not_touched": ("fpgm", "fpgm_mix"),
     "test_masked.py::test_nothing_pruned_equals_dense_exactly": ("*-inner",),
+    "test_surroundings.py::test_a_detector_is_pruned_in_its_backbone_and_its_heads_are_locked": ("fasterrcnn*",),
+    "test_surroundings.py::test_a_segmenter_is_pruned_up_to_its_answers": ("lraspp*",),
     "test_network.py::test_a_grouped_networks_masks_can_be_held": ALL,
     "test_segments.py::test_parts_one_after_another_are_the_whole": ("*-inner", "resnet20-*"),
     "test_networks.py::test_every_familys_python_file_rebuilds_it": ("squeezenet*", "densenet*", "mobilenet*"),

@@ -120,11 +120,15 @@ def _put(traced: torch.fx.GraphModule, owner: str, layer: nn.Module) -> bool:
 
 def _forget(graph: torch.fx.Graph, node: Node) -> None:
     """Erase a call that nothing asks for any more, and what was computed for it alone."""
-    if not node.users and node.op != "placeholder":
-        sources = node.all_input_nodes
-        graph.erase_node(node)
-        for source in sources:
-            _forget(graph, source)
+    behind, ahead = set[Node](), [node]
+    while ahead:
+        current = ahead.pop()
+        if current not in behind and current.op != "placeholder":
+            behind.add(current)
+            ahead += current.all_input_nodes
+    for one in reversed(graph.nodes):
+        if one in behind and not one.users:
+            graph.erase_node(one)
 
 
 def _value(traced: torch.fx.GraphModule, node: Node) -> Any:

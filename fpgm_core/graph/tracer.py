@@ -139,7 +139,7 @@ class Tracer(torch.fx.Tracer):
     def number(self, node: torch.fx.Node, of: Any = lambda value: value) -> Any:
         """A node's value where it follows from shapes, whatever the number of images. Raises DataDependent."""
         values = [self._value(node, batch) for batch in _BATCHES]
-        if any(isinstance(value, torch.Tensor) for value in values):
+        if of is not len and any(isinstance(value, torch.Tensor) for value in values):
             raise DataDependent("the forward depends on the data of a tensor")
         if of(values[0]) != of(values[1]):
             raise DataDependent("the forward depends on how many images there are")

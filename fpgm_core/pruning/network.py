@@ -34,6 +34,7 @@ from fpgm_core.graph.units import Unit
 from fpgm_core.models import load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
+from fpgm_core.pruning.surroundings import Surroundings, surroundings_of
 from fpgm_core.runtime.memo import Memo
 from fpgm_core.runtime.progress import Progress
 
@@ -67,8 +68,10 @@ class Network(TracedModule):
         build: Callable[[], nn.Module] | None = None,
         preprocessing: Preprocessing | None = None,
         traced: GraphModule | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         super().__init__(module, input_shape, shapes_on=shapes_on, traced=traced)
+        self.surroundings = surroundings
         self.name, self.title, self.dataset = name, title or name, dataset
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
@@ -114,6 +117,7 @@ class Network(TracedModule):
         dataset: str = "",
         trained: bool = True,
         preprocessing: Preprocessing | None = None,
+        part: str | None = None,
         seconds: float = TRACE_SECONDS,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Network:
@@ -123,8 +127,14 @@ class Network(TracedModule):
         `input_shape` is (channels, height, width); or give an `example_input` (B, C, H, W). `name` is the class's
         unless given. The module is copied once, to the CPU in float32 and eval mode, and never changed. `trained` says
         whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Tracing
-        tells `on_progress` how far it is, and may take so many `seconds`. Raises FpgmError for what is no module, and
-        where neither a shape nor an example is given; at first use where it cannot be traced.
+        tells `on_progress` how far it is, and may take so many `seconds`.
+
+        `part` names the module in it that is pruned where all around it stays as it is: the network is that part, its
+        answers are what the part answers, and `PrunedNetwork.whole` puts the compact one in its place. torchvision's
+        detection networks are opened so, by their backbones.
+
+        Raises FpgmError for what is no module, and where neither a shape nor an example is given; at first use where
+        it cannot be traced.
         """
         if type(module).__name__ == "ExportedProgram":
             from fpgm_core.graph import exported  # brings torch.export and sympy
@@ -139,6 +149,9 @@ class Network(TracedModule):
             raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
         copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
         input_shape = tuple(map(int, input_shape))  # type: ignore[assignment]
+        surroundings = surroundings_of(copied, part)
+        if surroundings is not None:
+            copied = copied.get_submodule(surroundings.part)
         copied, traced = opened(copied, input_shape, seconds=seconds, on_progress=on_progress)
         name = name or type(module).__name__
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
@@ -153,6 +166,7 @@ class Network(TracedModule):
             notice=notice,
             preprocessing=preprocessing,
             traced=traced,
+            surroundings=surroundings,
         )
 
     @property
