@@ -18,7 +18,7 @@ HEAVY = (
 RANK = {
     "errors": -1, "runtime": 0, "models": 1, "data": 1, "graph": 2, "calibration": 3, "criteria": 4, "pruning": 5,
     "inference": 6, "training": 7, "recovery": 8, "evaluation": 9, "allocation": 10, "export": 11, "bench": 11,
-    "figures": 12, "lesson": 13, "cli": 14, "": 14, "__main__": 15,
+    "explore": 11, "figures": 12, "architectures": 12, "lesson": 13, "cli": 14, "": 14, "__main__": 15,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,6 +1,7 @@
 """The command line's commands, a record each; `python -m fpgm_core` runs them."""
 
 from fpgm_core.cli import allocation as _allocation
+from fpgm_core.cli import architectures as _architectures
 from fpgm_core.cli import bench as _bench
 from fpgm_core.cli import contest as _contest
 from fpgm_core.cli import evaluate as _evaluate
@@ -17,7 +18,7 @@ _RECORDS = (
     _evaluate.SENSITIVITY, _allocation.SUGGEST, _history.HISTORY, _history.COMPARE,
     _recovery.CALIBRATE, _recovery.REPAIR_COMMAND, _recovery.REPLACEABILITY,
     _recovery.DAMAGE, _contest.CONTEST, _export.EXPORT, _lesson.LESSON, _training.TRAIN, _training.RECOVER,
-    _training.REPRODUCE, _bench.BENCH,
+    _training.REPRODUCE, _bench.BENCH, _architectures.ARCHITECTURES,
 )  # fmt: skip
 COMMANDS = {record.name: record for record in _RECORDS}
 

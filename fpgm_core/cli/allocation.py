@@ -29,20 +29,18 @@ from fpgm_core.cli.arguments import (
     Command,
     about,
     add_choices,
-    add_data,
     add_model,
     add_place,
     add_rung,
     config_of,
-    finish,
-    images_of,
     opened,
     plan_of,
     points_of,
     rung_of,
     show,
-    training_of,
 )
+from fpgm_core.cli.images import add_data, images_of, training_of
+from fpgm_core.cli.progress import finish
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History
@@ -149,9 +147,9 @@ def _suggest(chosen: argparse.Namespace) -> int:
 def _within(
     chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig
 ) -> Work[Suggestion]:
-    images = images_of(chosen, network, "choose").first(chosen.images)
+    images = images_of(chosen, network, "choose", chosen.images)
     return within_loss_work(
-        network, training, images, chosen.max_loss, method=rung_of(chosen), like=like, config=config
+        network, training, images, chosen.max_loss, method=rung_of(chosen, network), like=like, config=config
     )
 
 
@@ -159,9 +157,10 @@ def _searched(
     chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
 ) -> Suggestion:
     """The best suggestion that a search finds; interrupted, the best so far."""
-    images = images_of(chosen, prepared.choices.network, "choose").first(chosen.images)
+    network = prepared.choices.network
+    images = images_of(chosen, network, "choose", chosen.images)
     search = SearchConfig(
-        seconds=chosen.search, trials=chosen.trials, method=rung_of(chosen), more=chosen.images,
+        seconds=chosen.search, trials=chosen.trials, method=rung_of(chosen, network), more=chosen.images,
         seed=config.seed if not chosen.together else os.getpid(),
     )  # fmt: skip
     history = History() if chosen.together else None
@@ -192,13 +191,13 @@ def _searched(
 
 
 def _front(chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig) -> int:
-    images = images_of(chosen, network, "choose").first(chosen.images)
+    images = images_of(chosen, network, "choose", chosen.images)
     names = list(dict.fromkeys([chosen.allocator, *chosen.against]))
     needing = next((name for name in names if ALLOCATORS[name].needs_losses), names[0])
     prepared = finish(prepared_work(network, training, like=like, config=replace(config, allocator=needing)))
     work = front_work(
-        prepared, images, training, cuts=chosen.front or CUTS, allocators=names, method=rung_of(chosen), config=config,
-        history=History(),
+        prepared, images, training, cuts=chosen.front or CUTS, allocators=names, method=rung_of(chosen, network),
+        config=config, history=History(),
     )  # fmt: skip
     front = finish(work)
     if chosen.csv:

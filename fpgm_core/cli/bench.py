@@ -11,7 +11,8 @@ import torch
 
 from fpgm_core.allocation import SuggestConfig
 from fpgm_core.allocation.rivals import RIVALS, rates_bench_work
-from fpgm_core.cli.arguments import Command, finish, show
+from fpgm_core.cli.arguments import Command, show
+from fpgm_core.cli.progress import finish
 from fpgm_core.data import SPLITS, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import EvaluationConfig

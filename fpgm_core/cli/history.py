@@ -11,19 +11,18 @@ from typing import Any
 from fpgm_core.cli.arguments import (
     Command,
     about,
-    add_data,
     add_model,
     add_place,
     add_rung,
     config_of,
-    finish,
-    images_of,
     opened,
     recovered,
     rung_of,
     scored,
     show,
 )
+from fpgm_core.cli.images import add_data, measured_on
+from fpgm_core.cli.progress import finish
 from fpgm_core.data import SPLITS
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Comparison, History, HistoryEntry, compare_work, filters_that_differ
@@ -101,10 +100,9 @@ def _compare(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
     if not network.trained:
         raise FpgmError(f"cannot compare answers: {network.notice}")
-    images = images_of(chosen, network, chosen.split)
-    images = images if chosen.images is None else images.first(chosen.images)
+    images = measured_on(chosen, network, chosen.split)
     names = [path.stem for path in chosen.plans]
-    networks = [recovered(chosen, _pruned(chosen, network, path), rung_of(chosen)) for path in chosen.plans]
+    networks = [recovered(chosen, _pruned(chosen, network, path), rung_of(chosen, network)) for path in chosen.plans]
     if len(networks) == 1:
         names, networks = ["dense", *names], [network.prune(0.0), *networks]
     chosen.precision = "float32"

@@ -5,10 +5,11 @@ from fpgm_core.evaluation.compare import ClassChange, Comparison, compare_work, 
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
-from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
+from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
+from fpgm_core.evaluation.scored import ScoredMeasurement, scored_work
 from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, check_loss, sweep_work
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "Point",
     "Ranking",
     "Replaceability",
+    "ScoredMeasurement",
     "Sweep",
     "Zeros",
+    "bootstrap_mean",
     "change_between",
     "check_loss",
     "compare_work",
@@ -49,6 +52,7 @@ __all__ = [
     "premise",
     "rank_interval",
     "replaceability",
+    "scored_work",
     "sweep_work",
     "time_pass",
     "verdict",

@@ -12,12 +12,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from fpgm_core.data import ImageSet
+from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.accuracy import EvaluationConfig
 from fpgm_core.evaluation.intervals import Interval, change_between
-from fpgm_core.inference import on_device
-from fpgm_core.inference.classifier import BATCH
+from fpgm_core.inference import on_device, usual_batch
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.cores import each, split
 from fpgm_core.runtime.device import choose_device, to_device
@@ -41,13 +40,14 @@ def predictions_work(
 
     def answer(piece: tuple[int, int]) -> torch.Tensor:
         with torch.inference_mode():
-            return module(resident.normalised(*piece)).argmax(1)
+            return module(Batch(resident, *piece, device=device).normalised()).argmax(1)
 
-    size, found = 8 * BATCH[device.type, torch.float32], list[torch.Tensor]()
-    for begin in range(0, len(images), size):
-        end = min(begin + size, len(images))
+    batch, found = usual_batch((device.type, torch.float32), images), list[torch.Tensor]()
+    stride = 8 * batch
+    for begin in range(0, len(images), stride):
+        end = min(begin + stride, len(images))
         with FORWARD_LOCK:
-            found += each(answer, split(begin, end, BATCH[device.type, torch.float32], device), device)
+            found += each(answer, split(begin, end, batch, device), device)
         yield Progress(end, len(images), "naming classes")
     return torch.cat(found).cpu().numpy()
 
