@@ -16,7 +16,6 @@ from fpgm_core.allocation import (
     Found,
     Goal,
     Prepared,
-    SearchConfig,
     SuggestConfig,
     Suggestion,
     front_work,
@@ -102,6 +101,7 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-loss", type=points_of, metavar="POINTS", help="cut all that loses no more, measured")
     parser.add_argument("--search", type=float, metavar="SECONDS", help="then search on measured accuracy so long")
     parser.add_argument("--trials", type=int, metavar="N", help="with --search: end after N plans")
+    parser.add_argument("--optimism", type=int, metavar="N", help="with --search: how it flatters, on N random halves")
     parser.add_argument("--together", action="store_true", help="with --search: share the history with other processes")
     parser.add_argument(
         "--front",
@@ -126,6 +126,8 @@ def _suggest(chosen: argparse.Namespace) -> int:
     asked = [chosen.front is not None, chosen.max_loss is not None, bool(cuts)]
     if asked.count(True) != 1:
         raise FpgmError("say one thing: what to cut (--macs-cut 0.5), what may be lost (--max-loss 2), or --front")
+    if chosen.optimism is not None and chosen.search is None:
+        raise FpgmError("--optimism is of a search: what is only predicted reads no test images; give --search")
     if chosen.search is not None and not cuts:
         raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
     like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
@@ -135,6 +137,8 @@ def _suggest(chosen: argparse.Namespace) -> int:
         suggestion = finish(_within(chosen, network, like, training, config))
     else:
         prepared = finish(prepared_work(network, training, like=like, config=config))
+        if chosen.optimism is not None:
+            return _optimism(chosen, prepared, Goal(cuts), training, config)
         suggestion = suggestion_of(prepared, Goal(cuts), config)
         if chosen.search is not None:
             suggestion = _searched(chosen, prepared, Goal(cuts), training, config)
@@ -157,12 +161,8 @@ def _searched(
     chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
 ) -> Suggestion:
     """The best suggestion that a search finds; interrupted, the best so far."""
-    network = prepared.choices.network
-    images = images_of(chosen, network, "choose", chosen.images)
-    search = SearchConfig(
-        seconds=chosen.search, trials=chosen.trials, method=rung_of(chosen, network), more=chosen.images,
-        seed=config.seed if not chosen.together else os.getpid(),
-    )  # fmt: skip
+    images = images_of(chosen, prepared.choices.network, "choose", chosen.images)
+    search = replace(_search_of(chosen, prepared), seed=config.seed if not chosen.together else os.getpid())
     history = History() if chosen.together else None
     work, found = (
         search_work(prepared, goal, images, training, search=search, config=config, history=history),
@@ -188,6 +188,24 @@ def _searched(
     gain = f"{last.num_measured} plans measured; ahead of the first on choose by {last.gain.told(100)} points"
     print(f"note: {gain}: measure it on sealed", file=sys.stderr)
     return last.best
+
+
+def _search_of(chosen: argparse.Namespace, prepared: Prepared) -> SearchConfig:
+    method = rung_of(chosen, prepared.choices.network)
+    return SearchConfig(seconds=chosen.search, trials=chosen.trials, method=method, more=chosen.images)
+
+
+def _optimism(
+    chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
+) -> int:
+    network, search = prepared.choices.network, _search_of(chosen, prepared)
+    images = images_of(chosen, network, "all")
+    found = finish(
+        optimism_work(prepared, goal, images, training, halves=chosen.optimism, search=search, config=config)
+    )
+    text = f"better by {found.mean.told(100)} points on the half that chose, over {chosen.optimism} pairs of halves"
+    show(chosen, {**about(network), "gaps": list(found.gaps), "mean": asdict(found.mean)}, text)
+    return 0
 
 
 def _front(chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig) -> int:
