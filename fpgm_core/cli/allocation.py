@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fpgm_core.allocation import (
     Found,
     Goal,
     Prepared,
+    SearchConfig,
     SuggestConfig,
     Suggestion,
     front_work,
@@ -24,6 +25,7 @@ from fpgm_core.allocation import (
     suggestion_of,
     within_loss_work,
 )
+from fpgm_core.allocation.optimism import optimism_work
 from fpgm_core.cli.arguments import (
     Command,
     about,
