@@ -7,7 +7,6 @@ takes the shape between them from damage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +18,8 @@ from fpgm_core.calibration import RIDGE, Moments
 from fpgm_core.calibration.block_obs import Elimination
 from fpgm_core.calibration.moments import Moment, consumers
 from fpgm_core.calibration.patches import as_matrices, groups_of
-from fpgm_core.data import ImageSet
 from fpgm_core.graph.flow import NEVER
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
-from fpgm_core.runtime.progress import Progress, Work, within
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,12 @@ def sum_behind(module: nn.Module, flow: Flow, node: Node, unfitted: Collection[N
     if after is None or operation is None or operation.role != "sum":
         return None
     others = [each for each in after.all_input_nodes if each is not last]
-    if len(others) != 1 or len(after.args) != 2 or after.kwargs or others[0].meta.get("shape") != last.meta.get("shape"):
+    if (
+        len(others) != 1
+        or len(after.args) != 2
+        or after.kwargs
+        or others[0].meta.get("shape") != last.meta.get("shape")
+    ):
         return None
     behind = _ancestors(others[0])
     known = set(list(flow.graph.graph.nodes)[: list(flow.graph.graph.nodes).index(node)])

@@ -114,7 +114,9 @@ class _Repairer:
             if drifted and refittable and rows.any() and channels.any():
                 tasks.append(self._task(place, node, site, channels, rows))
         return [
-            replace(task, sum=sum_behind(network.module, network.flow, task.node, [later.node for later in tasks[at + 1 :]]))
+            replace(
+                task, sum=sum_behind(network.module, network.flow, task.node, [later.node for later in tasks[at + 1 :]])
+            )
             for at, task in enumerate(tasks)
         ]
 
