@@ -156,5 +156,10 @@ def test_a_network_at_224_by_224_from_a_folder_to_an_export(result, write_tree, 
     assert result("repair", *network, "--rate", "0.3", "--coupling", "inner")[0]["watched"] == 1
     assert len(result("sensitivity", *network, "--rate", "0.5", "--rung", "as_is", *CPU)[0]["points"]) == 8
     words = ["--rate", "0.3", "--coupling", "inner", "--only", "python", "--runs", "1", "--out", tmp_path / "out"]
-    assert result("export", *network, *words)[0]["proof"]["holds"]
+    exported = result("export", *network, *words)[0]
+    assert exported["proof"]["holds"]
+    assert (
+        exported["artefacts"][0]["measured"]["sealed"]["top5"]
+        >= exported["artefacts"][0]["measured"]["sealed"]["accuracy"]
+    )
     assert torch.cuda.is_available() or found["device"] == "cpu"
