@@ -130,6 +130,9 @@ def test_training_on_them(result, photographs, tmp_path):
         (["--data", "{tree}", "--images", "31"], "31 images asked of both choose, which has 30; ask for 1 to 30"),
         (["--data", "{tree}", "--images", "0"], "ask for 1 to 30"),
         (["--data", "hf:{tree}/nowhere"], "cannot open the data set"),
+        (["--data", "cifar10"], "no complete CIFAR-10 under"),
+        (["--data", "cifar100"], "no complete CIFAR-100 under"),
+        (["--download"], "--download needs --data"),
         (["--data", "{many}"], "labels up to 11, and resnet20 has 10 outputs"),
     ],
 )
