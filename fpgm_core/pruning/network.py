@@ -99,6 +99,7 @@ class Network(TracedModule):
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
+            preprocessing=None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms),
             # This project's own networks are small, and known to run: no need of the meta device's import.
             shapes_on="meta" if info.library else "cpu",
             build=info.build,
