@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from fpgm_core.criteria import (
     NormDiagnostics,
@@ -26,13 +27,15 @@ from fpgm_core.criteria import (
 )
 from fpgm_core.data import DATA, ImageSet, Preprocessing, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import TracedModule, bake_in, weights_of
+from fpgm_core.graph import TRACE_SECONDS, TracedModule, bake_in, opened, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
+from fpgm_core.pruning.surroundings import Surroundings, surroundings_of
 from fpgm_core.runtime.memo import Memo
+from fpgm_core.runtime.progress import Progress
 
 _MEMO, _COSTS = 8192, 256  # values remembered; costs are large for large networks
 
@@ -63,8 +66,11 @@ class Network(TracedModule):
         shapes_on: str = "meta",
         build: Callable[[], nn.Module] | None = None,
         preprocessing: Preprocessing | None = None,
+        traced: GraphModule | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        super().__init__(module, input_shape, shapes_on=shapes_on)
+        super().__init__(module, input_shape, shapes_on=shapes_on, traced=traced)
+        self.surroundings = surroundings
         self.name, self.title, self.dataset = name, title or name, dataset
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
@@ -74,15 +80,24 @@ class Network(TracedModule):
         self._digests: Mapping[str, str] = {}
 
     @classmethod
-    def load(cls, name: str, weights: Any = None) -> Network:
+    def load(
+        cls,
+        name: str,
+        weights: Any = None,
+        *,
+        seconds: float = TRACE_SECONDS,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Network:
         """Load a network by its name ("resnet20", "torchvision/resnet50", "timm/resnet50d"), with weights.
 
-        Both as in `models.load_model`.
+        Both as in `models.load_model`; the others as in `from_module`.
         """
         loaded = load_model(name, weights)
-        info = loaded.info
+        info, module, traced = loaded.info, loaded.module, None
+        if info.library:
+            module, traced = opened(module, info.input_shape, seconds=seconds, on_progress=on_progress)
         return cls(
-            loaded.module,
+            module,
             info.input_shape,
             name=info.name,
             title=info.title,
@@ -94,7 +109,9 @@ class Network(TracedModule):
             notice=loaded.notice,
             # This project's own networks are small, and known to run: no need of the meta device's import.
             shapes_on="meta" if info.library else "cpu",
-            build=info.build,
+            build=info.build if module is loaded.module else None,
+            preprocessing=_preprocessing(loaded.transforms),
+            traced=traced,
         )
 
     @classmethod
@@ -110,15 +127,30 @@ class Network(TracedModule):
         dataset: str = "",
         trained: bool = True,
         preprocessing: Preprocessing | None = None,
+        part: str | None = None,
+        seconds: float = TRACE_SECONDS,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> Network:
-        """Any module that maps images to logits and that torch.fx can trace.
+        """Any module that maps images to logits and that torch.fx or torch.export can trace.
 
+        A program of torch.export (what a .pt2 holds, once `torch.export.load` has read it) is a module, too.
         `input_shape` is (channels, height, width); or give an `example_input` (B, C, H, W). `name` is the class's
         unless given. The module is copied once, to the CPU in float32 and eval mode, and never changed. `trained` says
-        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Raises
-        FpgmError for what is no module, and where neither a shape nor an example is given; at first use where it cannot
-        be traced.
+        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them.
+        Tracing tells `on_progress` how far it is, and may take so many `seconds`.
+
+        `part` names the module in it that is pruned where all around it stays as it is: the network is that part, its
+        answers are what the part answers, and `PrunedNetwork.whole` puts the compact one in its place. torchvision's
+        detection networks are opened so, by their backbones.
+
+        Raises FpgmError for what is no module, and where neither a shape nor an example is given; at first use where
+        it cannot be traced.
         """
+        if type(module).__name__ == "ExportedProgram":
+            from fpgm_core.graph import exported  # brings torch.export and sympy
+
+            program: Any = module
+            module, input_shape = exported.module_of(program), input_shape or exported.shape_of_images(program)
         if not isinstance(module, nn.Module):
             raise FpgmError(f"{type(module).__name__} is not a torch.nn.Module; give the network itself")
         if input_shape is None and example_input is not None:
@@ -126,11 +158,16 @@ class Network(TracedModule):
         if input_shape is None or len(input_shape) != 3:
             raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
         copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
+        input_shape = tuple(map(int, input_shape))  # type: ignore[assignment]
+        surroundings = surroundings_of(copied, part)
+        if surroundings is not None:
+            copied = copied.get_submodule(surroundings.part)
+        copied, traced = opened(copied, input_shape, seconds=seconds, on_progress=on_progress)
         name = name or type(module).__name__
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
         return cls(
             copied,
-            tuple(map(int, input_shape)),  # type: ignore[arg-type]
+            input_shape,
             name=name,
             dataset=dataset,
             class_names=None if class_names is None else tuple(class_names),
@@ -138,6 +175,8 @@ class Network(TracedModule):
             trained=trained,
             notice=notice,
             preprocessing=preprocessing,
+            traced=traced,
+            surroundings=surroundings,
         )
 
     @property
@@ -367,6 +406,14 @@ class Network(TracedModule):
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
         key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
+
+
+def _preprocessing(transforms: Any) -> Preprocessing | None:
+    """What a library's recipe does to pictures, see `models.Published`; None where there is none."""
+    if transforms is None:
+        return None
+    timms = isinstance(transforms, Mapping)
+    return Preprocessing.from_timm(transforms) if timms else Preprocessing.from_torchvision(transforms)
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import overlay
+from fpgm_core.graph import live_sources, overlay
 from fpgm_core.inference import on_device, usual_batch
 from fpgm_core.models import fingerprint
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep, compact_module, keep_tensors
@@ -112,9 +112,21 @@ class Trainer:
         if self.schedule.compact:
             module: nn.Module = compact_module(dense, self.pruned.network.flow, self.masks)
         else:
+            self._check_statistics()
             module = copy.deepcopy(dense)
             self._zero(module)
         return to_device(module, self.device).requires_grad_(True)
+
+    def _check_statistics(self) -> None:
+        """Zeros in a norm that runs over several channels would make statistics that the compact network has not."""
+        flow = self.pruned.network.flow
+        live = live_sources(flow, self.masks)
+        for norm in flow.joint_norms:
+            if not live[norm.reads].any(0).all():
+                raise FpgmError(
+                    f"{norm.name} normalises over channels that the plan prunes, so the network cannot be trained with "
+                    "zeros in it; take the schedule finetune, which trains the compact network"
+                )
 
     def _sgd(self) -> torch.optim.SGD:
         recipe, parameters = self.recipe, list(self.module.parameters())
