@@ -15,7 +15,6 @@ from fpgm_core.data import (
     ImageSet,
     ImageSplits,
     Preprocessing,
-    class_misfit,
     load_images,
     open_images,
     sample_images,
@@ -134,19 +133,7 @@ def _preprocessing(chosen: argparse.Namespace, network: Network) -> Preprocessin
 
 def _check_classes(chosen: argparse.Namespace, network: Network, images: ImageSet) -> None:
     """Tell of classes that may not be the network's. Raises FpgmError for labels and shapes that cannot be."""
-    height, width, channels = images.pixels.shape[1:]
-    if (channels, height, width) != tuple(network.input_shape):
-        raise FpgmError(
-            f"pictures come out as {channels} x {height} x {width}, and {network.name} reads "
-            f"{' x '.join(map(str, network.input_shape))}; say --preprocess resize=...,crop=..."
-        )
-    outputs = network.num_classes
-    if outputs is not None and images.highest_label >= outputs:
-        raise FpgmError(
-            f"{images.name} has labels up to {images.highest_label}, and {network.name} has {outputs} outputs; give "
-            "images of the classes that it was trained on"
-        )
-    misfit = class_misfit(images.class_names, outputs, network.class_names)
+    misfit = network.check_images(images)
     if misfit:
         _tell(chosen, misfit)
 

@@ -7,8 +7,19 @@ from fpgm_core.data.folders import open_folder
 from fpgm_core.data.images import Batch, ImageSet
 from fpgm_core.data.opening import ImageSplits, open_images, split_source
 from fpgm_core.data.preprocessing import Preprocessing, torchvision_preprocessing
-from fpgm_core.data.registry import DATA, HALVES, SPLITS, DataInfo, get_data, load_images, sample_images
+from fpgm_core.data.registry import (
+    DATA,
+    HALVES,
+    SPLITS,
+    DataInfo,
+    get_data,
+    load_images,
+    register_data,
+    sample_images,
+    unregister_data,
+)
 from fpgm_core.data.sources import ImageSource
+from fpgm_core.data.zips import unpack_images
 
 __all__ = [
     "DATA",
@@ -26,8 +37,11 @@ __all__ = [
     "open_dataset",
     "open_folder",
     "open_images",
+    "register_data",
     "sample_images",
     "split_source",
     "torchvision_preprocessing",
+    "unpack_images",
+    "unregister_data",
     "write_bundle",
 ]

@@ -8,6 +8,7 @@ from fpgm_core.models.registry import (
     get_model_info,
     list_models,
     load_model,
+    published_weights,
 )
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "list_models",
     "load_model",
     "load_state",
+    "published_weights",
     "read_checkpoint",
 ]

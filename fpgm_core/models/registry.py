@@ -164,6 +164,13 @@ def load_model(name: str, weights: str | Path | None = None) -> LoadedModel:
     raise FpgmError(f"no checkpoint at {weights}; {_how_to_get_weights(info)}")
 
 
+def published_weights(name: str) -> tuple[str, ...]:
+    """What `load_model` takes as weights of a network that its library publishes: "DEFAULT" first; () of others."""
+    info = get_model_info(name)
+    tags = LIBRARIES[info.library].tags(info.name.rpartition("/")[2]) if info.library else ()
+    return ("DEFAULT", *tags) if tags else ()
+
+
 def _is_file(weights: str | Path) -> bool:
     return isinstance(weights, Path) or Path(weights).suffix in _SUFFIXES or Path(weights).exists()
 

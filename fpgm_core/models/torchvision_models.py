@@ -94,6 +94,11 @@ def at_hand(info: ModelInfo) -> str | None:
     return "DEFAULT" if _checkpoint(weights.DEFAULT).exists() else None
 
 
+def tags(name: str) -> tuple[str, ...]:
+    """The names of a network's published weights."""
+    return tuple(weights.name for weights in _models().get_model_weights(name))
+
+
 def build(name: str, *, num_classes: int = 1000, **options: Any) -> nn.Module:
     """A network with random weights; `options` are its builder's own."""
     # Auxiliary heads exist only for training, and their slow initialisation serves nobody here.

@@ -19,13 +19,14 @@ from fpgm_core.criteria import (
     batch_norm_scores,
     combined,
     get_criterion,
+    joint_name,
     overlap,
     score,
     select,
     spearman,
     unit_scores,
 )
-from fpgm_core.data import DATA, ImageSet, Preprocessing, torchvision_preprocessing
+from fpgm_core.data import DATA, ImageSet, Preprocessing, class_misfit, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TRACE_SECONDS, TracedModule, bake_in, opened, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
@@ -136,8 +137,8 @@ class Network(TracedModule):
         A program of torch.export (what a .pt2 holds, once `torch.export.load` has read it) is a module, too.
         `input_shape` is (channels, height, width); or give an `example_input` (B, C, H, W). `name` is the class's
         unless given. The module is copied once, to the CPU in float32 and eval mode, and never changed. `trained` says
-        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them.
-        Tracing tells `on_progress` how far it is, and may take so many `seconds`.
+        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Tracing
+        tells `on_progress` how far it is, and may take so many `seconds`.
 
         `part` names the module in it that is pruned where all around it stays as it is: the network is that part, its
         answers are what the part answers, and `PrunedNetwork.whole` puts the compact one in its place. torchvision's
@@ -188,8 +189,8 @@ class Network(TracedModule):
         """
         if self._preprocessing is not None:
             return self._preprocessing
-        if self.dataset in DATA:
-            return DATA[self.dataset].preprocessing
+        if self.dataset in DATA and (known := DATA[self.dataset].preprocessing) is not None:
+            return known
         config = getattr(self.module, "pretrained_cfg", None)
         if isinstance(config, Mapping):
             return Preprocessing.from_timm({**config, "input_size": self.input_shape})
@@ -207,6 +208,34 @@ class Network(TracedModule):
         for name in ("fingerprint", "identity"):
             other.__dict__.pop(name, None)
         return other
+
+    def with_dataset(self, dataset: str, class_names: Sequence[str] | None = None) -> Network:
+        """The same network judged on another data set; `class_names` are its own unless given. All else is shared."""
+        self.flow  # noqa: B018  traced once, for both
+        other = copy.copy(self)
+        other._preprocessing = self.preprocessing  # its own, whatever pictures come
+        other.dataset = dataset
+        other.class_names = self.class_names if class_names is None else tuple(class_names)
+        return other
+
+    def check_images(self, images: ImageSet) -> str | None:
+        """How the classes of images and the network's outputs may not match, in words; None where nothing says so.
+
+        Raises FpgmError for images of another shape than the network reads, and for labels beyond its outputs.
+        """
+        height, width, channels = images.pixels.shape[1:]
+        if (channels, height, width) != tuple(self.input_shape):
+            raise FpgmError(
+                f"pictures come out as {channels} x {height} x {width}, and {self.name} reads "
+                f"{' x '.join(map(str, self.input_shape))}; resize and crop them to that (--preprocess "
+                "resize=...,crop=...)"
+            )
+        if self.num_classes is not None and images.highest_label >= self.num_classes:
+            raise FpgmError(
+                f"{images.name} has labels up to {images.highest_label}, and {self.name} has {self.num_classes} "
+                "outputs; give images of the classes that it was trained on"
+            )
+        return class_misfit(images.class_names, self.num_classes, self.class_names)
 
     def build(self) -> nn.Module:
         """A new module of the same architecture with random weights, drawn from torch's global generator."""
@@ -249,6 +278,9 @@ class Network(TracedModule):
 
         Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
+        own = self._scores.get(criterion, {}).get(joint_name(unit.members))
+        if own is not None:
+            return own
         return combined([self._layer_scores(criterion, member, options, stage) for member in unit.members])
 
     def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
