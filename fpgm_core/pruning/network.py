@@ -94,6 +94,7 @@ class Network(TracedModule):
         Both as in `models.load_model`; the others as in `from_module`.
         """
         loaded = load_model(name, weights)
+        # This project's own networks are small, and known to run: no need of the meta device's import.
         info, module, traced = loaded.info, loaded.module, None
         if info.library:
             module, traced = opened(module, info.input_shape, seconds=seconds, on_progress=on_progress)
@@ -109,10 +110,8 @@ class Network(TracedModule):
             trained=loaded.trained,
             notice=loaded.notice,
             preprocessing=None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms),
-            # This project's own networks are small, and known to run: no need of the meta device's import.
             shapes_on="meta" if info.library else "cpu",
             build=info.build if module is loaded.module else None,
-            preprocessing=_preprocessing(loaded.transforms),
             traced=traced,
         )
 
@@ -439,14 +438,6 @@ class Network(TracedModule):
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
         key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
-
-
-def _preprocessing(transforms: Any) -> Preprocessing | None:
-    """What a library's recipe does to pictures, see `models.Published`; None where there is none."""
-    if transforms is None:
-        return None
-    timms = isinstance(transforms, Mapping)
-    return Preprocessing.from_timm(transforms) if timms else Preprocessing.from_torchvision(transforms)
 
 
 def _copied(module: nn.Module) -> nn.Module:
