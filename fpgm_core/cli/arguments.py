@@ -14,7 +14,7 @@ from fpgm_core.cli.images import training_of
 from fpgm_core.cli.progress import finish
 from fpgm_core.criteria import CRITERIA, SelectionOptions, check_rate, score_work
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import EvaluationConfig
+from fpgm_core.evaluation import EvaluationConfig, check_loss
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan, PrunedNetwork
 from fpgm_core.recovery import RecoveryContext, check_rung, get_recovery_method, ladder, usual_rung
@@ -41,6 +41,14 @@ def rate_of(text: str) -> float:
     except ValueError as error:
         message = str(error) if isinstance(error, FpgmError) else f"rate {text!r} is not a number from 0 to 1"
         raise argparse.ArgumentTypeError(message) from error
+
+
+def points_of(text: str) -> float:
+    """An argument in points of accuracy as a fraction."""
+    try:
+        return check_loss(float(text) / 100)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100") from error
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
