@@ -10,9 +10,11 @@ import streamlit as st
 _FILES = Path(__file__).parent
 
 
-def element(name: str) -> Any:
-    """The element of that name, to be made once, where a module is read: its html, css and js, after posting.js."""
-    html, css, script = ((_FILES / f"{name}.{kind}").read_text() for kind in ("html", "css", "js"))
-    return st.components.v2.component(
-        f"fpgm_{name}", html=html, css=css, js=(_FILES / "posting.js").read_text() + script
-    )
+def element(name: str, *scripts: str) -> Any:
+    """The element of that name, to be made once, where a module is read: its html, css and js, after other scripts'.
+
+    Each element is a script of its own to the browser, so what several need is given to each; posting.js to all.
+    """
+    html, css = ((_FILES / f"{name}.{kind}").read_text() for kind in ("html", "css"))
+    script = "\n".join((_FILES / f"{part}.js").read_text() for part in ("posting", *scripts, name))
+    return st.components.v2.component(f"fpgm_{name}", html=html, css=css, js=script)

@@ -3,44 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import COUPLINGS
 from fpgm_core.criteria import get_criterion
 from pages.ui.components.cards import macs_card, params_card
-from pages.ui.session.session import Session, current_session, share
+from pages.ui.panels.pickers import pickers
+from pages.ui.panels.share_menu import share_menu
+from pages.ui.session.session import Session, callback, current_session, share
 
-STYLE = """
-[data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
-  background: light-dark(#ffffff, #16181b); border-bottom: 1px solid rgba(128,128,128,.3);
-  padding: .5rem 0 .4rem; }
-[data-testid="stMainBlockContainer"] { padding: .4rem 2.6rem 3rem; }
-[data-testid="stHeader"] { background: transparent; height: 2rem; min-height: 2rem; pointer-events: none; }
-[data-testid="stHeader"] > * { pointer-events: none; }
-[data-testid="stHeader"] button { pointer-events: auto; }
-.st-key-tools button { padding: .2rem .3rem; }
-[data-testid="stStatusWidget"] { display: none; }
-[data-testid="stElementContainer"] { transition: none !important; opacity: 1 !important; }
-.card { line-height: 1.3; }
-.card .label { font-size: .78rem; opacity: .75; white-space: nowrap; }
-.card .value { font-size: 1.55rem; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.card .value small { font-size: .9rem; font-weight: 500; }
-.card .under { font-size: .76rem; opacity: .85; font-variant-numeric: tabular-nums; }
-.card .state { display: inline-block; font-size: .68rem; padding: 0 .4em; border-radius: .6em; margin-left: .4em;
-  border: 1px solid currentColor; }
-"""
+PAGES = {
+    "pages/4_Learn.py": "Learn",
+    "app.py": "Explore",
+    "pages/5_Sensitivity.py": "Choose",
+    "pages/2_Recover.py": "Recover",
+    "pages/1_Export.py": "Export",
+}
+
+_FILES = Path(__file__).parent
+STYLE = (_FILES / "frame.css").read_text()
 
 
 def navigation() -> None:
-    """The pages, one link each."""
-    with st.container(key="navigation", horizontal=True, gap="small"):
-        st.page_link("app.py", label="Explore")
-        st.page_link("pages/4_Learn.py", label="Learn")
-        st.page_link("pages/3_Replaceability.py", label="Replaceability")
-        st.page_link("pages/5_Sensitivity.py", label="Sensitivity")
-        st.page_link("pages/2_Recover.py", label="Recover")
-        st.page_link("pages/1_Export.py", label="Export")
+    """The pages in the order of the work, one link each."""
+    with st.container(key="navigation", horizontal=True, gap="small", vertical_alignment="center"):
+        for page, label in PAGES.items():
+            st.page_link(page, label=label)
+
+
+def top_bar(session: Session) -> tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]:
+    """Model, criterion, coupling; accuracy, MACs, parameters; undo, redo, share. Returns the figures' places."""
+    with st.container(key="topbar", horizontal=True, vertical_alignment="center", gap="small", wrap=False):
+        with st.container(key="pickers", horizontal=True, gap="xsmall", width="content", wrap=False):
+            pickers(session)
+        slots = []
+        for name in ("accuracy", "macs", "params"):
+            with st.container(key=f"figure-{name}", width="content"):
+                slots.append(st.empty())
+        with st.container(key="tools", horizontal=True, gap="xsmall", width="content", wrap=False):
+            _tools(session)
+    accuracy, macs, params = slots
+    return accuracy, macs, params
+
+
+def _tools(session: Session) -> None:
+    """Undo, redo, the plan as a file, and the link."""
+    for text, name, can, steps in (
+        ("↶", "Undo", session.history.can_undo, -1),
+        ("↷", "Redo", session.history.can_redo, 1),
+    ):
+        act = callback(partial(Session.step, steps=steps))
+        st.button(text, key=name.lower(), help=name, disabled=not can, on_click=act)
+    share_menu(session)
 
 
 def plan_heading(session: Session, title: str) -> None:

@@ -46,22 +46,29 @@ def scoring(session: Session) -> None:
 
 
 def pickers(session: Session) -> None:
-    """Model, criterion and coupling."""
+    """Model, criterion and coupling, for a row."""
     plan = session.state.plan
     titles = _titles()
-    model, criterion, coupling = st.columns([1.55, 1.05, 1.15], gap="small")
-    model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
-    criterion.selectbox(
+    st.selectbox(
+        "Model",
+        list(titles),
+        format_func=titles.__getitem__,
+        width=170,
+        **mirror("model", plan.model, _open),
+    )
+    st.selectbox(
         "Criterion",
         list(CRITERIA),
         format_func=lambda name: CRITERIA[name].title,
+        width=140,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
         **mirror("criterion", plan.criterion, _set_criterion),
     )
-    coupling.selectbox(
+    st.selectbox(
         "Coupling",
         list(COUPLINGS),
         format_func=lambda name: COUPLINGS[name].title,
+        width=130,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
         **mirror("coupling", plan.coupling, _set_coupling),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -46,8 +47,10 @@ class Session:
 
     def __init__(self, state: ViewState) -> None:
         self.history = History((state,))
+        self.token = secrets.token_hex(4)  # tells its revisions from those of a tab's earlier session
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
-        self.echo = 0  # the equaliser's last message
+        self.echo = self.look_echo = 0  # the last messages of the equaliser and of the picture
+        self.held: str | None = None  # the unit under the hand
         self.tick: object = None  # the equaliser's last poll for the measurement
         self.refusals = 0
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
@@ -73,6 +76,22 @@ class Session:
     def plan(self) -> Plan:
         """The plan whose costs are shown: the draft under the hand, else the view state's."""
         return self.draft or self.state.plan
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a hand is moving the plan: what is measured is not what is shown."""
+        return self.draft is not None and self.draft != self.state.plan
+
+    @property
+    def layer_in_sight(self) -> str:
+        """The layer that is looked at: that of the view state, but where a hand moves another unit's bar."""
+        held = self.held if self.draft is not None else None
+        return self.state.layer if held is None else self.layer_of(held)
+
+    def layer_of(self, unit: str) -> str:
+        """The layer to look at when a unit is chosen: the one on screen where the unit has it, else its first."""
+        own = self.network.unit_of(self.state.layer, self.state.plan.coupling)
+        return self.state.layer if own is not None and own.name == unit else unit
 
     def go(self, state: ViewState, by_equaliser: bool = False) -> None:
         """Move to a view state; one that cannot be is refused with a message, and what was there stays.
@@ -123,12 +142,31 @@ class Session:
         self._stop_scoring()
         self.refusals += 1  # the criterion's menu goes back to what is true
 
+    def rest(self, rates: Mapping[str, float], unit: str | None) -> None:
+        """Move to the rates that a hand left on the bars; `unit` is the one it moved, whose layer is looked at."""
+        state = self.state
+        layer = self.layer_of(unit) if unit else state.layer
+        chosen = state.chosen if layer == state.layer else None
+        self.go(replace(state, plan=state.plan.with_rates(rates), layer=layer, chosen=chosen), by_equaliser=True)
+
     def change(self, **fields: object) -> None:
         """Move to the view state on screen with some fields replaced."""
         try:
             self.go(replace(self.state, **fields))  # type: ignore[arg-type]
         except FpgmError as error:
             self.refuse(error)
+
+    def look(self, **fields: object) -> bool:
+        """Look at something else of the plan on screen, which stays; whether that could be, else there is a message."""
+        try:
+            state: ViewState = replace(self.state, **fields)  # type: ignore[arg-type]
+            check(state)
+        except FpgmError as error:
+            self.refuse(error)
+            return False
+        self.message = None
+        self.history = self.history.push(state)
+        return True
 
     def refuse(self, error: FpgmError) -> None:
         """Say why a change was not made; bars and widgets go back to what is true."""
@@ -194,7 +232,7 @@ class Session:
     def has_new_result(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
         job = self.measuring
-        if self.draft is not None or job is None or job.result is None:
+        if self.is_moving or job is None or job.result is None:
             return False
         return self.measured(self.state.method) is None
 
@@ -272,7 +310,9 @@ def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope:
         st.session_state[key] = value
 
     def changed() -> None:
-        if st.session_state[key] != value:  # a new widget's first message counts as a change, and is none
-            act(current_session(), st.session_state[key])
+        chosen = st.session_state[key]
+        # A new widget's first message counts as a change, and is none; nor is one that has nothing chosen.
+        if chosen is not None and chosen != value:
+            act(current_session(), chosen)
 
     return {"key": key, "on_change": changed}
