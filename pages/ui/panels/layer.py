@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from fpgm_core import CRITERIA, Network, Plan
+from fpgm_core import CRITERIA, FpgmError, Network, Plan
 from fpgm_core.criteria import Projection, get_criterion
 from fpgm_core.criteria.layouts import compute_layout
 from fpgm_core.criteria.projections import UMAP_MINIMUM
 from fpgm_core.evaluation import Replaceability
-from fpgm_core.graph import weights_of
+from fpgm_core.graph import Unit, weights_of
 from fpgm_core.lesson import words_of
 from fpgm_core.pruning import RemovalOrder, removal_order_work
 from fpgm_core.runtime.progress import Progress, Work
@@ -153,9 +153,15 @@ def _cut(subject: Subject, plan: Plan, busy: Mapping[str, str]) -> Cut:
     network, unit = subject.network, subject.unit
     if unit is None:
         return Cut(0.0, (), (), facts_of(subject), busy)
-    plans = plan, replace(plan, criterion=rival_of(plan))
-    own, rival = (np.flatnonzero(~network.keep_mask(each, unit)).tolist() for each in plans)
+    own, rival = (_pruned(network, each, unit) for each in (plan, replace(plan, criterion=rival_of(plan))))
     return Cut(plan.rate(unit.name), own, rival, facts_of(subject), busy)
+
+
+def _pruned(network: Network, plan: Plan, unit: Unit) -> list[int]:
+    try:
+        return np.flatnonzero(~network.keep_mask(plan, unit)).tolist()
+    except FpgmError:  # the rival's own rounding may leave the plan's locks no room
+        return []
 
 
 def _busy(costs: Job[tuple[Replaceability, ...]] | None, words: Mapping[str, str]) -> dict[str, str]:

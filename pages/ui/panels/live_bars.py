@@ -11,11 +11,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.graph import Unit
-from fpgm_core.pruning import pruned_counts, stage_of
+from fpgm_core.pruning import allowed_percents, pruned_counts, stage_of
 from pages.ui.components.cards import accuracy_card, macs_card, params_card
 from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
 from pages.ui.components.labels import LABELS
-from pages.ui.panels.layer_facts import order_of
 from pages.ui.panels.refit import damage, strips
 from pages.ui.session.jobs import device_worker
 from pages.ui.session.session import Session, current_session, share
@@ -157,7 +156,7 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
     found = []
     for unit in units:
         is_locked = unit.name in plan.locked_in or unit.name in plan.locked_out
-        order = order_of(network, plan, unit) if is_locked else None
+        low, high = _room(plan, unit) if is_locked else (0.0, 1.0)
         found.append(
             Bar(
                 name=unit.name,
@@ -166,8 +165,8 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
                 kind=_kind(unit),
                 size=unit.size,
                 rate=plan.rate(unit.name),
-                low=order.low / 100 if order else 0.0,
-                high=order.high / 100 if order else 1.0,
+                low=low,
+                high=high,
                 pruned=network.count_pruned(plan, unit),
                 share=sum(share_of[member] for member in unit.members),
                 members=len(unit.members),
@@ -178,6 +177,12 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
             )
         )
     return found
+
+
+def _room(plan: Plan, unit: Unit) -> tuple[float, float]:
+    """The lowest and the highest rate that a unit's locks leave room for, in whole percents; its own is one too."""
+    rates = [plan.rate(unit.name), *(percent / 100 for percent in allowed_percents(plan, unit))]
+    return min(rates), max(rates)
 
 
 def _kind(unit: Unit) -> str:
