@@ -92,9 +92,9 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     # Pages and the browser: each page is opened, moved and measured once.
     "test_explore.py::test_every_rung_of_the_ladder_is_measured_as_such": ALL,
     "test_explore.py::test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made": ALL,
-    "test_replaceability_page.py::test_the_refit_cost_view_says_where_a_layer_has_none": ALL,
+    "test_replaceability_view.py::test_the_refit_cost_view_says_where_a_layer_has_none": ALL,
     "test_sensitivity_page.py::test_a_sweep_is_stopped_kept_and_resumed": ALL,
-    "test_replaceability_page.py::test_damage_is_drawn_beside_the_bars_as_predicted": ALL,
+    "test_replaceability_view.py::test_damage_is_drawn_beside_the_bars_as_predicted": ALL,
     "test_learn.py::test_every_step_opens_by_its_link_in_every_language": ("*-en", "plane-ko"),
     "test_explore_live.py::test_a_place_on_a_damage_strip_is_a_rate": ALL,
     "test_explore_live.py::test_a_new_move_cancels_the_measurement_under_way": ALL,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from driving import opened, press, session_of, sound, until
+from driving import look, opened, picture, press, session_of, sound, until
 
 from fpgm_core import CRITERIA, Network, Plan, SelectionOptions
 from fpgm_core.criteria import norm_diagnostics
@@ -48,19 +48,6 @@ def cards(app):
 def figure(app, key):
     figures = {element.proto.id.rsplit("-", 1)[-1]: element.proto.spec for element in app.get("plotly_chart")}
     return json.loads(figures[key])
-
-
-def picture(app):
-    """What the picture of the chosen layer was sent."""
-    sent = {element.proto.component_name: element.proto.json for element in app.get("bidi_component")}
-    return json.loads(sent["fpgm_picture"])
-
-
-def look(app, **changed):
-    """Say what the picture says when a person looks at something else, or locks a filter."""
-    now = picture(app)["look"]
-    app.session_state["picture"] = {"look": now | {"seq": now["seq"] + 1, "locks": []} | changed}
-    return sound(app.run())
 
 
 def popovers(app):

@@ -80,8 +80,12 @@ function buildHead(root, me) {
   tabs.setAttribute("aria-label", words.views);
   tabs.replaceChildren();
   const names = Object.keys(views);
+  const titles = {
+    Map: words.map, Scores: words.scores, Radial: words.radial, Norms: words.norms,
+    "Refit cost": words.refit_cost, Replaceability: words.replaceability,
+  };
   names.forEach((name, i) => {
-    const tab = element("button", "", tabs, words[name.toLowerCase().replace(" ", "_")] ?? name);
+    const tab = element("button", "", tabs, titles[name]);
     Object.assign(tab, { type: "button", onclick: () => look(root, me, { view: name }) });
     Object.assign(tab.dataset, { view: name });
     tab.setAttribute("role", "tab");
@@ -104,10 +108,10 @@ function buildHead(root, me) {
   root.querySelector(".pic-lines input").onchange = (event) => { me.lines = event.target.checked; follow(root, me); };
   const zoom = root.querySelector(".pic-zoom");
   zoom.replaceChildren();
-  for (const [text, name, factor] of [["−", "zoom_out", 1 / 1.5], ["+", "zoom_in", 1.5], ["⟲", "zoom_reset", 0]]) {
+  for (const [text, name, factor] of [["−", words.zoom_out, 1 / 1.5], ["+", words.zoom_in, 1.5], ["⟲", words.zoom_reset, 0]]) {
     const button = element("button", "", zoom, text);
-    Object.assign(button, { type: "button", title: words[name], onclick: () => zoomed(root, me, factor) });
-    button.setAttribute("aria-label", words[name]);
+    Object.assign(button, { type: "button", title: name, onclick: () => zoomed(root, me, factor) });
+    button.setAttribute("aria-label", name);
   }
   root.querySelector(".pic-numbers summary").textContent = words.numbers;
   root.querySelector(".pic-numbers").ontoggle = (event) => { if (event.target.open) numbers(root, me); };

@@ -19,8 +19,8 @@ function buildSide(root, me) {
   locks.setAttribute("role", "group");
   locks.setAttribute("aria-label", words.lock);
   locks.title = words.lock_help;
-  for (const [state, name] of [[null, "lock_free"], ["in", "lock_keep"], ["out", "lock_prune"]]) {
-    const button = element("button", "", locks, words[name]);
+  for (const [state, name] of [[null, words.lock_free], ["in", words.lock_keep], ["out", words.lock_prune]]) {
+    const button = element("button", "", locks, name);
     button.type = "button";
     button.dataset.state = state ?? "";
     button.onclick = () => lock(root, me, state);

@@ -9,8 +9,8 @@ function buildTable(root, me) {
   undo.onclick = () => back(root, me);
   const table = element("table", "", element("div", "eq-scroll", place));
   const head = element("tr", "", element("thead", "", table));
-  for (const name of ["unit", "rate", "pruned", "share"]) {
-    element("th", "", head, words[`table_${name}`]).scope = "col";
+  for (const name of [words.table_unit, words.table_rate, words.table_pruned, words.table_share]) {
+    element("th", "", head, name).scope = "col";
   }
   const body = element("tbody", "", table);
   for (const unit of units) row(root, me, body, unit.name);
