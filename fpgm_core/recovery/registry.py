@@ -17,19 +17,27 @@ from fpgm_core.recovery.recalibrated import RECALIBRATED
 from fpgm_core.recovery.repaired import REPAIRED
 
 _METHODS = {method.name: method for method in (AS_IS, MERGED, RECALIBRATED, REPAIRED, FINE_TUNED)}
+_OWN_NAMES = frozenset(_METHODS)
 RECOVERY_METHODS: Mapping[str, RecoveryMethod] = MappingProxyType(_METHODS)
 
 
-def register_recovery_method(method: RecoveryMethod) -> None:
-    """Add a method of one's own to the registry. Raises FpgmError where its name is taken."""
-    if method.name in _METHODS:
-        raise FpgmError(f"there is a recovery method called {method.name!r} already; choose another name")
+def register_recovery_method(method: RecoveryMethod) -> RecoveryMethod:
+    """Add a method of one's own to the registry; returns it.
+
+    Registering another one under the same name replaces it, so that a notebook's cell can be run again. Raises
+    FpgmError for a name that one of the library's own methods has.
+    """
+    if method.name in _OWN_NAMES:
+        raise FpgmError(f"the recovery method {method.name!r} is the library's own; choose another name")
     _METHODS[method.name] = method
+    return method
 
 
 def unregister_recovery_method(name: str) -> None:
-    """Take a method out of the registry again. Raises FpgmError where there is none of that name."""
-    _METHODS.pop(get_recovery_method(name).name)
+    """Take out a method that `register_recovery_method` added. Raises FpgmError for any other name."""
+    if name in _OWN_NAMES or name not in _METHODS:
+        raise FpgmError(f"no recovery method {name!r} was registered")
+    del _METHODS[name]
 
 
 def get_recovery_method(name: str) -> RecoveryMethod:

@@ -1,5 +1,7 @@
 """The registry of recovery methods: its order, what a method of one's own may do, and what one is made of."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,11 +57,15 @@ def test_a_method_of_ones_own_is_applied_and_measured(resnet20, louder):
     assert "louder" in ladder()
 
 
-def test_a_name_is_given_once_and_taken_back_once(louder):
-    with pytest.raises(FpgmError, match="called 'louder' already"):
-        register_recovery_method(LOUDER)
+def test_the_librarys_own_methods_stay_and_ones_own_are_replaced_and_taken_out(louder):
+    with pytest.raises(FpgmError, match="'repaired' is the library's own"):
+        register_recovery_method(replace(LOUDER, name="repaired"))
+    with pytest.raises(FpgmError, match="no recovery method 'repaired' was registered"):
+        unregister_recovery_method("repaired")
+    again = register_recovery_method(replace(LOUDER, title="Louder still"))
+    assert get_recovery_method("louder") is again
     unregister_recovery_method("louder")
-    with pytest.raises(FpgmError, match="unknown rung 'louder'"):
+    with pytest.raises(FpgmError, match="no recovery method 'louder' was registered"):
         unregister_recovery_method("louder")
     with pytest.raises(FpgmError, match="unknown rung 'louder'"):
         get_recovery_method("louder")

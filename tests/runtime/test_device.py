@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from fpgm_core import FpgmError
-from fpgm_core.runtime import device
 from fpgm_core.runtime.device import (
     DEVICES,
     PRECISIONS,
@@ -13,6 +12,7 @@ from fpgm_core.runtime.device import (
     give_up,
     is_loss,
     lost_devices,
+    reset_lost_devices,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -82,8 +82,10 @@ def test_an_unknown_precision_is_refused(name):
 
 
 @pytest.fixture
-def nothing_lost(monkeypatch):
-    monkeypatch.setattr(device, "_LOST", [])
+def nothing_lost():
+    reset_lost_devices()
+    yield
+    reset_lost_devices()
 
 
 def test_a_device_that_failed_is_used_no_more(machine, nothing_lost):

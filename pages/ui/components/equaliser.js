@@ -4,7 +4,7 @@ const KEYS = { ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1, Hom
 
 const fresh = () => ({
   seq: Date.now(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
-  drag: null, hover: null, focused: null, leaving: 0, mounts: 0, open: false, typed: [],
+  drag: null, hover: null, focused: null, leaving: 0, open: false, typed: [],
 });
 
 export default function ({ data, key, parentElement, setStateValue }) {
@@ -26,15 +26,13 @@ export default function ({ data, key, parentElement, setStateValue }) {
   answered(me, data.echo);
   clearTimeout(me.tick);
   if (data.poll) me.tick = setTimeout(() => ask(me), data.poll);
-  const mounted = me.mounts;
-  return () => {
-    if (mounted !== me.mounts) return; // it is somewhere else by now
+  return whenGone(parentElement, () => {
+    if (me.root !== root) return; // it is somewhere else by now
     clearTimeout(me.tick);
     document.removeEventListener("click", me.leave, true);
-    me.size?.disconnect();
-    me.root = null;
-    me.drag = null;
-  };
+    me.size.disconnect();
+    me.root = me.drag = null;
+  });
 }
 
 // The bars under a hand, and those the server has not answered for yet, keep their own rates; all others are the
@@ -66,7 +64,6 @@ function countOf(me, unit) {
 
 function mount(root, me) {
   me.root = root;
-  me.mounts += 1;
   me.drag = null;
   if (me.leave) document.removeEventListener("click", me.leave, true);
   me.leave = (event) => leave(me, event);

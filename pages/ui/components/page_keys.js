@@ -15,8 +15,8 @@ export default function ({ parentElement, setStateValue }) {
   };
   instances.set(parentElement, turn);
   window.addEventListener("keydown", turn);
-  return () => {
+  return whenGone(parentElement, () => {
     window.removeEventListener("keydown", turn);
     instances.delete(parentElement);
-  };
+  });
 }

@@ -29,12 +29,12 @@ export default function ({ data, key, parentElement, setStateValue }) {
   paintHead(root, me);
   arrange(root, me);
   answered(me, data.look.seq);
-  return () => {
-    if (me.root !== root) return;
+  return whenGone(parentElement, () => {
+    if (me.root !== root) return; // it is somewhere else by now
     hand.removeEventListener("rates", me.follow);
     me.size.disconnect();
     me.root = null;
-  };
+  });
 }
 
 function mount(root, me) {

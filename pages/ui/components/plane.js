@@ -44,10 +44,10 @@ export default function ({ data, parentElement, setStateValue }) {
   legend(root, me);
   paint(root, me);
   answered(me, data.echo);
-  return () => {
+  return whenGone(parentElement, () => {
     clearTimeout(me.settle);
     instances.delete(parentElement);
-  };
+  });
 }
 
 function draw(parent, tag, attributes) {

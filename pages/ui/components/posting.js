@@ -67,3 +67,9 @@ function element(tag, name, parent, text) {
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
+// What an element's script returns is called when the element is taken off the page, and also whenever newer data
+// came while the script was being loaded: then the element is still there, and nothing of it may end.
+const whenGone = (parentElement, end) => () => {
+  if (!parentElement.isConnected) end();
+};
+
