@@ -18,9 +18,10 @@ def card(label: str, value: str, under: str = "", state: str = "", more: str = "
     main, _, rest = value.partition("|")
     badge = f'<span class="state" title="{html.escape(state)}">{html.escape(state)}</span>' if state else ""
     small = f" <small>{html.escape(rest)}</small>" if rest else ""
+    told = f'{html.escape(under)}<span class="more">{html.escape(more)}</span>'
     return (
         f'<div class="card"><div class="label">{html.escape(label)}{badge}</div>'
-        f'<div class="value">{html.escape(main)}{small}</div><div class="under">{html.escape(under)}<span class="more">{html.escape(more)}</span></div></div>'
+        f'<div class="value">{html.escape(main)}{small}</div><div class="under">{told}</div></div>'
     )
 
 

@@ -29,6 +29,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
   return whenGone(parentElement, () => {
     if (me.root !== root) return; // it is somewhere else by now
     clearTimeout(me.tick);
+    leavePage(me);
     document.removeEventListener("click", me.leave, true);
     me.size.disconnect();
     me.root = me.drag = null;
@@ -65,6 +66,7 @@ function countOf(me, unit) {
 function mount(root, me) {
   me.root = root;
   me.drag = null;
+  enterPage(me);
   if (me.leave) document.removeEventListener("click", me.leave, true);
   me.leave = (event) => leave(me, event);
   document.addEventListener("click", me.leave, true);
@@ -112,6 +114,7 @@ const barOf = (root, name) => [...root.querySelectorAll(".eq-unit")].find((node)
 function bar(root, me, name) {
   const unit = element("div", "eq-unit");
   unit.dataset.unit = name;
+  unit.tabIndex = -1; // see rove
   unit.setAttribute("role", "slider");
   unit.setAttribute("aria-orientation", "vertical");
   unit.setAttribute("aria-valuemin", "0");

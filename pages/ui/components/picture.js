@@ -31,6 +31,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
   answered(me, data.look.seq);
   return whenGone(parentElement, () => {
     if (me.root !== root) return; // it is somewhere else by now
+    leavePage(me);
     hand.removeEventListener("rates", me.follow);
     me.size.disconnect();
     me.root = null;
@@ -41,6 +42,7 @@ function mount(root, me) {
   if (me.root) me.size.disconnect();
   if (me.follow) hand.removeEventListener("rates", me.follow);
   Object.assign(me, { root, charts: [], visible: [], arranged: null, built: null });
+  enterPage(me);
   me.follow = () => follow(root, me);
   hand.addEventListener("rates", me.follow);
   me.size = new ResizeObserver(() => { if (me.root === root) arrange(root, me); });

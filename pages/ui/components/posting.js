@@ -12,7 +12,7 @@ function post(me, phase, name) {
 
 function flush(me) {
   clearTimeout(me.retry);
-  if (!me.pending) return;
+  if (!me.pending || me.away) return;
   const left = me.waiting ? me.waitedSince + PATIENCE - Date.now() : 0;
   if (left > 0) {
     me.retry = setTimeout(() => flush(me), left);
@@ -35,7 +35,23 @@ function answered(me, echo) {
 // Keys come one by one: they rest when no other follows.
 function settle(me, name) {
   post(me, "drag", name);
+  me.settling = name;
   me.settle = setTimeout(() => post(me, "rest", name), 250);
+}
+
+// Off the page nothing is sent; what was still to be said is said when the element is on it again.
+function leavePage(me) {
+  me.away = true;
+  if (!me.settle) return;
+  clearTimeout(me.settle);
+  me.settle = null;
+  me.pending = { phase: "rest", name: me.settling };
+  me.waiting = 0;
+}
+
+function enterPage(me) {
+  me.away = false;
+  flush(me);
 }
 
 // Whether the server knows all that was done here: nothing is under way, and nothing is still to be said.
