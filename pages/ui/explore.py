@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui.panels.frame import STYLE, navigation, top_bar
+from pages.ui.panels.frame import begin_page, messages
 from pages.ui.panels.layer import layer_panel, take_look
 from pages.ui.panels.live_bars import live_bars, take_move
-from pages.ui.panels.pickers import scoring
 from pages.ui.panels.rate_controls import notices, rate_controls
 from pages.ui.panels.trace import trace_panel
 from pages.ui.session.session import Session, current_session
@@ -21,7 +20,6 @@ INTRO = (
 def main() -> None:
     """Draw the page: what is always in sight, the rates, the chosen layer, the trace."""
     st.set_page_config(page_title="FPGM explorer", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
-    st.html(f"<style>{STYLE}</style>")
     was_open = "session" in st.session_state
     session = current_session()
     if was_open:
@@ -29,17 +27,12 @@ def main() -> None:
     take_move(session)
     take_look(session)
     session.redraw = False
-    session.record()
-    navigation()
-    slots = top_bar(session)
+    session, slots = begin_page("Explore")
     with st.container(key="intro"):
         st.markdown(INTRO)
-    with st.container(key="notices"):  # always there: what comes and goes inside it moves nothing else in the page
-        scoring(session)
-        if session.message:
-            st.error(session.message)
-        if session.network.notice:
-            st.warning(session.network.notice)
+    with messages(session):
+        if not session.network.trained:
+            st.warning(f"{session.network.notice}. Here its filters, units and costs can be explored.")
         notices(session)
     rate_controls(session)
     live_bars(*slots, below=_picture)

@@ -17,7 +17,7 @@ from pages.ui.session.view_state import encode
 
 IMAGES, TRAINING = 100, 128
 RATES = (0.5, 0.9)
-PAGE = "pages/5_Sensitivity.py"
+PAGE = "pages/5_Choose.py"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def has(app, key):
 
 
 def complete(app):
-    return not has(app, "begin_sweep") and not has(app, "stop_sweep")
+    return not has(app, "begin_sweep") and not has(app, "stop:sensitivity")
 
 
 def state(**fields):
@@ -70,7 +70,7 @@ def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
     app = opened(PAGE, s=encode(state()))
     press(app, "begin_sweep")
     assert until(app, lambda: figure(app, "sweep"), 60)
-    press(app, "stop_sweep")
+    press(app, "stop:sensitivity")
     known = len(sensitivity.known_sweep(session_of(app)).points)
     total = 2 * len(resnet20.units("independent"))
     assert 0 < known < total

@@ -60,15 +60,17 @@ def accuracy_card(
     error: str | None = None,
     moving: bool = False,
     trained: bool = True,
+    rung: str = "",
     words: Mapping[str, str] = LABELS,
 ) -> str:
     """Accuracy with its interval and the paired change, and how far the measurement is.
 
-    `refitted` is the share of the refit before the first figure that is done, None where none is under way.
+    `rung` is what was done after pruning. `refitted` is the share of the refit before the first figure that is done,
+    None where none is under way.
     """
-    label = words["accuracy"]
+    label = f"{words['accuracy']}, {rung}" if rung else words["accuracy"]
     if not trained:
-        return card(label, "—", words["untrained"], words["not_measured"])
+        return card(label, "—", "", words["not_measured"])
     if error:
         return card(label, "—", error, words["failed"])
     if moving:

@@ -85,7 +85,8 @@ def _judge(session: Session, words: Words) -> None:
         partial(_judge_work, session.network, plan, method),
         key=("judge", plan.key, method),
         doing=words("challenge.judging"),
-        labels=(words("page.stop"), words("page.go_on")),
+        resume=words("page.go_on"),
+        page="Learn",
     )
     if judged is None:
         return

@@ -1,4 +1,4 @@
-"""What every page has: its style, the navigation, and the plan that it is about."""
+"""What every page has: its style, the way through the pages, the plan with its figures, and what is under way."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import COUPLINGS
-from fpgm_core.criteria import get_criterion
-from pages.ui.components.cards import macs_card, params_card
+from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
+from pages.ui.panels.under_way import under_way
 from pages.ui.session.session import Session, callback, current_session, share
 
+STYLE = (Path(__file__).parent / "frame.css").read_text()
 PAGES = {
     "pages/4_Learn.py": "Learn",
     "app.py": "Explore",
-    "pages/5_Sensitivity.py": "Choose",
+    "pages/5_Choose.py": "Choose",
     "pages/2_Recover.py": "Recover",
     "pages/1_Export.py": "Export",
 }
-
-_FILES = Path(__file__).parent
-STYLE = (_FILES / "frame.css").read_text()
+Slots = tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]
 
 
 def navigation() -> None:
@@ -35,7 +33,7 @@ def navigation() -> None:
             st.page_link(page, label=label)
 
 
-def top_bar(session: Session) -> tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]:
+def top_bar(session: Session) -> Slots:
     """Model, criterion, coupling; accuracy, MACs, parameters; undo, redo, share. Returns the figures' places."""
     with st.container(key="topbar", horizontal=True, vertical_alignment="center", gap="small", wrap=False):
         with st.container(key="pickers", horizontal=True, gap="xsmall", width="content", wrap=False):
@@ -61,31 +59,48 @@ def _tools(session: Session) -> None:
     share_menu(session)
 
 
-def plan_heading(session: Session, title: str) -> None:
-    """The top of a page about the plan that Explore shows: navigation, what the plan is, what it costs."""
-    session.begin()
+def begin_page(page: str) -> tuple[Session, Slots]:
+    """The top of a page, whose work begins and whose predecessor's ends; returns the figures' places."""
+    session = current_session()
+    session.enter(page)
     st.html(f"<style>{STYLE}</style>")
     navigation()
-    network, plan = session.network, session.state.plan
-    cost = network.cost(plan)
-    name, macs, params = st.columns([3, 1.4, 1.4], vertical_alignment="center")
-    name.subheader(title, anchor=False)
-    name.markdown(
-        f"**{network.title}** · {get_criterion(plan.criterion).title} · {COUPLINGS[plan.coupling].title}: "
-        "the plan on Explore"
-    )
-    macs.html(macs_card(cost, network.dense_cost))
-    params.html(params_card(cost, network.dense_cost))
-    if network.notice:
-        st.warning(network.notice)
+    slots = top_bar(session)
+    under_way(session)
+    return session, slots
 
 
-def plan_page(title: str, draw: Callable[[Session], None]) -> None:
-    """A page about the plan that Explore shows: the heading with the plan and its cost, and what `draw` draws."""
+def messages(session: Session) -> DeltaGenerator:
+    """What must be said of the last act, in a place that is always there: it moves nothing else on the page."""
+    place = st.container(key="notices")
+    if session.message:
+        place.error(session.message)
+    return place
+
+
+def plan_page(page: str, draw: Callable[[Session], None]) -> None:
+    """A page about the plan that Explore shows: its bar, its figures as they come, and what `draw` draws."""
     st.set_page_config(
-        page_title=f"FPGM explorer: {title.lower()}", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
+        page_title=f"FPGM explorer: {page.lower()}", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
     )
-    session = current_session()
+    session, slots = begin_page(page)
     share(session.state)
-    plan_heading(session, title)
+    session.begin()
+    live_figures(session, slots)
+    messages(session)
     draw(session)
+
+
+def live_figures(session: Session, slots: Slots) -> None:
+    """The figures of the bar, drawn again while they are measured."""
+    job = session.measuring
+    is_coming = job is not None and not job.done
+
+    @st.fragment(run_every=0.5 if is_coming else None)
+    def watch() -> None:
+        session = current_session()
+        draw_figures(session, *slots)
+        if is_coming and (session.measuring is None or session.measuring.done):
+            st.rerun()
+
+    watch()

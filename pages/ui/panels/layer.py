@@ -184,7 +184,9 @@ def _order(session: Session, subject: Subject) -> Job[RemovalOrder] | None:
         return None
     key = ("order", *order_key(network, plan, unit))
     work = partial(removal_order_work, network, plan, unit)
-    return session.jobs.get("order", key) or session.jobs.start("order", work, key=key)
+    return session.jobs.get("order", key) or session.jobs.start(
+        "order", work, key=key, title=f"selecting the filters of {subject.layer} at every rate", page="Explore"
+    )
 
 
 def _layout(session: Session, layer: str, filters: int) -> Job[Projection] | None:

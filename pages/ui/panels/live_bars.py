@@ -12,9 +12,9 @@ from streamlit.delta_generator import DeltaGenerator
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.graph import Unit
 from fpgm_core.pruning import allowed_percents, pruned_counts, stage_of
-from pages.ui.components.cards import accuracy_card, macs_card, params_card
 from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
 from pages.ui.components.labels import LABELS
+from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
 from pages.ui.session.jobs import device_worker
 from pages.ui.session.session import Session, current_session, share
@@ -77,6 +77,7 @@ def live_bars(
     it.
     """
     session = current_session()
+    told = tuple(session.jobs.under_way)  # what begins here is told of by the rest of the page
     session.redraw = take_move(session) or session.redraw
     is_poll = _is_poll(session)
     if is_poll:  # so the bars are on screen
@@ -88,7 +89,7 @@ def live_bars(
     with st.container():
         computing = below(session)
     share(session.state)
-    _draw_cards(session, accuracy, macs, params, words)
+    draw_figures(session, accuracy, macs, params, words)
     network, plan = session.network, session.plan
     unit = network.unit_of(session.layer_in_sight, plan.coupling)
     coming = session.unmeasured and network.trained
@@ -107,27 +108,8 @@ def live_bars(
             key=KEY,
             words=words,
         )
-    if session.has_new_result() or (session.redraw and not waiting):
+    if session.has_new_result() or (session.redraw and not waiting) or tuple(session.jobs.under_way) != told:
         st.rerun()
-
-
-def _draw_cards(
-    session: Session, accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGenerator, words: Mapping[str, str]
-) -> None:
-    network, job = session.network, session.measuring
-    cost, dense = network.cost(session.plan), network.dense_cost
-    accuracy.html(
-        accuracy_card(
-            session.measurement,
-            refitted=session.refitted,
-            error=job.error if job else None,
-            moving=session.is_moving,
-            trained=network.trained,
-            words=words,
-        )
-    )
-    macs.html(macs_card(cost, dense, words))
-    params.html(params_card(cost, dense, words))
 
 
 def _poll_interval(session: Session, coming: bool, waiting: bool) -> int:

@@ -1,4 +1,4 @@
-"""What is open: the menus of model, criterion and coupling, and the scores that a criterion waits for."""
+"""What is open: the menus of model, criterion and coupling."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
-from fpgm_core.criteria import get_criterion
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.networks import first_view
 from pages.ui.session.session import Session, mirror
-from pages.ui.session.work_status import draw_progress
 
 
 @st.cache_data(show_spinner=False)
@@ -23,26 +21,6 @@ def _titles() -> dict[str, str]:
         else f"{info.name} (ImageNet)"
         for info in list_models()
     }
-
-
-def scoring(session: Session) -> None:
-    """How far the scores are that the chosen criterion needs, where it waits for them."""
-    pending = session.pending
-    if pending is None:
-        return
-    if pending.job.done:
-        session.go_to_pending()
-        st.rerun()
-    title = get_criterion(pending.state.plan.criterion).title
-    draw_progress(
-        pending.job,
-        f"{title} first reads the whole network on training images",
-        label="Cancel",
-        key="cancel_scores",
-        stop=Session.cancel_pending,
-        # Moving a bar meanwhile cancels it, and then only the bars are drawn.
-        wanted=lambda: session.pending is pending,
-    )
 
 
 def pickers(session: Session) -> None:

@@ -10,9 +10,9 @@ import streamlit as st
 
 from fpgm_core.graph import Unit
 from fpgm_core.pruning import PRESETS, stage_of, stages
-from fpgm_core.recovery import RECOVERY_METHODS, ladder
-from pages.ui.panels.refit import damage_progress
-from pages.ui.session.session import Session, mirror
+from fpgm_core.recovery import RECOVERY_METHODS
+from pages.ui.panels.refit import damage_status
+from pages.ui.session.session import Session, can_stand_on, mirror
 
 ALL = "all units"
 MULTIPLES = (1, 4, 8, 16, 32)
@@ -38,18 +38,18 @@ def rate_controls(session: Session) -> None:
 
 def _rungs(session: Session) -> None:
     """What is done after pruning and before measuring; each rung with its accuracy for this plan, where known."""
-    measured = {name: session.measured(name) for name in ladder()}
-    titles = {
-        name: f"{RECOVERY_METHODS[name].title} · {found.accuracy.value:.2%}" if found else RECOVERY_METHODS[name].title
-        for name, found in measured.items()
-    }
+    rungs = [name for name in RECOVERY_METHODS if can_stand_on(session.state.plan, name)]
+    titles = {}
+    for name in rungs:
+        found = session.measured(name)
+        titles[name] = RECOVERY_METHODS[name].title + (f" · {found.accuracy.value:.2%}" if found else "")
     st.segmented_control(
         "Ladder",
-        list(ladder()),
+        rungs,
         required=True,
         format_func=titles.__getitem__,
         label_visibility="collapsed",
-        help="  \n".join(f"**{RECOVERY_METHODS[name].title}**: {RECOVERY_METHODS[name].summary}" for name in ladder()),
+        help="  \n".join(f"**{RECOVERY_METHODS[name].title}**: {RECOVERY_METHODS[name].summary}" for name in rungs),
         # Words that change make another widget to Streamlit, which then has nothing chosen: so it is another.
         **mirror(
             "method", session.state.method, lambda session, name: session.change(method=name), "|".join(titles.values())
@@ -105,11 +105,11 @@ def _more(session: Session, units: Sequence[Unit]) -> None:
 
 
 def notices(session: Session) -> None:
-    """What must be said of the measured rung, and how far the damage surface is."""
+    """What must be said of the measured rung, and of the damage surface."""
     measurement = session.measured(session.state.method)
     if measurement and measurement.notice:
         st.info(f"{measurement.notice[0].upper()}{measurement.notice[1:]}.")
-    damage_progress(session)
+    damage_status(session)
 
 
 def _set_multiple(session: Session, multiple: int) -> None:

@@ -21,6 +21,7 @@ from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
 
 CALIBRATION = CalibrationConfig()
+_PREDICTING = "predicting the damage of every bar at every rate"
 
 
 def _moments_work(network: Network) -> Work[Moments]:
@@ -48,7 +49,8 @@ def refit_cost_job(session: Session) -> Job[tuple[Replaceability, ...]] | None:
     """Every layer's filters with their refit costs, as they come; None where that was stopped."""
     network, coupling = session.network, session.state.plan.coupling
     key = ("replaceability", network.fingerprint, coupling)
-    return job_for(session, "replaceability", partial(refit_cost_work, network, coupling), key=key)
+    work = partial(refit_cost_work, network, coupling)
+    return job_for(session, "replaceability", work, key=key, doing="measuring what losing each filter costs")
 
 
 def _damage_request(session: Session) -> tuple[Callable[[], Work[DamageSurface]], Hashable]:
@@ -62,15 +64,15 @@ def damage(session: Session) -> DamageSurface | None:
     if not session.state.damage:
         return None
     work, key = _damage_request(session)
-    job = job_for(session, "damage", work, key=key)
+    job = job_for(session, "damage", work, key=key, doing=_PREDICTING)
     return None if job is None else job.result
 
 
-def damage_progress(session: Session) -> None:
-    """How far the damage surface is, where it is wanted and not there."""
+def damage_status(session: Session) -> None:
+    """What is to be said of the damage surface, where it is wanted and not there."""
     if session.state.damage:
         work, key = _damage_request(session)
-        result_of(session, "damage", work, key=key, doing="predicting the damage of every bar at every rate")
+        result_of(session, "damage", work, key=key, doing=_PREDICTING)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

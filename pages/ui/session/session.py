@@ -20,6 +20,7 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
 from pages.ui.session.networks import check, first_view, keep_scores, open_network, scores_work
+from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.view_state import ViewState, decode, encode
 
 _TRACE_LIMIT = 300
@@ -53,6 +54,7 @@ class Session:
         self.held: str | None = None  # the unit under the hand
         self.tick: object = None  # the equaliser's last poll for the measurement
         self.refusals = 0
+        self.page = ""  # that is on screen
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
@@ -99,6 +101,8 @@ class Session:
         One whose criterion has no scores yet is moved to when they are made, in the background.
         """
         self.draft = None
+        if not can_stand_on(state.plan, state.method):  # another plan than the one that was trained
+            state = replace(state, method=ViewState.method)
         try:
             if self._waits_for_scores(state):
                 return
@@ -119,8 +123,9 @@ class Session:
         if network.has_scores(criterion):
             return False
         key = ("scores", network.fingerprint, criterion)
-        work = partial(scores_work, network, criterion)
-        self.pending = PendingState(state, self.jobs.start("scores", work, key=key))
+        work, doing = partial(scores_work, network, criterion), f"reading training images for {criterion}"
+        job = self.jobs.start("scores", work, key=key, title=doing, end=self.cancel_pending)
+        self.pending = PendingState(state, job)
         return True
 
     def _stop_scoring(self) -> None:
@@ -128,7 +133,9 @@ class Session:
         self.jobs.cancel("scores")
 
     def go_to_pending(self) -> None:
-        """Move to the view state that waited for scores, or say why there are none."""
+        """Move to the view state that waited for scores once they are made, or say why there are none."""
+        if self.pending is None or not self.pending.job.done:
+            return
         pending, self.pending = self.pending, None
         if pending and pending.job.error:
             self.refuse(FpgmError(pending.job.error))
@@ -183,6 +190,13 @@ class Session:
         self.message = None
         self.measure()
 
+    def enter(self, page: str) -> None:
+        """Begin a page: what belongs to another ends, and what was waited for is moved to once it is there."""
+        self.page = page
+        self.jobs.enter(page)
+        self.go_to_pending()
+        self.record()
+
     def begin(self) -> None:
         """Start the first measurement, once the page that it would hold up is on screen."""
         if self.unmeasured:
@@ -223,7 +237,12 @@ class Session:
         return job.share if "repairing" in job.progress.what else None
 
     def measured(self, method: str) -> Measurement | None:
-        """The exact measurement of the plan on screen under a recovery method, where this session has made it."""
+        """The exact measurement of the plan on screen under a recovery method, where it was made: training's too."""
+        trained = trained_networks().get(self.state.plan, method)
+        return self._tried(method) if trained is None else trained.after
+
+    def _tried(self, method: str) -> Measurement | None:
+        """The measurement of the plan on screen under a recovery method that stands in the trace."""
         wanted = (self.state.plan, method)
         return next(
             (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
@@ -234,7 +253,7 @@ class Session:
         job = self.measuring
         if self.is_moving or job is None or job.result is None:
             return False
-        return self.measured(self.state.method) is None
+        return self._tried(self.state.method) is None
 
     def record(self) -> None:
         """Put the finished measurement into the trace, once."""
@@ -243,11 +262,21 @@ class Session:
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
 
 
-def measurement_work(network: Network, plan: Plan, method: str) -> Work[Measurement]:
-    """Measure a plan on the choose half, recovered by a method. The images are read in the background."""
-    images = load_images(network.dataset, "choose")
+def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
+    """Measure a plan on a half of the test images, recovered by a method. The images are read in the background."""
+    images = load_images(network.dataset, split)
+    trained = trained_networks().get(plan, method)
+    known = trained.pruned if trained else recovered_networks().get(plan, method)
+    if known is not None:
+        return (yield from measure_work(known, images))
     training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
-    return (yield from measure_work(network.prune(plan), images, method=method, training=training))
+    keep = partial(recovered_networks().keep, plan, method)
+    return (yield from measure_work(network.prune(plan), images, method=method, training=training, keep=keep))
+
+
+def can_stand_on(plan: Plan, method: str) -> bool:
+    """Whether a plan can be shown on a rung: a trained one only where it was trained on this server."""
+    return not get_recovery_method(method).trains or trained_networks().get(plan, method) is not None
 
 
 def current_session() -> Session:
@@ -268,6 +297,9 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
     if text:
         try:
             state = decode(text)
+            if not can_stand_on(state.plan, state.method):
+                problem = "this plan has not been trained on this server: train it on Recover; here it is recalibrated"
+                return replace(state, method=ViewState.method), None, problem
             if not open_network(state.plan.model).has_scores(state.plan.criterion):
                 return first_view(state.plan.model, coupling=state.plan.coupling), state, None
             check(state)
@@ -303,11 +335,12 @@ def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope:
     """`key` and `on_change` of a widget that shows `value`, which other controls may change as well.
 
     The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
-    next message would still carry the old value, and count as the person's change back to it.
+    next message would still carry the old value, and count as the person's change back to it. It carries the page as
+    well: to Streamlit a widget of another page is another one, which would begin with its first option.
     """
-    key = f"{name}:{scope}:{value}:{current_session().refusals}"
-    if key not in st.session_state:
-        st.session_state[key] = value
+    session = current_session()
+    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}"
+    st.session_state[key] = value
 
     def changed() -> None:
         chosen = st.session_state[key]
