@@ -9,6 +9,7 @@ from pages.ui.panels.layer import layer_panel, take_look
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import notices, rate_controls
 from pages.ui.panels.trace import trace_panel
+from pages.ui.panels.under_way import under_way
 from pages.ui.session.session import Session, current_session
 
 INTRO = (
@@ -27,7 +28,7 @@ def main() -> None:
     take_move(session)
     take_look(session)
     session.redraw = False
-    session, slots = begin_page("Explore")
+    session, slots, place = begin_page("Explore")
     with st.container(key="intro"):
         st.markdown(INTRO)
     with messages(session):
@@ -38,6 +39,7 @@ def main() -> None:
     live_bars(*slots, below=_picture)
     st.divider()
     trace_panel(session)
+    under_way(session, place)
 
 
 def _picture(session: Session) -> bool:

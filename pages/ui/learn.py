@@ -63,7 +63,7 @@ def learn_page() -> None:
         navigation()
         session.begin()
         live_figures(session, top_bar(session))
-    under_way(session, words("page.stop"))
+    place = st.container(key="under_way")
     with st.container(key="lesson"):
         lesson_top(session, lesson, words)
         if lesson.problem or session.message:
@@ -73,6 +73,7 @@ def learn_page() -> None:
         _step(session, lesson, step, words)
         _turn_buttons(lesson, words)
         _appendix(words)
+    under_way(session, place, words("page.stop"))
 
 
 def _turned(lesson: LessonState) -> LessonState:

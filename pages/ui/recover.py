@@ -177,7 +177,8 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
                 pruned: PrunedNetwork = end.value
                 break
             run = progress.partial if isinstance(progress.partial, Run) else run
-            yield replace(progress, partial=run)
+            doing = "ending" if training.stop.is_set() else f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}"
+            yield replace(progress, done=run.done, total=1.0, what=doing, seconds_left=run.seconds_left, partial=run)
     measured = []
     for network in (before, pruned):
         measuring = _without_partial(measure_work(network, choose, preview=False))

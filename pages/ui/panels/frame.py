@@ -59,15 +59,14 @@ def _tools(session: Session) -> None:
     share_menu(session)
 
 
-def begin_page(page: str) -> tuple[Session, Slots]:
-    """The top of a page, whose work begins and whose predecessor's ends; returns the figures' places."""
+def begin_page(page: str) -> tuple[Session, Slots, DeltaGenerator]:
+    """The top of a page, whose predecessor's work ends; returns the places of the figures, and of what is under way."""
     session = current_session()
     session.enter(page)
     st.html(f"<style>{STYLE}</style>")
     navigation()
     slots = top_bar(session)
-    under_way(session)
-    return session, slots
+    return session, slots, st.container(key="under_way")
 
 
 def messages(session: Session) -> DeltaGenerator:
@@ -83,12 +82,13 @@ def plan_page(page: str, draw: Callable[[Session], None]) -> None:
     st.set_page_config(
         page_title=f"FPGM explorer: {page.lower()}", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
     )
-    session, slots = begin_page(page)
+    session, slots, place = begin_page(page)
     share(session.state)
     session.begin()
     live_figures(session, slots)
     messages(session)
     draw(session)
+    under_way(session, place)
 
 
 def live_figures(session: Session, slots: Slots) -> None:

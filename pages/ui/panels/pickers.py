@@ -9,7 +9,7 @@ import streamlit as st
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.networks import first_view
-from pages.ui.session.session import Session, mirror
+from pages.ui.session.session import Session, menu
 
 
 @st.cache_data(show_spinner=False)
@@ -32,7 +32,7 @@ def pickers(session: Session) -> None:
         list(titles),
         format_func=titles.__getitem__,
         width=170,
-        **mirror("model", plan.model, _open),
+        **menu("model", plan.model, _open),
     )
     st.selectbox(
         "Criterion",
@@ -40,7 +40,7 @@ def pickers(session: Session) -> None:
         format_func=lambda name: CRITERIA[name].title,
         width=140,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
-        **mirror("criterion", plan.criterion, _set_criterion),
+        **menu("criterion", plan.criterion, _set_criterion),
     )
     st.selectbox(
         "Coupling",
@@ -48,7 +48,7 @@ def pickers(session: Session) -> None:
         format_func=lambda name: COUPLINGS[name].title,
         width=130,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
-        **mirror("coupling", plan.coupling, _set_coupling),
+        **menu("coupling", plan.coupling, _set_coupling),
     )
 
 

@@ -12,7 +12,7 @@ from fpgm_core.graph import Unit
 from fpgm_core.pruning import PRESETS, stage_of, stages
 from fpgm_core.recovery import RECOVERY_METHODS
 from pages.ui.panels.refit import damage_status
-from pages.ui.session.session import Session, can_stand_on, mirror
+from pages.ui.session.session import Session, can_stand_on, menu, mirror
 
 ALL = "all units"
 MULTIPLES = (1, 4, 8, 16, 32)
@@ -30,7 +30,7 @@ def rate_controls(session: Session) -> None:
             format_func=lambda name: PRESETS[name].title if name in PRESETS else "Preset …",
             label_visibility="collapsed",
             width=180,
-            **mirror("preset", _NO_PRESET, set_preset, str(session.revision)),
+            **menu("preset", _NO_PRESET, set_preset, str(session.revision)),
         )
         _master(session, units)
         _more(session, units)
@@ -99,7 +99,7 @@ def _more(session: Session, units: Sequence[Unit]) -> None:
             "Keep a multiple of",
             MULTIPLES,
             help="Round the filters kept up to a multiple, which suits hardware. The counts shown are rounded.",
-            **mirror("multiple", plan.options.round_to, _set_multiple),
+            **menu("multiple", plan.options.round_to, _set_multiple),
         )
         _coupled_layers(session, together, refusals)
 

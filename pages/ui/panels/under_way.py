@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.ui.components.cards import time_left
 from pages.ui.session.jobs import Entry
@@ -13,9 +14,12 @@ from pages.ui.session.session import Session, callback, current_session
 _EVERY = 0.5  # seconds
 
 
-def under_way(session: Session, stop: str = "Stop") -> None:
-    """One line for each piece of long work; the page is drawn anew where one begins or ends. `stop` is the button's."""
-    with st.container(key="under_way"):
+def under_way(session: Session, place: DeltaGenerator, stop: str = "Stop") -> None:
+    """One line for each piece of long work; the page is drawn anew where one begins or ends. `stop` is the button's.
+
+    Called once the rest of the page is drawn, which may have begun some; `place` was kept for it.
+    """
+    with place:
         _lines(stop, shown=tuple(session.jobs.under_way))
 
 

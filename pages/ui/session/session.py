@@ -349,3 +349,8 @@ def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope:
             act(current_session(), chosen)
 
     return {"key": key, "on_change": changed}
+
+
+def menu(name: str, value: object, act: Callable[[Session, Any], None], scope: str = "") -> dict[str, Any]:
+    """`mirror` for a selectbox, to which nothing chosen would else be its first option."""
+    return {**mirror(name, value, act, scope), "index": None, "required": True}
