@@ -111,7 +111,7 @@ def test_choices_reach_the_recipe(app, training):
 def test_progress_curves_and_the_result(app, training):
     calls, gate = training
     train(app)
-    assert until(app, lambda: "(epoch 2 of 20): 50%, about 37 s left" in bars(app)), bars(app)
+    assert until(app, lambda: "(epoch 2 of 20): 50%, about 37 s left" in bars(app), 90), bars(app)
     assert app.get("plotly_chart")
     assert app.button(key="train").disabled
     gate.set()
@@ -139,7 +139,7 @@ def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, tra
 def test_stop_asks_the_training_to_end(app, training):
     calls, gate = training
     train(app)
-    assert until(app, lambda: "epoch 2" in bars(app))
+    assert until(app, lambda: "epoch 2" in bars(app), 90)
     press(app, "stop:training")
     assert calls[0][0].stop.is_set()
     gate.set()
