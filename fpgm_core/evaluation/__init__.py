@@ -4,10 +4,11 @@ from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, eval
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.damage_study import StudiedPlan, Study, mixed_plans, study_work
-from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
+from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
+from fpgm_core.evaluation.scored import ScoredMeasurement, scored_work
 from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, check_loss, sweep_work
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "Point",
     "Ranking",
     "Replaceability",
+    "ScoredMeasurement",
     "StudiedPlan",
     "Study",
     "Sweep",
     "Zeros",
+    "bootstrap_mean",
     "change_between",
     "check_loss",
     "contest",
@@ -44,6 +47,7 @@ __all__ = [
     "premise",
     "rank_interval",
     "replaceability",
+    "scored_work",
     "study_work",
     "sweep_work",
     "time_pass",

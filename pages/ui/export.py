@@ -15,6 +15,7 @@ from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work, within
 from pages.ui.panels.sealed import sealed_report
+from pages.ui.session.networks import network_key
 from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.session import Session, callback
 
@@ -31,7 +32,7 @@ def export_page(session: Session) -> None:
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
     if not network.trained:
         st.warning(f"{network.notice}. Its files can be written, proved equal and timed all the same.")
-    key = ("export", plan.key, method)
+    key = ("export", *network_key(network), plan.key, method)
     job = session.jobs.get(_JOB, key)
     st.markdown(_subject(session))
     st.button(
@@ -73,8 +74,8 @@ def _begin(session: Session, key: Hashable) -> None:
 
 def _recovered_work(network: Network, plan: Plan, method: str) -> Work[Bundle]:
     """Export a plan on its rung: as it was trained, or measured on Explore; else recovered now."""
-    trained = trained_networks().get(plan, method)
-    pruned = trained.pruned if trained else recovered_networks().get(plan, method)
+    trained = trained_networks().get(network, plan, method)
+    pruned = trained.pruned if trained else recovered_networks().get(network, plan, method)
     if pruned is not None:
         return (yield from _exported_work(pruned))
     pruned, record = network.prune(plan), get_recovery_method(method)

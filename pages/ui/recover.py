@@ -72,7 +72,7 @@ def recover_page(session: Session) -> None:
         job = _begin(session, training)
     if job is not None and (job.error or not job.done):
         _watch(job)
-    trained = trained_networks().get(session.state.plan, _TRAINED)
+    trained = trained_networks().get(network, session.state.plan, _TRAINED)
     if trained is not None:
         _result(session, trained)
     else:
@@ -184,7 +184,7 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
         measuring = _without_partial(measure_work(network, choose, preview=False))
         measured.append((yield from within(measuring, 1, 1, "measuring what it reached")))
     trained = Trained(pruned, run, before=measured[0], after=measured[1])
-    trained_networks().keep(training.plan, _TRAINED, trained)
+    trained_networks().keep(first.network, training.plan, _TRAINED, trained)
     return trained
 
 

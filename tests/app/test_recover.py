@@ -237,7 +237,7 @@ def test_a_measured_network_is_exported_as_it_is_and_not_recovered_anew(app, exp
     press(app, "prepare")
     assert until(app, lambda: exports)
     state = session_of(app).state
-    assert exports[0] is recovered_networks().get(state.plan, state.method)
+    assert exports[0] is recovered_networks().get(session.network, state.plan, state.method)
 
 
 def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app, training, exports):

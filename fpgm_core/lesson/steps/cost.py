@@ -29,9 +29,10 @@ def show_cost(context: StepContext, controls: CostControls) -> StepView:
     words, contest, zeros = context.words, context.evidence.contest, context.evidence.zeros
     pictures, sentences, answer = list[Picture](), list[str](), None
     if contest is not None:
-        pictures += _contest_pictures(context, contest, rung=controls.rung)
-        sentences += _contest_says(context.network, contest, rung=controls.rung, words=words)
-        leaders = contest.ranking(controls.rung).leaders
+        rung = controls.rung if controls.rung in contest.rungs else contest.rungs[0]  # a network may not have it
+        pictures += _contest_pictures(context, contest, rung=rung)
+        sentences += _contest_says(context.network, contest, rung=rung, words=words)
+        leaders = contest.ranking(rung).leaders
         answer = leaders[0] if len(leaders) == 1 else "none"
     picture, sentence = _flops(context.network, controls.rate, words=words)
     pictures.append(picture)

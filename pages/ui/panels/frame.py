@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.ui.panels.figures import draw_figures
+from pages.ui.panels.open_dialog import open_button
 from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
 from pages.ui.panels.under_way import under_way
@@ -36,7 +37,10 @@ def navigation() -> None:
 def top_bar(session: Session) -> Slots:
     """Model, criterion, coupling; accuracy, MACs, parameters; undo, redo, share. Returns the figures' places."""
     with st.container(key="topbar", horizontal=True, vertical_alignment="center", gap="small", wrap=False):
-        with st.container(key="pickers", horizontal=True, gap="xsmall", width="content", wrap=False):
+        with st.container(
+            key="pickers", horizontal=True, vertical_alignment="bottom", gap="xsmall", width="content", wrap=False
+        ):
+            open_button()
             pickers(session)
         slots = []
         for name in ("accuracy", "macs", "params"):
@@ -74,6 +78,8 @@ def messages(session: Session) -> DeltaGenerator:
     place = st.container(key="notices")
     if session.message:
         place.error(session.message)
+    for note in session.notes if session.state.data else ():
+        place.warning(note)
     return place
 
 

@@ -70,7 +70,7 @@ def layer_panel(session: Session, language: str = "en") -> bool:
     shown = facts.nearest if chosen is None else chosen
     names = tuple(name for name in CRITERIA if network.has_scores(name))
     jobs = _Jobs(layout, order, costs)
-    key = (network.fingerprint, layer, state.seed, language, names, *_selection(subject), *jobs.told)
+    key = (network.identity, layer, state.seed, language, names, *_selection(subject), *jobs.told)
     picture(
         _picture(key, subject, state.seed, jobs),
         _cut(subject, state.plan if order is None else session.plan, busy),

@@ -80,7 +80,7 @@ def order_of(network: Network, plan: Plan, unit: Unit) -> RemovalOrder:
 def order_key(network: Network, plan: Plan, unit: Unit) -> tuple[Hashable, ...]:
     """What a unit's order of removal depends on."""
     locks = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
-    return (network.fingerprint, unit, plan.criterion, plan.options, *locks)
+    return (network.identity, unit, plan.criterion, plan.options, *locks)
 
 
 def takes_long(network: Network, plan: Plan, unit: Unit) -> bool:

@@ -9,6 +9,7 @@ import streamlit as st
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.networks import first_view
+from pages.ui.session.opened import live_names
 from pages.ui.session.session import Session, menu
 
 
@@ -26,7 +27,7 @@ def _titles() -> dict[str, str]:
 def pickers(session: Session) -> None:
     """Model, criterion and coupling, for a row."""
     plan = session.state.plan
-    titles = _titles()
+    titles = {plan.model: session.network.title} | {name: name for name in live_names()} | _titles()
     st.selectbox(
         "Model",
         list(titles),

@@ -38,7 +38,7 @@ def rate_controls(session: Session) -> None:
 
 def _rungs(session: Session) -> None:
     """What is done after pruning and before measuring; each rung with its accuracy for this plan, where known."""
-    rungs = [name for name in RECOVERY_METHODS if can_stand_on(session.state.plan, name)]
+    rungs = [name for name in RECOVERY_METHODS if can_stand_on(replace(session.state, method=name))]
     titles = {}
     for name in rungs:
         found = session.measured(name)

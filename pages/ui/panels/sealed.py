@@ -11,6 +11,7 @@ import streamlit as st
 
 from fpgm_core.data import DATA
 from fpgm_core.runtime.storage import home, write_atomic
+from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, callback, measurement_work
 from pages.ui.session.work_status import result_of
 
@@ -27,13 +28,15 @@ def sealed_report(session: Session) -> None:
     seen = times_seen(*asked)
     if st.session_state.get("sealed") != asked:
         st.caption(
-            "5,000 test images that nothing here has looked at: no bar, sweep or training. Look once, when the plan is "
+            "Test images that nothing here has looked at: no bar, sweep or training. Look once, when the plan is "
             f"finished; every look is counted.{f' This plan was seen {_times(seen)}.' * bool(seen)}"
         )
         st.button("Report this plan", key="report_sealed", on_click=callback(_ask))
         return
     work = partial(measurement_work, network, plan, method, "sealed")
-    found = result_of(session, "sealed", work, key=("sealed", *asked), doing="measuring on the sealed half")
+    found = result_of(
+        session, "sealed", work, key=("sealed", *network_key(network), *asked), doing="measuring on the sealed half"
+    )
     if found is None:
         return
     accuracy, change = found.accuracy, found.change.told(100)

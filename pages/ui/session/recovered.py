@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Generic, TypeVar
 
-from fpgm_core import Measurement, Plan, PrunedNetwork
+from fpgm_core import Measurement, Network, Plan, PrunedNetwork
 from fpgm_core.training import Run
+from pages.ui.session.networks import network_key
 
 T = TypeVar("T")
 _RECOVERED, _TRAINED = 4, 16  # networks that are kept
@@ -29,17 +30,17 @@ class Newest(Generic[T]):
     """The newest `limit` values by key, for all sessions; dictionaries are safe among threads."""
 
     limit: int
-    values: OrderedDict[tuple[str, str], T] = field(default_factory=OrderedDict)
+    values: OrderedDict[tuple[str, ...], T] = field(default_factory=OrderedDict)
 
-    def keep(self, plan: Plan, method: str, value: T) -> None:
+    def keep(self, network: Network, plan: Plan, method: str, value: T) -> None:
         """Keep what a recovery method made of a plan, and forget the oldest beyond the limit."""
-        self.values[plan.key, method] = value
+        self.values[*network_key(network), plan.key, method] = value
         while len(self.values) > self.limit:
             self.values.popitem(last=False)
 
-    def get(self, plan: Plan, method: str) -> T | None:
+    def get(self, network: Network, plan: Plan, method: str) -> T | None:
         """What a recovery method made of a plan, where it is kept."""
-        return self.values.get((plan.key, method))
+        return self.values.get((*network_key(network), plan.key, method))
 
 
 @cache

@@ -19,7 +19,16 @@ from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
-from pages.ui.session.networks import check, first_view, keep_scores, open_network, scores_work
+from pages.ui.session.networks import (
+    check,
+    first_view,
+    keep_scores,
+    network_key,
+    network_of,
+    scores_work,
+    view_of,
+)
+from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.view_state import ViewState, decode, encode
 
@@ -58,6 +67,8 @@ class Session:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
+        self.notes: tuple[str, ...] = ()  # what must be known of images that were opened here
+        self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
         self.trace: list[TriedPlan] = []
@@ -72,7 +83,7 @@ class Session:
     @property
     def network(self) -> Network:
         """The network on screen."""
-        return open_network(self.state.plan.model)
+        return network_of(self.state)
 
     @property
     def plan(self) -> Plan:
@@ -101,7 +112,7 @@ class Session:
         One whose criterion has no scores yet is moved to when they are made, in the background.
         """
         self.draft = None
-        if not can_stand_on(state.plan, state.method):  # another plan than the one that was trained
+        if not can_stand_on(state):  # another plan than the one that was trained
             state = replace(state, method=ViewState.method)
         try:
             if self._waits_for_scores(state):
@@ -119,10 +130,10 @@ class Session:
     def _waits_for_scores(self, state: ViewState) -> bool:
         """Whether the view state has to wait for its criterion's scores, which are begun then."""
         self._stop_scoring()
-        network, criterion = open_network(state.plan.model), state.plan.criterion
+        network, criterion = network_of(state), state.plan.criterion
         if network.has_scores(criterion):
             return False
-        key = ("scores", network.fingerprint, criterion)
+        key = ("scores", *network_key(network), criterion)
         work, doing = partial(scores_work, network, criterion), f"reading training images for {criterion}"
         job = self.jobs.start("scores", work, key=key, title=doing, end=self.cancel_pending)
         self.pending = PendingState(state, job)
@@ -140,8 +151,8 @@ class Session:
         if pending and pending.job.error:
             self.refuse(FpgmError(pending.job.error))
         elif pending and pending.job.result is not None:
-            plan = pending.state.plan
-            keep_scores(open_network(plan.model), plan.criterion, pending.job.result)
+            criterion = pending.state.plan.criterion
+            keep_scores(network_of(pending.state), criterion, pending.job.result)
             self.go(pending.state)
 
     def cancel_pending(self) -> None:
@@ -181,6 +192,16 @@ class Session:
         self.refusals += 1
         self.revision += 1
 
+    def own_images(self, name: str) -> None:
+        """Have a data set that was opened here go when the tab closes."""
+        self._own_images.append(name)
+
+    def close(self) -> None:
+        """End everything that belongs to the tab."""
+        self.jobs.close()
+        for name in self._own_images:
+            forget_images(name)
+
     def step(self, steps: int) -> None:
         """Undo (-1) or redo (+1)."""
         self.draft = None
@@ -210,7 +231,7 @@ class Session:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
-        self.jobs.start("measurement", work, key=("measurement", plan.key, method), long=False)
+        self.jobs.start("measurement", work, key=("measurement", *network_key(network), plan.key, method), long=False)
 
     def stop_measuring(self) -> None:
         """Cancel the measurement under way."""
@@ -238,7 +259,7 @@ class Session:
 
     def measured(self, method: str) -> Measurement | None:
         """The exact measurement of the plan on screen under a recovery method, where it was made: training's too."""
-        trained = trained_networks().get(self.state.plan, method)
+        trained = trained_networks().get(self.network, self.state.plan, method)
         return self._tried(method) if trained is None else trained.after
 
     def _tried(self, method: str) -> Measurement | None:
@@ -265,18 +286,20 @@ class Session:
 def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
     """Measure a plan on a half of the test images, recovered by a method. The images are read in the background."""
     images = load_images(network.dataset, split)
-    trained = trained_networks().get(plan, method)
-    known = trained.pruned if trained else recovered_networks().get(plan, method)
+    trained = trained_networks().get(network, plan, method)
+    known = trained.pruned if trained else recovered_networks().get(network, plan, method)
     if known is not None:
         return (yield from measure_work(known, images))
     training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
-    keep = partial(recovered_networks().keep, plan, method)
+    keep = partial(recovered_networks().keep, network, plan, method)
     return (yield from measure_work(network.prune(plan), images, method=method, training=training, keep=keep))
 
 
-def can_stand_on(plan: Plan, method: str) -> bool:
-    """Whether a plan can be shown on a rung: a trained one only where it was trained on this server."""
-    return not get_recovery_method(method).trains or trained_networks().get(plan, method) is not None
+def can_stand_on(state: ViewState) -> bool:
+    """Whether a view state's plan can be shown on its rung: a trained one only where it was trained on this server."""
+    if not get_recovery_method(state.method).trains:
+        return True
+    return trained_networks().get(network_of(state), state.plan, state.method) is not None
 
 
 def current_session() -> Session:
@@ -287,7 +310,7 @@ def current_session() -> Session:
         session.message = problem
         if goal:
             session.go(goal)
-        _end_with_tab(session.jobs)
+        _end_with_tab(session)
     current: Session = st.session_state.session
     return current
 
@@ -297,11 +320,11 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
     if text:
         try:
             state = decode(text)
-            if not can_stand_on(state.plan, state.method):
+            if not can_stand_on(state):
                 problem = "this plan has not been trained on this server: train it on Recover; here it is recalibrated"
                 return replace(state, method=ViewState.method), None, problem
-            if not open_network(state.plan.model).has_scores(state.plan.criterion):
-                return first_view(state.plan.model, coupling=state.plan.coupling), state, None
+            if not network_of(state).has_scores(state.plan.criterion):
+                return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
             return state, None, None
         except FpgmError as error:
@@ -316,14 +339,14 @@ def share(state: ViewState) -> None:
         st.query_params["s"] = text
 
 
-def _end_with_tab(jobs: Jobs) -> None:
-    """End all the session's work when its tab closes."""
+def _end_with_tab(session: Session) -> None:
+    """End all that belongs to the session when its tab closes."""
 
-    @st.cache_resource(scope="session", on_release=Jobs.close, show_spinner=False)
-    def lease(number: int) -> Jobs:
-        return jobs
+    @st.cache_resource(scope="session", on_release=Session.close, show_spinner=False)
+    def lease(number: int) -> Session:
+        return session
 
-    lease(id(jobs))
+    lease(id(session))
 
 
 def callback(act: Callable[[Session], None]) -> Callable[[], None]:
