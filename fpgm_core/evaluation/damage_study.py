@@ -14,7 +14,7 @@ from fpgm_core.calibration import calibrate_work
 from fpgm_core.data import ImageSet
 from fpgm_core.evaluation.accuracy import EvaluationConfig, measure_work
 from fpgm_core.evaluation.intervals import Interval
-from fpgm_core.evaluation.replaceability import rank_interval
+from fpgm_core.evaluation.rank_correlation import rank_interval
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.recovery import damage
 from fpgm_core.runtime.progress import Progress, Work, run, within

@@ -1,5 +1,6 @@
 """The Replaceability page and its companions on Explore, driven headless: refit costs, damage, stopping."""
 
+import base64
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from view_states import resnet20_view
 from fpgm_core import Network
 from fpgm_core.calibration import CalibrationConfig, calibrate
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import replaceability
+from fpgm_core.evaluation import QUESTIONS, answers_told, replaceability
 from fpgm_core.recovery import damage_work
 from fpgm_core.runtime.progress import Progress, run
 from pages.ui.panels import refit
@@ -35,6 +36,11 @@ def figure(app, key):
     return json.loads(specs[key]) if key in specs else None
 
 
+def array(values):
+    """A figure's float32 array as its JSON holds it."""
+    return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
+
+
 def widget(elements, label):
     return next(element for element in elements if element.label == label)
 
@@ -43,18 +49,26 @@ def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, 
     app = opened("pages/3_Replaceability.py")
     assert until(app, lambda: figure(app, "agreement"), 90)
     found = replaceability(resnet20, moments, "independent")
-    by_g = next(trace for trace in figure(app, "agreement")["data"] if trace["name"] == "g")
-    assert by_g["x"] == pytest.approx([one.by_distance.value for one in found], abs=1e-6)
-    holds = sum(one.verdict.startswith("holds") for one in found)
-    assert any(f"holds in {holds}" in heading.value and f"of {len(found)} layers" in heading.value
-               for heading in app.subheader)  # fmt: skip
+    panels = [trace for trace in figure(app, "agreement")["data"] if trace["name"] == "g"]
+    for panel, question in zip(panels, QUESTIONS, strict=True):
+        findings = [one.by_distance[question] for one in found]
+        assert panel["x"] == pytest.approx([finding.interval.value for finding in findings], abs=1e-6)
+        assert [symbol.endswith("-open") for symbol in panel["marker"]["symbol"]] == [
+            finding.verdict == "undecided" for finding in findings
+        ]
+    *told, parted = answers_told(found)
+    assert [heading.value for heading in app.subheader][-1] == parted
+    assert any(all(said in text.value for said in told) for text in app.markdown)
     one = next(one for one in found if one.layer == resnet20_view().layer)
     names = [trace["name"] for trace in figure(app, "costs")["data"]]
     pruned = int((~resnet20.keep_mask(session_of(app).state.plan, resnet20.unit_of(one.layer, "independent"))).sum())
     assert names == [f"kept ({len(one.costs) - pruned})", f"pruned ({pruned})"]
-    before = figure(app, "costs")
+    shares = np.concatenate([array(trace["y"]) for trace in figure(app, "made_good")["data"]])
+    assert sorted(shares) == pytest.approx(sorted(one.made_good), abs=1e-6)
+    before = figure(app, "costs"), figure(app, "made_good")
     widget(app.get("button_group"), "Against").set_value("L2 norm").run()
-    assert figure(app, "costs")["layout"]["xaxis"] != before["layout"]["xaxis"]
+    for old, key in zip(before, ("costs", "made_good"), strict=True):
+        assert figure(app, key)["layout"]["xaxis"] != old["layout"]["xaxis"]
 
 
 def test_the_refit_cost_view_says_where_a_layer_has_none(resnet20):

@@ -11,7 +11,7 @@ from samples import EN, TRAINED
 
 from fpgm_core.calibration import refit_cost, stand_in
 from fpgm_core.criteria import geometric_median
-from fpgm_core.evaluation import Contest, Entry, Interval, premise
+from fpgm_core.evaluation import QUESTIONS, VERDICTS, Contest, Entry, Interval, verdict_counts
 from fpgm_core.graph import weights_of
 from fpgm_core.lesson import (
     STEPS,
@@ -43,30 +43,66 @@ def test_what_the_others_make_good(show, evidence, network, name):
         assert shown.answer == ("quarter" if good <= 0.25 else "half" if good < 0.75 else "most")
         answers.add(shown.answer)
         assert shown.pictures[1].figure.data[0].y == pytest.approx((alone[chosen], refitted[chosen]))
+        assert shown.pictures[2].figure.data[0].y == pytest.approx(1 - refitted / alone)
     costs = refit_cost(network(name), layer, moments=evidence(name).moments)
     assert words.values("replaceable.ranks")["cheapest"] == costs.argmin()
-    assert words.values("replaceable.norm")["rho"] == evidence(name).replaceability[3].by_norm.told()
+    by_norm = evidence(name).replaceability[3].by_norm
+    assert words.values("replaceable.norm") == {
+        "cost": by_norm["cheap"].interval.told(), "share": by_norm["replaceable"].interval.told(),
+    }  # fmt: skip
     nearest = geometric_median(weights_of(network(name).module, layer)).nearest
     assert words.values("replaceable.ranks")["nearest_rank"] == 1 + (costs < costs[nearest]).sum()
+    shares, ranked = 1 - refitted / alone, words.values("replaceable.ranks_good")
+    assert (ranked["best"], ranked["nearest_rank"]) == (shares.argmax(), 1 + (shares > shares[nearest]).sum())
 
 
-@pytest.mark.parametrize(
-    "interval", [Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1), Interval(0.3, -0.1, 0.6), None], ids=premise
-)
-def test_the_premise_is_judged_by_its_interval_alone(show, evidence, interval):
-    word = premise(interval)
+def answered(layer, question, widened):
+    """A layer where a question has another widened interval."""
+    finding = replace(layer.by_distance[question], interval=widened, widened=widened)
+    return replace(layer, by_distance=layer.by_distance | {question: finding})
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("interval", [Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1), Interval(0.3, -0.1, 0.6)])
+def test_each_question_is_judged_by_its_widened_interval_alone(show, evidence, question, interval):
     known = evidence("resnet20").replaceability
-    first = replace(known[0], by_distance=interval)
-    shown, words = show("replaceable", controls=FilterControls(first.layer), replaceability=(first, *known[1:]))
-    assert {f"replaceable.{kind}" for kind in ("holds", "reversed", "undecided", "few")} & words.names == {
-        f"replaceable.{word}"
-    }
-    over = words.values("replaceable.network")
-    assert over["holds"] + over["reversed"] + over["undecided"] == over["count"] == len(known) - (interval is None)
-    if interval and interval.value < 0:
-        assert over["weakest"] == first.layer
-    if interval:
-        assert any(interval.told() in sentence for sentence in shown.conclusion)
+    first = answered(known[0], question, interval)
+    layers = (first, *known[1:])
+    shown, words = show("replaceable", controls=FilterControls(first.layer), replaceability=layers)
+    word = QUESTIONS[question].verdict(interval)
+    assert {f"replaceable.{question}_{kind}" for kind in VERDICTS} & words.names == {f"replaceable.{question}_{word}"}
+    assert any(interval.told() in sentence for sentence in shown.conclusion)
+    for name in QUESTIONS:
+        over, counts = words.values(f"replaceable.network_{name}"), verdict_counts(layers, name)
+        assert {kind: over[kind] for kind in VERDICTS[:3]} == {kind: counts[kind] for kind in VERDICTS[:3]}
+        assert over["count"] == len(layers) - counts["few"]
+
+
+def test_too_few_filters_are_no_verdict(show, evidence):
+    known = evidence("resnet20").replaceability
+    first = answered(known[0], "cheap", None)
+    _, words = show("replaceable", controls=FilterControls(first.layer), replaceability=(first, *known[1:]))
+    assert "replaceable.few" in words.names
+    assert words.values("replaceable.network_cheap")["count"] == len(known) - 1
+
+
+def test_cheap_to_lose_and_replaceable_part_where_their_verdicts_do(show, evidence):
+    known = evidence("resnet20").replaceability
+    _, words = show("replaceable")
+    parted = sum(one.by_distance["cheap"].verdict != one.by_distance["replaceable"].verdict for one in known)
+    assert words.values("replaceable.parted") == {"parted": parted, "count": len(known)}
+    above, below = Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1)
+    alike = tuple(answered(answered(one, "cheap", above), "replaceable", below) for one in known)
+    _, words = show("replaceable", replaceability=alike)
+    assert "replaceable.parted" not in words.names
+    assert "replaceable.alike" in words.names
+
+
+def test_the_covered_step_keeps_the_shares_to_itself(show):
+    covered = show("replaceable", revealed=False)[0]
+    assert [picture.name for picture in covered.pictures] == ["scatter"]
+    for title in ("alone", "made_good"):
+        assert EN(f"table.{title}") not in covered.pictures[0].table
 
 
 # Step 7

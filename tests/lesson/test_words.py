@@ -12,7 +12,7 @@ import pytest
 
 import fpgm_core
 from fpgm_core import FpgmError
-from fpgm_core.evaluation import CONTESTED
+from fpgm_core.evaluation import CONTESTED, QUESTIONS, VERDICTS
 from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, FilterControls, Words, words_of
 from fpgm_core.recovery import ladder
 
@@ -28,7 +28,7 @@ OTHERS = [language for language in LANGUAGES if language != "en"]
 # What stands in the braces of a name that is put together: "{step.name}.title", f"rung.{rung}".
 CONTROLS = {name: [field.name for field in fields(step.controls) if field.metadata] for name, step in STEPS.items()}
 STATES = {"provisional", "measuring", "exact"}  # of a Measurement
-REGISTERED = {*STEPS, *PLANES, *ladder(), *CONTESTED, *map(str, range(10))}
+REGISTERED = {*STEPS, *PLANES, *ladder(), *CONTESTED, *QUESTIONS, *map(str, range(10))}
 
 
 def braces(text):
@@ -136,7 +136,7 @@ def template(node):
 def becomes(pattern, name, known):
     """Whether a name is one that a template becomes: each part is a word that the source, or a registry, has.
 
-    Two parts, "{step}.{what}", are a step with one of its options or controls.
+    Two parts are a step with one of its options or controls, or a question on replaceability with a verdict.
     """
     match = re.fullmatch(pattern, name)
     if match is None:
@@ -144,6 +144,8 @@ def becomes(pattern, name, known):
     if not match.groups():
         return True
     first, *rest = match.groups()
+    if rest and first in QUESTIONS and rest[0] in VERDICTS:
+        return True
     if rest:
         return first in STEPS and rest[0] in (*STEPS[first].options, *CONTROLS[first])
     if pattern.startswith("("):

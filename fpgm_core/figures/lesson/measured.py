@@ -14,11 +14,21 @@ from fpgm_core.figures.lesson.marks import SERIES, SHAPES, Words, dots, lesson_l
 
 
 def stand_in_figure(
-    sums: np.ndarray, costs: np.ndarray, *, chosen: int, nearest: int, smallest: int, words: Words
+    sums: np.ndarray,
+    values: np.ndarray,
+    *,
+    chosen: int,
+    nearest: int,
+    smallest: int,
+    words: Words,
+    made_good: bool = False,
 ) -> go.Figure:
-    """A layer's filters: g against refit cost, (N,) each; the one nearest the median, the smallest, the chosen one."""
+    """A layer's filters: g against refit cost, or against the share `made_good`, (N,) each.
+
+    The filter nearest the median, the smallest and the chosen one are marked.
+    """
     traces = [
-        dots(sums, costs, name=words("figure.filters"), customdata=np.arange(len(sums)),
+        dots(sums, values, name=words("figure.filters"), customdata=np.arange(len(sums)),
              hovertemplate="%{customdata}: g %{x:.3f}, %{y:.3g}<extra></extra>", marker={"size": 9, "color": KEPT})
     ]  # fmt: skip
     for index, name, colour, symbol in (
@@ -26,11 +36,11 @@ def stand_in_figure(
         (smallest, "smallest", QUIET, "diamond-open"),
         (chosen, "chosen", OUTLINE, "square-open"),
     ):
-        traces.append(dots([sums[index]], [costs[index]], name=words(f"figure.{name}"), hoverinfo="skip",
+        traces.append(dots([sums[index]], [values[index]], name=words(f"figure.{name}"), hoverinfo="skip",
                            marker={"size": 22, "color": colour, "symbol": symbol, "line": {"width": 3}}))  # fmt: skip
-    drawn = lesson_layout(words("figure.g"), words("figure.refit_cost"))
+    drawn = lesson_layout(words("figure.g"), words("figure.made_good" if made_good else "figure.refit_cost"))
     drawn["yaxis"] |= {"tickformat": ".2~%"}
-    if (costs > 0).all():
+    if not made_good and (values > 0).all():
         drawn["yaxis"] |= {"type": "log", "dtick": "D2"}
     return go.Figure(traces, drawn)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
@@ -86,22 +85,28 @@ def strips(key: Hashable, _surface: DamageSurface) -> dict[str, str]:
 
 
 def cost_view(session: Session, costs: Replaceability, states: FilterStates) -> None:
-    """A layer's filters by g, or by norm, against refit cost."""
+    """A layer's filters by g, or by norm, against refit cost and against the share made good."""
     axis = st.segmented_control(
         "Against", ["g", "L2 norm"], default="g", required=True, key="cost_by", label_visibility="collapsed"
     )
     by_norm = axis == "L2 norm"
-    key = ("cost", session.state.plan.fingerprint, costs.layer, by_norm, bytes(states.keep), tuple(states.locked))
-    figure: Any = cached_figure(key, lambda: cost_figure(costs, states, by_norm=by_norm))
+    answers = costs.by_norm if by_norm else costs.by_distance
+    for place, question, chart in zip(st.columns(2), ("cheap", "replaceable"), ("costs", "made_good"), strict=True):
+        with place:
+            _filters(session, costs, states, chart=chart, by_norm=by_norm)
+            told = "refit cost" if chart == "costs" else "share made good"
+            st.caption(f"Rank correlation of {axis} with {told}: {correlation(answers[question].interval)}.")
+
+
+def _filters(session: Session, costs: Replaceability, states: FilterStates, *, chart: str, by_norm: bool) -> None:
+    made_good = chart == "made_good"
+    key = (chart, session.state.plan.fingerprint, costs.layer, by_norm, bytes(states.keep), tuple(states.locked))
     st.plotly_chart(
-        figure,
-        key="costs",
-        alt=f"{axis} against measured refit cost",
+        cached_figure(key, lambda: cost_figure(costs, states, by_norm=by_norm, made_good=made_good)),
+        key=chart,
+        alt=f"{'L2 norm' if by_norm else 'g'} against {'the share made good' if made_good else 'measured refit cost'}",
         config={"displayModeBar": False},
     )
-    scale = ", on a log scale" if figure.layout.yaxis.type == "log" else ""
-    rho = correlation(costs.by_norm if by_norm else costs.by_distance)
-    st.caption(f"Exact{scale}. Rank correlation of {axis} with refit cost: {rho}.")
 
 
 def correlation(interval: Interval | None) -> str:
