@@ -33,7 +33,7 @@ def cost_figure(
     if made_good:
         drawn["yaxis"] |= {"tickformat": ".0%"}
     elif (y > 0).all():
-        drawn["yaxis"] |= {"type": "log", "dtick": 1}
+        drawn["yaxis"] |= {"type": "log", "dtick": "D2"}
     hover = f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>{hover}"
     return go.Figure(filter_traces(x, y, states=states, hover=hover), drawn)
 
