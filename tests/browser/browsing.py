@@ -20,6 +20,13 @@ def state_of(page) -> ViewState:
     return decode(parse_qs(urlparse(page.evaluate("location.href")).query)["s"][0])
 
 
+def check_components(page):
+    """Fail where a script of the page's own elements did: Streamlit draws the error in the element's place."""
+    assert page.get_by_text("BidiComponent Error").count() == 0, page.get_by_text(
+        "BidiComponent Error"
+    ).first.inner_text()
+
+
 def card(page, label):
     return page.locator(".card", has_text=label).inner_text()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM
+from browsing import CHROMIUM, check_components
 from load import serving
 from view_states import resnet20_query
 
@@ -41,4 +41,5 @@ def page(address, browser):
     page.locator(".eq-unit").first.wait_for(timeout=90_000)
     page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
     yield page
+    check_components(page)
     page.close()

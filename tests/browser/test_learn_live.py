@@ -4,7 +4,7 @@ import json
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from browsing import NEEDS_CHROMIUM, until
+from browsing import NEEDS_CHROMIUM, check_components, until
 from view_states import resnet20_query
 
 from fpgm_core.lesson import plane_facts, words_of
@@ -30,6 +30,7 @@ def lesson(address, browser):
     yield opened
     for page in pages:
         assert page.broken == []
+        check_components(page)
         page.close()
 
 

@@ -11,8 +11,8 @@ _FILES = Path(__file__).parent
 
 
 def element(name: str) -> Any:
-    """The element of that name, to be made once, where a module is read: its html, css and js, after posting.js."""
-    html, css, script = ((_FILES / f"{name}.{kind}").read_text() for kind in ("html", "css", "js"))
-    return st.components.v2.component(
-        f"fpgm_{name}", html=html, css=css, js=(_FILES / "posting.js").read_text() + script
-    )
+    """The element of that name, made once, where a module is read: html, css (if any) and js, after posting.js."""
+    html, script, posting = ((_FILES / file).read_text() for file in (f"{name}.html", f"{name}.js", "posting.js"))
+    style = _FILES / f"{name}.css"
+    css = style.read_text() if style.exists() else None
+    return st.components.v2.component(f"fpgm_{name}", html=html, css=css, js=posting + script)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from pages.ui.components.element import element
 
-_component = st.components.v2.component(
-    "fpgm_page_keys", html="<span></span>", js=(Path(__file__).parent / "page_keys.js").read_text()
-)
+_component = element("page_keys")
 
 
 def read_turn(message: Any) -> tuple[int, int] | None:
