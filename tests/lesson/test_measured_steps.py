@@ -1,4 +1,4 @@
-"""Steps 6 to 8: no sentence says more than what was measured."""
+"""Steps 6 to 9: no sentence says more than what was measured."""
 
 import re
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import EN, TRAINED
+from samples import EN, TRAINED, ZEROS
 
 from fpgm_core.calibration import refit_cost, stand_in
 from fpgm_core.criteria import geometric_median
@@ -19,8 +19,9 @@ from fpgm_core.lesson import (
     FilterControls,
     StepContext,
 )
-from fpgm_core.lesson.controls import CostControls
-from fpgm_core.lesson.steps.cost import PRINTED
+from fpgm_core.lesson.controls import CostControls, FlopsControls
+from fpgm_core.lesson.steps.flops import PRINTED
+from fpgm_core.pruning import Network
 from fpgm_core.recovery import ladder
 
 # Step 6
@@ -214,19 +215,23 @@ def test_the_contest_that_ships_is_told_as_it_was_measured(show, evidence, name,
 
 def test_a_covered_contest_has_the_control_alone(show):
     shown, words = show("cost", revealed=False)
-    assert [picture.name for picture in shown.pictures] == ["contest", "flops", "zeros"]
+    assert [picture.name for picture in shown.pictures] == ["contest"]
     assert len(shown.pictures[0].figure.data) == 1
     assert len(shown.pictures[0].table[EN("table.criterion")]) == 10
     assert "cost.ladder_covered" in words.names
 
 
+# Step 8
+
+
 def test_flops_are_the_papers_where_it_printed_them(show, network):
-    shown, words = show("cost", controls=CostControls(rate=0.3))
-    closed = words.values("cost.closed")
+    shown, words = show("flops", controls=FlopsControls(rate=0.3))
+    closed = words.values("flops.closed")
     assert f"{closed['closed']:.1%}" == "42.2%"
     net = network("resnet20")
     assert closed["counted"] == 1 - net.cost(net.plan(0.3)).macs / net.dense_cost.macs
-    picture = next(picture for picture in shown.pictures if picture.name == "flops")
+    assert shown.answer == "more"
+    (picture,) = shown.pictures
     lines = {
         round(rate, 2): share
         for rate, share in zip(*(picture.table[EN(f"figure.{key}")] for key in ("rate", "closed_form")), strict=True)
@@ -235,17 +240,53 @@ def test_flops_are_the_papers_where_it_printed_them(show, network):
 
 
 def test_networks_the_formula_does_not_know_borrow_resnet20(show):
-    (_, first), (_, other) = (show("cost", name, CostControls(rate=0.5)) for name in ("resnet20", "mobilenetv2_cifar"))
-    assert first.values("cost.closed") == other.values("cost.closed")
-    assert first.values("cost.flops")["network"] == other.values("cost.flops")["network"] == "ResNet-20"
+    (_, first), (_, other) = (
+        show("flops", name, FlopsControls(rate=0.5)) for name in ("resnet20", "mobilenetv2_cifar")
+    )
+    assert first.values("flops.closed") == other.values("flops.closed")
+    assert first.values("flops.curves")["network"] == other.values("flops.curves")["network"] == "ResNet-20"
 
 
-def test_time_is_told_as_it_was_taken(show):
-    _, words = show("cost")
-    time = words.values("cost.time")
-    assert (time["scattered_ratio"], time["compact_ratio"]) == pytest.approx((0.9, 0.65))
-    _, words = show("cost", zeros=None)
-    assert "cost.time" not in words.names
+@pytest.mark.parametrize(("counted", "answer"), [(0.4, "same"), (0.44, "same"), (0.46, "more"), (0.3, "less")])
+def test_the_share_of_the_flops_is_judged_by_the_count(show, monkeypatch, counted, answer):
+    class Counted:
+        """A cost that leaves as much as the case says."""
+
+        def __init__(self, dense):
+            self.macs = dense * (1 - counted)
+
+    monkeypatch.setattr(Network, "cost", lambda network, plan: Counted(network.dense_cost.macs))
+    assert show("flops", controls=FlopsControls(rate=0.4))[0].answer == answer
+
+
+def test_covered_flops_are_the_dashed_line_alone(show):
+    covered, words = show("flops", revealed=False)
+    (trace,) = covered.pictures[0].figure.data
+    assert trace.name == EN("figure.identity")
+    assert covered.pictures[0].table is None
+    assert "flops.covered" in words.names
+
+
+# Step 9
+
+
+@pytest.mark.parametrize(
+    ("scattered", "compact", "answer"),
+    [(9.6, 6.5, "compact"), (9.4, 6.5, "both"), (9.4, 9.6, "scattered"), (10.4, 9.5, "neither")],
+)
+def test_faster_is_what_takes_five_percent_less(show, scattered, compact, answer):
+    zeros = replace(ZEROS, dense_ms=10.0, scattered_ms=scattered, compact_ms=compact)
+    shown, words = show("zeros", zeros=zeros)
+    assert shown.answer == answer
+    said = words.values("zeros.said")
+    assert (said["scattered_ratio"], said["compact_ratio"]) == pytest.approx((scattered / 10, compact / 10))
+    assert list(shown.pictures[0].figure.data[0].y) == [10.0, scattered, compact]
+
+
+def test_covered_zeros_are_the_dense_network_alone(show):
+    covered, _ = show("zeros", revealed=False)
+    assert list(covered.pictures[0].figure.data[0].y) == [ZEROS.dense_ms]
+    assert show("zeros", zeros=None)[0].pictures == ()
 
 
 def test_macs_that_differ_are_told(show, network):

@@ -1,4 +1,4 @@
-"""Steps 6 and 7 as pictures: what was measured or timed. Every label comes from `words`, in some language."""
+"""Steps 6 to 9 as pictures: what was measured or timed. Every label comes from `words`, in some language."""
 
 from __future__ import annotations
 
@@ -121,12 +121,20 @@ def flops_figure(
     printed: Mapping[float, float],
     words: Words,
 ) -> go.Figure:
-    """The share of FLOPs cut by rate: counted, by the paper's closed form, and as printed (percent by rate)."""
+    """The share of FLOPs cut by rate: counted, by the paper's closed form, and as printed (percent by rate).
+
+    What is empty is left out; dashed, beside them, where a share of the filters would be the same share of the FLOPs.
+    """
     percent = [rate * 100 for rate in rates]
-    traces = [
-        line(percent, [share * 100 for share in closed_form], name=words("figure.closed_form"), colour=QUIET),
-        line(percent, [share * 100 for share in counted], name=words("figure.counted"), colour=KEPT),
-        dots([rate * 100 for rate in printed], list(printed.values()), name=words("figure.printed"),
-             marker={"size": 11, "color": PRUNED, "symbol": PRUNED_SYMBOL}),
-    ]  # fmt: skip
-    return go.Figure(traces, lesson_layout(words("figure.rate"), words("figure.cut")))
+    traces = [line(percent, percent, name=words("figure.identity"), colour=QUIET, opacity=0.6)]
+    traces[0].line.dash = "dash"
+    if counted:
+        traces += [
+            line(percent, [share * 100 for share in closed_form], name=words("figure.closed_form"), colour=QUIET),
+            line(percent, [share * 100 for share in counted], name=words("figure.counted"), colour=KEPT),
+            dots([rate * 100 for rate in printed], list(printed.values()), name=words("figure.printed"),
+                 marker={"size": 11, "color": PRUNED, "symbol": PRUNED_SYMBOL}),
+        ]  # fmt: skip
+    drawn = lesson_layout(words("figure.rate"), words("figure.cut"), showlegend=True)
+    drawn["yaxis"] |= {"range": [0, 100]}
+    return go.Figure(traces, drawn)

@@ -1,4 +1,4 @@
-"""Step 8 of the lesson: make a plan, hand it in, and have the sealed half judge it."""
+"""Step 10 of the lesson: make a plan, hand it in, and have the sealed half judge it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     session.record()
     accuracy, macs, params = (column.empty() for column in st.columns([2, 1, 1]))
     live_bars(accuracy, macs, params, words.under("live"))
-    if not lesson.bare:
-        _controls(session, words)
+    _controls(session, words)
     cut = macs_cut(session.network.prune(session.state.plan))
     state, button = st.columns([2.2, 1], vertical_alignment="center")
     enough = cut >= TARGET_CUT and session.network.trained

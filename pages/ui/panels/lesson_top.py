@@ -26,7 +26,7 @@ def lesson_top(session: Session, lesson: LessonState, words: Words) -> None:
         return
     title, language, network, teacher = st.columns([2.6, 1, 1.5, 1], vertical_alignment="bottom")
     minutes = sum(step.minutes for step in STEPS.values())
-    subtitle = words("page.subtitle", minutes=minutes, network=session.network.title)
+    subtitle = words("page.subtitle", count=len(names), minutes=minutes, network=session.network.title)
     title.markdown(f"**{words('page.title')}**  \n{subtitle}")
     language.segmented_control(
         words("page.language"),
@@ -74,8 +74,8 @@ def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
         for number, name in enumerate(STEPS, 1):
             full, bare = (urlencode(link(lesson, session.state, name, bare=bare)) for bare in (False, True))
             rows.append(
-                f"{number}. {words(f'{name}.title')}: [{words('page.with_controls')}](?{full}) · "
-                f"[{words('page.without_controls')}](?{bare})"
+                f"{number}. {words(f'{name}.title')}: [{words('page.whole')}](?{full}) · "
+                f"[{words('page.bare')}](?{bare})"
             )
         st.markdown("\n".join(rows))
         st.caption(words("page.keys"))
@@ -83,7 +83,7 @@ def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
 
 
 def _printable(session: Session, lesson: LessonState, words: Words) -> None:
-    """The lesson as one file, written in the background once it is asked for."""
+    """The lesson as a worksheet and its answers, written in the background once they are asked for."""
     network, language, controls = session.network, lesson.language, lesson.controls
     key = ("print", network.fingerprint, language, *(f"{name}{pack(values)}" for name, values in controls.items()))
     st.caption(words("page.print_help"))
@@ -100,8 +100,15 @@ def _printable(session: Session, lesson: LessonState, words: Words) -> None:
         labels=work_labels(words),
     )
     if document is not None:
-        name = f"lesson-{network.name}-{language}.html"
-        st.download_button(words("page.download"), document, name, "text/html", on_click="ignore")
+        for kind, text in (("worksheet", document.worksheet), ("answers", document.key)):
+            st.download_button(
+                words(f"page.download_{kind}"),
+                text,
+                f"lesson-{network.name}-{language}-{kind}.html",
+                "text/html",
+                key=f"learn-{kind}",
+                on_click="ignore",
+            )
 
 
 def work_labels(words: Words) -> tuple[str, str]:
