@@ -39,7 +39,7 @@ from pages.ui.session.work_status import result_of
 _KEYS = "page_keys"
 _STYLE = """
 .st-key-lesson [data-testid="stMarkdownContainer"] p, .st-key-lesson li { font-size: 1.06rem; line-height: 1.5; }
-.st-key-lesson .katex-display { margin: .3rem 0; overflow-x: auto; overflow-y: hidden; }
+.st-key-lesson .katex-display { margin: .3rem 0 .8rem; overflow-x: auto; overflow-y: hidden; }
 .st-key-says { border-left: 4px solid #0072B2 !important; }
 """
 _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
@@ -96,7 +96,8 @@ def _step(session: Session, lesson: LessonState, step: Step, words: Words) -> No
     with left:
         if not lesson.bare:
             st.markdown(_paragraphs(words(f"{step.name}.lead")))
-            st.latex(r"\begin{gathered}" + words(f"{step.name}.formula").replace("\n", r"\\") + r"\end{gathered}")
+            lines = words(f"{step.name}.formula").replace("\n", r"\\[.5em] ")
+            st.latex(rf"\begin{{gathered}} {lines} \end{{gathered}}")
         if step.asks:
             _question(lesson, step, view, words)
         if not lesson.bare:
