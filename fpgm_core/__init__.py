@@ -11,6 +11,7 @@ from fpgm_core.criteria import CRITERIA, SelectionOptions, num_pruned
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import EvaluationConfig, Measurement, evaluate
+from fpgm_core.explore import explore
 from fpgm_core.export import export
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.models import list_models, load_model
@@ -30,6 +31,7 @@ __all__ = [
     "PrunedNetwork",
     "SelectionOptions",
     "evaluate",
+    "explore",
     "export",
     "list_models",
     "load_model",

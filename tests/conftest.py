@@ -1,13 +1,16 @@
 """Shared by all tests: the two tiers, a writable home of their own, the bundled ResNet-20."""
 
 import networks
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 from tiers import is_thorough
 
 from fpgm_core import Network
 from fpgm_core.__main__ import main
+from fpgm_core.data import load_images
 from fpgm_core.inference import PrefixCache
 from fpgm_core.runtime.cache import clear_caches
 
@@ -115,3 +118,21 @@ def network():
 def mixed():
     """A function: a plan with another rate for every unit, some filters locked."""
     return networks.mixed
+
+
+@pytest.fixture
+def write_tree(tmp_path):
+    """A function: a tree of photographs, so many of each class, sizes 40 to 90 pixels, at a place below tmp_path."""
+
+    def write(place="photos", classes=("cat", "dog", "frog"), count=4, suffix=".png"):
+        photographs, rng = load_images("cifar10", "choose"), np.random.RandomState(0)
+        for number, name in enumerate(classes):
+            folder = tmp_path / place / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                size = tuple(rng.randint(40, 90, 2).tolist())
+                pixels = photographs.pixels[number * count + i].numpy()
+                Image.fromarray(pixels).resize(size).save(folder / f"{i}{suffix}")
+        return tmp_path / place
+
+    return write

@@ -31,6 +31,26 @@ def close(first, second, scale):
     return float((first - second).abs().max()) <= 1e-4 * float(scale.abs().max())
 
 
+JOINT = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # norms over several channels; layer norms over the last dimension
+
+
+def over_what_is_there(norm, x):
+    """A norm by hand, of what is not zero in every image: each group, or all channels, by itself."""
+    last = not isinstance(norm, nn.GroupNorm)
+    x = x.movedim(-1, 1) if last else x
+    there, out = x.transpose(0, 1).flatten(1).ne(0).any(1), torch.zeros_like(x)
+    dims = (1,) if last else tuple(range(1, x.ndim))
+    for group in torch.arange(x.shape[1]).chunk(1 if last else norm.num_groups):
+        group = group[there[group]]
+        part, shape = x[:, group], (1, -1, *(1,) * (x.ndim - 2))
+        mean = 0 if isinstance(norm, nn.RMSNorm) else part.mean(dims, keepdim=True)
+        part = (part - mean) / ((part - mean).square().mean(dims, keepdim=True) + norm.eps).sqrt()
+        out[:, group] = part * norm.weight[group].view(shape)
+        if getattr(norm, "bias", None) is not None:
+            out[:, group] += norm.bias[group].view(shape)
+    return out.movedim(1, -1) if last else out
+
+
 def silenced(network, masks, images):
     """What a pruned network must compute, by hooks: a removed filter's channel is 0 after its own norm.
 
@@ -45,6 +65,8 @@ def silenced(network, masks, images):
                 return output
             fed = inputs[0].flatten(0, -2).any()
             return output * torch.as_tensor(masks.get(names[module], True) & fed.numpy())
+        if isinstance(module, JOINT):
+            return over_what_is_there(module, inputs[0])
         if isinstance(module, nn.Conv2d):
             fed = inputs[0].flatten(2).ne(0).any(2).any(0).reshape(module.groups, -1).any(1)  # one flag a group
             fed = fed.repeat_interleave(module.out_channels // module.groups).numpy()
@@ -52,7 +74,7 @@ def silenced(network, masks, images):
         return output * torch.tensor(current[0])[None, :, None, None]
 
     for module in network.module.modules():
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear, *JOINT)):
             handles.append(module.register_forward_hook(silence))
     try:
         return network.module(images)

@@ -1,5 +1,6 @@
 """The command line's commands, a record each; `python -m fpgm_core` runs them."""
 
+from fpgm_core.cli import architectures as _architectures
 from fpgm_core.cli import bench as _bench
 from fpgm_core.cli import contest as _contest
 from fpgm_core.cli import evaluate as _evaluate
@@ -14,7 +15,7 @@ _RECORDS = (
     _inspect.MODELS, _inspect.LAYERS, _evaluate.EVALUATE, _evaluate.VERIFY, _evaluate.LATENCY,
     _evaluate.SENSITIVITY, _recovery.CALIBRATE, _recovery.REPAIR_COMMAND, _recovery.REPLACEABILITY,
     _recovery.DAMAGE, _contest.CONTEST, _export.EXPORT, _lesson.LESSON, _training.TRAIN, _training.RECOVER,
-    _training.REPRODUCE, _bench.BENCH,
+    _training.REPRODUCE, _bench.BENCH, _architectures.ARCHITECTURES,
 )  # fmt: skip
 COMMANDS = {record.name: record for record in _RECORDS}
 

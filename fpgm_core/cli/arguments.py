@@ -8,20 +8,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from fpgm_core.cli.images import training_of
+from fpgm_core.cli.progress import finish
 from fpgm_core.criteria import CRITERIA, SelectionOptions, check_rate, score_work
-from fpgm_core.data import ImageSet, load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import EvaluationConfig
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan, PrunedNetwork
-from fpgm_core.recovery import RecoveryContext, get_recovery_method, ladder
+from fpgm_core.recovery import RecoveryContext, check_rung, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
-from fpgm_core.runtime.distributed import world
-from fpgm_core.runtime.progress import Progress, Work, run
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,14 @@ def rate_of(text: str) -> float:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that say which network, with which weights."""
-    parser.add_argument("model", help="a name that `models` lists")
-    parser.add_argument("--weights", help="a checkpoint file, a torchvision weights name, or random")
+    which = parser.add_mutually_exclusive_group(required=True)
+    # Suppressed, or the positional that is not given would put its default over what the option says.
+    text = "a name that `models` lists: resnet20, torchvision/resnet50, timm/resnet50d"
+    which.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=text)
+    which.add_argument("--model", metavar="NAME", help="the same")
+    parser.add_argument(
+        "--weights", help="a checkpoint file, weights that torchvision or timm publish (DEFAULT, a name), or random"
+    )
 
 
 def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -69,18 +72,16 @@ def add_choices(parser: argparse.ArgumentParser, coupling: str = "independent") 
 def add_rung(parser: argparse.ArgumentParser) -> None:
     """The arguments that say on which rung of the recovery ladder the pruned network stands."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--rung", choices=ladder(), help="what is done after pruning (default recalibrated)")
+    which.add_argument(
+        "--rung", choices=ladder(), help="what is done after pruning (default recalibrated; as_is without batch norms)"
+    )
     which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
 
 
-def rung_of(chosen: argparse.Namespace) -> str:
-    """The rung that `add_rung`'s arguments say."""
-    return chosen.rung or ("as_is" if chosen.no_recalibrate else "recalibrated")
-
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """The argument that says where the images are."""
-    parser.add_argument("--data", type=Path, help="your own copy of the data set: torchvision's folder, or an .npz")
+def rung_of(chosen: argparse.Namespace, network: Network) -> str:
+    """The rung that `add_rung`'s arguments say. Raises FpgmError for one that the network does not have."""
+    asked = chosen.rung or ("as_is" if chosen.no_recalibrate else None)
+    return usual_rung(network) if asked is None else check_rung(network, asked)
 
 
 def add_place(parser: argparse.ArgumentParser, precision: bool = True) -> None:
@@ -93,21 +94,6 @@ def add_place(parser: argparse.ArgumentParser, precision: bool = True) -> None:
 def config_of(chosen: argparse.Namespace) -> EvaluationConfig:
     """Where to compute, as `add_place`'s arguments say."""
     return EvaluationConfig(chosen.device, chosen.precision)
-
-
-def images_of(chosen: argparse.Namespace, network: Network, split: str) -> ImageSet:
-    """The images of one split of the network's data set, from `--data` where that was given.
-
-    Raises FpgmError where there are none here.
-    """
-    return load_images(network.dataset, split, getattr(chosen, "data", None))
-
-
-def training_of(chosen: argparse.Namespace, network: Network) -> ImageSet:
-    """Training images to learn from. Raises FpgmError for a network whose weights are random, and without images."""
-    if not network.trained:
-        raise FpgmError(f"nothing to learn from random weights: {network.notice}")
-    return images_of(chosen, network, "train")
 
 
 def opened(chosen: argparse.Namespace) -> Network:
@@ -182,17 +168,3 @@ def about(network: Network) -> dict[str, Any]:
 def show(chosen: argparse.Namespace, result: dict[str, Any], text: str) -> None:
     """The result: one JSON object where that was asked for, else text."""
     print(json.dumps(result) if chosen.json else text)
-
-
-def finish(work: Work[T], what: str = "") -> T:
-    """Do work to its end, with a line of progress on a terminal's stderr; `what`, where given, says what it is."""
-    live = sys.stderr.isatty() and world().is_main
-
-    def tell(progress: Progress) -> None:
-        print(f"\r\033[K{what or progress.what} {progress.share:.0%}", end="", file=sys.stderr, flush=True)
-
-    try:
-        return run(work, tell if live else None)
-    finally:
-        if live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

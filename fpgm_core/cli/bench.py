@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from fpgm_core.cli.arguments import Command, finish, show
+from fpgm_core.cli.arguments import Command, show
+from fpgm_core.cli.progress import finish
 from fpgm_core.errors import FpgmError
 from fpgm_core.runtime.device import DEVICES
 from fpgm_core.runtime.progress import Progress, Work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -10,21 +11,19 @@ from typing import Any
 from fpgm_core.cli.arguments import (
     Command,
     about,
-    add_data,
     add_model,
     add_place,
     config_of,
-    finish,
-    images_of,
     rate_of,
     show,
-    training_of,
 )
+from fpgm_core.cli.images import add_data, measured_on, training_of
+from fpgm_core.cli.progress import finish
 from fpgm_core.data import SPLITS
 from fpgm_core.evaluation import Contest, ContestConfig, Entry, Interval, contest_work
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
-from fpgm_core.recovery import get_recovery_method
+from fpgm_core.recovery import get_recovery_method, refused_rungs
 
 _BASE = "fpgm"  # what the others are compared with
 
@@ -46,9 +45,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _contest(chosen: argparse.Namespace) -> int:
     network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
     rules = ContestConfig(rate=chosen.rate, coupling=chosen.coupling, seeds=chosen.seeds)
-    images = images_of(chosen, network, chosen.split)
-    images = images if chosen.images is None else images.first(chosen.images)
+    images = measured_on(chosen, network, chosen.split)
     training = training_of(chosen, network)
+    for rung, reason in refused_rungs(network).items():
+        print(f"note: {rung} is left out: {reason}", file=sys.stderr)
     contest = finish(contest_work(network, images, training, rules=rules, config=config_of(chosen)))
     result = {
         **about(network),

@@ -14,14 +14,11 @@ from fpgm_core.cli.arguments import (
     Command,
     about,
     add_choices,
-    add_data,
     add_model,
     add_place,
     add_plan,
     add_rung,
     config_of,
-    finish,
-    images_of,
     opened,
     plan_of,
     pruned_of,
@@ -29,9 +26,10 @@ from fpgm_core.cli.arguments import (
     rung_of,
     scored,
     show,
-    training_of,
 )
-from fpgm_core.data import SPLITS, sample_images
+from fpgm_core.cli.images import add_data, images_of, measured_on, samples_of, training_of
+from fpgm_core.cli.progress import finish
+from fpgm_core.data import SPLITS
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
     RATES,
@@ -65,13 +63,10 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     plan = plan_of(chosen, network)
     if not network.trained:
         raise FpgmError(f"cannot evaluate: {network.notice}")
-    images = images_of(chosen, network, chosen.split)
-    images = images if chosen.images is None else images.first(chosen.images)
+    images = measured_on(chosen, network, chosen.split)
     pruned = scored(chosen, network, plan.criterion).prune(plan)
-    work = measure_work(
-        pruned, images, method=rung_of(chosen), training=training_of(chosen, network), config=config_of(chosen),
-        preview=False,
-    )  # fmt: skip
+    method, training = rung_of(chosen, network), training_of(chosen, network)
+    work = measure_work(pruned, images, method=method, training=training, config=config_of(chosen), preview=False)
     measurement = finish(work)
     if measurement.short_of_memory:
         print(f"note: batches of {measurement.batch}: the device's memory holds no more", file=sys.stderr)
@@ -100,11 +95,19 @@ def _report(result: dict[str, Any]) -> str:
             f"on {result['images']:,} images of {result['split']}",
             f"dense      {result['dense_accuracy']:.2%}   change {result['change'] * 100:+.2f} points "
             f"[{result['change_low'] * 100:+.2f}, {result['change_high'] * 100:+.2f}], paired",
+            *_top5_line(result),
             f"MACs       {cut('macs')}",
             f"parameters {cut('params')}",
             f"measured on {result['device']} in {result['precision']}, {result['seconds']:.1f} s",
         )
     )
+
+
+def _top5_line(result: dict[str, Any]) -> list[str]:
+    top5, dense = result["top5"], result["dense_top5"]
+    if top5 is None:
+        return []
+    return [f"top-5      {top5['value']:.2%}  [{top5['low']:.2%}, {top5['high']:.2%}]  dense {dense['value']:.2%}"]
 
 
 def _result(pruned: PrunedNetwork, split: str, measurement: Measurement) -> dict[str, Any]:
@@ -124,6 +127,8 @@ def _result(pruned: PrunedNetwork, split: str, measurement: Measurement) -> dict
         "accuracy_low": measurement.accuracy.low,
         "accuracy_high": measurement.accuracy.high,
         "dense_accuracy": measurement.dense_accuracy.value,
+        "top5": None if measurement.top5 is None else asdict(measurement.top5),
+        "dense_top5": None if measurement.dense_top5 is None else asdict(measurement.dense_top5),
         "change": measurement.change.value,
         "change_low": measurement.change.low,
         "change_high": measurement.change.high,
@@ -143,6 +148,7 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     parser.add_argument("--randomise", action="store_true", help="draw norms and biases first: a sharper test")
     parser.add_argument("--images", type=int, help="real images to compare on (default 64)")
+    add_data(parser)
 
 
 def _verify(chosen: argparse.Namespace) -> int:
@@ -150,7 +156,7 @@ def _verify(chosen: argparse.Namespace) -> int:
     pruned = pruned_of(chosen, network)
     if chosen.randomise:
         pruned = randomised(pruned)
-    images = sample_images(network.dataset, network.input_shape, 64 if chosen.images is None else chosen.images)
+    images = samples_of(chosen, network, 64 if chosen.images is None else chosen.images)
     proof = finish(verify_work(pruned, images), "comparing")
     result = {
         **about(network),
@@ -171,6 +177,7 @@ def _latency_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
     parser.add_argument("--runs", type=int, default=15, help="timed passes, of which the median counts (default 15)")
     add_place(parser, precision=False)
+    add_data(parser)
 
 
 def _latency(chosen: argparse.Namespace) -> int:
@@ -203,7 +210,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_choices(parser, _SWEEP_COUPLING)
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
-    parser.add_argument("--images", type=int, default=SWEEP_IMAGES, help="of the choose half (default 2000)")
+    parser.add_argument("--images", type=int, help="of the choose half (default 2000, or all where there are fewer)")
     parser.add_argument(
         "--within",
         type=_points,
@@ -213,6 +220,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="with --within: the file to write that plan to")
     add_rung(parser)
     add_place(parser)
+    add_data(parser)
 
 
 def _points(text: str) -> float:
@@ -226,12 +234,16 @@ def _points(text: str) -> float:
 def _sensitivity(chosen: argparse.Namespace) -> int:
     if chosen.out and chosen.within is None:
         raise FpgmError("--out is for the plan that --within makes; say how many points a unit may lose")
-    rates, method = chosen.rate or RATES, rung_of(chosen)
+    rates = chosen.rate or RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
     network = Network.load(chosen.model, chosen.weights)
-    like = plan_of(chosen, network)
+    like, method = plan_of(chosen, network), rung_of(chosen, network)
     training = training_of(chosen, network)
-    images = images_of(chosen, network, "choose").first(chosen.images)
+    images = (
+        images_of(chosen, network, "choose", SWEEP_IMAGES)
+        if chosen.images is None
+        else measured_on(chosen, network, "choose")
+    )
     network = scored(chosen, network, like.criterion)
     start = time.perf_counter()
     work = sweep_work(

@@ -11,20 +11,21 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_plan,
     add_rung,
-    finish,
-    images_of,
     opened,
     pruned_of,
     recovered,
     rung_of,
     show,
 )
-from fpgm_core.data import DATA, HALVES, ImageSet, sample_images
+from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
+from fpgm_core.cli.progress import finish
+from fpgm_core.data import ImageSet
 from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, write_bundle
-from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
 NUM_SAMPLES = 64  # images that the forms are compared on
+_MOST, _FEWEST = 5000, 500  # images of a half that they are measured on: of 32 x 32, and of large ones
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +34,19 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add_rung(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
     add_artefacts(parser)
+    add_data(parser)
 
 
 def add_artefacts(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what an export holds."""
     parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="export this alone; may be repeated")
     parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
+
+
+def most_measured(network: Network) -> int:
+    """On how many images of each half every form is measured at most: fewer where they are large."""
+    _, height, width = network.input_shape
+    return max(_FEWEST, _MOST * 32 * 32 // (height * width))
 
 
 def exported(
@@ -49,10 +57,11 @@ def exported(
     Under torchrun all processes may call it: the first alone writes.
     """
     network = pruned.network
+    splits = {half: images.first(min(len(images), most_measured(network))) for half, images in splits.items()}
     config = ExportConfig(
         artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
         runs=chosen.runs,
-        samples=sample_images(network.dataset, network.input_shape, NUM_SAMPLES),
+        samples=samples_of(chosen, network, NUM_SAMPLES),
     )
     bundle = finish(export_work(pruned, images=splits, config=config))
     if world().is_main:
@@ -61,12 +70,13 @@ def exported(
 
 
 def _export(chosen: argparse.Namespace) -> int:
-    network, method = opened(chosen), rung_of(chosen)
+    network = opened(chosen)
+    method = rung_of(chosen, network)
     pruned = pruned_of(chosen, network)
-    has_images = network.dataset in DATA
-    if method != "recalibrated" or (network.trained and has_images):  # else there is nothing to recalibrate on
+    has_any = has_images(chosen, network)
+    if method != "recalibrated" or (network.trained and has_any):  # else there is nothing to recalibrate on
         pruned = recovered(chosen, pruned, method)
-    splits = {half: images_of(chosen, network, half) for half in HALVES} if has_images else {}
+    splits = halves_of(chosen, network, most_measured(network)) if has_any else {}
     bundle = exported(chosen, pruned, splits=splits, folder=chosen.out)
     lines = [f"{len(bundle.files)} files in {chosen.out}:"]
     for entry in bundle.manifest["artefacts"]:

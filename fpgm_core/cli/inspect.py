@@ -15,12 +15,13 @@ from fpgm_core.pruning import Network
 
 def _models(chosen: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
-    for info in list_models():
+    for info in list_models(chosen.pattern):
         record = info.record
         rows.append(
             {
                 "name": info.name,
                 "title": info.title,
+                "library": info.library or None,
                 "family": info.family,
                 "summary": info.summary,
                 "dataset": info.dataset,
@@ -34,9 +35,15 @@ def _models(chosen: argparse.Namespace) -> int:
     lines = []
     for row in rows:
         trained = f"bundled, {row['accuracy']['all']:.2%} on all 10,000" if row["accuracy"] else "no bundled weights"
-        lines.append(f"{row['name']:22} {row['dataset']:11} {trained:32} {row['summary']}")
-    show(chosen, {"models": rows}, "\n".join(lines))
+        lines.append(f"{row['name']:28} {row['dataset']:11} {trained:32} {row['summary']}")
+    if chosen.pattern is None:
+        lines.append("timm's: `models 'timm/*'` lists them, `models 'timm/resnet*'` some")
+    show(chosen, {"models": rows}, "\n".join(lines or [f"no network is called like {chosen.pattern}"]))
     return 0
+
+
+def _models_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pattern", nargs="?", help="only names like this: '*resnet*', 'timm/*resnet*'")
 
 
 def _layers_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,5 +105,5 @@ def _layer_row(network: Network, layer: Layer, rate: float | None) -> dict[str, 
     return row
 
 
-MODELS = Command("models", "list the networks", lambda parser: None, _models)
+MODELS = Command("models", "list the networks", _models_arguments, _models)
 LAYERS = Command("layers", "list a network's convolutions: shapes, costs, norms, medoids", _layers_arguments, _layers)

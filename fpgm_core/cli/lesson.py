@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fpgm_core.cli.arguments import Command, about, add_model, finish, images_of, show
-from fpgm_core.data import DATA
+from fpgm_core.cli.arguments import Command, about, add_model, show
+from fpgm_core.cli.images import add_data, has_images, images_of, training_of
+from fpgm_core.cli.progress import finish
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
@@ -16,14 +17,16 @@ def _lesson_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--language", default="en", help="en or ko (default en)")
     parser.add_argument("--out", type=Path, required=True, help="the worksheet; its answers go to <name>-answers.html")
+    add_data(parser)
 
 
 def _lesson(chosen: argparse.Namespace) -> int:
     from fpgm_core.lesson import document_work  # brings plotly: only those who draw wait for it
 
     network = Network.load(chosen.model, chosen.weights)
-    measured = network.trained and network.dataset in DATA
-    images, training = (images_of(chosen, network, split) if measured else None for split in ("choose", "train"))
+    measured = has_images(chosen, network) and network.trained
+    images = images_of(chosen, network, "choose") if measured else None
+    training = training_of(chosen, network) if measured else None
     work = document_work(network, chosen.language, images=images, training=training)
     document = finish(work, "the lesson")
     files = {chosen.out: document.worksheet, chosen.out.with_stem(f"{chosen.out.stem}-answers"): document.key}

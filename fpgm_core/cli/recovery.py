@@ -15,20 +15,19 @@ from fpgm_core.cli.arguments import (
     Command,
     about,
     add_choices,
-    add_data,
     add_model,
     add_place,
     add_plan,
-    finish,
-    images_of,
     opened,
     plan_of,
     pruned_of,
     rate_of,
     scored,
     show,
-    training_of,
 )
+from fpgm_core.cli.images import NUM_TRAINING, add_data, images_of, training_of
+from fpgm_core.cli.progress import finish
+from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
     QUESTIONS,
@@ -67,8 +66,13 @@ def _calibration(chosen: argparse.Namespace) -> CalibrationConfig:
     return CalibrationConfig(num_images=chosen.images, positions=chosen.positions)
 
 
+def _training(chosen: argparse.Namespace, network: Network) -> ImageSet:
+    """Training images: as many as are to be read, and some to be watched."""
+    return training_of(chosen, network, max(NUM_TRAINING, chosen.images))
+
+
 def _moments(chosen: argparse.Namespace, network: Network) -> Moments:
-    training, device = training_of(chosen, network), choose_device(chosen.device)
+    training, device = _training(chosen, network), choose_device(chosen.device)
     return finish(calibrate_work(network, training, config=_calibration(chosen), device=device), "calibrating")
 
 
@@ -113,7 +117,7 @@ def _repair_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _repair(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
-    training = training_of(chosen, network)
+    training = _training(chosen, network)
     pruned = pruned_of(chosen, network)
     if pruned.prunes_nothing:
         raise FpgmError("nothing to repair: this plan prunes nothing; raise a rate")
@@ -126,6 +130,8 @@ def _repair(chosen: argparse.Namespace) -> int:
         print(f"note: {repaired.notice}", file=sys.stderr)
     step = repaired.recovery[-1]
     watched, right = step.details["watched"], step.details["right"]
+    other = next(name for name in right if name != "repaired")
+    title = get_recovery_method(other).title.lower()
     result = {
         **about(network),
         "criterion": pruned.plan.criterion,
@@ -141,8 +147,8 @@ def _repair(chosen: argparse.Namespace) -> int:
     }
     text = (
         f"{len(repaired.tensors)} tensors replaced, from {step.num_images:,} images, in {seconds:.1f} s; of "
-        f"{watched:,} held-out training images {right['recalibrated'] / watched:.1%} right recalibrated, "
-        f"{right['repaired'] / watched:.1%} repaired: {step.method}"
+        f"{watched:,} held-out training images {title} is {step.details['says']} "
+        f"{right[other] / watched:.1%}, repaired {right['repaired'] / watched:.1%}: {step.method}"
     )
     show(chosen, result, text)
     return 0

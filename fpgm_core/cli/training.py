@@ -13,12 +13,10 @@ from typing import Any, TypeVar
 from fpgm_core.cli.arguments import (
     Command,
     about,
-    add_data,
     add_model,
     add_place,
     add_plan,
     config_of,
-    finish,
     plan_of,
     rate_of,
     recovered,
@@ -26,11 +24,13 @@ from fpgm_core.cli.arguments import (
     show,
 )
 from fpgm_core.cli.export import add_artefacts, exported
-from fpgm_core.data import HALVES, ImageSet, load_images
+from fpgm_core.cli.images import add_data, halves_of, images_of
+from fpgm_core.cli.progress import finish
+from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import Measurement, measure_work
 from fpgm_core.pruning import Network, PrunedNetwork
-from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.recovery import RecoveryContext, get_recovery_method, usual_rung
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.progress import Work
@@ -79,8 +79,7 @@ def _recipe(chosen: argparse.Namespace, **more: Any) -> Recipe:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """Where to train, on what, and where to write."""
-    add_data(parser)
-    parser.add_argument("--download", action="store_true", help="fetch the data set into --data if it is not there")
+    add_data(parser, download=True)
     parser.add_argument("--out", type=Path, required=True, help="the folder for checkpoints and results; resumed from")
     add_place(parser)
     parser.add_argument("--tensorboard", type=Path, help="also log every epoch for TensorBoard, into this folder")
@@ -93,18 +92,14 @@ def _pruned(chosen: argparse.Namespace, network: Network) -> PrunedNetwork:
     return scored(chosen, network, plan.criterion).prune(plan)
 
 
-def _training_images(chosen: argparse.Namespace, dataset: str) -> ImageSet:
+def _training_images(chosen: argparse.Namespace, network: Network) -> ImageSet:
     if chosen.download and chosen.data is None:
         raise FpgmError("--download needs --data, the folder to fetch into")
-    if world().is_main:  # the others find what the first has fetched
-        load_images(dataset, "train", chosen.data, chosen.download)
+    if world().is_main:  # the others find what the first has fetched and decoded
+        images_of(chosen, network, "train")
     world().wait()
-    return load_images(dataset, "train", chosen.data)
-
-
-def _halves(chosen: argparse.Namespace, dataset: str) -> dict[str, ImageSet]:
-    """The test images, by half."""
-    return {half: load_images(dataset, half, chosen.data) for half in HALVES}
+    chosen.download = False
+    return images_of(chosen, network, "train")
 
 
 def _watched(halves: Mapping[str, ImageSet]) -> ImageSet:
@@ -196,8 +191,8 @@ def _train(chosen: argparse.Namespace) -> int:
     chosen.rate = 0.0 if chosen.rate is None and chosen.plan is None else chosen.rate
     given = chosen.weights or (None if chosen.from_weights or chosen.plan else "random")
     network = Network.load(chosen.model, given)
-    pruned, images = _pruned(chosen, network), _training_images(chosen, network.dataset)
-    halves = _halves(chosen, network.dataset)
+    pruned, images = _pruned(chosen, network), _training_images(chosen, network)
+    halves = halves_of(chosen, network)
     trainer = Trainer(
         pruned,
         _recipe(chosen),
@@ -244,9 +239,9 @@ def _recover(chosen: argparse.Namespace) -> int:
     network = Network.load(chosen.model, chosen.weights)
     if not network.trained:
         raise FpgmError(f"nothing to fine-tune: {network.notice}; train from scratch instead")
-    pruned, images = _pruned(chosen, network), _training_images(chosen, network.dataset)
-    halves = _halves(chosen, network.dataset)
-    method = "repaired" if chosen.from_repaired else "recalibrated"
+    pruned, images = _pruned(chosen, network), _training_images(chosen, network)
+    halves = halves_of(chosen, network)
+    method = "repaired" if chosen.from_repaired else usual_rung(network)
     before = recovered(chosen, pruned, method)
     # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
     begin = before if chosen.from_repaired or get_schedule(chosen.schedule).compact else pruned
@@ -321,7 +316,8 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _reproduce(chosen: argparse.Namespace) -> int:
-    images, halves = _training_images(chosen, "cifar10"), _halves(chosen, "cifar10")
+    first = Network.load(NETS[0])
+    images, halves = _training_images(chosen, first), halves_of(chosen, first)
     nets = [net for net in NETS if net in chosen.nets]
     wanted = cases(nets, chosen.rates, seeds=chosen.seeds, controls=chosen.controls)
     results = []

@@ -26,6 +26,13 @@ class NormDiagnostics:
     l2_std: float
     spearman: float | None
 
+    @classmethod
+    def of(cls, norms: np.ndarray, sums: np.ndarray) -> NormDiagnostics:
+        """The figures of a layer's norms and of its g, (N,) each."""
+        return cls(
+            float(norms.min()), float(norms.max()), float(norms.mean()), float(norms.std()), spearman(norms, sums)
+        )
+
     @property
     def spread(self) -> float:
         """Standard deviation over mean of the norms."""
@@ -39,11 +46,7 @@ class NormDiagnostics:
 
 def norm_diagnostics(filters: Tensor) -> NormDiagnostics:
     """The norm figures of one layer's filters, shape (N, ...)."""
-    norms = L2_NORM.score(filters).cpu().numpy()
-    sums = FPGM.score(filters).cpu().numpy()
-    return NormDiagnostics(
-        float(norms.min()), float(norms.max()), float(norms.mean()), float(norms.std()), spearman(norms, sums)
-    )
+    return NormDiagnostics.of(L2_NORM.score(filters).cpu().numpy(), FPGM.score(filters).cpu().numpy())
 
 
 def rankdata(values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from fpgm_core.runtime.extras import require
 UMAP_MINIMUM = 10
 UMAP_SEED = 0
 _ROUNDING = 1e-15
+# UMAP calls a function of two filters for every pair; of more filters than this, one matrix of distances is quicker.
+_PAIR_BY_PAIR = 512
 _FLAT = 1e-6  # of the largest extent: what float32 weights differ by rounding
 # UMAP computes in float32, whose squares overflow, or vanish, far outside of this.
 _FLOAT32_RANGE = (1e-12, 1e12)
@@ -100,14 +102,24 @@ def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -
     x, median = _flat(filters), geometric_median(filters)
     start = _umap_start(x, seed)
     scale = _umap_scale(x)
+    if n <= _PAIR_BY_PAIR:
+        metric, fitted, placed = "euclidean", x, median.point
+    else:
+        metric, fitted, placed = "precomputed", pairwise_distances(filters).cpu().numpy(), median.distances
     reducer = (reducer_class or _umap_class())(
-        n_neighbors=min(15, n - 1), n_components=2, init=start, random_state=seed, n_jobs=1, transform_seed=seed
+        n_neighbors=min(15, n - 1),
+        n_components=2,
+        init=start,
+        random_state=seed,
+        n_jobs=1,
+        transform_seed=seed,
+        metric=metric,
     )
     with warnings.catch_warnings():
         # Few points make a disconnected graph; the badge says what that does to the picture.
         warnings.simplefilter("ignore", UserWarning)
-        points = reducer.fit_transform(x * scale)
-        place = reducer.transform(median.point.cpu().numpy()[None] * scale)[0]
+        points = reducer.fit_transform(fitted * scale)
+        place = reducer.transform(placed.cpu().numpy()[None] * scale)[0]
     return _projection("umap", filters, points.astype(np.float64), place.astype(np.float64), False, median)
 
 
@@ -160,7 +172,7 @@ def _projection(
 
 def _faithfulness(filters: Tensor, points: np.ndarray, place: np.ndarray, to_median: np.ndarray) -> Faithfulness:
     true = pairwise_distances(filters).cpu().numpy()
-    shown = np.linalg.norm(points[:, None] - points[None], axis=2)
+    shown = np.hypot(*(points[:, None] - points).transpose(2, 0, 1))
     upper = np.triu_indices(len(points), 1)
     return Faithfulness(
         trustworthiness(true, shown),
@@ -179,7 +191,8 @@ def trustworthiness(true: np.ndarray, shown: np.ndarray, neighbours: int = 5) ->
         return None
     k = min(neighbours, (n - 1) // 2)
     off = np.eye(n, dtype=bool)
-    true_rank = np.where(off, -1.0, true).argsort(1, kind="stable").argsort(1)  # itself 0, nearest 1
+    order, true_rank = np.where(off, -1.0, true).argsort(1, kind="stable"), np.empty((n, n), np.int64)
+    np.put_along_axis(true_rank, order, np.arange(n)[None], 1)  # itself 0, nearest 1
     nearest = np.where(off, np.inf, shown).argsort(1, kind="stable")[:, :k]
     excess = np.take_along_axis(true_rank, nearest, 1) - k
     return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * excess[excess > 0].sum())

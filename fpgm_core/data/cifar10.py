@@ -7,6 +7,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 from __future__ import annotations
 
 import threading
+import weakref
 import zipfile
 from functools import cache
 from importlib import resources
@@ -17,14 +18,15 @@ import torch
 from PIL import Image
 
 from fpgm_core.data.bundle import unmosaic
+from fpgm_core.data.cifar_files import CIFAR10
 from fpgm_core.data.images import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.runtime.torchvision_import import import_torchvision
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 _ONE_AT_A_TIME = threading.Lock()
+_OWN: weakref.WeakValueDictionary[tuple[str, Path], ImageSet] = weakref.WeakValueDictionary()  # while somebody has them
 _ARCHIVE = "train_images, train_labels, test_images, test_labels: uint8, (N, 32, 32, 3) and (N,)"
 
 
@@ -59,15 +61,20 @@ def _image_set(name: str, pixels: np.ndarray, labels: np.ndarray) -> ImageSet:
 def _own(root: Path, train: bool, download: bool) -> tuple[np.ndarray, np.ndarray]:
     if root.suffix == ".npz":
         return _own_archive(root, "train" if train else "test")
-    datasets = import_torchvision("torchvision.datasets")
+    if download and CIFAR10.folder_in(root) is None:
+        CIFAR10.download(root)
+    return CIFAR10.read(root, "train" if train else "test")
+
+
+def is_copy(root: Path) -> bool:
+    """Whether a folder or an .npz has the user's own copy of the whole of CIFAR-10, or what looks like one."""
+    if root.suffix != ".npz":
+        return CIFAR10.folder_in(root) is not None
     try:
-        copy = datasets.CIFAR10(str(root), train=train, download=download)
-    except (RuntimeError, OSError) as error:
-        raise FpgmError(
-            f"no complete CIFAR-10 under {root} ({error}); unpack cifar-10-python.tar.gz there, so that "
-            f"{root / 'cifar-10-batches-py'} exists, or allow the download"
-        ) from error
-    return copy.data, np.asarray(copy.targets)
+        with np.load(root, allow_pickle=False) as archive:
+            return archive["train_labels"].shape == (50_000,) and archive["test_labels"].shape == (10_000,)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def _own_archive(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -98,11 +105,20 @@ def load_cifar10(split: str, root: Path | None = None, download: bool = False) -
     if split not in ("choose", "sealed", "all", "train"):
         raise FpgmError(f"unknown split {split!r}; choose one of choose, sealed, all, train")
     with _ONE_AT_A_TIME:  # many sessions that open at once would each decode them
-        return _load(split, root, download)
+        if root is None:
+            return _bundled_images(split)
+        images = _OWN.get((split, root))
+        if images is None:
+            images = _OWN[split, root] = _images(split, root, download)
+        return images
 
 
 @cache
-def _load(split: str, root: Path | None, download: bool) -> ImageSet:
+def _bundled_images(split: str) -> ImageSet:
+    return _images(split, None, False)
+
+
+def _images(split: str, root: Path | None, download: bool) -> ImageSet:
     if split == "train":
         return _image_set("train", *_training(root, download))
     if root is None:

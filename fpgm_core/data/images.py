@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fpgm_core.data.pixel_memory import empty_pixels
 from fpgm_core.errors import FpgmError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fpgm_core.data.preprocessing import Preprocessing
+
 HALVES_SEED = 20190616
+_SERIALS = itertools.count()
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +30,9 @@ class ImageSet:
     """Labelled images in a fixed order; "n images" is always the first n of them.
 
     `pixels` is uint8 of shape (N, H, W, C), `labels` int64 of shape (N,). `mean` and `std` are per
-    channel, for pixels scaled to 0..1. `name` says which images these are, for results and caches. A set is a value:
-    nothing changes it, and its parts share its memory.
+    channel, for pixels scaled to 0..1. `name` says which images these are, for results and caches. `notes` are what
+    must be said of how they were read, `unread` the names of those that do not decode and were left out. A set is a
+    value: nothing changes it, and its parts share its memory.
     """
 
     name: str
@@ -32,6 +41,11 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    # What caches know the images by, without keeping them alive. Whatever is made of a set, by `replace` too, gets one
+    # of its own; only its first images, and its copies on other devices, keep it.
+    serial: int = field(init=False, default_factory=_SERIALS.__next__, repr=False)
 
     @classmethod
     def from_arrays(
@@ -62,6 +76,44 @@ class ImageSet:
             raise FpgmError(f"mean {tuple(mean)} and std {tuple(std)} are not one a channel, std above 0")
         return cls(name, pixels, labels.long(), tuple(map(float, mean)), tuple(map(float, std)), names)
 
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, *, preprocessing: Preprocessing, class_names: Sequence[str] | None = None
+    ) -> ImageSet:
+        """Images of a tree with one folder a class (torchvision's ImageFolder), prepared by `preprocessing`.
+
+            images = ImageSet.from_folder("photos/val", preprocessing=network.preprocessing)
+
+        `class_names`, in the order of the network's outputs, say which folder is which class; without them folders
+        are classes in the order of their names, ImageNet's (n01440764 ...) in ImageNet's. They are decoded once, and
+        kept in `FPGM_HOME`. Raises FpgmError where there is no such tree, and where no image decodes. For progress:
+        `open_folder(...).load_work(...)`.
+        """
+        from fpgm_core.data.folders import open_folder
+        from fpgm_core.runtime.progress import run
+
+        return run(open_folder(folder, class_names=class_names).load_work(preprocessing))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        preprocessing: Preprocessing,
+        class_names: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> ImageSet:
+        """Images of a torch `Dataset` of (image, label), or of a Hugging Face `datasets.Dataset`.
+
+        Its images are PIL pictures, or arrays or tensors: uint8 (H, W, C) or (C, H, W), floats in 0..1 (C, H, W).
+        Leave Normalize, and random transforms, out of its transforms: `preprocessing` says mean and std. Raises
+        FpgmError for other data sets. For progress: `open_dataset(...).load_work(...)`.
+        """
+        from fpgm_core.data.datasets import open_dataset
+        from fpgm_core.runtime.progress import run
+
+        return run(open_dataset(dataset, class_names=class_names, name=name).load_work(preprocessing))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -69,7 +121,18 @@ class ImageSet:
         """The first `count` images. Raises FpgmError where there are fewer, or `count` is under 1."""
         if not 1 <= count <= len(self):
             raise FpgmError(f"{count} images asked of {self.name}, which has {len(self)}; ask for 1 to {len(self)}")
-        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+        return self._same(pixels=self.pixels[:count], labels=self.labels[:count])
+
+    def last(self, count: int) -> ImageSet:
+        """The last `count` images, in their order. Raises FpgmError as `first` does."""
+        self.first(count)
+        return replace(self, pixels=self.pixels[-count:], labels=self.labels[-count:])
+
+    def _same(self, **changed: Tensor) -> ImageSet:
+        """A set whose images are this one's, from the first on, under the same serial number."""
+        other = replace(self, **changed)  # type: ignore[arg-type]
+        object.__setattr__(other, "serial", self.serial)
+        return other
 
     @cached_property
     def highest_label(self) -> int:
@@ -87,7 +150,11 @@ class ImageSet:
     def take(self, indices: Tensor | np.ndarray, name: str) -> ImageSet:
         """The images at `indices`, in that order, as a set called `name`."""
         which = torch.as_tensor(np.asarray(indices).astype(np.int64))
-        return replace(self, name=name, pixels=self.pixels[which], labels=self.labels[which])
+        if self.pixels.device.type != "cpu":
+            return replace(self, name=name, pixels=self.pixels[which], labels=self.labels[which])
+        pixels = empty_pixels((len(which), *self.pixels.shape[1:]))
+        torch.index_select(self.pixels, 0, which, out=pixels)
+        return replace(self, name=name, pixels=pixels, labels=self.labels[which])
 
     def halves(self, seed: int = HALVES_SEED) -> tuple[ImageSet, ImageSet]:
         """Two disjoint halves, stratified by class, each in a seeded order: to choose on, and to report on.
@@ -101,48 +168,52 @@ class ImageSet:
 
     def to(self, device: torch.device) -> ImageSet:
         """The same images on `device`, still uint8 (3 KB a CIFAR image)."""
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+        return self._same(pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def batches(self, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of at most `size`: normalised float32 images (B, C, H, W) and labels (B,), in order."""
         for begin in range(start, len(self), size):
             yield self.normalised(begin, min(begin + size, len(self))), self.labels[begin : begin + size]
 
-    def normalised(self, begin: int, end: int, which: Tensor | None = None) -> Tensor:
+    def normalised(
+        self, begin: int, end: int, which: Tensor | None = None, *, device: torch.device | None = None
+    ) -> Tensor:
         """Images `begin` to `end` as float32 (B, C, H, W): pixel / 255, minus mean, over std.
 
-        With `which`, bool (end - begin,), only those among them.
+        With `which`, bool (end - begin,), only those among them. On `device`, where the set is unless given.
         """
-        device = self.pixels.device
+        device = device or self.pixels.device
         # One multiply-add a pixel: the two divisions are folded into the constants.
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)
-        pixels = self.pixels[begin:end] if which is None else self.pixels[begin:end][which]
+        pixels = self.pixels[begin:end].to(device)
+        pixels = pixels if which is None else pixels[which]
         images = torch.addcmul(shift, pixels.to(torch.float32), scale)
         return images.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images `begin` to `end` of a set."""
+    """Images `begin` to `end` of a set, for `device`: the set's own unless given."""
 
     images: ImageSet
     begin: int
     end: int
+    device: torch.device | None = None
 
     def normalised(self, which: Tensor | None = None) -> Tensor:
-        """The images, or those among them that `which` (bool) marks, as float32 (B, C, H, W)."""
-        return self.images.normalised(self.begin, self.end, which)
+        """The images, or those among them that `which` (bool) marks, as float32 (B, C, H, W) on the batch's device."""
+        return self.images.normalised(self.begin, self.end, which, device=self.device)
 
     @property
     def labels(self) -> Tensor:
-        """Their classes (B,)."""
-        return self.images.labels[self.begin : self.end]
+        """Their classes (B,), on the batch's device."""
+        return self.images.labels[self.begin : self.end].to(self.device or self.images.labels.device)
 
     @property
     def key(self) -> Hashable:
-        """Tells this batch from every other as long as its set is in memory."""
-        return (self.images.pixels.data_ptr(), self.begin, self.end)
+        """Tells this batch from every other."""
+        return (self.images.serial, self.begin, self.end)
 
 
 def stratified_halves(labels: np.ndarray, seed: int = HALVES_SEED) -> tuple[np.ndarray, np.ndarray]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fpgm_core.data.cifar10 import load_cifar10
+from fpgm_core.data.cifar10 import MEAN, STD, is_copy, load_cifar10
 from fpgm_core.data.images import ImageSet
+from fpgm_core.data.preprocessing import Preprocessing
 from fpgm_core.errors import FpgmError
 
 HALVES = ("choose", "sealed")
@@ -19,22 +21,55 @@ SPLITS = (*HALVES, "all")
 
 @dataclass(frozen=True)
 class DataInfo:
-    """One data set: its name, its title, and the function that loads a split of it."""
+    """One data set: its name, its title, and `load(split, root, download)`, which brings a split of it.
+
+    `is_copy` says whether a folder or file is the user's own copy of it, whose splits are the official ones;
+    `preprocessing` is what networks trained on it want done to other pictures, None where nobody said.
+    """
 
     name: str
     title: str
     load: Callable[[str, Path | None, bool], ImageSet]
+    is_copy: Callable[[Path], bool] = lambda path: False
+    preprocessing: Preprocessing | None = None
 
 
-DATA = {"cifar10": DataInfo("cifar10", "CIFAR-10", load_cifar10)}
+_RECORDS = {
+    "cifar10": DataInfo(
+        "cifar10", "CIFAR-10", load_cifar10, is_copy, Preprocessing(resize=32, crop=(32, 32), mean=MEAN, std=STD)
+    )
+}
+_OWN_NAMES = frozenset(_RECORDS)
+DATA: Mapping[str, DataInfo] = MappingProxyType(_RECORDS)
+"""Every data set by name: a live view, in which registered ones come last."""
+
+
+def register_data(info: DataInfo) -> DataInfo:
+    """Add a data set of one's own, for networks whose `dataset` is its name; returns it.
+
+    Registering another one under the same name replaces it. Raises FpgmError for a name that one of the library's own
+    data sets has.
+    """
+    if info.name in _OWN_NAMES:
+        raise FpgmError(f"the data set {info.name!r} is the library's own; choose another name")
+    _RECORDS[info.name] = info
+    return info
+
+
+def unregister_data(name: str) -> None:
+    """Take out a data set that `register_data` added. Raises FpgmError for any other name."""
+    if name in _OWN_NAMES or name not in _RECORDS:
+        raise FpgmError(f"no data set {name!r} was registered")
+    del _RECORDS[name]
 
 
 def get_data(dataset: str) -> DataInfo:
     """The record of a data set. Raises FpgmError where it has no images here."""
     if dataset not in DATA:
         raise FpgmError(
-            f"no images of {dataset} here, so accuracy cannot be measured; networks trained on "
-            f"{', '.join(info.title for info in DATA.values())} can be evaluated"
+            f"no images of {dataset or 'what this network was trained on'} here, so accuracy cannot be measured; give "
+            "images of your own (--data, ImageSet.from_folder); only those of "
+            f"{', '.join(info.title for info in DATA.values())} come with the project"
         )
     return DATA[dataset]
 

@@ -4,7 +4,7 @@ from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, eval
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.damage_study import StudiedPlan, Study, mixed_plans, study_work
-from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
+from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
@@ -18,6 +18,7 @@ from fpgm_core.evaluation.replaceability import (
     replaceability,
     verdict_counts,
 )
+from fpgm_core.evaluation.scored import ScoredMeasurement, scored_work
 from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, check_loss, sweep_work
 
 __all__ = [
@@ -40,11 +41,13 @@ __all__ = [
     "RankCorrelation",
     "Ranking",
     "Replaceability",
+    "ScoredMeasurement",
     "StudiedPlan",
     "Study",
     "Sweep",
     "Zeros",
     "answers_told",
+    "bootstrap_mean",
     "change_between",
     "check_loss",
     "contest",
@@ -61,6 +64,7 @@ __all__ = [
     "rank_correlation",
     "rank_interval",
     "replaceability",
+    "scored_work",
     "study_work",
     "sweep_work",
     "time_pass",

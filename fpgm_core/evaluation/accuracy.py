@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -14,14 +15,16 @@ from torch import Tensor
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.measurement import Measurement
-from fpgm_core.inference import Chain, Classifier, dense_answers, on_device
+from fpgm_core.evaluation.scored import Score, ScoredMeasurement, scored_work
+from fpgm_core.inference import FEW_CLASSES, TOP, Chain, Classifier, dense_answers, on_device
 from fpgm_core.pruning import PrunedNetwork
-from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.recovery import NUM_IMAGES, RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices, to_device
-from fpgm_core.runtime.progress import Progress, Work, run, within
+from fpgm_core.runtime.progress import Progress, Work, run, timed, within
 
 PREVIEW_IMAGES = 250
-_RECOVERY_SHARE = 0.5  # of the whole, roughly: for progress alone
+# What is counted among the images, in this order: fields of a Measurement.
+_COUNTS = ("num_correct", "num_dense_correct", "num_both_correct", "num_correct_top5", "num_dense_correct_top5")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,37 @@ class EvaluationConfig:
     precision: str = "auto"
 
 
-def evaluate(pruned: PrunedNetwork, images: ImageSet, config: EvaluationConfig = EvaluationConfig()) -> Measurement:
-    """The exact measurement of a pruned network as it is. Raises FpgmError as `measure_work` does."""
+@overload
+def evaluate(pruned: PrunedNetwork, images: ImageSet, config: EvaluationConfig = ...) -> Measurement: ...
+
+
+@overload
+def evaluate(
+    pruned: PrunedNetwork, images: ImageSet | Iterable[Any], config: EvaluationConfig = ..., *, score: Score
+) -> ScoredMeasurement: ...
+
+
+def evaluate(
+    pruned: PrunedNetwork,
+    images: ImageSet | Iterable[Any],
+    config: EvaluationConfig = EvaluationConfig(),
+    *,
+    score: Score | None = None,
+) -> Measurement | ScoredMeasurement:
+    """The exact measurement of a pruned network as it is.
+
+    With `score`, a function of a network and a batch that gives a number an image, that metric is measured instead of
+    accuracy: for networks that do not classify, see `scored_work`. Raises FpgmError as `measure_work` and `scored_work`
+    do.
+    """
+    if score is not None:
+        if config.precision == "bfloat16":
+            raise FpgmError("a score is measured in float32; leave the precision at auto")
+        return run(scored_work(pruned, images, score, device=config.device))
+    if not isinstance(images, ImageSet):
+        raise FpgmError(
+            f"accuracy is measured on an ImageSet, not a {type(images).__name__}; make one, or give a score"
+        )
     return run(measure_work(pruned, images, config=config, preview=False))
 
 
@@ -52,10 +84,10 @@ def measure_work(
 ) -> Work[Measurement]:
     """Recover a pruned network by `method` from `training` images, then measure it, one batch between two steps.
 
-    A Progress whose `partial` is a Measurement has a new one: with `preview` a provisional one early, where the
-    method offers a provisional result; then running ones. A network that prunes nothing is the dense one, and is not
-    recovered. What late layers make of images is remembered, for whoever moves one of them next; unless
-    `remember_late`, only what comes before the first layer that is new.
+    Progress has the time left, once there is a pace. One whose `partial` is a Measurement has a new one: with `preview`
+    a provisional one early, where the method offers a provisional result; then running ones. A network that prunes
+    nothing is the dense one, and is not recovered. What late layers make of images is remembered, for whoever moves one
+    of them next; unless `remember_late`, only what comes before the first layer that is new.
 
     Where the device fails and `config` says "auto", everything begins again on another. Raises FpgmError at once for a
     network without trained weights, labels beyond its classes, a method or a device that is not there, and a method
@@ -69,7 +101,7 @@ def measure_work(
     if classes is None:
         raise FpgmError(
             f"{pruned.network.name} does not answer with one tensor of logits (B, classes), so no accuracy can be "
-            "measured; wrap it in a module that returns its logits"
+            "measured; wrap it in a module that returns its logits, or give evaluate() a score of your own"
         )
     if images.highest_label >= classes:
         raise FpgmError(
@@ -81,7 +113,14 @@ def measure_work(
     def begin(session: _Evaluation) -> Work[Measurement]:
         return session.work(pruned, images, method, training, preview, remember_late)
 
-    return _on_some_device(_Evaluation.create(config), config, begin)
+    return timed(_on_some_device(_Evaluation.create(config), config, begin))
+
+
+def _recovery_share(method: str, training: ImageSet | None, images: ImageSet) -> float:
+    """The share of the whole that recovery takes, roughly, in forward passes: for progress and the time left."""
+    record = get_recovery_method(method)
+    passes = record.passes * min(len(training), NUM_IMAGES) if training is not None else 0.0
+    return min(0.95, passes / (passes + 2 * len(images)))  # measured beside the dense network
 
 
 def _on_some_device(
@@ -126,14 +165,15 @@ class _Evaluation:
         if not pruned.prunes_nothing:
             context = RecoveryContext(self.classifier.device, self.classifier.dtype, remember_late)
             recovery = get_recovery_method(method).work(pruned, training, context)
-            recovered = yield from self._recover(recovery, images if preview else None)
-            begin = _RECOVERY_SHARE if recovered is not pruned else 0.0
+            share = _recovery_share(method, training, images)
+            recovered = yield from self._recover(recovery, images if preview else None, share)
+            begin = share if recovered is not pruned else 0.0
             pruned = recovered
         return (yield from within(self.measure(pruned, images, remember_late=remember_late), begin))
 
-    def _recover(self, recovery: Work[PrunedNetwork], images: ImageSet | None) -> Work[PrunedNetwork]:
+    def _recover(self, recovery: Work[PrunedNetwork], images: ImageSet | None, share: float) -> Work[PrunedNetwork]:
         """The recovered network; a provisional one is measured on the way, on the first of `images`, if there are."""
-        recovering = within(recovery, 0.0, _RECOVERY_SHARE)
+        recovering = within(recovery, 0.0, share)
         with closing(recovering):
             while True:
                 try:
@@ -154,21 +194,24 @@ class _Evaluation:
         classifier, resident = self.classifier, on_device(images, self.classifier.device)
         network = None if pruned.prunes_nothing and not pruned.tensors else self._chain(pruned, remember_late)
         dense = dense_answers(pruned.network, resident, classifier)
-        counts = torch.zeros(3, dtype=torch.long, device=classifier.device)  # no synchronisation until they are read
+        counts = torch.zeros(len(_COUNTS), dtype=torch.long, device=classifier.device)  # read as seldom as can be
         answers: list[Tensor] = []
-        for begin in range(0, len(images), classifier.stride):
-            end = min(begin + classifier.stride, len(images))
-            dense_right = dense.up_to(end)[begin:end]
-            right = dense_right if network is None else classifier.right(network, resident, begin, end)
-            counts += torch.stack([right.sum(), dense_right.sum(), (right & dense_right).sum()])
+        stride = classifier.stride(images)
+        for begin in range(0, len(images), stride):
+            end = min(begin + stride, len(images))
+            dense_ranks = dense.up_to(end, resident)[begin:end]
+            ranks = dense_ranks if network is None else classifier.ranks(network, resident, begin, end)
+            right, dense_right = ranks == 0, dense_ranks == 0
+            among = right, dense_right, right & dense_right, ranks < TOP, dense_ranks < TOP
+            counts += torch.stack([which.sum() for which in among])
             answers.append(right)
             if end == len(images):
                 break
             running = None
             if state == "exact":
-                running = self._measurement(pruned, counts, end, len(images), "measuring")
+                running = self._measurement(pruned, counts, resident.first(end), len(images), "measuring")
             yield Progress(end, len(images), f"{end:,} of {len(images):,} images", partial=running)
-        return self._measurement(pruned, counts, len(images), len(images), state, answers)
+        return self._measurement(pruned, counts, resident, len(images), state, answers)
 
     def _chain(self, pruned: PrunedNetwork, remember_late: bool) -> Chain:
         chain = pruned.prepared
@@ -181,25 +224,26 @@ class _Evaluation:
         self,
         pruned: PrunedNetwork,
         counts: Tensor,
-        num_images: int,
+        images: ImageSet,
         num_total: int,
         state: str,
         answers: list[Tensor] | None = None,
     ) -> Measurement:
-        num_correct, num_dense_correct, num_both_correct = counts.tolist()
+        """What was counted on `images`, the first of `num_total`."""
+        counted: dict[str, int | None] = dict(zip(_COUNTS, counts.tolist(), strict=True))
+        if (pruned.network.num_classes or 0) <= FEW_CLASSES:
+            counted |= {name: None for name in _COUNTS if name.endswith("top5")}
         bits = np.packbits(torch.cat(answers).cpu().numpy()).tobytes() if answers and state == "exact" else None
         return Measurement(
             state=state,
-            num_correct=num_correct,
-            num_dense_correct=num_dense_correct,
-            num_both_correct=num_both_correct,
-            num_images=num_images,
+            **counted,  # type: ignore[arg-type]
+            num_images=len(images),
             num_total=num_total,
             device=self.classifier.device.type,
             precision=str(self.classifier.dtype).removeprefix("torch."),
             seconds=time.perf_counter() - self.start,
-            batch=self.classifier.batch,
-            short_of_memory=self.classifier.short_of_memory,
+            batch=self.classifier.batch(images),
+            short_of_memory=self.classifier.short_of_memory(images),
             lost_devices=lost_devices(),
             method=pruned.method,
             recovery_images=pruned.recovered_on,

@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,10 @@ class ContestConfig:
             if not names or len(set(names)) < len(names):
                 raise FpgmError(f"a contest needs at least one {what}, and none twice")
 
+    def on(self, network: Network) -> ContestConfig:
+        """The same without the rungs that a network does not have. Raises FpgmError where none is left."""
+        return replace(self, rungs=tuple(name for name in self.rungs if name in ladder(network)))
+
     @property
     def contenders(self) -> tuple[tuple[str, int | None], ...]:
         """Criterion and seed of every entry, the control's last."""
@@ -112,9 +116,10 @@ def contest_work(
     """Measure a contest on `images`; recovery and criteria that need images read `training`.
 
     What was measured before, see `known_contest`, is not measured again, and what is measured is kept; unless
-    `use_cache`, nothing is read or written. Raises FpgmError as `measure_work` and `score_work` do, and for a rate
-    that prunes nothing.
+    `use_cache`, nothing is read or written. Rungs that the network does not have are left out. Raises FpgmError as
+    `measure_work` and `score_work` do, and for a rate that prunes nothing.
     """
+    rules = rules.on(network)
     contest = known_contest(network, images, training, rules=rules, config=config) if use_cache else None
     if contest is not None:
         return contest
@@ -146,6 +151,7 @@ def known_contest(
     One of every bundled network ships with the package, or lies in the folder `bundle`, others lie in `FPGM_HOME`; a
     damaged file is none. The device does not count: every one counts what float32 counts.
     """
+    rules = rules.on(network)
     identity = _identity(network, images, training, rules, config)
     bundled = _bundled_contest((bundle or BUNDLE) / f"{network.fingerprint}.npz", network, identity, rules)
     if bundled is not None:

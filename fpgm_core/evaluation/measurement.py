@@ -21,7 +21,8 @@ class Measurement:
     `short_of_memory` where the device could not hold more. `lost_devices` failed in this process. `method` is the
     recovery method that the network stands on, `recovery_images` the training images that it read; `notice` is what
     must be said of the recovery. An exact measurement has `answers`: which of the images were classified rightly, as
-    bits (`np.packbits`); others have None.
+    bits (`np.packbits`); others have None. `num_correct_top5` and `num_dense_correct_top5` count the images whose class
+    is among the five that come first; None with ten classes or fewer.
     """
 
     state: str
@@ -39,6 +40,8 @@ class Measurement:
     method: str = "as_is"
     recovery_images: int = 0
     notice: str | None = None
+    num_correct_top5: int | None = None
+    num_dense_correct_top5: int | None = None
     answers: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -50,6 +53,16 @@ class Measurement:
     def dense_accuracy(self) -> Interval:
         """The dense network's accuracy on the same images."""
         return wilson(self.num_dense_correct, self.num_images)
+
+    @property
+    def top5(self) -> Interval | None:
+        """The top-5 accuracy with Wilson's 95% interval; None with ten classes or fewer."""
+        return None if self.num_correct_top5 is None else wilson(self.num_correct_top5, self.num_images)
+
+    @property
+    def dense_top5(self) -> Interval | None:
+        """The dense network's top-5 accuracy on the same images."""
+        return None if self.num_dense_correct_top5 is None else wilson(self.num_dense_correct_top5, self.num_images)
 
     @property
     def change(self) -> Interval:

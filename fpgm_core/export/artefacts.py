@@ -9,7 +9,8 @@ from types import MappingProxyType
 from torch.fx import GraphModule
 
 from fpgm_core.export import networks
-from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config, torch_pruning_ratios
+from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config
+from fpgm_core.export.torch_pruning import torch_pruning_ratios
 from fpgm_core.pruning import PrunedNetwork
 
 

@@ -7,7 +7,6 @@ import io
 import json
 from typing import Any
 
-from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Network, Plan
 
 
@@ -25,28 +24,6 @@ def plan_csv(network: Network, plan: Plan) -> str:
                 (unit.name, layer, plan.rate(unit.name), unit.size, len(gone), left, " ".join(map(str, gone)))
             )
     return text.getvalue()
-
-
-def torch_pruning_ratios(network: Network, plan: Plan) -> dict[str, float]:
-    """Torch-Pruning's `pruning_ratio_dict`, by layer name: replace each name with `model.get_submodule(name)`.
-
-    Torch-Pruning prunes N - int(N (1 - ratio)) of N filters, so each ratio is the plan's count less half a
-    filter, over N: it rounds to exactly that count.
-
-    Raises FpgmError for `independent` plans: Torch-Pruning moves layers that share channels together.
-    """
-    if plan.coupling == "independent":
-        raise FpgmError(
-            "Torch-Pruning always moves layers that share channels together, so it cannot follow an independent "
-            "plan; choose coupling inner or coupled"
-        )
-    network.check(plan)
-    counts = {unit: network.count_pruned(plan, unit) for unit in network.units(plan.coupling)}
-    return {
-        layer: max(0.0, (count - 0.5) / unit.size) if count else 0.0
-        for unit, count in counts.items()
-        for layer in unit.members
-    }
 
 
 def torch_ao_config(network: Network, plan: Plan) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch.fx
 from torch import nn
 
 from fpgm_core.errors import FpgmError
+from fpgm_core.graph import overlay
 
 _HEADER = '''"""{title}
 
@@ -59,6 +60,7 @@ def load(path="{weights}"):
     network.load_state_dict(load_file(path))
     return network.eval()
 '''
+_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 _PLAIN = (int, float, bool, str, type(None))
 
 
@@ -92,6 +94,9 @@ def python_source(module: torch.fx.GraphModule, title: str, weights: str, input_
 
 def _layer(name: str, module: nn.Module) -> str:
     layer = module.get_submodule(name)
+    if layer._modules and isinstance(layer, _NORMS):  # what stands below it is called, and written, by itself
+        layer = overlay(layer, {})
+        layer._modules = {}
     return f'_put(self, "{name}", nn.{type(layer).__name__}({_arguments(name, layer)}))'
 
 

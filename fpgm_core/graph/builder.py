@@ -11,7 +11,18 @@ import torch
 import torch.fx
 from torch import nn
 
-from fpgm_core.graph.flow import ALWAYS, NEVER, BatchNormLayer, ChannelTensor, Flow, Gate, Known, Product, WeightedLayer
+from fpgm_core.graph.flow import (
+    ALWAYS,
+    NEVER,
+    BatchNormLayer,
+    ChannelTensor,
+    Flow,
+    Gate,
+    JointNorm,
+    Known,
+    Product,
+    WeightedLayer,
+)
 from fpgm_core.graph.operations.base import operation_of, written_operand
 
 
@@ -25,11 +36,12 @@ class Builder:
     sites: list[WeightedLayer] = field(default_factory=list)
     batch_norms: list[BatchNormLayer] = field(default_factory=list)
     channel_tensors: list[ChannelTensor] = field(default_factory=list)
-    readers: list[WeightedLayer | Gate | Product] = field(default_factory=list)
+    readers: list[WeightedLayer | Gate | Product | JointNorm] = field(default_factory=list)
     owner: list[str] = field(default_factory=lambda: [""])  # global filter index -> layer name
     fixed: dict[str, str] = field(default_factory=dict)
     joined: dict[str, str] = field(default_factory=dict)
     follows: dict[str, str] = field(default_factory=dict)
+    together: dict[str, str] = field(default_factory=dict)
     tied: list[tuple[str, str]] = field(default_factory=list)
     summed: list[tuple[str, str]] = field(default_factory=list)
     blocks: dict[str, int] = field(default_factory=dict)
@@ -226,6 +238,7 @@ class Builder:
             fixed=self.fixed,
             joined=self.joined,
             follows=self.follows,
+            together=self.together,
             tied=tuple(self.tied),
             summed=tuple(self.summed),
             blocks=self.blocks,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph.flow import ALWAYS, Flow, Gate, Product, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, Flow, Gate, JointNorm, Product, WeightedLayer
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,11 @@ def _kept_sources(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> np.ndarra
     return kept
 
 
-def _use(reader: WeightedLayer | Gate | Product, kept: np.ndarray, used: np.ndarray) -> None:
+def _use(reader: WeightedLayer | Gate | Product | JointNorm, kept: np.ndarray, used: np.ndarray) -> None:
     """Mark what a reader reads for the sake of what is used of it."""
+    if isinstance(reader, JointNorm):
+        used[reader.reads] = True
+        return
     if isinstance(reader, Gate):
         weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
         if not kept[reader.filter_offset + weighed].all():

@@ -92,6 +92,17 @@ class Gate:
 
 
 @dataclass(frozen=True, eq=False)
+class JointNorm:
+    """A norm called `name` whose statistics run over all the channels of `reads`, (S, C): layer, group, RMS norm.
+
+    It reads every one that is kept, whoever reads what it makes of them.
+    """
+
+    name: str
+    reads: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Product:
     """A product of streams: channel c is absent where it is absent from one of them.
 
@@ -146,11 +157,12 @@ class Flow:
 
     `graph` is the traced network on the meta device, `values` what is known of each of its nodes by name (a tuple for
     an operation with several results), `constants` the tensors it reads that are neither parameters nor buffers.
-    `readers` are sites, gates and products in forward order. `size` counts the filters of all convolutions, plus one
-    for ALWAYS: global indices are below it. `observed` are the global indices that the output, or an
-    operation without a rule, reads.
+    `readers` are sites, gates, products and joint norms in forward order. `size` counts the filters of all
+    convolutions, plus one for ALWAYS: global indices are below it. `observed` are the global indices that the output,
+    or an operation without a rule, reads.
     Reasons, by convolution: `fixed`, why no coupling may prune it; `joined`, which residual sum or
-    concatenation fixes it, so that `inner` may not; `follows`, whose channels its filters leave with.
+    concatenation fixes it, so that `inner` may not; `follows`, whose channels its filters leave with; `together`,
+    why it must move with others, so that `independent` may not prune it.
     Pairs of layers: `tied`, a depthwise convolution and a writer of what it reads; `summed`, writers of the
     same channels. `blocks` says of how many equal blocks a layer must keep equally many filters, for a
     grouped convolution's sake. `repeated` layers cannot be refitted one by one: they run more than once, on more rows
@@ -164,18 +176,24 @@ class Flow:
     sites: tuple[WeightedLayer, ...]
     batch_norms: tuple[BatchNormLayer, ...]
     channel_tensors: tuple[ChannelTensor, ...]
-    readers: tuple[WeightedLayer | Gate | Product, ...]
+    readers: tuple[WeightedLayer | Gate | Product | JointNorm, ...]
     size: int
     observed: np.ndarray
     fixed: Mapping[str, str]
     joined: Mapping[str, str]
     follows: Mapping[str, str]
+    together: Mapping[str, str]
     tied: tuple[tuple[str, str], ...]
     summed: tuple[tuple[str, str], ...]
     blocks: Mapping[str, int]
     repeated: frozenset[str]
     other_params: int
     other_macs: Mapping[str, int]
+
+    @property
+    def joint_norms(self) -> tuple[JointNorm, ...]:
+        """The norms whose statistics run over several channels, in forward order."""
+        return tuple(reader for reader in self.readers if isinstance(reader, JointNorm))
 
     @property
     def convs(self) -> tuple[WeightedLayer, ...]:

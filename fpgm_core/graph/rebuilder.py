@@ -138,7 +138,9 @@ class Rebuilder:
         """A copy of one of the network's modules, with the pruned network's tensors."""
         prefix = f"{name}."
         tensors = {key.removeprefix(prefix): t for key, t in self._state.items() if key.startswith(prefix)}
-        return copy.deepcopy(overlay(self._module.get_submodule(name), tensors))
+        module, plain = self._module.get_submodule(name), self.modules[name]
+        known = type(plain) is type(module)  # else somebody's own norm, which is that plain one
+        return copy.deepcopy(overlay(module if known else plain, tensors))
 
     def dense(self, name: str) -> nn.Module:
         """One of the dense network's modules; copy it before changing it."""

@@ -22,13 +22,21 @@ class TracedModule:
     """A module in eval mode with its channel-flow graph: shared between threads, never changed in place.
 
     `module` maps images (B, *input_shape) to logits; `input_shape` is (channels, height, width). `shapes_on` is the
-    device of the pass that shapes are taken from, see `trace_flow`.
+    device of the pass that shapes are taken from, see `trace_flow`; `traced` is what torch.fx made of the module, where
+    that is at hand.
     """
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int], *, shapes_on: str = "meta") -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, int, int],
+        *,
+        shapes_on: str = "meta",
+        traced: GraphModule | None = None,
+    ) -> None:
         self.module = module
         self.input_shape = input_shape
-        self._shapes_on = shapes_on
+        self._shapes_on, self._traced = shapes_on, traced
         self._memo = Memo(8192)
 
     @cached_property
@@ -54,7 +62,7 @@ class TracedModule:
     @cached_property
     def flow(self) -> Flow:
         """The channel-flow graph. Raises FpgmError where the network cannot be traced."""
-        return trace_flow(self.module, self.input_shape, self._shapes_on)
+        return trace_flow(self.module, self.input_shape, self._shapes_on, traced=self._traced)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,25 @@ import torch.fx
 from torch import nn
 from torch.fx.node import map_arg
 
+from fpgm_core.graph.operations import plain_norm
 from fpgm_core.graph.operations.base import known_class
 from fpgm_core.graph.overlay import overlay
+from fpgm_core.runtime.limits import time_limit
 
 _BATCHES = (2, 3)  # what depends on how many images there are differs between them
-_SECONDS = 120.0
+TRACE_SECONDS = 120.0
 _OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 
 
 class DataDependent(Exception):
     """A forward asks for a value that only data, or the number of images, can tell."""
+
+
+class TooLong(DataDependent):
+    """A forward that does not come to an end."""
+
+    def __init__(self) -> None:
+        super().__init__("tracing takes too long: does a loop wait for a value?")
 
 
 class _Proxy(torch.fx.Proxy):
@@ -84,11 +93,18 @@ class Tracer(torch.fx.Tracer):
 
     Modules that removal follows are taken whole, subclasses that change nothing too. Numbers that follow from shapes
     may decide what is done: they are found by running the graph so far, on no data, for two numbers of images. And it
-    ends, with DataDependent, what takes longer than `seconds`.
+    ends, with DataDependent, what takes longer than `seconds`. `told` is called with the number of operations so far.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], seconds: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        leaves: Collection[str] = (),
+        seconds: float = TRACE_SECONDS,
+        told: Callable[[int], object] = lambda count: None,
+    ) -> None:
         super().__init__()
+        self._leaves, self._told, self._count = leaves, told, 0
         self.image: torch.fx.Proxy | None = None
         self._input_shape = input_shape
         self._until = time.monotonic() + seconds
@@ -98,14 +114,17 @@ class Tracer(torch.fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module's call is one node."""
-        return known_class(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        known = known_class(m) is not None or module_qualified_name in self._leaves
+        return known or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         """What stands for a node's result while the forward runs."""
         if node.op == "placeholder" and self.image is None:
             self.image = _Proxy(node, self)
         if time.monotonic() > self._until:
-            raise DataDependent("tracing takes too long: does a loop wait for a value?")
+            raise TooLong
+        self._count += 1
+        self._told(self._count)
         return _Proxy(node, self)
 
     def to_bool(self, obj: torch.fx.Proxy) -> bool:
@@ -120,7 +139,7 @@ class Tracer(torch.fx.Tracer):
     def number(self, node: torch.fx.Node, of: Any = lambda value: value) -> Any:
         """A node's value where it follows from shapes, whatever the number of images. Raises DataDependent."""
         values = [self._value(node, batch) for batch in _BATCHES]
-        if any(isinstance(value, torch.Tensor) for value in values):
+        if of is not len and any(isinstance(value, torch.Tensor) for value in values):
             raise DataDependent("the forward depends on the data of a tensor")
         if of(values[0]) != of(values[1]):
             raise DataDependent("the forward depends on how many images there are")
@@ -174,11 +193,23 @@ class Tracer(torch.fx.Tracer):
         return self._copies[name]
 
 
-def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
-    """The graph of a forward; raises whatever the forward raises on values that are not there."""
-    tracer = Tracer(input_shape)
-    graph = tracer.trace(module)
-    return torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
+def trace(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    seconds: float = TRACE_SECONDS,
+    told: Callable[[int], object] = lambda count: None,
+) -> torch.fx.GraphModule:
+    """The graph of a forward; raises whatever the forward raises on values that are not there, and TooLong."""
+    found = ((name, plain_norm(part)) for name, part in module.named_modules())
+    norms = {name: plain for name, plain in found if plain is not None}
+    tracer = Tracer(input_shape, norms, seconds, told)
+    with time_limit(seconds, TooLong):
+        graph = tracer.trace(module)
+    traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
+    for name in {str(node.target) for node in graph.nodes if node.op == "call_module"} & set(norms):
+        traced.set_submodule(name, norms[name])  # its containers are the traced module's own
+    return traced
 
 
 def where(error: BaseException) -> str:

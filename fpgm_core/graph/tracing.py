@@ -19,17 +19,28 @@ from fpgm_core.graph.tracer import trace, where
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
 
-def trace_flow(module: nn.Module, input_shape: tuple[int, int, int], device: str = "meta") -> Flow:
+def trace_flow(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    device: str = "meta",
+    *,
+    traced: torch.fx.GraphModule | None = None,
+) -> Flow:
     """Trace a network in eval mode for images of `input_shape` (channels, height, width).
 
     `device` is where the pass runs that shapes are taken from. "meta" takes neither time nor memory, and refuses a
     network whose shapes depend on the data; but its first use in a process imports two seconds' worth of torch. "cpu"
-    is quicker for a small network that is known to be none of those.
+    is quicker for a small network that is known to be none of those. `traced` is the network's trace, where that is at
+    hand.
 
     Raises FpgmError where torch.fx cannot trace it at all (its forward depends on the data), or where it
     does not run on such images.
     """
-    graph, constants = _trace(module, input_shape, device)
+    graph = _trace(module, input_shape) if traced is None else traced
+    held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held
+    constants = {name: operator.attrgetter(name)(graph) for name in sorted(read)}
+    graph = _with_shapes(graph, input_shape, device)
     walk = Builder(graph)
     for node in graph.graph.nodes:
         walk.values[node.name] = _visit(walk, node)
@@ -39,21 +50,19 @@ def trace_flow(module: nn.Module, input_shape: tuple[int, int, int], device: str
     return walk.flow(constants)
 
 
-def _trace(
-    module: nn.Module, input_shape: tuple[int, int, int], device: str
-) -> tuple[torch.fx.GraphModule, dict[str, torch.Tensor]]:
-    """The traced network on the meta device, and the tensors it reads that are no parameters and no buffers."""
+def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
     try:
         with FORWARD_LOCK:
-            graph = trace(module, input_shape)
+            return trace(module, input_shape)
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise FpgmError(
             f"this network cannot be traced ({type(error).__name__}: {_first_line(error)}{where(error)}), so its "
             "channels cannot be followed; remove what depends on the data from its forward"
         ) from error
-    held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
-    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held
-    constants = {name: operator.attrgetter(name)(graph) for name in sorted(read)}
+
+
+def _with_shapes(graph: torch.fx.GraphModule, input_shape: tuple[int, int, int], device: str) -> torch.fx.GraphModule:
+    """A traced network on the meta device, every result's shape noted."""
     graph = copy.deepcopy(graph).to(device).eval()
     try:
         with FORWARD_LOCK, torch.no_grad():
@@ -63,7 +72,7 @@ def _trace(
             f"this network does not run on images of {input_shape} without data ({_first_line(error)}); "
             "check the shape, and remove what reads values, such as item(), from its forward"
         ) from error
-    return graph.to("meta"), constants  # its tensors are not needed any more
+    return graph.to("meta")  # its tensors are not needed any more
 
 
 def _first_line(error: BaseException) -> str:

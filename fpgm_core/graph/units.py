@@ -39,6 +39,10 @@ class Coupling:
     pairs: Callable[[Flow], tuple[tuple[str, str], ...]]
 
 
+def _refuse_lone(flow: Flow) -> Mapping[str, str]:
+    return {**flow.together, **flow.follows, **flow.fixed}
+
+
 def _refuse_fixed(flow: Flow) -> Mapping[str, str]:
     return {**flow.follows, **flow.fixed}
 
@@ -52,7 +56,7 @@ _RECORDS = (
         "independent",
         "Independent",
         "Every convolution by itself, as in the paper; writers of a residual stream too.",
-        _refuse_fixed,
+        _refuse_lone,
         lambda flow: (),
     ),
     Coupling(

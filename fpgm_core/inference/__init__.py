@@ -1,6 +1,7 @@
 """The fast path: prefix cache, segments, folding, fusing, images on the device, right answers."""
 
-from fpgm_core.inference.classifier import Classifier, DenseAnswers, dense_answers, reset_batches
+from fpgm_core.inference.batches import reset_batches, usual_batch
+from fpgm_core.inference.classifier import FEW_CLASSES, TOP, Classifier, DenseAnswers, dense_answers
 from fpgm_core.inference.classify import count_correct_work
 from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.folding import folded_module
@@ -9,6 +10,8 @@ from fpgm_core.inference.prefix_cache import Chain, PrefixCache
 from fpgm_core.inference.segments import segments
 
 __all__ = [
+    "FEW_CLASSES",
+    "TOP",
     "Chain",
     "Classifier",
     "DenseAnswers",
@@ -20,4 +23,5 @@ __all__ = [
     "on_device",
     "reset_batches",
     "segments",
+    "usual_batch",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fpgm_core.data import ImageSet
-from fpgm_core.inference.classifier import BATCH
+from fpgm_core.inference.batches import usual_batch
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work
 
@@ -19,7 +19,7 @@ def count_correct_work(module: Callable[[Tensor], Tensor], images: ImageSet) -> 
     It is given none but these, on the device that they are on; a module is in eval mode already. `Progress.partial` is
     the count so far.
     """
-    size, correct = BATCH[images.pixels.device.type, torch.float32], 0
+    size, correct = usual_batch((images.pixels.device.type, torch.float32), images), 0
     for begin in range(0, len(images), size):
         end = min(begin + size, len(images))
         with FORWARD_LOCK, torch.inference_mode():

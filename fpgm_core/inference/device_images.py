@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 
 from fpgm_core.data import ImageSet
-from fpgm_core.runtime.cache import Cache, size_of
+from fpgm_core.runtime.cache import Cache, limit_of
 
 
 def on_device(images: ImageSet, device: torch.device) -> ImageSet:
-    """`images` on `device`, copied there once; the first images of a set share the copy of the set."""
-    if images.pixels.device == device:
+    """`images` on `device`, copied there once; the first images of a set share the copy of the set.
+
+    A set that would take more than half of what caches may take there stays where it is, and goes batch by batch.
+    """
+    if images.pixels.device == device or images.pixels.nbytes > limit_of(device) // 2:
         return images
-    # With the set that it was made of: its address is the key. What is on the device is what counts there.
-    copies = Cache[tuple[ImageSet, ImageSet]]("images", sizeof=lambda pair: size_of(pair[1]), device=device)
-    key = images.pixels.data_ptr()
-    pair = copies.get(key)
-    if pair is None or len(pair[0]) < len(images):
-        pair = images, images.to(device)
-        copies.put(key, pair)
-    return pair[1].first(len(images))
+    copies = Cache[ImageSet]("images", device=device)
+    copy = copies.get(images.serial)
+    if copy is None or len(copy) < len(images):
+        copy = images.to(device)
+        copies.put(images.serial, copy)
+    return copy.first(len(images))

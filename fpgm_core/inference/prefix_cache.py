@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 
 from fpgm_core.data import Batch
 from fpgm_core.inference.segments import segments
-from fpgm_core.runtime.cache import Cache, CacheBudget, size_of
+from fpgm_core.runtime.cache import Cache, CacheBudget
 
 _PARTS = 10
 _RECENT = 256  # chains that a new one is compared with
@@ -27,20 +27,17 @@ _LARGEST_SHARE = 1 / 16  # of the budget, for one mark's values of all images: 1
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a batch became behind a part, the notes taken on the way, and the pixels, so that their address stays."""
+    """What a batch became behind a part, and the notes taken on the way."""
 
     value: Tensor
     notes: tuple[Any, ...]
-    pixels: Tensor
 
 
 class PrefixCache:
     """Values behind parts, by the content of all parts so far and the batch, in the budget that all caches share."""
 
     def __init__(self, device: torch.device = torch.device("cpu"), *, budget: CacheBudget | None = None) -> None:
-        self._cache = Cache[_Entry](
-            "prefixes", sizeof=lambda entry: size_of((entry.value, entry.notes)), device=device, budget=budget
-        )
+        self._cache = Cache[_Entry]("prefixes", device=device, budget=budget)
         self._recent: deque[tuple[str, ...]] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
 
@@ -140,7 +137,7 @@ class Chain(nn.Module):
         Parts that are equal to those of an earlier chain are not run where what they made, and the note, are
         remembered.
         """
-        prefixes = PrefixCache.on(batch.images.pixels.device)
+        prefixes = PrefixCache.on(batch.device or batch.images.pixels.device)
         begin, entry = self._remembered(batch, prefixes)
         value, notes = (entry.value, list(entry.notes)) if entry else (batch.normalised(), [])
         remembered = _storage(value) if entry else None
@@ -152,7 +149,7 @@ class Chain(nn.Module):
             mark = self._marks[index] if index < len(self._marks) else None
             if mark in self._worth:
                 like_it = len(batch.images) / (batch.end - batch.begin)
-                if prefixes.put((mark, batch.key), _Entry(value, tuple(notes), batch.images.pixels), like_it):
+                if prefixes.put((mark, batch.key), _Entry(value, tuple(notes)), like_it):
                     remembered = _storage(value)
         return value, notes
 

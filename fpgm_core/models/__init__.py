@@ -1,14 +1,14 @@
 """Networks: the registry, checkpoints, fingerprints."""
 
 from fpgm_core.models.checkpoints import fingerprint, load_state, read_checkpoint
+from fpgm_core.models.info import ModelInfo, bundled_record
 from fpgm_core.models.registry import (
     LoadedModel,
-    ModelInfo,
-    bundled_record,
     cifar_models,
     get_model_info,
     list_models,
     load_model,
+    published_weights,
 )
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "list_models",
     "load_model",
     "load_state",
+    "published_weights",
     "read_checkpoint",
 ]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from fpgm_core.errors import FpgmError
-
-_COUNTER = "num_batches_tracked"
-_NESTS = ("state_dict", "model_state_dict", "model", "net")
+from fpgm_core.models.checkpoint_files import Beside, parse
+from fpgm_core.models.matching import COUNTER, Match, Mismatch, match_names
+from fpgm_core.models.state_dicts import not_plain, state_dicts
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -25,7 +23,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        if name.endswith(_COUNTER):
+        if name.endswith(COUNTER):
             continue
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
@@ -33,13 +31,14 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a state dict from a .safetensors file, or from a PyTorch file with `weights_only=True`.
+def read_state_dicts(path: Path, sha256: str | None = None) -> dict[str, dict[str, Tensor]]:
+    """The state dicts in a .safetensors file, or in a PyTorch file read with `weights_only=True`.
 
-    `sha256`, where given, is the hex digest the file must have. A state dict nested under
-    "state_dict" or "model", and names prefixed "module." (DataParallel), are unwrapped.
+    By where they lie in it ("" for the file itself, "state_dict", "ema" ...), the likeliest first. `sha256`, where
+    given, is the hex digest that the file must have. Names are without the wrappers of DataParallel, FSDP and
+    torch.compile, weights of weight_norm, spectral_norm and torch.nn.utils.prune multiplied out.
 
-    Raises FpgmError for a file that is missing, damaged, of another hash, or not a state dict.
+    Raises FpgmError for a file that is missing, damaged, of another hash, or without a state dict.
     """
     try:
         content = path.read_bytes()
@@ -47,50 +46,69 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise FpgmError(f"cannot read the checkpoint {path}: {error.strerror}; check the path") from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise FpgmError(f"{path.name} is damaged: its SHA-256 is not the recorded {sha256[:12]}...; reinstall it")
-    state = _parse(path, content)
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    loaded = parse(path, content)
+    found = state_dicts(loaded)
+    if not found:
+        arrays = isinstance(loaded, Mapping) and any(isinstance(value, Beside) for value in loaded.values())
+        what = ": its values are NumPy arrays, not tensors" if arrays else ""
+        raise FpgmError(f"{path} holds no state dict{what}; save model.state_dict(), best as safetensors")
+    return found
 
 
-def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
+def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """The likeliest of the state dicts that `read_state_dicts` finds. Raises FpgmError as it does."""
+    return next(iter(read_state_dicts(path, sha256).values()))
+
+
+def best_match(
+    states: Mapping[str, Mapping[str, Tensor]],
+    own: Mapping[str, Tensor],
+    source: str,
+    *,
+    num_classes: int | None = None,
+    elsewhere: Callable[[], str | None] = lambda: None,
+) -> tuple[str, Match]:
+    """Which of several state dicts fits a network whose own is `own`, the likeliest first, and how; see `match_names`.
+
+    Raises FpgmError where none does, naming the first few differences of the likeliest, and what to do; `elsewhere`
+    is asked then for the name of a network that they fit.
+    """
+    first: Mismatch | None = None
+    for place, state in states.items():
         try:
-            return load_safetensors(content)
-        except SafetensorError as error:
-            raise FpgmError(f"{path} is not a safetensors file: {error}; save it again") from error
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the restricted unpickler raise nearly anything
-        raise FpgmError(
-            f"{path} cannot be read as plain weights; save only the state dict, best as safetensors"
-        ) from error
-    for nest in _NESTS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
-            loaded = loaded[nest]
-    named = isinstance(loaded, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items())
-    if not named or not loaded:
-        raise FpgmError(f"{path} holds no state dict; save model.state_dict(), best as safetensors")
-    return loaded
+            return place, match_names(state, own, num_classes=num_classes)
+        except Mismatch as mismatch:
+            first = first or mismatch
+    assert first is not None, "read_state_dicts finds one, or raises"
+    other = elsewhere()
+    advice = f"open {other}, whose tensors they are" if other else first.advice
+    raise FpgmError(f"{source} {first.problem}; {advice}")
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy `state` into `module`, in place; names and shapes must match, counters excepted.
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str, match: Match | None = None) -> None:
+    """Copy `state` into `module`, in place; names and shapes must match as `match_names` says, counters excepted.
 
-    Raises FpgmError naming the first few differences.
+    Raises FpgmError naming the first few differences, and for values that no trained network has.
     """
     own = module.state_dict()
-    wanted = {name for name in own if not name.endswith(_COUNTER)}
-    given = {name for name in state if not name.endswith(_COUNTER)}
-    problems = [f"missing {name}" for name in sorted(wanted - given)]
-    problems += [f"unexpected {name}" for name in sorted(given - wanted)]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-        for name in sorted(wanted & given)
-        if state[name].shape != own[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise FpgmError(f"{source} is for another network: {'; '.join(problems[:3])}{more}")
-    for name in wanted:
-        if not bool(torch.isfinite(state[name]).all()):
-            raise FpgmError(f"{source} holds values that are not finite in {name}; train or export it again")
-    module.load_state_dict({name: state[name] for name in wanted}, strict=False)
+    match = match or best_match({"": state}, own, source)[1]
+    fitted = {name: state[given] for name, given in match.names.items()}
+    for name, tensor in fitted.items():
+        if (problem := _problem(name, tensor, own[name])) is not None:
+            raise FpgmError(f"{source} {problem}")
+    module.load_state_dict(fitted, strict=False)
+
+
+def _problem(name: str, tensor: Tensor, own: Tensor) -> str | None:
+    """What forbids to take a network's tensor `own` from a checkpoint's; None where nothing does."""
+    kind = not_plain(tensor)
+    if kind is None and own.is_floating_point() != tensor.is_floating_point():
+        kind = "whole numbers" if own.is_floating_point() else "no whole numbers"
+    if kind is not None:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return f"holds {kind} ({dtype}) in {name}; save the network's floating-point weights, dense, on the CPU"
+    if not bool(torch.isfinite(tensor.to(own.dtype)).all()):
+        return f"holds values that are not finite in {name}; train or export it again"
+    if name.endswith("running_var") and bool((tensor < 0).any()):
+        return f"holds negative variances in {name}, which no network's statistics have; train or export it again"
+    return None

@@ -8,7 +8,7 @@ import pickle
 import re
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,8 +18,11 @@ import torch
 from torch import nn
 
 from fpgm_core.errors import FpgmError
+from fpgm_core.models.info import ModelInfo, Published
 from fpgm_core.runtime.storage import Kept, ResultStore
 from fpgm_core.runtime.torchvision_import import import_torchvision
+
+_WITH_AUXILIARIES = ("googlenet", "inception_v3")
 
 
 def _models() -> Any:
@@ -65,32 +68,86 @@ def _checkpoint(weights: Any) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
 
 
-def is_downloaded(name: str) -> bool:
-    """Whether torchvision's default checkpoint of this network already lies in its cache."""
-    weights = _models().get_model_weights(name)
-    return _checkpoint(weights.DEFAULT).exists()
+@cache
+def infos() -> tuple[ModelInfo, ...]:
+    """Every classification network of the installed torchvision (the first call imports it)."""
+    return tuple(
+        ModelInfo(
+            name=name,
+            title=name,
+            family=family(name),
+            summary="torchvision classification network, ImageNet-1k",
+            dataset="imagenet1k",
+            input_shape=input_shape(name),
+            num_classes=1000,
+            build=partial(build, name),
+            library="torchvision",
+            training_only=("aux1", "aux2", "AuxLogits") if name in _WITH_AUXILIARIES else (),
+        )
+        for name in names()
+    )
 
 
-def build(name: str, weights: str | None) -> nn.Module:
-    """Build a network, with torchvision's weights of that name or with random ones for None.
+def at_hand(info: ModelInfo) -> str | None:
+    """The name of this network's default weights where they already lie in torchvision's cache, else None."""
+    weights = _models().get_model_weights(info.name)
+    return "DEFAULT" if _checkpoint(weights.DEFAULT).exists() else None
+
+
+def tags(name: str) -> tuple[str, ...]:
+    """The names of a network's published weights."""
+    return tuple(weights.name for weights in _models().get_model_weights(name))
+
+
+def build(name: str, *, num_classes: int = 1000, **options: Any) -> nn.Module:
+    """A network with random weights; `options` are its builder's own."""
+    # Auxiliary heads exist only for training, and their slow initialisation serves nobody here.
+    extra = {"aux_logits": False, "init_weights": False} if name in _WITH_AUXILIARIES else {}
+    module: nn.Module = _models().get_model(name, weights=None, num_classes=num_classes, **extra, **options)
+    return module
+
+
+def published(info: ModelInfo, weights: str) -> Published:
+    """The network with torchvision's weights of that name, from its cache or downloaded.
 
     Raises FpgmError for unknown weights, and where they can neither be found nor downloaded: the
     message names the file and the place to put it.
     """
-    models = _models()
-    chosen = None if weights is None else _weights(name, weights)
-    # Auxiliary heads exist only for training, and their slow initialisation serves nobody here.
-    extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") and not chosen else {}
+    chosen = _weights(info.name, weights)
     try:
         with _plain_weights_only(), contextlib.redirect_stdout(_WithoutAnnouncement(sys.stderr)):
-            return models.get_model(name, weights=chosen, **extra)
+            module = _models().get_model(info.name, weights=chosen)
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if chosen is None:
-            raise
-        path = _checkpoint(chosen)
         raise FpgmError(
-            f"cannot load {chosen} of {name} ({error}); download {chosen.url} and place it at {path}"
+            f"cannot load {chosen} of {info.name} ({error}); download {chosen.url} and place it at "
+            f"{_checkpoint(chosen)}, or give the downloaded file as weights"
         ) from error
+    return _described(info, chosen, f"torchvision {weights}", module)
+
+
+def recipe(info: ModelInfo, file: Path) -> Published | None:
+    """What comes with the weights that torchvision publishes under a file's name; None for any other file."""
+    by_file = {_checkpoint(weights).name: weights for weights in _models().get_model_weights(info.name)}
+    chosen = by_file.get(file.name)
+    return None if chosen is None else _described(info, chosen, f"file {file.name}", None)
+
+
+def _described(info: ModelInfo, weights: Any, called: str, module: nn.Module | None) -> Published:
+    transforms, class_names = weights.transforms(), tuple(weights.meta["categories"])
+    side = int(transforms.crop_size[0])
+    # Its builder turns this on for published weights, which were trained on images normalised another way.
+    options = {"transform_input": True} if info.name in _WITH_AUXILIARIES else {}
+    return Published(
+        weights=called,
+        module=module,
+        input_shape=(3, side, side),
+        num_classes=len(class_names),
+        class_names=class_names,
+        transforms=transforms,
+        normalization=(tuple(map(float, transforms.mean)), tuple(map(float, transforms.std))),
+        dataset=info.dataset,
+        build=partial(info.build, **options),
+    )
 
 
 @contextlib.contextmanager

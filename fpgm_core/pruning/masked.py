@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fpgm_core.graph.cost import live_sources
 from fpgm_core.graph.flow import Flow, WeightedLayer
+from fpgm_core.graph.operations import KeptNorm, as_plain_norm
 from fpgm_core.graph.overlay import overlay
 
 
@@ -66,5 +67,13 @@ def _live_weights(site: WeightedLayer, live: np.ndarray) -> np.ndarray:
 
 
 def masked_module(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> nn.Module:
-    """The masked form of a network: an independent view, in the mode of the original."""
-    return overlay(module, masked_tensors(module, flow, keep_masks))
+    """The masked form of a network: an independent view, in the mode of the original.
+
+    Norms whose statistics run over several channels are replaced where channels are absent: they run over the others.
+    """
+    view, live = overlay(module, masked_tensors(module, flow, keep_masks)), live_sources(flow, keep_masks)
+    for norm in flow.joint_norms:
+        alive = live[norm.reads].any(0)
+        if not alive.all():
+            view.set_submodule(norm.name, KeptNorm(as_plain_norm(view.get_submodule(norm.name)), alive))
+    return view

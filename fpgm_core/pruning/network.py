@@ -11,27 +11,32 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from fpgm_core.criteria import (
+    NormDiagnostics,
     SelectionOptions,
     batch_norm_scores,
     combined,
     get_criterion,
+    joint_name,
     overlap,
     score,
     select,
     spearman,
     unit_scores,
 )
-from fpgm_core.data import ImageSet
+from fpgm_core.data import DATA, ImageSet, Preprocessing, class_misfit, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import TracedModule, bake_in, weights_of
+from fpgm_core.graph import TRACE_SECONDS, TracedModule, bake_in, opened, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
-from fpgm_core.models import cifar_models, load_model
+from fpgm_core.models import load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
+from fpgm_core.pruning.surroundings import Surroundings, surroundings_of
 from fpgm_core.runtime.memo import Memo
+from fpgm_core.runtime.progress import Progress
 
 _MEMO, _COSTS = 8192, 256  # values remembered; costs are large for large networks
 
@@ -61,19 +66,26 @@ class Network(TracedModule):
         notice: str | None = None,
         shapes_on: str = "meta",
         build: Callable[[], nn.Module] | None = None,
+        preprocessing: Preprocessing | None = None,
+        traced: GraphModule | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        super().__init__(module, input_shape, shapes_on=shapes_on)
+        super().__init__(module, input_shape, shapes_on=shapes_on, traced=traced)
+        self.surroundings = surroundings
         self.name, self.title, self.dataset = name, title or name, dataset
         self.class_names, self.normalization = class_names, normalization
         self.weights, self.trained, self.notice = weights, trained, notice
-        self._build = build
+        self._build, self._preprocessing = build, preprocessing
         self._costs = Memo(_COSTS)
         self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
         self._digests: Mapping[str, str] = {}
 
     @classmethod
     def load(cls, name: str, weights: Any = None) -> Network:
-        """Load a network by its registry name; `weights` as in `models.load_model`."""
+        """Load a network by its name ("resnet20", "torchvision/resnet50", "timm/resnet50d"), with weights.
+
+        Both as in `models.load_model`.
+        """
         loaded = load_model(name, weights)
         info = loaded.info
         return cls(
@@ -82,11 +94,13 @@ class Network(TracedModule):
             name=info.name,
             title=info.title,
             dataset=info.dataset,
+            class_names=loaded.class_names,
+            normalization=loaded.normalization,
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
             # This project's own networks are small, and known to run: no need of the meta device's import.
-            shapes_on="cpu" if info in cifar_models() else "meta",
+            shapes_on="meta" if info.library else "cpu",
             build=info.build,
         )
 
@@ -102,14 +116,31 @@ class Network(TracedModule):
         normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
         dataset: str = "",
         trained: bool = True,
+        preprocessing: Preprocessing | None = None,
+        part: str | None = None,
+        seconds: float = TRACE_SECONDS,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> Network:
-        """Any module that maps images to logits and that torch.fx can trace.
+        """Any module that maps images to logits and that torch.fx or torch.export can trace.
 
+        A program of torch.export (what a .pt2 holds, once `torch.export.load` has read it) is a module, too.
         `input_shape` is (channels, height, width); or give an `example_input` (B, C, H, W). `name` is the class's
         unless given. The module is copied once, to the CPU in float32 and eval mode, and never changed. `trained` says
-        whether an accuracy of it means anything. Raises FpgmError for what is no module, and where neither a shape nor
-        an example is given; at first use where it cannot be traced.
+        whether an accuracy of it means anything, `preprocessing` what is done to pictures before it sees them. Tracing
+        tells `on_progress` how far it is, and may take so many `seconds`.
+
+        `part` names the module in it that is pruned where all around it stays as it is: the network is that part, its
+        answers are what the part answers, and `PrunedNetwork.whole` puts the compact one in its place. torchvision's
+        detection networks are opened so, by their backbones.
+
+        Raises FpgmError for what is no module, and where neither a shape nor an example is given; at first use where
+        it cannot be traced.
         """
+        if type(module).__name__ == "ExportedProgram":
+            from fpgm_core.graph import exported  # brings torch.export and sympy
+
+            program: Any = module
+            module, input_shape = exported.module_of(program), input_shape or exported.shape_of_images(program)
         if not isinstance(module, nn.Module):
             raise FpgmError(f"{type(module).__name__} is not a torch.nn.Module; give the network itself")
         if input_shape is None and example_input is not None:
@@ -117,18 +148,46 @@ class Network(TracedModule):
         if input_shape is None or len(input_shape) != 3:
             raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
         copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
+        input_shape = tuple(map(int, input_shape))  # type: ignore[assignment]
+        surroundings = surroundings_of(copied, part)
+        if surroundings is not None:
+            copied = copied.get_submodule(surroundings.part)
+        copied, traced = opened(copied, input_shape, seconds=seconds, on_progress=on_progress)
         name = name or type(module).__name__
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
         return cls(
             copied,
-            tuple(map(int, input_shape)),  # type: ignore[arg-type]
+            input_shape,
             name=name,
             dataset=dataset,
             class_names=None if class_names is None else tuple(class_names),
             normalization=normalization,
             trained=trained,
             notice=notice,
+            preprocessing=preprocessing,
+            traced=traced,
+            surroundings=surroundings,
         )
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What is done to a picture before the network sees it; None where nobody said.
+
+        What was given; else its data set's own, torchvision's or timm's for its weights, or the usual recipe for its
+        `normalization`.
+        """
+        if self._preprocessing is not None:
+            return self._preprocessing
+        if self.dataset in DATA and (known := DATA[self.dataset].preprocessing) is not None:
+            return known
+        config = getattr(self.module, "pretrained_cfg", None)
+        if isinstance(config, Mapping):
+            return Preprocessing.from_timm({**config, "input_size": self.input_shape})
+        if self.dataset == "imagenet1k":
+            return torchvision_preprocessing(self.name.rpartition("/")[2], self.weights.rpartition(" ")[2])
+        if self.normalization is not None:
+            return Preprocessing.for_input(self.input_shape, *self.normalization)
+        return None
 
     def with_module(self, module: nn.Module) -> Network:
         """The same network with other weights: `module` is of the same architecture, and the graph is shared."""
@@ -138,6 +197,34 @@ class Network(TracedModule):
         for name in ("fingerprint", "identity"):
             other.__dict__.pop(name, None)
         return other
+
+    def with_dataset(self, dataset: str, class_names: Sequence[str] | None = None) -> Network:
+        """The same network judged on another data set; `class_names` are its own unless given. All else is shared."""
+        self.flow  # noqa: B018  traced once, for both
+        other = copy.copy(self)
+        other._preprocessing = self.preprocessing  # its own, whatever pictures come
+        other.dataset = dataset
+        other.class_names = self.class_names if class_names is None else tuple(class_names)
+        return other
+
+    def check_images(self, images: ImageSet) -> str | None:
+        """How the classes of images and the network's outputs may not match, in words; None where nothing says so.
+
+        Raises FpgmError for images of another shape than the network reads, and for labels beyond its outputs.
+        """
+        height, width, channels = images.pixels.shape[1:]
+        if (channels, height, width) != tuple(self.input_shape):
+            raise FpgmError(
+                f"pictures come out as {channels} x {height} x {width}, and {self.name} reads "
+                f"{' x '.join(map(str, self.input_shape))}; resize and crop them to that (--preprocess "
+                "resize=...,crop=...)"
+            )
+        if self.num_classes is not None and images.highest_label >= self.num_classes:
+            raise FpgmError(
+                f"{images.name} has labels up to {images.highest_label}, and {self.name} has {self.num_classes} "
+                "outputs; give images of the classes that it was trained on"
+            )
+        return class_misfit(images.class_names, self.num_classes, self.class_names)
 
     def build(self) -> nn.Module:
         """A new module of the same architecture with random weights, drawn from torch's global generator."""
@@ -180,14 +267,10 @@ class Network(TracedModule):
 
         Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
-        record = get_criterion(criterion)
-        if record.needs != "weights":
-            return combined([self._layer_scores(criterion, member) for member in unit.members])
-        read = tuple(getattr(options, name) for name in record.options)
-        return self._memo(
-            ("scores", unit.name, unit.members, record, read, stage),
-            lambda: unit_scores(record.stages[stage].score, self._weights(unit), options=options),
-        )
+        own = self._scores.get(criterion, {}).get(joint_name(unit.members))
+        if own is not None:
+            return own
+        return combined([self._layer_scores(criterion, member, options, stage) for member in unit.members])
 
     def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
         """The same network with the scores, float64 (N,) by layer, of a criterion that needs images.
@@ -205,9 +288,15 @@ class Network(TracedModule):
         """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
         return get_criterion(criterion).needs != "images" or criterion in self._scores
 
-    def _layer_scores(self, criterion: str, layer: str) -> np.ndarray:
-        """One layer's scores by a criterion that needs more than weights."""
+    def _layer_scores(
+        self, criterion: str, layer: str, options: SelectionOptions = SelectionOptions(), stage: int = -1
+    ) -> np.ndarray:
+        """One layer's scores, remembered: couplings, criteria and diagnostics share them."""
         record, scores = get_criterion(criterion), self._scores.get(criterion)
+        if record.needs == "weights":
+            score, read = record.stages[stage].score, tuple(getattr(options, name) for name in record.options)
+            weights = {layer: weights_of(self.module, layer)}
+            return self._memo(("scores", layer, score, read), lambda: unit_scores(score, weights, options=options))
         if scores is None and record.needs == "images":
             raise FpgmError(
                 f"{criterion} scores filters by training images, which have not been looked at yet; give images to "
@@ -218,6 +307,10 @@ class Network(TracedModule):
         if layer not in scores:
             raise FpgmError(f"{criterion} has no scores for {layer}; choose another criterion for this network")
         return scores[layer]
+
+    def norm_diagnostics(self, layer: str) -> NormDiagnostics:
+        """The norm figures of one layer, from the scores that are remembered of it."""
+        return NormDiagnostics.of(self._layer_scores("l2_norm", layer), self._layer_scores("fpgm", layer))
 
     def agreement(self, unit: Unit) -> float | None:
         """Spearman's rank correlation of a unit's norm and FPGM scores; None where either is constant."""

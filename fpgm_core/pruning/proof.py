@@ -179,7 +179,7 @@ def randomised_module(module: nn.Module, input_shape: tuple[int, int, int], seed
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in view.named_parameters():
         owner = view.get_submodule(name.rpartition(".")[0])
-        if isinstance(owner, (nn.BatchNorm2d, nn.LayerNorm)) and name.endswith("weight"):
+        if isinstance(owner, (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)) and name.endswith("weight"):
             parameter.data.uniform_(0.5, 1.5, generator=generator)
         elif name.endswith("layer_scale"):
             parameter.data.uniform_(0.1, 0.5, generator=generator)

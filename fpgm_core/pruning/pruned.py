@@ -110,6 +110,14 @@ class PrunedNetwork:
         """
         return compact_module(self.dense_shaped(), self.network.flow, self.keep_masks, aligned)
 
+    def whole(self) -> nn.Module:
+        """The module that the network is a part of (a detector), a copy with the compact network in its place.
+
+        The compact network itself where it is no part of anything.
+        """
+        around = self.network.surroundings
+        return self.compact() if around is None else around.with_part(self.compact())
+
     def with_tensors(self, tensors: Mapping[str, Tensor], step: RecoveryStep) -> PrunedNetwork:
         """The same with more tensors replaced by one recovery step."""
         own = {name: tensor.detach().cpu() for name, tensor in tensors.items()}

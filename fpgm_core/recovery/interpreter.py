@@ -38,6 +38,24 @@ class _Run(Interpreter):
         self.place = max(self.place, place)
         return self.env
 
+    def ahead(self, node: Node) -> Tensor:
+        """The value of a node that comes later, made of what is there; nothing is moved on, and nothing kept."""
+        if node in self.env:
+            return self.env[node]
+        made = list[Node]()
+        pending = [node]
+        while pending:
+            one = pending[-1]
+            missing = [source for source in one.all_input_nodes if source not in self.env]
+            pending.extend(missing)
+            if not missing:
+                self.env[one] = self.run_node(one)
+                made.append(pending.pop())
+        value: Tensor = self.env[node]
+        for one in made:
+            self.env.pop(one, None)
+        return value
+
 
 class Walk:
     """Values of one network for every batch, as far as each was asked for; what nobody reads any more is let go.
@@ -57,6 +75,10 @@ class Walk:
     def begun(self, batch: int) -> bool:
         """Whether a batch has its images."""
         return self._runs[batch].place > 0
+
+    def ahead(self, batch: int, node: Node) -> Tensor:
+        """What a batch becomes at a node that comes later and whose sources are there: nothing is moved on."""
+        return self._runs[batch].ahead(node)
 
     def up_to(self, batch: int, place: int) -> Mapping[Node, Tensor]:
         """Run a batch up to, not including, node number `place`; the values that are still to be read."""

@@ -10,7 +10,7 @@ import torch
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Work, run
 
@@ -26,6 +26,10 @@ class RecoveryContext:
     remember_late: bool = True
 
 
+def _none(network: Network) -> None:
+    """Nothing is refused."""
+
+
 @dataclass(frozen=True)
 class RecoveryMethod:
     """One rung of the recovery ladder.
@@ -33,7 +37,9 @@ class RecoveryMethod:
     `begin(pruned, images, context, **options)` is the method's work; `images` lie on the CPU. A
     Progress whose `partial` is a PrunedNetwork offers a provisional result, valid until the work goes on.
     `needs_images` says whether it reads training images, `trains` whether it follows gradients (the other methods
-    take seconds).
+    take seconds). `passes` is about how many forward passes over 2,000 training images it takes: for estimates of time.
+    `refusal(network)` is why a network has no such rung, None where it has: what is refused is not offered, and leaves
+    a network as it is.
     """
 
     name: str
@@ -42,6 +48,8 @@ class RecoveryMethod:
     begin: Callable[..., Work[PrunedNetwork]]
     needs_images: bool = False
     trains: bool = False
+    passes: float = 0.0
+    refusal: Callable[[Network], str | None] = _none
 
     def work(
         self,

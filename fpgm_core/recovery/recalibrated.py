@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.graph import overlay
 from fpgm_core.inference import Chain, on_device
-from fpgm_core.pruning import PrunedNetwork, RecoveryStep
+from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
+from fpgm_core.recovery.as_is import AS_IS
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
@@ -19,6 +20,7 @@ from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work
 
 BATCH = 128
+_LEAST, _PIXELS = 32, 128 * 64**2  # of a batch of large images: their positions make up for their number
 EARLY_IMAGES = 256  # of a provisional result
 NUM_IMAGES = 2000
 _GOLDEN = 40503  # 2^16 over the golden ratio: neighbours begin far apart
@@ -29,12 +31,17 @@ def batch_norms_of(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
 
 
+def _batch_size(images: ImageSet) -> int:
+    height, width = images.pixels.shape[1:3]
+    return min(BATCH, max(_LEAST, _PIXELS // (height * width)))
+
+
 def recalibrate(module: nn.Module, images: ImageSet, dtype: torch.dtype = torch.float32) -> Iterator[int]:
     """Re-estimate every norm's running mean and variance, in place, from `images`; yields the count seen so far.
 
-    Statistics are reset, then averaged over batches of 128 with equal weight, without gradients. Between
-    two yields the module may be measured; stop iterating to stop early. A Chain that remembers does not compute
-    again what it remembers.
+    Statistics are reset, then averaged over batches of 128 (fewer of large images, 32 at least) with equal weight,
+    without gradients. Between two yields the module may be measured; stop iterating to stop early. A Chain that
+    remembers does not compute again what it remembers.
 
     In bfloat16 a weight rounded alike in every batch would move the means it leads to (by up to 0.005 standard
     deviations in ResNet-20, which changes the answer for 1 to 4 of 1,000 images); each batch rounds it another
@@ -45,20 +52,20 @@ def recalibrate(module: nn.Module, images: ImageSet, dtype: torch.dtype = torch.
         return
     for norm in norms:
         norm.reset_running_stats()
-    device = images.pixels.device
+    size, device = _batch_size(images), norms[0].running_mean.device  # type: ignore[union-attr]
     # A batch is normalised by its own statistics, so batches do not depend on each other.
     chain = module if isinstance(module, Chain) else Chain([module])
     twins = [_twin(chain, dtype) for _ in range(workers(device))]
-    starts = range(0, len(images), BATCH)
+    starts = range(0, len(images), size)
     for first in range(0, len(starts), len(twins)):
         group = starts[first : first + len(twins)]
         with FORWARD_LOCK:
-            batches = [Batch(images, begin, min(begin + BATCH, len(images))) for begin in group]
+            batches = [Batch(images, begin, min(begin + size, len(images)), device) for begin in group]
             pairs = list(zip(twins, batches, strict=False))
-            by_batch = each(lambda pair: pair[0].statistics(pair[1]), pairs, device)
+            by_batch = each(lambda pair: pair[0].statistics(pair[1], pair[1].begin // size), pairs, device)
         for statistics in by_batch:
             _take_in(norms, statistics)
-        yield min(group[-1] + BATCH, len(images))
+        yield min(group[-1] + size, len(images))
 
 
 def dithered(tensor: Tensor, turn: int) -> Tensor:
@@ -94,11 +101,12 @@ class _Twin:
     dtype: torch.dtype
     convolutions: list[_Dithered]
 
-    def statistics(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Every norm's mean and unbiased variance (C,) of one batch."""
+    def statistics(self, batch: Batch, turn: int) -> list[tuple[Tensor, Tensor]]:
+        """Every norm's mean and unbiased variance (C,) of one batch, rounded as in that turn."""
         for conv in self.convolutions:
-            conv.turn = batch.begin // BATCH
-        low = torch.autocast(batch.images.pixels.device.type, self.dtype, enabled=self.dtype != torch.float32)
+            conv.turn = turn
+        assert batch.device is not None
+        low = torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with torch.inference_mode(), low:
             _, notes = self.chain.run(batch, _read)
         return [statistics for note in notes for statistics in note]
@@ -169,10 +177,22 @@ def _reached(pruned: PrunedNetwork, compact: nn.Module, chain: Chain, images: st
     return replace(pruned.with_norm_statistics(compact, step, aligned=True), prepared=chain)
 
 
+def _without_batch_norms(network: Network) -> str | None:
+    found = bool(batch_norms_of(network.module))
+    return None if found else f"{network.name} has no batch normalisation whose statistics could be measured anew"
+
+
 RECALIBRATED = RecoveryMethod(
     "recalibrated",
     "Recalibrated",
     "Norm statistics are measured anew on training images.",
     recalibrated_work,
     needs_images=True,
+    passes=1.0,
+    refusal=_without_batch_norms,
 )
+
+
+def usual_rung(network: Network) -> str:
+    """The rung that a network is measured on unless another is asked for: recalibrated, where it has that, or as is."""
+    return AS_IS.name if _without_batch_norms(network) else RECALIBRATED.name

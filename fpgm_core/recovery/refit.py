@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from fpgm_core.calibration.patches import as_matrices, groups_of, outputs_at, pa
 from fpgm_core.data import ImageSet
 from fpgm_core.graph import WeightedLayer, overlay
 from fpgm_core.pruning import Network, PrunedNetwork
+from fpgm_core.recovery.drift import Sum, sum_behind
 from fpgm_core.recovery.interpreter import Walk, bytes_an_image
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
@@ -27,7 +28,10 @@ _MEMORY = 1 << 30  # bytes that the values of all images may take
 
 @dataclass(frozen=True)
 class _Task:
-    """One layer to be refitted: its node's number, the channels it still reads, the filters it still has."""
+    """One layer to be refitted: its node's number, the channels it still reads, the filters it still has.
+
+    `sum`, where its output is added to a stream, says to which.
+    """
 
     place: int
     node: Node
@@ -35,6 +39,7 @@ class _Task:
     channels: Tensor
     rows: Tensor
     centred: bool
+    sum: Sum | None = None
 
 
 def refit_work(
@@ -85,7 +90,7 @@ class _Repairer:
         self._images = images.first(images_that_fit(network, min(calibration.num_images, len(images))))
         self._calibration, self._ridge = calibration, ridge
         self._batches = [(at, min(at + size, len(self._images))) for at in range(0, len(self._images), size)]
-        dense = to_device(overlay(network.module, {}), self._device)
+        self._dense = dense = to_device(overlay(network.module, {}), self._device)
         self._pruned = to_device(pruned.masked(), self._device)
         self._walks = [Walk(m, flow, self._device, num_batches=len(self._batches)) for m in (dense, self._pruned)]
         self._live = pruned.live
@@ -108,7 +113,10 @@ class _Repairer:
             refittable = site.groups == 1 or site.groups < len(channels)
             if drifted and refittable and rows.any() and channels.any():
                 tasks.append(self._task(place, node, site, channels, rows))
-        return tasks
+        return [
+            replace(task, sum=sum_behind(network.module, network.flow, task.node, [later.node for later in tasks[at + 1 :]]))
+            for at, task in enumerate(tasks)
+        ]
 
     def _task(self, place: int, node: Node, site: WeightedLayer, channels: np.ndarray, rows: np.ndarray) -> _Task:
         if site.groups > 1:  # groups are fitted whole: what is gone is zero, and stays
@@ -135,10 +143,14 @@ class _Repairer:
                 if not walk.begun(number):
                     walk.begin(number, self._images.normalised(begin, end))
             wanted = self._walks[0].up_to(number, task.place + 1)[task.node]
+            source = self._walks[1].up_to(number, task.place)[task.node.all_input_nodes[0]]
+            if task.sum is not None:
+                dense, pruned = (walk.ahead(number, task.sum.other) for walk in self._walks)
+                wanted = wanted + task.sum.as_outputs(self._dense, dense - pruned)
             y = outputs_at(layer, wanted, at=places)[:, task.rows]
             x = patches(
                 layer,
-                self._walks[1].up_to(number, task.place)[task.node.all_input_nodes[0]],
+                source,
                 at=places,
                 channels=self._taken(task),
             )

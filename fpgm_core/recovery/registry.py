@@ -8,7 +8,7 @@ from typing import Any
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.recovery.as_is import AS_IS
 from fpgm_core.recovery.fine_tuned import FINE_TUNED
 from fpgm_core.recovery.merged import MERGED
@@ -47,9 +47,25 @@ def get_recovery_method(name: str) -> RecoveryMethod:
     return RECOVERY_METHODS[name]
 
 
-def ladder() -> tuple[str, ...]:
-    """The names of the methods that take seconds: all but those that train."""
-    return tuple(name for name, method in RECOVERY_METHODS.items() if not method.trains)
+def ladder(network: Network | None = None) -> tuple[str, ...]:
+    """The names of the methods that take seconds: all but those that train; of a network, those that it has."""
+    refused = refused_rungs(network) if network is not None else {}
+    return tuple(name for name, method in RECOVERY_METHODS.items() if not method.trains and name not in refused)
+
+
+def refused_rungs(network: Network) -> dict[str, str]:
+    """The rungs that a network does not have, with the reason."""
+    reasons = {name: method.refusal(network) for name, method in RECOVERY_METHODS.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def check_rung(network: Network, name: str) -> str:
+    """`name`, where a network has that rung. Raises FpgmError, with those it has, where not."""
+    get_recovery_method(name)
+    reason = refused_rungs(network).get(name)
+    if reason is not None:
+        raise FpgmError(f"{reason}, so there is no rung {name}; choose one of {', '.join(ladder(network))}")
+    return name
 
 
 def recover(

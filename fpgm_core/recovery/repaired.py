@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
-from dataclasses import asdict, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from fpgm_core.calibration import RIDGE, CalibrationConfig, batch_size
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
+from fpgm_core.graph import overlay
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
+from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
-from fpgm_core.recovery.recalibrated import NUM_IMAGES, recalibrate
+from fpgm_core.recovery.recalibrated import NUM_IMAGES, RECALIBRATED, recalibrate, usual_rung
 from fpgm_core.recovery.refit import images_that_fit, refit_work
 from fpgm_core.runtime.cache import Cache, size_of
 from fpgm_core.runtime.cores import each, split
@@ -25,8 +27,7 @@ from fpgm_core.runtime.progress import Progress, Work, within
 
 WATCHED = 1000
 REPAIR = CalibrationConfig(num_images=1200, positions=24)
-# With the images, so that their addresses stay; they are counted elsewhere.
-_RESULTS = Cache[tuple[RecoveryStep, dict[str, Tensor], ImageSet]]("repaired", sizeof=lambda result: size_of(result[1]))
+_RESULTS = Cache[tuple[RecoveryStep, dict[str, Tensor]]]("repaired", sizeof=lambda result: size_of(result[1]))
 
 
 def repaired_work(
@@ -41,7 +42,8 @@ def repaired_work(
 
     The first of the training images are fitted to, see `refit_work`; the last (1,000, a fifth where there are few)
     are watched: where the repaired network is right about fewer of those than the recalibrated one, the recalibrated
-    one comes back, with a notice. Results are remembered while there is room.
+    one comes back, with a notice; without batch norms the pruned network itself. Results are remembered while there
+    is room.
 
     Raises FpgmError for fewer than two images.
     """
@@ -52,9 +54,9 @@ def repaired_work(
     remembered = _RESULTS.get(key)
     if remembered is None:
         step, tensors = yield from _repair_work(pruned, images, config=config, ridge=ridge, device=device)
-        _RESULTS.put(key, (step, tensors, images))
+        _RESULTS.put(key, (step, tensors))
     else:
-        step, tensors, _ = remembered
+        step, tensors = remembered
     return pruned.with_tensors(tensors, step)
 
 
@@ -62,41 +64,62 @@ def _repair_work(
     pruned: PrunedNetwork, images: ImageSet, *, config: CalibrationConfig, ridge: float, device: torch.device
 ) -> Work[tuple[RecoveryStep, dict[str, Tensor]]]:
     num_watched = min(WATCHED, max(1, len(images) // 5))
-    watched = replace(images, pixels=images.pixels[-num_watched:], labels=images.labels[-num_watched:]).to(device)
+    watched = images.last(num_watched).to(device)
     rest = images.first(len(images) - num_watched)
     fitted = rest.first(images_that_fit(pruned.network, min(config.num_images, len(rest)))).to(device)
     tensors = yield from within(refit_work(pruned, fitted, config=config, ridge=ridge), 0, 0.7, "repairing")
     repaired = pruned.with_tensors(tensors, RecoveryStep("repaired"))
-    right = {"repaired": _count_right(repaired.compact(aligned=True), watched)}
     training = images.first(min(NUM_IMAGES, len(images))).to(device)
     plain = to_device(pruned.compact(aligned=True), device)
     for seen in recalibrate(plain, training):
         yield Progress(min(0.99, 0.8 + 0.2 * seen / len(training)), what="checking the repair")
-    right["recalibrated"] = _count_right(plain, watched)
-    details = {"config": asdict(config), "ridge": ridge, "watched": num_watched, "right": right}
-    if right["repaired"] >= right["recalibrated"]:
+    other = usual_rung(pruned.network)
+    right, said = _compared(pruned, {"repaired": repaired.compact(aligned=True), other: plain}, watched)
+    details = {"config": asdict(config), "ridge": ridge, "watched": num_watched, "right": right, "says": said}
+    if right["repaired"] >= right[other]:
         return RecoveryStep("repaired", len(fitted), images.name, details), tensors
     notice = (
-        f"the repaired network is right about {right['repaired']} of {num_watched} held-out training images, "
-        f"the recalibrated one about {right['recalibrated']}: recalibrated is kept"
+        f"the repaired network is {said} {right['repaired']} of {num_watched} held-out training images, "
+        f"the {'recalibrated one' if other == RECALIBRATED.name else 'pruned one as it is'} about {right[other]}: "
+        f"{'recalibrated' if other == RECALIBRATED.name else 'that'} is kept"
     )
-    step = RecoveryStep("recalibrated", len(training), images.name, details, notice)
+    read = len(training) if other == RECALIBRATED.name else 0
+    step = RecoveryStep(other, read, images.name, details, notice)
     recalibrated = pruned.with_norm_statistics(plain, step, aligned=True)
     return step, {name: tensor for name, tensor in recalibrated.tensors.items() if ".running_" in name}
 
 
-def _count_right(module: nn.Module, images: ImageSet) -> int:
-    """How many of the images a network classifies rightly, in float32."""
-    device = images.pixels.device
-    network = to_device(module, device)
+def _compared(pruned: PrunedNetwork, networks: Mapping[str, nn.Module], images: ImageSet) -> tuple[dict[str, int], str]:
+    """Of how many images each of two networks is right, in float32, and what that means in words.
 
-    def count(piece: tuple[int, int]) -> int:
+    Where there is no class to be right about, the network of the two counts whose outputs are nearer the dense one's.
+    """
+    device = images.pixels.device
+    pair = [to_device(module, device) for module in networks.values()]
+    classifies = pruned.network.num_classes is not None
+    dense = None if classifies else to_device(overlay(pruned.network.module, {}), device)
+
+    def count(piece: tuple[int, int]) -> Tensor:
         with torch.inference_mode():
-            answers = network(images.normalised(*piece)).argmax(1)
-        return int((answers == images.labels[slice(*piece)]).sum())
+            batch = images.normalised(*piece)
+            if dense is None:
+                labels = images.labels[slice(*piece)]
+                return torch.stack([(module(batch).argmax(1) == labels).sum() for module in pair])
+            wanted = tensors_in(dense(batch))
+            first, second = (_distances(tensors_in(module(batch)), wanted) for module in pair)
+            return torch.stack([(first <= second).sum(), (second < first).sum()])
 
     with FORWARD_LOCK:
-        return sum(each(count, split(0, len(images), batch_size(images), device), device))
+        counts = sum(each(count, split(0, len(images), batch_size(images), device), device))
+    assert isinstance(counts, Tensor)
+    named = dict(zip(networks, counts.tolist(), strict=True))
+    return named, "right about" if classifies else "nearer the dense network on"
+
+
+def _distances(answers: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """How far each image's outputs are from those that are wanted, (B,): squared, each tensor by its own size."""
+    apart = [((a - b).square().flatten(1).mean(1), b.square().mean()) for a, b in zip(answers, wanted, strict=True)]
+    return torch.stack([distance / size.clamp_min(1e-12) for distance, size in apart]).sum(0)
 
 
 def _key(
@@ -108,7 +131,7 @@ def _key(
     )
     for name in sorted(pruned.tensors):
         digest.update(name.encode() + pruned.tensors[name].contiguous().numpy().tobytes())
-    where = images.pixels.data_ptr(), images.labels.data_ptr(), len(images), images.mean, images.std
+    where = images.serial, len(images)
     layers = tuple(sorted(pruned.keep_masks))
     return pruned.network.identity, digest.hexdigest(), layers, config, where, str(device), ridge
 
@@ -119,4 +142,5 @@ REPAIRED = RecoveryMethod(
     "Layers are refitted by least squares to make from what is left what the dense network made; no gradients.",
     repaired_work,
     needs_images=True,
+    passes=5.0,
 )

@@ -89,7 +89,7 @@ def write_outcome(outcome: Outcome, folder: Path) -> list[Path]:
     be written.
     """
     pruned, about = outcome.pruned, dict(outcome.about)
-    name = "_".join(filter(None, (about["model"], about["dataset"])))
+    name = "_".join(filter(None, (about["model"].replace("/", "_"), about["dataset"])))
     masked = pruned.masked().state_dict()
     state = {key: tensor.contiguous() for key, tensor in masked.items() if not key.endswith("_tracked")}
     content = save_safetensors(state)

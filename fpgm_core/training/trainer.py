@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fpgm_core.data import ImageSet
+from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import overlay
+from fpgm_core.graph import live_sources, overlay
+from fpgm_core.inference import on_device, usual_batch
 from fpgm_core.models import fingerprint
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep, compact_module, keep_tensors
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
@@ -71,8 +72,8 @@ class Trainer:
         self.pruned, self.recipe, self.schedule, self.scratch = pruned, recipe, get_schedule(schedule), scratch
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        self._images = images.to(self.device)
-        self._watched = None if watched is None else watched.to(self.device)
+        self._images = on_device(images, self.device)
+        self._watched = None if watched is None else on_device(watched, self.device)
         self._folder, self._world = folder, world()
         dense = self._start()
         self.masks: Masks = self._first_masks(dense)
@@ -111,9 +112,21 @@ class Trainer:
         if self.schedule.compact:
             module: nn.Module = compact_module(dense, self.pruned.network.flow, self.masks)
         else:
+            self._check_statistics()
             module = copy.deepcopy(dense)
             self._zero(module)
         return to_device(module, self.device).requires_grad_(True)
+
+    def _check_statistics(self) -> None:
+        """Zeros in a norm that runs over several channels would make statistics that the compact network has not."""
+        flow = self.pruned.network.flow
+        live = live_sources(flow, self.masks)
+        for norm in flow.joint_norms:
+            if not live[norm.reads].any(0).all():
+                raise FpgmError(
+                    f"{norm.name} normalises over channels that the plan prunes, so the network cannot be trained with "
+                    "zeros in it; take the schedule finetune, which trains the compact network"
+                )
 
     def _sgd(self) -> torch.optim.SGD:
         recipe, parameters = self.recipe, list(self.module.parameters())
@@ -202,7 +215,7 @@ class Trainer:
 
     def order(self, epoch: int) -> Tensor:
         """The order in which an epoch, 0 and up, reads the training images: int64 (N,)."""
-        return torch.randperm(len(self._images), generator=self._generator(epoch, 0)).to(self.device)
+        return torch.randperm(len(self._images), generator=self._generator(epoch, 0)).to(self._images.pixels.device)
 
     def _zeroing(self, module: nn.Module) -> list[tuple[Tensor, Tensor]]:
         """Tensors of the network, and what to multiply them with so that pruned filters are zero.
@@ -245,10 +258,10 @@ class Trainer:
         """This process's part of a batch: images (B, C, H, W), augmented where the recipe says so, and labels (B,)."""
         mine = self._world.mine(chosen)
         part = replace(self._images, pixels=self._images.pixels[mine], labels=self._images.labels[mine])
-        images = part.normalised(0, len(mine))
+        images = part.normalised(0, len(mine), device=self.device)
         if self.recipe.augmented:  # drawn for the whole batch: the same for an image, whoever has it
             images = augment(images, [self._world.mine(drawn) for drawn in draw_crops(len(chosen), generator)])
-        return images, part.labels
+        return images, part.labels.to(self.device)
 
     def _reselect(self, done: float) -> float:
         """Let the schedule choose again and zero what it chose; the share of pruned filters that are new."""
@@ -268,10 +281,12 @@ class Trainer:
         self.module.eval()
         low = self.dtype != torch.float32
         correct = torch.zeros((), dtype=torch.long, device=self.device)
-        for index, (images, labels) in enumerate(self._watched.batches(_WATCHED_BATCH)):
+        size = min(_WATCHED_BATCH, usual_batch((self.device.type, self.dtype), self._watched))
+        for index, begin in enumerate(range(0, len(self._watched), size)):
+            batch = Batch(self._watched, begin, min(begin + size, len(self._watched)), self.device)
             if index % self._world.count == self._world.rank:
                 with FORWARD_LOCK, torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=low):
-                    correct += (self.module(images).argmax(1) == labels).sum()
+                    correct += (self.module(batch.normalised()).argmax(1) == batch.labels).sum()
         return int(self._world.total(correct))
 
     def reached(self) -> PrunedNetwork:

@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.ui.panels.frame import STYLE, navigation
 from pages.ui.panels.layer import layer_panel
 from pages.ui.panels.live_bars import live_bars, take_move
+from pages.ui.panels.open_dialog import open_button
 from pages.ui.panels.pickers import pickers, scoring
 from pages.ui.panels.rate_controls import rate_controls, rate_table, recovery_choice
 from pages.ui.panels.share_menu import share_menu
@@ -32,8 +33,9 @@ def main() -> None:
     scoring(session)
     if session.message:
         st.error(session.message)
-    if session.network.notice:
-        st.warning(session.network.notice)
+    for note in (session.network.notice, *(session.notes if session.state.data else ())):
+        if note:
+            st.warning(note)
     left, right = st.columns([2.6, 1], gap="medium")
     with left:
         live_bars(*slots)
@@ -60,7 +62,9 @@ def top_bar(session: Session) -> tuple[DeltaGenerator, DeltaGenerator, DeltaGene
 
 def tool_bar(session: Session) -> None:
     """Undo, redo, the plan as a file, and the link."""
-    undo, redo, menu = st.columns([1, 1, 1.9], gap="xsmall")
+    open_it, undo, redo, menu = st.columns([1.6, 1, 1, 1.9], gap="xsmall")
+    with open_it:
+        open_button()
     undo.button("↶", key="undo", help="Undo", disabled=not session.history.can_undo, width="stretch",
                 on_click=callback(lambda session: session.step(-1)))  # fmt: skip
     redo.button("↷", key="redo", help="Redo", disabled=not session.history.can_redo, width="stretch",

@@ -13,7 +13,7 @@ from fpgm_core import CRITERIA, Network, Plan
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.graph import weights_of
 from pages.ui.panels.live_bars import bars
-from pages.ui.session.networks import first_view, keep_scores, load_network, score_cache
+from pages.ui.session.networks import first_view, keep_scores, registry_network, score_cache
 from pages.ui.session.session import TriedPlan
 from pages.ui.session.view_state import ViewState, decode, encode
 
@@ -289,7 +289,7 @@ def test_a_network_that_was_opened_anew_has_its_scores(app):
     keep_scores(network, "taylor", scores)
     widget(app.selectbox, "Criterion").set_value("taylor").run()
     assert plan(app).criterion == "taylor"
-    load_network.clear()
+    registry_network.clear()
     sound(app.run())
     assert plan(app).criterion == "taylor"
     assert session_of(app).network.has_scores("taylor")

@@ -13,7 +13,6 @@ def few_images(monkeypatch):
         def load(dataset, split, root=None, download=False):
             return load_images(dataset, split, root).first(count)
 
-        for module in ("arguments", "training"):
-            monkeypatch.setattr(f"fpgm_core.cli.{module}.load_images", load)
+        monkeypatch.setattr("fpgm_core.cli.images.load_images", load)
 
     return few

@@ -272,7 +272,7 @@ FEW_ARTEFACTS = ["--only", "plan", "--only", "torch_pruning", "--only", "python"
 @pytest.fixture
 def few_images(monkeypatch):
     """The first 256 images of every split."""
-    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", lambda *which: load_images(*which).first(256))
+    monkeypatch.setattr("fpgm_core.cli.images.load_images", lambda *which: load_images(*which).first(256))
 
 
 def test_export(result, net, tmp_path, few_images):
@@ -353,7 +353,10 @@ def complains(outcome, *words):
         (["evaluate", "resnet20", "--rate", "0.4", "--images", "5001"], "ask for 1 to 5000"),
         (["evaluate", "resnet20", "--rate", "0.4", "--images", "0"], "ask for 1 to 5000"),
         (["evaluate", "resnet20", "--rate", "0.4", "--images", "many"], "invalid int value"),
-        (["evaluate", "resnet20", "--rate", "0.4", "--data", "nowhere"], "no complete CIFAR-10 under nowhere"),
+        (
+            ["evaluate", "resnet20", "--rate", "0.4", "--data", "nowhere"],
+            "no images at nowhere; give a folder of class folders",
+        ),
         (["evaluate", "resnet20", "--rate", "0.4", "--weights", "nowhere.pt"], "nowhere.pt"),
         (["evaluate", "resnet20", "--rate", "0.4", "--weights", "DEFAULT"], "no checkpoint at DEFAULT"),
         (["evaluate", "resnet110", "--rate", "0.4"], "resnet110 has no trained weights"),
@@ -446,6 +449,33 @@ def test_no_images_of_imagenet(run, monkeypatch, tmp_path):
     path = tmp_path / "mine.safetensors"
     save_file(Network.load("squeezenet1_1", "random").module.state_dict(), path)
     complains(run("evaluate", "squeezenet1_1", "--rate", "0.4", "--weights", path), "no images of imagenet1k")
+
+
+def test_a_rung_that_a_network_does_not_have(run, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "mine.safetensors"
+    save_file(Network.load("alexnet", "random").module.state_dict(), path)
+    outcome = run("export", "alexnet", "--weights", path, "--rate", "0.4", "--rung", "recalibrated", "--out", tmp_path)
+    complains(outcome, "alexnet has no batch normalisation", "choose one of as_is, merged, repaired")
+
+
+def test_the_model_is_a_place_or_an_option(run):
+    (_, by_place, _), (_, by_option, _) = (
+        run("layers", "resnet20", "--json"),
+        run("layers", "--model", "resnet20", "--json"),
+    )
+    assert by_place == by_option
+    complains(run("layers"), "model", "--model")
+    complains(run("layers", "resnet20", "--model", "resnet56"), "not allowed with")
+
+
+def test_models_by_pattern(run):
+    _, out, _ = run("models", "torchvision/resnet?0", "--json")
+    assert [row["name"] for row in json.loads(out)["models"]] == ["resnet50"]
+    assert json.loads(out)["models"][0]["library"] == "torchvision"
+    assert "timm/*" in run("models")[1]
+    assert "no network is called like x*x" in run("models", "x*x")[1]
 
 
 def test_as_a_program():

@@ -18,7 +18,7 @@ def small(monkeypatch):
         images = load_images(name, split, root)
         return images.first(300) if split == "train" else images
 
-    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
+    monkeypatch.setattr("fpgm_core.cli.images.load_images", few)
 
 
 def test_the_json_and_the_table_say_the_same(run):

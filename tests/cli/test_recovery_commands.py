@@ -28,7 +28,7 @@ def small(monkeypatch):
     def few(name, split, root=None, download=False):
         return load_images(name, split, root).first(300)
 
-    monkeypatch.setattr("fpgm_core.cli.arguments.load_images", few)
+    monkeypatch.setattr("fpgm_core.cli.images.load_images", few)
 
 
 def test_calibrate(result, own_home):

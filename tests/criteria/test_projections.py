@@ -152,6 +152,24 @@ def test_umap_is_fitted_on_the_filters_alone_and_then_places_the_median(n):
     assert found.exact_median is False
 
 
+def test_umap_of_many_filters_is_fitted_on_their_distances():
+    filters = torch.randn(600, 5, generator=torch.Generator().manual_seed(0))
+    umap(filters, reducer_class=RecordingUmap)
+    stand_in, flat = RecordingUmap.last, filters.double().numpy()
+    assert stand_in.options["metric"] == "precomputed"
+    np.testing.assert_allclose(stand_in.fitted, distances(flat), atol=1e-12)
+    np.testing.assert_allclose(stand_in.transformed, geometric_median(filters).distances[None], rtol=1e-12)
+
+
+def test_umap_of_many_filters_keeps_groups_apart():
+    filters = torch.randn(600, 20, generator=torch.Generator().manual_seed(0))
+    filters[300:] += 3
+    found = umap(filters)
+    near = distances(found.points).argsort(1)[:, 1:6]
+    assert ((near < 300) == (np.arange(600) < 300)[:, None]).mean() > 0.99
+    assert np.isfinite(found.median).all()
+
+
 @pytest.mark.parametrize("n", [1, 9])
 def test_umap_of_too_few_filters_is_refused_with_another_picture_to_look_at(n):
     with pytest.raises(FpgmError, match=f"at least 10 filters and this layer has {n}; look at PCA"):

@@ -325,7 +325,7 @@ def test_close_answers_are_reevaluated_in_float32(net, choose, one_core):
     truth = right(pruned.masked(), images)
 
     def answers(**options):
-        return Classifier(torch.device("cpu"), torch.bfloat16, **options).right(chain, images, 0, 250)
+        return Classifier(torch.device("cpu"), torch.bfloat16, **options).ranks(chain, images, 0, 250) == 0
 
     assert torch.equal(answers(), truth)
     (asked, first), (again, second) = network.asked
@@ -447,7 +447,7 @@ def test_batches_are_halved_until_they_fit_and_it_is_said(net, choose, short_of_
     assert (found.batch, found.short_of_memory) == (25, True)
     assert counts(found) == counts(expected)
     reset_batches()
-    assert Classifier(torch.device("cpu"), torch.float32).batch == 100
+    assert Classifier(torch.device("cpu"), torch.float32).batch(images) == 100
 
 
 def test_no_memory_at_all_is_said(net, choose, short_of_memory):

@@ -4,19 +4,21 @@ import copy
 import csv
 import io
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from networks import load
 from torch import nn
 
-from fpgm_core import FpgmError, Network, Plan, SelectionOptions
-from fpgm_core.export import plan_csv, torch_ao_config, torch_pruning_ratios
+from fpgm_core import FpgmError, Plan, SelectionOptions
+from fpgm_core.export import ARTEFACTS, ExportConfig, export, plan_csv, torch_ao_config, torch_pruning_ratios
 from fpgm_core.export.plans import as_json
+from fpgm_core.export.torch_pruning import ratios_of
 from fpgm_core.graph import Unit
+from fpgm_core.runtime.torchvision_import import import_torchvision
 
 
 def uneven(network, coupling, **fields):
@@ -66,12 +68,9 @@ def test_a_table_of_a_plan_for_other_weights_is_refused(resnet20):
         plan_csv(resnet20, Plan("resnet20", "0" * 64))
 
 
-def stub(sizes_and_counts):
-    """What `torch_pruning_ratios` reads of a network: units of given sizes, pruned by given counts."""
-    units = {Unit(f"{n}/{count}", (f"{n}/{count}",), n): count for n, count in sizes_and_counts}
-    return SimpleNamespace(
-        check=lambda plan: None, units=lambda coupling: tuple(units), count_pruned=lambda plan, unit: units[unit]
-    )
+def counts_of(sizes_and_counts):
+    """Units of given sizes, pruned by given counts."""
+    return {Unit(f"{n}/{count}", (f"{n}/{count}",), n): count for n, count in sizes_and_counts}
 
 
 @given(n=st.integers(1, 2048))
@@ -79,7 +78,7 @@ def stub(sizes_and_counts):
 @example(n=2048)
 @example(n=1536)
 def test_torch_prunings_rounding_gives_every_count_back(n):
-    ratios = torch_pruning_ratios(stub((n, count) for count in range(n)), Plan("m", "f", coupling="inner"))
+    ratios = ratios_of(counts_of((n, count) for count in range(n)))
     assert len(ratios) == n
     for name, ratio in ratios.items():
         count = int(name.partition("/")[2])
@@ -89,39 +88,86 @@ def test_torch_prunings_rounding_gives_every_count_back(n):
 
 def test_the_plain_share_would_prune_one_too_many():
     assert 24 - int(24 * (1 - 10 / 24)) == 11  # why half a filter is taken off: 10 were asked
-    assert torch_pruning_ratios(stub([(24, 10)]), Plan("m", "f", coupling="inner")) == {"24/10": 9.5 / 24}
+    assert ratios_of(counts_of([(24, 10)])) == {"24/10": 9.5 / 24}
 
 
-@pytest.mark.parametrize(
-    ("name", "coupling"),
-    [
-        ("resnet18", "coupled"),
-        ("resnet18", "inner"),
-        ("vgg16_bn_cifar", "coupled"),
-        ("vgg16_bn_cifar", "inner"),
-        ("resnext50_32x4d", "coupled"),  # groups of equal size
-        ("mobilenet_v2", "inner"),  # depthwise layers follow
-    ],
-)
-def test_torch_pruning_prunes_as_many_filters_of_every_layer(name, coupling):
+def read_by_torch_pruning(network, ratios):
+    """The filters that Torch-Pruning keeps, by layer, reading the file as it is written."""
+    import_torchvision("torchvision.models")
     tp = pytest.importorskip("torch_pruning")
-    network = Network.load(name)
-    plan = uneven(network, coupling)
-    ratios = json.loads(as_json(torch_pruning_ratios(network, plan)))
     model = copy.deepcopy(network.module).requires_grad_(True)
     images = torch.zeros(1, *network.input_shape)
-    pruner = tp.pruner.BasePruner(
+    tp.pruner.BasePruner(
         model,
         images,
         importance=tp.importance.MagnitudeImportance(p=2),
         pruning_ratio=0.0,
-        pruning_ratio_dict={model.get_submodule(layer): ratio for layer, ratio in ratios.items()},
-    )
-    pruner.step()
-    left = {layer: m.out_channels for layer, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-    assert left == kept(network, plan)
-    assert left != kept(network, network.plan(coupling=coupling))
+        pruning_ratio_dict={model.get_submodule(layer): ratio for layer, ratio in json.loads(as_json(ratios)).items()},
+    ).step()
     assert model(images).shape == (1, network.num_classes)
+    return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+READ_ALIKE = [
+    ("resnet18", "coupled"),
+    ("resnet18", "inner"),
+    ("vgg16_bn_cifar", "coupled"),
+    ("vgg16_bn_cifar", "inner"),
+    ("resnext50_32x4d", "coupled"),  # groups of equal size
+    ("mobilenet_v2", "inner"),  # depthwise layers follow
+    ("mobilenet_v3_small", "coupled"),  # squeeze-and-excite
+    ("squeezenet1_1", "coupled"),  # concatenation
+    ("googlenet", "coupled"),
+    ("densenet121", "coupled"),
+    ("regnet_y_400mf", "coupled"),
+    ("efficientnet_b0", "inner"),
+    ("mnasnet0_5", "coupled"),
+]
+
+
+@pytest.mark.parametrize(("name", "coupling"), READ_ALIKE)
+def test_torch_pruning_prunes_as_many_filters_of_every_layer(name, coupling):
+    network = load(name)
+    plan = uneven(network, coupling)
+    ratios = torch_pruning_ratios(network, plan)
+    left = read_by_torch_pruning(network, ratios)
+    moved = kept(network, plan)
+    assert {layer: left[layer] for layer in network.keep_masks(plan)} == {
+        layer: moved[layer] for layer in network.keep_masks(plan)
+    }
+    assert left != kept(network, network.plan(coupling=coupling))
+    assert torch_pruning_ratios(network, plan, tried=False) == ratios  # decided by the graph alone
+
+
+@pytest.mark.parametrize(
+    ("name", "coupling", "why"),
+    [
+        ("resnet20", "coupled", "channels of zeros are added"),  # option A's shortcuts
+        ("shufflenet_v2_x0_5", "coupled", "split, chosen or put in another order"),
+        ("shufflenet_v2_x0_5", "inner", "split, chosen or put in another order"),
+    ],
+)
+def test_what_torch_pruning_prunes_otherwise_is_not_written(name, coupling, why):
+    pytest.importorskip("torch_pruning")
+    network = load(name)
+    plan = uneven(network, coupling)
+    with pytest.raises(FpgmError, match=r"Torch-Pruning (would keep|cannot prune)"):
+        torch_pruning_ratios(network, plan)
+    with pytest.raises(FpgmError, match=why):
+        torch_pruning_ratios(network, plan, tried=False)
+    files = export(network.prune(plan), measured=False, config=ExportConfig(artefacts=(ARTEFACTS["torch_pruning"],)))
+    assert "torch_pruning.json" not in files.files
+
+
+def test_what_the_graph_cannot_tell_is_written_where_trying_shows_it():
+    """Inner plans leave option A's streams alone: Torch-Pruning prunes the same counts, which only trying tells."""
+    pytest.importorskip("torch_pruning")
+    network = load("resnet20")
+    plan = uneven(network, "inner")
+    left = read_by_torch_pruning(network, torch_pruning_ratios(network, plan))
+    assert left == kept(network, plan)
+    with pytest.raises(FpgmError, match="pip install torch-pruning"):
+        torch_pruning_ratios(network, plan, tried=False)
 
 
 def test_torch_pruning_cannot_follow_an_independent_plan(resnet20):

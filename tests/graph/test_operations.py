@@ -90,6 +90,15 @@ def layer_norm():
     return Toy(forward, a=conv(3, 8), fc=nn.Linear(8, 5), **layers)
 
 
+def normed_sum():
+    def forward(net, x):
+        y = net.a(x)
+        return head(net, net.b(F.relu(net.norm(y + net.p(F.relu(y))))))
+
+    layers = {"norm": nn.GroupNorm(4, 8), "p": conv(8, 8), "b": conv(8, 8)}
+    return Toy(forward, a=conv(3, 8), fc=nn.Linear(8, 5), **layers)
+
+
 def add_in_place():
     def forward(net, x):
         y = net.a(x)
@@ -149,7 +158,7 @@ def a_chain():
 OPERATIONS = {
     "squeeze and excite": squeeze_and_excite, "excite in place": excite_in_place, "x * sigmoid(x)": times_its_sigmoid,
     "shuffle": shuffled, "shuffle by 3": lambda: shuffled(3), "shuffle unit": shuffle_unit, "pointwise": pointwise,
-    "layer norm": layer_norm, "add in place": add_in_place, "mean, kept": mean_kept,
+    "layer norm": layer_norm, "normed sum": normed_sum, "add in place": add_in_place, "mean, kept": mean_kept,
     "mean of channels last": mean_of_channels_last, "broadcast sum": broadcast_sum, "split": split_in_three,
     "grouped twice": two_grouped, "dying branch": dying_branch,
 }  # fmt: skip
@@ -257,10 +266,22 @@ def test_a_pointwise_linear_layer_is_a_convolution(toy):
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_a_layer_norm_is_refused_with_its_reason(toy, coupling):
+def test_a_layer_norm_runs_over_the_channels_that_are_left(toy, coupling):
     network = toy(layer_norm)
-    reason = "its channels enter a LayerNorm (norm), whose statistics run over all of them at once"
-    assert network.refusals(coupling) == {"a": reason}
+    assert not network.refusals(coupling)
+    compact = network.prune(network.plan({"a": 0.25}, coupling=coupling)).compact()
+    assert compact.norm.normalized_shape == (6,)
+    assert compact.norm.weight.shape == compact.norm.bias.shape == (6,)
+
+
+def test_what_goes_into_a_group_norm_together_is_not_pruned_by_itself(toy):
+    network = toy(normed_sum)
+    reason = "it feeds norm, a group norm, together with other layers"
+    assert network.refusals("independent") == {"a": reason, "p": reason}
+    (unit,) = (unit for unit in network.units("coupled") if unit.name == "a")
+    assert (unit.members, unit.blocks) == (("a", "p"), 4)
+    compact = network.prune(network.plan(0.6, coupling="coupled")).compact()
+    assert (compact.norm.num_channels, compact.norm.num_groups) == (4, 4)
 
 
 def test_groups_stay_of_equal_size(toy):

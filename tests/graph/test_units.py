@@ -82,19 +82,23 @@ def test_squeeze_and_excite_is_followed(flow, coupling):
     )
 
 
-@pytest.mark.parametrize("coupling", COUPLINGS)
-def test_convnext_prunes_the_wide_pointwise_layers_alone(flow, coupling):
-    found, left = units(flow("convnext_tiny"), coupling), refusals(flow("convnext_tiny"), coupling)
+def test_convnext_keeps_its_streams_in_inner_alone(flow):
+    """Its layer norms run over what is left; the streams, which sums fix, are one unit a stage in `coupled`."""
+    found, left = units(flow("convnext_tiny"), "inner"), refusals(flow("convnext_tiny"), "inner")
     assert [unit.name.endswith("block.3") for unit in found] == [True] * 18
     assert [unit.size for unit in found] == [384] * 3 + [768] * 3 + [1536] * 9 + [3072] * 3
-    assert "LayerNorm" in left["features.1.0.block.0"]
+    assert "its channels meet others in a residual sum" in left["features.0.0"]
+    coupled = units(flow("convnext_tiny"), "coupled")
+    assert [unit.size for unit in coupled if len(unit.members) > 1] == [96, 192, 384, 768]
+    assert not refusals(flow("convnext_tiny"), "coupled")
+    assert not refusals(flow("convnext_tiny"), "independent")
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_what_moves_with_a_refused_layer_is_refused_too(wrap, coupling):
-    layers = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.GroupNorm(2, 8), nn.Conv2d(8, 5, 1)
+    layers = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.LocalResponseNorm(2), nn.Conv2d(8, 5, 1)
     left = wrap(nn.Sequential(*layers)).refusals(coupling)
-    assert "GroupNorm" in left["1"]
+    assert "LocalResponseNorm" in left["1"]
     assert left["0"] == f"it feeds 1, which is fixed: {left['1']}"
 
 

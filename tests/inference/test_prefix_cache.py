@@ -117,8 +117,7 @@ def test_what_is_remembered_is_not_overwritten(parts, images, between):
 
 
 def entry(count):
-    pixels = torch.zeros(0)
-    return chains._Entry(torch.zeros(count, dtype=torch.uint8), (), pixels)
+    return chains._Entry(torch.zeros(count, dtype=torch.uint8), ())
 
 
 def test_room_is_bounded_and_the_least_recently_used_goes():

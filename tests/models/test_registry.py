@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.models import cifar_models, fingerprint, get_model_info, list_models, load_model, torchvision_models
-from fpgm_core.models.registry import torchvision_infos
 from fpgm_core.runtime.storage import Kept, ResultStore
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
@@ -50,7 +49,7 @@ def test_names_are_unique_and_the_cifar_networks_come_first():
 
 def test_every_classification_network_of_torchvision_has_a_record():
     models = import_torchvision("torchvision.models")
-    names = [info.name for info in torchvision_infos()]
+    names = [info.name for info in torchvision_models.infos()]
     assert names == models.list_models(module=models)
     assert {"resnet50", "vit_b_16", "efficientnet_b0", "wide_resnet50_2"} <= set(names)
 
@@ -230,6 +229,57 @@ def test_without_a_network_connection_the_error_names_the_file_and_its_place(mon
 def test_weights_torchvision_does_not_offer_are_refused_with_those_it_does(weights):
     with pytest.raises(FpgmError, match=r"squeezenet1_1 has no weights.*DEFAULT, IMAGENET1K_V1"):
         load_model("squeezenet1_1", weights)
+
+
+def test_a_torchvision_network_has_its_plain_name_and_its_full_one():
+    assert get_model_info("torchvision/resnet50") is get_model_info("resnet50")
+    for name in ("torchvision/resnet20", "timm/resnet20", "other/resnet50", "torchvision/timm/resnet50"):
+        with pytest.raises(FpgmError, match=f"unknown model '{name}'"):
+            get_model_info(name)
+
+
+def test_networks_are_listed_by_pattern():
+    assert [info.name for info in list_models("resnet?0")] == ["resnet20", "resnet50"]
+    assert [info.name for info in list_models("torchvision/resnet?0")] == ["resnet50"]
+    assert list_models("nothing*") == ()
+    assert list_models("*") == list_models()
+
+
+def published_file(name, folder, weights="DEFAULT"):
+    """A file called as torchvision publishes those weights, with random ones that have its auxiliary heads."""
+    models = import_torchvision("torchvision.models")
+    entry = models.get_model_weights(name)[weights]
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    path = folder / entry.url.rsplit("/", 1)[-1]
+    torch.save(models.get_model(name, weights=None, **extra).state_dict(), path)
+    return entry, path
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "googlenet", "efficientnet_b1"])
+def test_a_file_that_torchvision_publishes_brings_its_recipe(tmp_path, name):
+    entry, path = published_file(name, tmp_path)
+    loaded = load_model(name, path)
+    side = {"mobilenet_v2": 224, "googlenet": 224, "efficientnet_b1": 240}[name]
+    assert loaded.info.input_shape == (3, side, side)
+    assert loaded.class_names == tuple(entry.meta["categories"])
+    assert loaded.normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert loaded.transforms.resize_size == entry.transforms().resize_size
+    assert getattr(loaded.module, "transform_input", False) is (name == "googlenet")
+    assert getattr(loaded.info.build(), "transform_input", False) is (name == "googlenet")
+    renamed = path.rename(tmp_path / "mine.pth")
+    plain = load_model(name, renamed)
+    assert plain.fingerprint == loaded.fingerprint
+    assert (plain.class_names, plain.normalization, plain.transforms) == (None, None, None)
+
+
+def test_named_weights_bring_their_recipe(tmp_path):
+    entry, path = published_file("squeezenet1_1", tmp_path)
+    put(downloaded_checkpoint("squeezenet1_1")[1], path.read_bytes())
+    for weights in ("DEFAULT", "IMAGENET1K_V1", "SqueezeNet1_1_Weights.IMAGENET1K_V1"):
+        loaded = load_model("torchvision/squeezenet1_1", weights)
+        assert (loaded.weights, loaded.trained) == (f"torchvision {weights}", True)
+        assert loaded.class_names == tuple(entry.meta["categories"])
+        assert loaded.info.input_shape == (3, 224, 224)
 
 
 def test_a_downloaded_checkpoint_that_carries_code_is_refused_and_not_run(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError, Network, SelectionOptions, num_pruned
-from fpgm_core.criteria import unit_scores
+from fpgm_core.criteria import norm_diagnostics, unit_scores
 from fpgm_core.graph import weights_of
 from fpgm_core.runtime.memo import Memo
 
@@ -26,6 +26,26 @@ def test_masks_drop_the_lowest_scores(net, criterion, coupling):
         scores = net.scores(unit, criterion)
         lowest = sorted(range(unit.size), key=lambda i: (scores[i], i))[: num_pruned(unit.size, 0.4)]
         assert np.flatnonzero(~net.keep_mask(plan, unit)).tolist() == sorted(lowest)
+
+
+def test_a_layer_is_scored_once_for_all_that_ask(net, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "fpgm_core.criteria.geometry.distance_sums", lambda filters: asked.append(filters) or filters.flatten(1).sum(1)
+    )
+    fresh = Network.from_module(net.module, net.input_shape)
+    for coupling in COUPLINGS:
+        for unit in fresh.units(coupling):
+            fresh.scores(unit, "fpgm")
+            fresh.agreement(unit)
+        fresh.cost(fresh.plan(0.3, coupling=coupling))
+    figures = {layer.name: fresh.norm_diagnostics(layer.name) for layer in fresh.layers}
+    assert len(asked) == len(fresh.layers)
+    monkeypatch.undo()
+    for layer in net.layers:
+        own = norm_diagnostics(weights_of(net.module, layer.name))
+        assert net.norm_diagnostics(layer.name) == own
+        assert figures[layer.name].l2_mean == own.l2_mean
 
 
 def test_members_of_a_unit_share_their_mask(network, mixed):

@@ -34,6 +34,7 @@ from fpgm_core.graph.operations.choosing import (
 from fpgm_core.graph.operations.elementwise import (
     DroppedInTraining,
     Elementwise,
+    PaddedWith,
     ParametricReLU,
     PooledWithPlaces,
     Spatial,
@@ -44,23 +45,34 @@ from fpgm_core.graph.operations.elementwise import (
 )
 from fpgm_core.graph.operations.extreme import Extreme
 from fpgm_core.graph.operations.functional import FunctionalBatchNorm, FunctionalConvolution, FunctionalLinear
+from fpgm_core.graph.operations.joint_norms import (
+    FirstLayerNorm,
+    FirstRMSNorm,
+    JointNormalisation,
+    KeptNorm,
+    as_plain_norm,
+    plain_norm,
+)
 from fpgm_core.graph.operations.layers import (
     BatchNorm,
     ChannelNorm,
     Convolution,
-    LayerNorm,
     Linear,
     TransposedConvolution,
+    UnfollowedNorm,
 )
 from fpgm_core.graph.operations.shapes import Contiguous, Expand, ReadWhole, Reduction, Reshape, Softmax, Transpose
 
 __all__ = [
     "OPERATIONS",
+    "KeptNorm",
     "Operation",
     "Rebuilt",
+    "as_plain_norm",
     "is_in_place",
     "makes_anew",
     "operation_of",
+    "plain_norm",
     "register_op",
     "written_operand",
 ]
@@ -123,10 +135,11 @@ _register((nn.Linear,), Linear())
 _register((F.conv2d,), FunctionalConvolution())
 _register((F.linear,), FunctionalLinear())
 _register((F.batch_norm,), FunctionalBatchNorm())
-_register((nn.BatchNorm2d, nn.SyncBatchNorm), BatchNorm())
+_register((nn.BatchNorm2d, nn.SyncBatchNorm, "torchvision.ops.misc.FrozenBatchNorm2d"), BatchNorm())
 _register((nn.BatchNorm1d,), ChannelNorm())
 _register((nn.InstanceNorm2d,), ChannelNorm())
-_register((nn.LayerNorm, F.layer_norm), LayerNorm())
+_register((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, FirstLayerNorm, FirstRMSNorm), JointNormalisation())
+_register((F.layer_norm, F.group_norm, F.rms_norm), UnfollowedNorm())
 
 _named("view reshape flatten squeeze unsqueeze view_as reshape_as", Reshape(), nn.Flatten)
 _named("permute transpose swapaxes", Transpose())
@@ -158,4 +171,5 @@ _named("to type_as float half double type", Elementwise(shares_memory=True))
 _register((operator.getitem, getattr), Item())
 _register((F.pad,), Padding())
 _named("interpolate upsample", Spatial(), nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
+_register((nn.ConstantPad2d,), PaddedWith())
 _register((nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d), Spatial())

@@ -74,7 +74,7 @@ def register_op(target: Target, operation: Operation) -> None:
     """Have removal follow an operation of one's own, in every network traced from now on.
 
     `target` is what a forward calls: a function, a subclass of nn.Module (which is then not traced into), the name of
-    a tensor's method, or the dotted name of a function. It replaces what was registered before.
+    a tensor's method, or the dotted name of a function or a class. It replaces what was registered before.
 
         class Halve(nn.Module):
             def forward(self, x):
@@ -105,11 +105,16 @@ def register_op(target: Target, operation: Operation) -> None:
 def known_class(module: nn.Module) -> type[nn.Module] | None:
     """The registered class that a module is: its own, or one it is derived from without changing what it computes."""
     kinds = type(module).__mro__
-    known = next((kind for kind in kinds if kind in OPERATIONS), None)
+    known = next((kind for kind in kinds if _of_class(kind) is not None), None)
     if known is None:
         return None
     changed = {name for kind in kinds[: kinds.index(known)] for name in vars(kind)}
     return None if changed & {"forward", "_conv_forward", "__call__"} else known
+
+
+def _of_class(kind: type[nn.Module]) -> Operation | None:
+    """The operation of a class, registered itself or by its dotted name."""
+    return OPERATIONS.get(kind) or OPERATIONS.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -122,7 +127,7 @@ def operation_of(modules: Mapping[str, nn.Module], node: torch.fx.Node) -> Opera
     if node.op == "call_module":
         module = modules[str(node.target)]
         kind = None if has_hooks(module) else known_class(module)
-        return None if kind is None else OPERATIONS[kind]
+        return None if kind is None else _of_class(kind)
     if node.op == "call_method":
         return OPERATIONS.get(str(node.target)) or OPERATIONS.get(_plain_name(str(node.target)))
     if node.op == "call_function":

@@ -72,6 +72,16 @@ class Spatial(ChannelsKept):
         return replace(inputs[0], operation=self, base="", index=None) if fits(inputs[0], shape) else None
 
 
+class PaddedWith(Spatial):
+    """Positions of one number around each channel: where that is not zero, what comes out can only weigh channels."""
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels at more positions."""
+        known = super().propagate(walk, node, inputs)
+        fill: Any = walk.modules[str(node.target)]
+        return replace(known, weighs=known.weighs or fill.value != 0) if isinstance(known, Value) else known
+
+
 class DroppedInTraining(Operation):
     """Stochastic depth: nothing at all in eval mode."""
 

@@ -195,8 +195,9 @@ class BatchNorm(Operation):
         """The same channels; of channels of zeros that nobody wrote it makes a constant."""
         name = str(node.target)
         norm: Any = walk.modules[name]
-        after = _sole_conv(walk, node) if norm.track_running_stats else None
-        return self.normed(walk, name, inputs, BatchNormLayer(name, np.zeros(0), bool(norm.affine), after))
+        after = _sole_conv(walk, node) if norm.running_mean is not None else None
+        learned = norm._parameters.get("weight") is not None  # a frozen one's scale and shift are buffers
+        return self.normed(walk, name, inputs, BatchNormLayer(name, np.zeros(0), learned, after))
 
     def normed(self, walk: Builder, name: str, inputs: list[Value], norm: BatchNormLayer) -> Known:
         """What a norm called `name` makes of a value."""
@@ -249,12 +250,12 @@ def _sole_conv(walk: Builder, node: torch.fx.Node) -> str | None:
     return str(source.target) if isinstance(known.operation, Convolution) else None
 
 
-class LayerNorm(Operation):
-    """Statistics over all channels at once: refused, with that reason."""
+class UnfollowedNorm(Operation):
+    """Statistics over all channels at once, written as a function: refused, with that reason."""
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """What enters stays whole."""
-        reason = f"its channels enter a LayerNorm ({node.name}), whose statistics run over all of them at once"
+        reason = f"its channels enter {node.name}, whose statistics run over all of them at once; call it as a module"
         return opaque(walk, node, inputs, reason)
 
 

@@ -16,10 +16,11 @@ def show_cost(context: StepContext, controls: CostControls) -> StepView:
     contest = context.evidence.contest
     if contest is None:
         return StepView()
-    leaders = contest.ranking(controls.rung).leaders
+    rung = controls.rung if controls.rung in contest.rungs else contest.rungs[0]  # a network may not have it
+    leaders = contest.ranking(rung).leaders
     return StepView(
-        tuple(_contest_pictures(context, contest, rung=controls.rung)),
-        tuple(_contest_says(context.network, contest, rung=controls.rung, words=context.words)),
+        tuple(_contest_pictures(context, contest, rung=rung)),
+        tuple(_contest_says(context.network, contest, rung=rung, words=context.words)),
         leaders[0] if len(leaders) == 1 else "none",
     )
 

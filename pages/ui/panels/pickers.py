@@ -10,6 +10,7 @@ from fpgm_core import COUPLINGS, CRITERIA, FpgmError
 from fpgm_core.criteria import get_criterion
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.networks import first_view
+from pages.ui.session.opened import live_names
 from pages.ui.session.session import Session, mirror
 from pages.ui.session.work_status import draw_progress
 
@@ -48,7 +49,7 @@ def scoring(session: Session) -> None:
 def pickers(session: Session) -> None:
     """Model, criterion and coupling."""
     plan = session.state.plan
-    titles = _titles()
+    titles = {plan.model: session.network.title} | {name: name for name in live_names()} | _titles()
     model, criterion, coupling = st.columns([1.55, 1.05, 1.15], gap="small")
     model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
     criterion.selectbox(

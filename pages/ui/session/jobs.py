@@ -194,6 +194,17 @@ def layout_worker() -> Worker:
     return Worker()
 
 
+@st.cache_resource(show_spinner=False)
+def opening_worker() -> Worker:
+    """A third for opening what people bring, whose one step, a download or a large network, may take minutes."""
+    return Worker()
+
+
+def workers() -> tuple[Worker, ...]:
+    """All that work for sessions."""
+    return device_worker(), layout_worker(), opening_worker()
+
+
 class Jobs:
     """The background work of one session, by name."""
 
@@ -234,7 +245,7 @@ class Jobs:
 
     def cancel(self, name: str) -> None:
         """End the work of that name and forget it."""
-        for worker in (device_worker(), layout_worker()):
+        for worker in workers():
             worker.cancel(self._session, name)
         self._jobs.pop(name, None)
 
@@ -244,6 +255,6 @@ class Jobs:
         self._end_all()
 
     def _end_all(self) -> None:
-        for worker in (device_worker(), layout_worker()):
+        for worker in workers():
             worker.cancel(self._session)
         self._jobs.clear()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.criteria import Scores, check_scorable, norm_diagnostics, score_work
+from fpgm_core.criteria import Scores, check_scorable, score_work
 from fpgm_core.criteria.diagnostics import NormDiagnostics
 from fpgm_core.data import DATA, ImageSet, load_images
-from fpgm_core.graph import weights_of
 from fpgm_core.pruning import PRESETS
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work
+from pages.ui.session.opened import OWN, check_images, live_network, opened_network
 from pages.ui.session.view_state import ViewState
 
 FIRST_MODEL = "mobilenetv2_cifar"  # norm and FPGM disagree on its depthwise layers
@@ -19,38 +19,71 @@ FIRST_COUPLING = "inner"
 FIRST_PRESET = "uniform_30%"
 
 
-def open_network(model: str) -> Network:
-    """A network of the registry with all scores made of it so far. Raises FpgmError for one that cannot be opened."""
-    network = load_network(model)
-    made = score_cache().get(network.fingerprint, {})
-    return _with_scores(network.fingerprint, tuple(made), network, made) if made else network
+def network_of(state: ViewState) -> Network:
+    """The network that a view state shows, see `open_network`."""
+    return open_network(state.plan.model, state.plan.fingerprint, state.data)
+
+
+def open_network(model: str, fingerprint: str | None = None, data: str = "") -> Network:
+    """A network with all scores made of it so far: of those weights where they are at hand, judged on those images.
+
+    Raises FpgmError for one that cannot be opened, and for images that are not here any more.
+    """
+    network = load_network(model, fingerprint)
+    if data:
+        check_images(data)
+        network = _on_images((network.identity, data), network)
+    made = score_cache().get(network_key(network), {})
+    return _with_scores((*network_key(network), *made), network, made) if made else network
+
+
+def load_network(model: str, fingerprint: str | None = None) -> Network:
+    """A network by its name, opened once for every session; with other weights of it where a fingerprint names them."""
+    if fingerprint is not None:
+        default = live_network(model) is None and registry_network(model)
+        if default and default.fingerprint == fingerprint:
+            return default
+        opened = opened_network(model, fingerprint)
+        if opened is not None:
+            return opened
+    return live_network(model) or registry_network(model)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
-def load_network(model: str) -> Network:
-    """A network of the registry, opened once for every session."""
+def registry_network(model: str) -> Network:
+    """A network of the registry with the best weights at hand, opened once for every session."""
     network = Network.load(model)
     network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
     return network
 
 
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _on_images(key: tuple[str, str], _network: Network) -> Network:
+    return _network.with_dataset(key[1])
+
+
+def network_key(network: Network) -> tuple[str, str]:
+    """What shared work about a network goes by: its weights and graph, and the images it is judged on."""
+    return network.identity, network.dataset
+
+
 @st.cache_resource(show_spinner=False)
-def score_cache() -> dict[str, dict[str, Scores]]:
-    """What criteria that need images made, for every session: scores by the network's fingerprint, then criterion."""
+def score_cache() -> dict[tuple[str, str], dict[str, Scores]]:
+    """What criteria that need images made, for every session: scores by `network_key`, then criterion."""
     return {}
 
 
 @st.cache_resource(max_entries=12, show_spinner=False)
-def _with_scores(fingerprint: str, criteria: tuple[str, ...], _network: Network, _scores: dict[str, Scores]) -> Network:
-    for criterion in criteria:
-        _network = _network.with_scores(criterion, _scores[criterion])
+def _with_scores(key: tuple[str, ...], _network: Network, _scores: dict[str, Scores]) -> Network:
+    for criterion, scores in _scores.items():
+        _network = _network.with_scores(criterion, scores)
     return _network
 
 
 def keep_scores(network: Network, criterion: str, scores: Scores) -> None:
     """Have `open_network` give the network with these scores from now on."""
-    cache = score_cache()
-    cache[network.fingerprint] = {**cache.get(network.fingerprint, {}), criterion: scores}
+    cache, key = score_cache(), network_key(network)
+    cache[key] = {**cache.get(key, {}), criterion: scores}
 
 
 def scores_work(network: Network, criterion: str) -> Work[Scores]:
@@ -72,12 +105,12 @@ def images_of(network: Network, split: str) -> ImageSet | None:
 @st.cache_data(max_entries=64, show_spinner=False)
 def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
-    return {layer.name: norm_diagnostics(weights_of(_network.module, layer.name)) for layer in _network.layers}
+    return {layer.name: _network.norm_diagnostics(layer.name) for layer in _network.layers}
 
 
 def check(state: ViewState) -> None:
     """Raise FpgmError where a view state names a network, unit, layer or filter that is not there, or bad locks."""
-    network = open_network(state.plan.model)
+    network = network_of(state)
     network.cost(state.plan)
     layer = next((layer for layer in network.layers if layer.name == state.layer), None)
     if layer is None:
@@ -87,10 +120,20 @@ def check(state: ViewState) -> None:
 
 
 def first_view(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str = FIRST_COUPLING) -> ViewState:
-    """Where a network is first opened: pruned a little, on the layer where norm and FPGM disagree most."""
-    network = open_network(model)
+    """Where a network of the registry is first opened, see `view_of`."""
+    return view_of(open_network(model), criterion, coupling)
+
+
+def view_of(network: Network, criterion: str = "fpgm", coupling: str = FIRST_COUPLING) -> ViewState:
+    """A network pruned a little, on the layer where norm and FPGM disagree most."""
     rates = PRESETS[FIRST_PRESET].rates(network.units(coupling))
-    return ViewState(network.plan(rates, criterion=criterion, coupling=coupling), _most_disputed(network))
+    plan = network.plan(rates, criterion=criterion, coupling=coupling)
+    return ViewState(plan, _most_disputed(network), data=own_data(network))
+
+
+def own_data(network: Network) -> str:
+    """The data set that a view state names for a network: one that was opened here, "" for its own."""
+    return network.dataset if network.dataset.startswith(OWN) else ""
 
 
 def _most_disputed(network: Network) -> str:

@@ -18,7 +18,16 @@ from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
-from pages.ui.session.networks import check, first_view, keep_scores, open_network, scores_work
+from pages.ui.session.networks import (
+    check,
+    first_view,
+    keep_scores,
+    network_key,
+    network_of,
+    scores_work,
+    view_of,
+)
+from pages.ui.session.opened import forget_images
 from pages.ui.session.view_state import ViewState, decode, encode
 
 _TRACE_LIMIT = 300
@@ -53,6 +62,8 @@ class Session:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
+        self.notes: tuple[str, ...] = ()  # what must be known of images that were opened here
+        self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
         self.trace: list[TriedPlan] = []
@@ -67,7 +78,7 @@ class Session:
     @property
     def network(self) -> Network:
         """The network on screen."""
-        return open_network(self.state.plan.model)
+        return network_of(self.state)
 
     @property
     def plan(self) -> Plan:
@@ -96,10 +107,10 @@ class Session:
     def _waits_for_scores(self, state: ViewState) -> bool:
         """Whether the view state has to wait for its criterion's scores, which are begun then."""
         self._stop_scoring()
-        network, criterion = open_network(state.plan.model), state.plan.criterion
+        network, criterion = network_of(state), state.plan.criterion
         if network.has_scores(criterion):
             return False
-        key = ("scores", network.fingerprint, criterion)
+        key = ("scores", *network_key(network), criterion)
         work = partial(scores_work, network, criterion)
         self.pending = PendingState(state, self.jobs.start("scores", work, key=key))
         return True
@@ -114,8 +125,8 @@ class Session:
         if pending and pending.job.error:
             self.refuse(FpgmError(pending.job.error))
         elif pending and pending.job.result is not None:
-            plan = pending.state.plan
-            keep_scores(open_network(plan.model), plan.criterion, pending.job.result)
+            criterion = pending.state.plan.criterion
+            keep_scores(network_of(pending.state), criterion, pending.job.result)
             self.go(pending.state)
 
     def cancel_pending(self) -> None:
@@ -135,6 +146,16 @@ class Session:
         self.message = str(error)
         self.refusals += 1
         self.revision += 1
+
+    def own_images(self, name: str) -> None:
+        """Have a data set that was opened here go when the tab closes."""
+        self._own_images.append(name)
+
+    def close(self) -> None:
+        """End everything that belongs to the tab."""
+        self.jobs.close()
+        for name in self._own_images:
+            forget_images(name)
 
     def step(self, steps: int) -> None:
         """Undo (-1) or redo (+1)."""
@@ -158,7 +179,7 @@ class Session:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
-        self.jobs.start("measurement", work, key=("measurement", plan.key, method), long=False)
+        self.jobs.start("measurement", work, key=("measurement", *network_key(network), plan.key, method), long=False)
 
     def stop_measuring(self) -> None:
         """Cancel the measurement under way."""
@@ -220,7 +241,7 @@ def current_session() -> Session:
         session.message = problem
         if goal:
             session.go(goal)
-        _end_with_tab(session.jobs)
+        _end_with_tab(session)
     current: Session = st.session_state.session
     return current
 
@@ -230,8 +251,8 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
     if text:
         try:
             state = decode(text)
-            if not open_network(state.plan.model).has_scores(state.plan.criterion):
-                return first_view(state.plan.model, coupling=state.plan.coupling), state, None
+            if not network_of(state).has_scores(state.plan.criterion):
+                return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
             return state, None, None
         except FpgmError as error:
@@ -246,14 +267,14 @@ def share(state: ViewState) -> None:
         st.query_params["s"] = text
 
 
-def _end_with_tab(jobs: Jobs) -> None:
-    """End all the session's work when its tab closes."""
+def _end_with_tab(session: Session) -> None:
+    """End all that belongs to the session when its tab closes."""
 
-    @st.cache_resource(scope="session", on_release=Jobs.close, show_spinner=False)
-    def lease(number: int) -> Jobs:
-        return jobs
+    @st.cache_resource(scope="session", on_release=Session.close, show_spinner=False)
+    def lease(number: int) -> Session:
+        return session
 
-    lease(id(jobs))
+    lease(id(session))
 
 
 def callback(act: Callable[[Session], None]) -> Callable[[], None]:

@@ -23,7 +23,9 @@ _LINK_NAMES = {
     "seed": "seed",
     "method": "rung",
     "damage": "heat",
+    "data": "data",
 }
+_OPTIONAL = {"data": ""}  # left out of a link where they are so, as in links made before there were any
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class ViewState:
 
     `layer` is the chosen convolution, `chosen` a filter of it or None; `view` one of VIEWS, `mapping` one of MAPS,
     `seed` the map's; `method` the recovery method whose accuracy is measured; `damage` whether the predicted damage
-    is drawn beside the bars. Raises FpgmError for values that cannot be.
+    is drawn beside the bars; `data` images that were opened here, "" for the network's own. Raises FpgmError for values
+    that cannot be.
     """
 
     plan: Plan
@@ -43,6 +46,7 @@ class ViewState:
     seed: int = 0
     method: str = "recalibrated"
     damage: bool = False
+    data: str = ""
 
     def __post_init__(self) -> None:
         for name, allowed in (("view", VIEWS), ("mapping", MAPS)):
@@ -52,14 +56,15 @@ class ViewState:
             raise FpgmError(f"filter {self.chosen!r} is not a number")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise FpgmError(f"map seed {self.seed!r} is not a whole number from 0 to 2147483647")
-        if not isinstance(self.layer, str) or not isinstance(self.damage, bool):
-            raise FpgmError("the layer must be a name, and damage true or false")
+        if not isinstance(self.layer, str) or not isinstance(self.data, str) or not isinstance(self.damage, bool):
+            raise FpgmError("layer and data must be names, and damage true or false")
         get_recovery_method(self.method)
 
 
 def encode(state: ViewState) -> str:
     """A view state as the text of a link: compressed JSON in URL-safe base64."""
     data = {"plan": state.plan.to_dict()} | {link: getattr(state, name) for name, link in _LINK_NAMES.items()}
+    data = {link: value for link, value in data.items() if link not in _OPTIONAL or value != _OPTIONAL[link]}
     packed = zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -76,6 +81,7 @@ def decode(text: str) -> ViewState:
         plan = data.pop("plan")
     except (ValueError, binascii.Error, zlib.error, KeyError, AttributeError, RecursionError) as error:
         raise FpgmError("the link is damaged and could not be opened; copy all of it again") from error
+    data = _OPTIONAL | data
     if set(data) != set(_LINK_NAMES.values()):
         raise FpgmError("the link was made by another version of this page; share it again from there")
     return ViewState(Plan.from_dict(plan), **{name: data[link] for name, link in _LINK_NAMES.items()})

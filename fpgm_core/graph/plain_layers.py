@@ -1,0 +1,194 @@
+"""Plain layers in the place of functions of parameters: weights that a forward makes, norms written out, exports."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.fx.node import map_arg
+from torch.nn import functional as F
+
+from fpgm_core.graph.operations.base import argument
+
+Node = torch.fx.Node
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a function's call becomes a layer: where its tensors and settings stand, and what builds the layer.
+
+    `tensors` are the layer's own, by name and position; `settings` are (position, name, default), handed to `build`
+    with the tensors' sizes. A layer with `always` is put in the place of every call, others where the weight is made.
+    """
+
+    tensors: tuple[tuple[str, int], ...]
+    settings: tuple[tuple[int, str, Any], ...]
+    build: Callable[[Sequence[Any], Any], nn.Module]
+    always: bool = False
+
+
+def make_plain(traced: torch.fx.GraphModule, everything: bool = False) -> bool:
+    """Put plain layers into a traced network, in place, where its forward calls functions of parameters; whether any.
+
+    Weights that a forward makes of parameters (weight standardisation, say) become what eval mode has them, under the
+    names of the parameters they are made of; group and layer norms that are called as functions become modules. Other
+    functions stay, which removal follows as they are, unless `everything` is asked for.
+    """
+    changed = False
+    for node in [node for node in traced.graph.nodes if node.op == "call_function" and node.target in _FORMS]:
+        form = _FORMS[node.target]
+        if everything or form.always or _is_made(argument(node, 1, "weight")):
+            changed |= _bake(traced, node, form)
+    if changed:
+        traced.delete_all_unused_submodules()
+        traced.recompile()
+    return changed
+
+
+def _is_made(node: Any) -> bool:
+    """Whether a tensor is computed, and of no image."""
+    return isinstance(node, Node) and node.op.startswith("call") and _tensors_behind(node) is not None
+
+
+def _tensors_behind(node: Node) -> list[str] | None:
+    """The tensors that a node is computed of, by name; None where an image is among them."""
+    found, ahead, seen = dict[str, None](), [node], set[Node]()
+    while ahead:
+        current = ahead.pop()
+        if current.op == "placeholder":
+            return None
+        if current.op == "get_attr":
+            found[str(current.target)] = None
+        if current not in seen:
+            seen.add(current)
+            ahead += current.all_input_nodes
+    return list(found)
+
+
+def _bake(traced: torch.fx.GraphModule, node: Node, form: _Form) -> bool:
+    """Put a plain layer in the place of one call; False where what it needs is not one module's own."""
+    given = {name: argument(node, at, name) for name, at in form.tensors}
+    settings = [argument(node, at, name, default) for at, name, default in form.settings]
+    owner = _owner(given)
+    if owner is None or any(isinstance(one, Node) for one in settings):
+        return False
+    with torch.no_grad():
+        tensors = {name: None if one is None else _value(traced, one).detach().clone() for name, one in given.items()}
+    layer = form.build(settings, tensors)
+    if isinstance(layer, nn.BatchNorm2d) and node.meta.get("rank") in (2, 3):
+        layer.__class__ = nn.BatchNorm1d  # type: ignore[assignment]
+    for name, tensor in tensors.items():
+        if name in layer._buffers:
+            layer._buffers[name] = tensor
+        else:
+            layer.register_parameter(name, None if tensor is None else nn.Parameter(tensor, requires_grad=False))
+    if not _put(traced, owner, layer.eval()):
+        return False
+    with traced.graph.inserting_before(node):
+        node.replace_all_uses_with(traced.graph.call_module(owner, (argument(node, 0, "input"),)))
+    _forget(traced.graph, node)
+    return True
+
+
+def _owner(given: dict[str, Any]) -> str | None:
+    """The one module whose tensors these are, or are made of; None where an image is among them."""
+    owners = set[str]()
+    for node in given.values():
+        names = _tensors_behind(node) if isinstance(node, Node) else None
+        if names is None and node is not None:
+            return None
+        owners |= {name.rpartition(".")[0] for name in names or ()}
+    return next(iter(owners)) or None if len(owners) == 1 else None
+
+
+def _put(traced: torch.fx.GraphModule, owner: str, layer: nn.Module) -> bool:
+    """Have the network hold a layer under its owner's name; False where another one is there already."""
+    there = traced.get_submodule(owner)
+    for name, child in there.named_children():  # an activation, say, which the forward calls by itself
+        layer.add_module(name, child)
+    if type(there) is type(layer):  # of an earlier call
+        alike = [first is None or second is None or torch.equal(first, second)
+                 for first, second in zip(there.parameters(), layer.parameters(), strict=False)]  # fmt: skip
+        return repr(there) == repr(layer) and all(alike)
+    return traced.add_submodule(owner, layer)
+
+
+def _forget(graph: torch.fx.Graph, node: Node) -> None:
+    """Erase a call that nothing asks for any more, and what was computed for it alone."""
+    behind, ahead = set[Node](), [node]
+    while ahead:
+        current = ahead.pop()
+        if current not in behind and current.op != "placeholder":
+            behind.add(current)
+            ahead += current.all_input_nodes
+    for one in reversed(graph.nodes):
+        if one in behind and not one.users:
+            graph.erase_node(one)
+
+
+def _value(traced: torch.fx.GraphModule, node: Node) -> Any:
+    """What a node without images is."""
+    if node.op == "get_attr":
+        return operator.attrgetter(str(node.target))(traced)
+    args: Any = map_arg(node.args, lambda one: _value(traced, one))
+    kwargs: Any = map_arg(node.kwargs, lambda one: _value(traced, one))
+    if node.op == "call_module":
+        return traced.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _convolution(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
+    (stride, padding, dilation, groups), weight = settings, tensors["weight"]
+    kernel: Any = tuple(weight.shape[2:])
+    inputs, outputs = weight.shape[1] * groups, weight.shape[0]
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False, device="meta")
+
+
+def _transposed(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
+    (stride, padding, more, groups, dilation), weight = settings, tensors["weight"]
+    kernel: Any = tuple(weight.shape[2:])
+    inputs, outputs = weight.shape[0], weight.shape[1] * groups
+    return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, more, groups, False, dilation, device="meta")
+
+
+def _linear(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
+    outputs, inputs = tensors["weight"].shape
+    return nn.Linear(inputs, outputs, bias=False, device="meta")
+
+
+def _batch_norm(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
+    training, momentum, eps = settings
+    norm = nn.BatchNorm2d(len(tensors["running_mean"]), eps, momentum, affine=tensors.get("weight") is not None)
+    return norm.train(bool(training))
+
+
+def _group_norm(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
+    groups, eps = settings
+    return nn.GroupNorm(groups, len(tensors["weight"]), eps)
+
+
+def _layer_norm(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
+    return nn.LayerNorm(tuple(settings[0]), settings[1])
+
+
+_KERNELS = (("weight", 1), ("bias", 2))
+_STRIDES = ((3, "stride", 1), (4, "padding", 0))
+_AFTER_SIZE = (("weight", 2), ("bias", 3))
+_STATISTICS = (("running_mean", 1), ("running_var", 2), ("weight", 3), ("bias", 4))
+_FORMS: dict[Any, _Form] = {
+    F.conv2d: _Form(_KERNELS, (*_STRIDES, (5, "dilation", 1), (6, "groups", 1)), _convolution),
+    F.conv_transpose2d: _Form(
+        _KERNELS, (*_STRIDES, (5, "output_padding", 0), (6, "groups", 1), (7, "dilation", 1)), _transposed
+    ),
+    F.linear: _Form(_KERNELS, (), _linear),
+    F.batch_norm: _Form(_STATISTICS, ((5, "training", False), (6, "momentum", 0.1), (7, "eps", 1e-5)), _batch_norm),
+    F.group_norm: _Form(_AFTER_SIZE, ((1, "num_groups", 1), (4, "eps", 1e-5)), _group_norm, always=True),
+    F.layer_norm: _Form(_AFTER_SIZE, ((1, "normalized_shape", ()), (4, "eps", 1e-5)), _layer_norm, always=True),
+}

@@ -1,0 +1,235 @@
+"""The Open dialog, the same from every page: a network by name, somebody's checkpoint, images, a plan."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePath
+
+import streamlit as st
+
+from fpgm_core import FpgmError, Network, Plan
+from fpgm_core.data import Preprocessing
+from fpgm_core.models import list_models, published_weights
+from fpgm_core.runtime.progress import Work
+from pages.ui.session.jobs import Job, opening_worker
+from pages.ui.session.networks import open_network, view_of
+from pages.ui.session.opened import live_names, remember
+from pages.ui.session.opening import (
+    CHECKPOINTS,
+    IMAGES,
+    OpenedImages,
+    below_roots,
+    checkpoint_work,
+    data_roots,
+    folder_work,
+    images_work,
+    is_private,
+    network_work,
+)
+from pages.ui.session.session import Session, callback, current_session
+
+_JOB = "open"
+_AT_HAND = "the best at hand"
+_FLAG = "is_open_dialog"
+
+
+def open_button() -> None:
+    """The button that opens the dialog, and the dialog while it is open."""
+    st.button("Open …", key="open", help="Open a network, a checkpoint, images or a plan", on_click=_show)
+    if st.session_state.get(_FLAG):
+        _dialog()
+
+
+def _show() -> None:
+    st.session_state[_FLAG] = True
+
+
+def _hide() -> None:
+    st.session_state[_FLAG] = False
+
+
+@st.dialog("Open", width="large", on_dismiss=_hide)
+def _dialog() -> None:
+    session = current_session()
+    job = session.jobs.get(_JOB)
+    if job is not None and not job.done:
+        _watch(job)
+        return
+    if job is not None:
+        session.jobs.cancel(_JOB)  # looked at once
+        if job.error:
+            st.error(job.error)
+        elif _finish(session, job.result):
+            _hide()
+            st.rerun()
+    network, images = st.tabs(["Network or plan", "Images"])
+    with network:
+        _choose_network(session)
+    with images:
+        _choose_images(session)
+
+
+@st.fragment(run_every=0.4)
+def _watch(job: Job[object]) -> None:
+    if job.done:
+        st.rerun()
+    what = job.progress.what if job.progress else "waiting for its turn"
+    st.progress(job.share, text=f"{what[:1].upper()}{what[1:]} …")
+    st.button("Cancel", key="cancel_open", on_click=callback(lambda session: session.jobs.cancel(_JOB)))
+
+
+def _start(work: Callable[[], Work[object]], *key: object) -> None:
+    current_session().jobs.start(_JOB, work, key=(_JOB, *key), worker=opening_worker())
+
+
+def _finish(session: Session, result: Network | OpenedImages | None) -> bool:
+    """Move to what was opened; whether that could be, else the dialog says why not."""
+    state, plan = session.state, session.state.plan
+    try:
+        if isinstance(result, Network):
+            remember(result)
+            session.go(view_of(result, plan.criterion, plan.coupling))
+        elif isinstance(result, OpenedImages):
+            session.own_images(result.name)
+            session.go(replace(state, data=result.name))
+            session.notes = result.notes
+    except FpgmError as error:
+        session.refuse(error)
+    if session.message:
+        st.error(session.message)
+        session.message = None
+        return False
+    return True
+
+
+def _choose_network(session: Session) -> None:
+    names = _names()
+    current = session.state.plan.model
+    index = names.index(current) if current in names else 0
+    model = st.selectbox(
+        "Network", names, index=index, key="open_model", help="Type to search: torchvision's by name, timm's as timm/…"
+    )
+    weights = st.selectbox("Weights", _weights_of(model), key=f"open_weights:{model}")
+    chosen = None if weights == _AT_HAND else weights
+    st.button("Open this network", type="primary", key="open_network",
+              on_click=lambda: _start(partial(network_work, model, chosen), model, chosen))  # fmt: skip
+    file = st.file_uploader(
+        "Or a file: your checkpoint of the network above, or a plan",
+        type=[*CHECKPOINTS, "json"],
+        key="open_file",
+        help="safetensors, or what torch.save wrote of a state dict, bare or inside a training checkpoint. Nothing is "
+        "unpickled. The number of classes is read off the classifier.",
+    )
+    if file is not None and st.button(f"Open {file.name}", key="open_the_file"):
+        content = file.getvalue()
+        if file.name.lower().endswith(".json"):
+            _open_plan(session, file.name, content)
+        else:
+            _start(partial(checkpoint_work, model, file.name, content), model, file.file_id)
+        st.rerun()
+    told = file.name if file else chosen
+    _command_line(model, f"fpgm layers {model}" + (f" --weights {shlex.quote(told)}" if told else ""))
+
+
+def _open_plan(session: Session, name: str, content: bytes) -> None:
+    """Open a plan's file; one that does not fit is refused with the reason, and what was there stays."""
+    try:
+        plan = Plan.from_json(content)
+        same = (plan.model, plan.fingerprint) == (session.state.plan.model, session.state.plan.fingerprint)
+        begin = session.state if same else view_of(open_network(plan.model, plan.fingerprint))
+        session.go(replace(begin, plan=plan))
+        _hide()
+    except FpgmError as error:
+        session.message = f"{name}: {error}"
+
+
+def _choose_images(session: Session) -> None:
+    network = session.network
+    st.markdown(
+        f"Images for **{network.title}**: a zip with one folder a class (or with `train` and `val` in it), or an .npz. "
+        "They are split by class into *choose* and *sealed*; without training images beside them half of *choose* is "
+        "trained on. They stay in memory, for whoever has this page's link, and go when this tab closes."
+    )
+    preprocessing = _preprocessing(network)
+    file = st.file_uploader("Your images", type=list(IMAGES), key="open_images")
+    if file is not None and st.button(f"Read {file.name}", key="read_images", type="primary"):
+        content = file.getvalue()
+        _start(partial(images_work, network, file.name, content, preprocessing), file.file_id, network.identity)
+        st.rerun()
+    where = file.name.rpartition(".")[0] if file else "FOLDER"
+    if data_roots():
+        path = st.text_input("Or a folder of this machine", key="open_folder", placeholder="a folder, or an .npz")
+        if path and st.button("Read the folder", key="read_folder"):
+            _read_folder(network, path, preprocessing)
+        where = path or where
+    if session.state.data and st.button("Back to the network's own images", key="own_images_back"):
+        session.change(data="")
+        _hide()
+        st.rerun()
+    _command_line(network.name, f"fpgm evaluate {network.name} --data {shlex.quote(where)}")
+
+
+def _read_folder(network: Network, text: str, preprocessing: Preprocessing | None) -> None:
+    try:
+        path = below_roots(text)
+    except FpgmError as error:
+        st.error(str(error))
+        return
+    title = PurePath(path).name
+    _start(partial(folder_work, network, path, title, preprocessing), str(path), network.identity)
+    st.rerun()
+
+
+def _preprocessing(network: Network) -> Preprocessing | None:
+    """What is done to pictures: what the weights want; asked for where nobody said, None until it is said."""
+    known = network.preprocessing
+    if known is not None:
+        height, width = known.crop or network.input_shape[1:]
+        mean, std = ("/".join(f"{value:.3g}" for value in values) for values in (known.mean, known.std))
+        st.caption(f"As its weights want: resized and cropped to {height} × {width}, mean {mean}, std {std}.")
+        return known
+    channels = network.input_shape[0]
+    text = st.text_input(
+        "How pictures are prepared: nobody said so for this network",
+        f"mean={'/'.join(['0.5'] * channels)},std={'/'.join(['0.5'] * channels)}",
+        key="open_preprocess",
+        help="resize=256,crop=224,interpolation=bicubic,mean=0.485/0.456/0.406,std=0.229/0.224/0.225",
+    )
+    plain = Preprocessing.for_input(network.input_shape, (0.0,) * channels, (1.0,) * channels)
+    try:
+        return plain.changed(text)
+    except FpgmError as error:
+        st.error(str(error))
+        return None
+
+
+def _names() -> list[str]:
+    return [*live_names(), *_registry_names()]
+
+
+@st.cache_data(show_spinner=False)
+def _registry_names() -> list[str]:
+    """Every network by name: this project's, torchvision's, and timm's where it is installed."""
+    try:
+        timm = list_models("timm/*")
+    except FpgmError:
+        timm = ()
+    return [info.name for info in (*list_models(), *timm)]
+
+
+def _weights_of(model: str) -> list[str]:
+    """What weights may be asked for: to download any is for those whose machine it is."""
+    if model in live_names():
+        return [_AT_HAND]
+    return [_AT_HAND, *(published_weights(model) if is_private() else ()), "random"]
+
+
+def _command_line(model: str, text: str) -> None:
+    """What does the same there; a live network is in this process alone."""
+    if model in live_names():
+        return
+    st.caption("The same from a command line:")
+    st.code(text, language="bash", wrap_lines=True)

@@ -1,0 +1,153 @@
+"""What was opened here beyond the registry: networks with weights of their own, and images of one's own.
+
+One store for the process, so that a link opens for whoever has it. Checkpoints are kept on disk by the fingerprint of
+their weights, which every plan and link carries; images stay in memory and end with the tab that opened them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fpgm_core import FpgmError, ImageSet, Network
+from fpgm_core.data import DATA, DataInfo, register_data, unregister_data
+from fpgm_core.runtime.limits import configured_bytes
+from fpgm_core.runtime.storage import home, write_atomic
+
+OWN = "own-"  # what the names of data sets opened here begin with
+_FOLDER = "opened"
+_KEPT_BYTES = 4 << 30
+MOST_DATASETS = 16  # of all tabs together; the oldest goes first
+
+_MOST_NETWORKS = 4  # with weights of their own, in memory
+
+_live: dict[tuple[str, str], Network] = {}
+_networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
+_datasets: OrderedDict[str, str] = OrderedDict()  # registered here, oldest first: its name and its title
+_lock = threading.Lock()
+
+
+def add_live(network: Network) -> None:
+    """Have a network of this process open under its name, as long as the process runs."""
+    _live[network.name, network.fingerprint] = network
+
+
+def live_network(model: str) -> Network | None:
+    """The newest live network of that name; None where there is none."""
+    return next((live for (name, _), live in reversed(list(_live.items())) if name == model), None)
+
+
+def live_names() -> tuple[str, ...]:
+    """The names of the live networks, the newest first."""
+    return tuple(dict.fromkeys(name for name, _ in reversed(list(_live))))
+
+
+def remember(network: Network) -> None:
+    """Have a network of these weights at hand for a while: the few that were opened last are."""
+    with _lock:
+        _networks[network.name, network.fingerprint] = network
+        _networks.move_to_end((network.name, network.fingerprint))
+        while len(_networks) > _MOST_NETWORKS:
+            _networks.popitem(last=False)
+
+
+def opened_network(model: str, fingerprint: str) -> Network | None:
+    """The network of that name and those weights: live, in memory, or kept on disk; None where there is none.
+
+    Raises FpgmError for kept weights that do not open.
+    """
+    known = _live.get((model, fingerprint)) or _networks.get((model, fingerprint))
+    if known is not None:
+        return known
+    kept = _kept_checkpoint(model, fingerprint)
+    if kept is None:
+        return None
+    path, weights = kept
+    network = Network.load(model, path)
+    network.weights = weights  # where they came from, not where they are kept
+    remember(network)
+    return network
+
+
+def forget_networks() -> None:
+    """Let the networks go that were opened here; those kept on disk open again when they are asked for."""
+    with _lock:
+        _networks.clear()
+
+
+def keep_checkpoint(network: Network) -> None:
+    """Keep a network's weights on disk, so that plans and links that were made for them open again.
+
+    Raises FpgmError where the disk does not take them.
+    """
+    path = _place(network.fingerprint)
+    if path.exists():
+        path.touch()
+        return
+    tensors = {name: tensor.contiguous() for name, tensor in network.module.state_dict().items()}
+    write_atomic(path, save(tensors, metadata={"model": network.name, "weights": network.weights}))
+    _make_room(path)
+
+
+def _kept_checkpoint(model: str, fingerprint: str) -> tuple[Path, str] | None:
+    """The file with a network's kept weights, and where they came from; None where there are none."""
+    path = _place(fingerprint)
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    return (path, about.get("weights", path.name)) if about.get("model") == model else None
+
+
+def _place(fingerprint: str) -> Path:
+    if not fingerprint.isalnum():
+        raise FpgmError("the plan names no weights; make it anew from the network it is for")
+    return home() / _FOLDER / f"{fingerprint}.safetensors"
+
+
+def _make_room(newest: Path) -> None:
+    """Delete the files that nobody opened for longest, until the others fit."""
+    files = sorted(newest.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    total, limit = sum(path.stat().st_size for path in files), configured_bytes("FPGM_OPENED_BYTES", _KEPT_BYTES)
+    for path in files:
+        if total <= limit or path == newest:
+            continue
+        total -= path.stat().st_size
+        path.unlink(missing_ok=True)
+
+
+def add_images(title: str, splits: Mapping[str, ImageSet]) -> str:
+    """Register images by split ("choose", "sealed", "train") as a data set; returns its name, hard to guess."""
+    name = f"{OWN}{secrets.token_hex(8)}"
+
+    def load(split: str, root: Path | None, download: bool) -> ImageSet:
+        if split not in splits:
+            raise FpgmError(f"unknown split {split!r}; choose one of {', '.join(splits)}")
+        return splits[split]
+
+    with _lock:
+        register_data(DataInfo(name, title, load))
+        _datasets[name] = title
+        while len(_datasets) > MOST_DATASETS:
+            unregister_data(_datasets.popitem(last=False)[0])
+    return name
+
+
+def forget_images(name: str) -> None:
+    """Let images go; those who still look at them are told."""
+    with _lock:
+        if _datasets.pop(name, None) is not None:
+            unregister_data(name)
+
+
+def check_images(name: str) -> None:
+    """Raise FpgmError where a data set of one's own is not here, or not any more."""
+    if name not in DATA:
+        raise FpgmError("these images are no longer open on this server; open them again")

@@ -1,0 +1,139 @@
+"""Opening networks and images that people bring: the work behind the Open dialog, done in the background."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from fpgm_core import FpgmError, ImageSet, Network
+from fpgm_core.data import ImageSplits, Preprocessing, open_images, unpack_images
+from fpgm_core.runtime.progress import Progress, Work, within
+from pages.ui.session.opened import add_images, keep_checkpoint
+
+CHECKPOINTS = ("safetensors", "pt", "pth", "ckpt", "bin")
+IMAGES = ("npz", "zip")
+ROOTS_VARIABLE = "FPGM_DATA_ROOTS"
+_SPLITS = ("choose", "sealed", "train")
+MOST_TRAINING = 5000  # training images that a page reads: as many as are bundled
+
+
+@dataclass(frozen=True)
+class OpenedImages:
+    """Images that were opened for a network: the data set's name, and what must be known of them."""
+
+    name: str
+    notes: tuple[str, ...]
+
+
+def network_work(model: str, weights: str | None) -> Work[Network]:
+    """Open a network by its name; weights as in `load_model`. What is not the default is kept for links and plans."""
+    yield Progress(0.05, what=f"opening {model}")
+    network = Network.load(model, weights)
+    yield Progress(0.5, what="following its channels")
+    network.dense_cost  # noqa: B018
+    if weights is not None:
+        keep_checkpoint(network)
+    return network
+
+
+def checkpoint_work(model: str, file_name: str, content: bytes) -> Work[Network]:
+    """Load somebody's checkpoint into a network. Raises FpgmError where it does not fit, and says what would."""
+    yield Progress(0.05, what=f"reading {_plain(file_name)}")
+    with _as_file(file_name, content) as path:
+        network = Network.load(model, path)
+    yield Progress(0.6, what="following its channels")
+    network.dense_cost  # noqa: B018
+    keep_checkpoint(network)
+    return network
+
+
+def images_work(
+    network: Network, file_name: str, content: bytes, preprocessing: Preprocessing | None
+) -> Work[OpenedImages]:
+    """Read somebody's images, an .npz or a zip of folders, for a network, and register them as a data set."""
+    yield Progress(0.02, what=f"unpacking {_plain(file_name)}")
+    with _as_file(file_name, content) as path:
+        folder = unpack_images(content, path.parent / path.stem) if path.suffix.lower() == ".zip" else path
+        return (yield from within(folder_work(network, folder, path.stem, preprocessing), 0.1))
+
+
+def folder_work(network: Network, path: Path, title: str, preprocessing: Preprocessing | None) -> Work[OpenedImages]:
+    """Read the images of a folder of this machine, or an .npz, for a network, and register them as a data set."""
+    splits = open_images(path, known_classes=network.class_names)
+    return (yield from splits_work(network, splits, title, preprocessing))
+
+
+def splits_work(
+    network: Network, splits: ImageSplits, title: str, preprocessing: Preprocessing | None
+) -> Work[OpenedImages]:
+    """Decode images by split, check them against the network, and register them as a data set."""
+    prepared = preprocessing or network.preprocessing
+    if prepared is None:
+        raise FpgmError(f"nobody said how pictures are prepared for {network.name}; give mean and std as well")
+    sets: dict[str, ImageSet] = {}
+    for index, name in enumerate(_SPLITS):
+        source = splits.split(name).at_most(MOST_TRAINING if name == "train" else None)
+        part = within(source.load_work(prepared), index / len(_SPLITS), (index + 1) / len(_SPLITS), f"reading {name}")
+        sets[name] = yield from part
+    return register_images(network, sets, title, notice=splits.notice)
+
+
+def register_images(
+    network: Network, sets: Mapping[str, ImageSet], title: str, notice: str | None = None
+) -> OpenedImages:
+    """Register images by split for a network. Raises FpgmError where they cannot be the network's."""
+    misfits = [network.check_images(images) for images in sets.values()]
+    notes = [note for images in sets.values() for note in images.notes]
+    told = dict.fromkeys(note for note in (notice, *misfits, *notes) if note)
+    return OpenedImages(add_images(title, sets), tuple(told))
+
+
+def data_roots() -> tuple[Path, ...]:
+    """The folders of this machine that the page may read images from.
+
+    Those that whoever starts the server lists in `FPGM_DATA_ROOTS`; without it the user's own, where the page is served
+    to this machine alone, and none where others may visit it.
+    """
+    listed = os.environ.get(ROOTS_VARIABLE)
+    if listed is not None:
+        return tuple(Path(part).expanduser().resolve() for part in listed.split(os.pathsep) if part)
+    return (Path.home().resolve(),) if is_private() else ()
+
+
+def is_private() -> bool:
+    """Whether the page is served to this machine alone."""
+    address = str(st.get_option("server.address") or "")
+    try:
+        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def below_roots(text: str) -> Path:
+    """A path that a visitor typed, where it lies below one of the roots. Raises the same FpgmError for all others."""
+    path = Path(text).expanduser().resolve()
+    if not any(path.is_relative_to(root) for root in data_roots()) or not path.exists():
+        raise FpgmError("there is no such folder below those that this page may read")
+    return path
+
+
+@contextmanager
+def _as_file(name: str, content: bytes) -> Iterator[Path]:
+    """A file of that content, in a folder of its own that goes afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fpgm-") as folder:
+        path = Path(folder) / _plain(name)
+        path.write_bytes(content)
+        yield path
+
+
+def _plain(name: str) -> str:
+    """A file's name with nothing in it that a file system or a page would take for more than a name."""
+    return re.sub(r"[^\w.\- ]", "_", Path(name).name)[-80:].lstrip(".") or "file"
