@@ -19,7 +19,8 @@ from fpgm_core.runtime.progress import Progress, Work, within
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c1e21; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin-top: 3rem; border-bottom: 2px solid #0072B2; } h3 { margin: 1.2rem 0 .2rem; font-size: 1rem; }
-.formula { padding: .6rem 1rem; background: #f2f4f7; } .formula div { margin: .5rem 0; } .formula math { white-space: nowrap; }
+.formula { padding: .6rem 1rem; background: #f2f4f7; } .formula div { margin: .5rem 0; }
+.formula math { white-space: nowrap; }
 .options { list-style: none; padding: 0; } .lines { border-bottom: 1px solid #8a9099; height: 2rem; }
 .says { border-left: 4px solid #0072B2; padding: .2rem 1rem; } figure { margin: 1rem 0; break-inside: avoid; }
 figcaption, small { color: #50565e; font-size: .9rem; } table { border-collapse: collapse; font-size: .8rem; }
