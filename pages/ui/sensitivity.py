@@ -22,8 +22,8 @@ _JOB = "sensitivity"
 
 
 def _key(session: Session) -> Hashable:
-    plan = session.state.plan
-    return ("sensitivity", *network_key(session.network), plan.criterion, plan.coupling, plan.options, session.state.method)
+    plan, network = session.state.plan, network_key(session.network)
+    return ("sensitivity", *network, plan.criterion, plan.coupling, plan.options, session.state.method)
 
 
 def _sweep_work(session: Session) -> Work[Sweep]:
