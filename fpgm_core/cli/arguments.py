@@ -19,6 +19,9 @@ from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan, PrunedNetwork
 from fpgm_core.recovery import RecoveryContext, check_rung, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
+from fpgm_core.runtime.files import read_file
+
+_MOST_OF_A_PLAN = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,7 @@ def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
         extra = [name for name, value in given.items() if value is not None]
         if extra:
             raise FpgmError(f"the plan says its own {extra[0]}; leave --{extra[0].replace('_', '-')} out")
-        try:
-            plan = Plan.from_json(chosen.plan.read_bytes())
-        except OSError as error:
-            raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
+        plan = Plan.from_json(read_file(chosen.plan, _MOST_OF_A_PLAN, "the plan "))
         network.check(plan)
         return plan
     options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}

@@ -80,15 +80,25 @@ class Network(TracedModule):
         self._digests: Mapping[str, str] = {}
 
     @classmethod
-    def load(cls, name: str, weights: Any = None) -> Network:
+    def load(
+        cls,
+        name: str,
+        weights: Any = None,
+        *,
+        seconds: float = TRACE_SECONDS,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Network:
         """Load a network by its name ("resnet20", "torchvision/resnet50", "timm/resnet50d"), with weights.
 
-        Both as in `models.load_model`.
+        Both as in `models.load_model`; the others as in `from_module`.
         """
         loaded = load_model(name, weights)
-        info = loaded.info
+        # This project's own networks are small, and known to run: no need of the meta device's import.
+        info, module, traced = loaded.info, loaded.module, None
+        if info.library:
+            module, traced = opened(module, info.input_shape, seconds=seconds, on_progress=on_progress)
         return cls(
-            loaded.module,
+            module,
             info.input_shape,
             name=info.name,
             title=info.title,
@@ -98,9 +108,10 @@ class Network(TracedModule):
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
-            # This project's own networks are small, and known to run: no need of the meta device's import.
+            preprocessing=None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms),
             shapes_on="meta" if info.library else "cpu",
-            build=info.build,
+            build=info.build if module is loaded.module else None,
+            traced=traced,
         )
 
     @classmethod
