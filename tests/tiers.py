@@ -60,6 +60,11 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     "test_sensitivity.py::test_the_criterion_and_the_coupling_are_the_plans_and_its_rates_are_not": ALL,
     "test_contest.py::test_hits_are_the_evaluators": ALL,
     "test_bench.py::test_a_bench_times_both_sides": ("changed", "evaluation", "limit"),
+    # Allocation: every allocator under one coupling, one loss, one of Torch-Pruning's rankings.
+    "test_solver.py::test_every_allocator_meets_the_goal_to_within_one_filter": ("coupled-*", "*-solved"),
+    "test_suggestion.py::test_at_most_a_loss": ALL,
+    "test_rivals.py::test_torch_pruning_cuts_what_was_asked": ("tp_fpgm_global",),
+    "test_ranking.py::test_a_study_at_equal_macs": ALL,
     # Recovery and training.
     "test_refit.py::test_every_rung_is_measured": ("as_is", "recalibrated"),
     "test_refit.py::test_masked_and_compact_answer_alike": ("inner",),
@@ -95,12 +100,11 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     # Pages and the browser: each page is opened, moved and measured once.
     "test_explore.py::test_every_rung_of_the_ladder_is_measured_as_such": ALL,
     "test_explore.py::test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made": ALL,
-    "test_replaceability_page.py::test_the_refit_cost_view_says_where_a_layer_has_none": ALL,
+    "test_replaceability_view.py::test_the_refit_cost_view_says_where_a_layer_has_none": ALL,
     "test_sensitivity_page.py::test_a_sweep_is_stopped_kept_and_resumed": ALL,
-    "test_replaceability_page.py::test_damage_is_drawn_beside_the_bars_as_predicted": ALL,
+    "test_replaceability_view.py::test_damage_is_drawn_beside_the_bars_as_predicted": ALL,
     "test_learn.py::test_every_step_opens_by_its_link_in_every_language": ("*-en", "plane-ko"),
     "test_explore_live.py::test_a_place_on_a_damage_strip_is_a_rate": ALL,
-    "test_explore_live.py::test_a_rate_typed_into_the_table_enters_the_plan": ALL,
     "test_explore_live.py::test_a_new_move_cancels_the_measurement_under_way": ALL,
     "test_explore_live.py::test_a_filter_is_locked_by_a_click": ALL,
     "test_export_live.py::test_a_plan_is_exported_and_the_zip_says_what_the_page_says": ALL,

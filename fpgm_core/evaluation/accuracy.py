@@ -22,7 +22,7 @@ from fpgm_core.recovery import NUM_IMAGES, RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices, to_device
 from fpgm_core.runtime.progress import Progress, Work, run, timed, within
 
-PREVIEW_IMAGES = 250
+PREVIEW_IMAGES, _FEWEST = 250, 50  # that a provisional measurement is on: of 32 x 32, and of large ones
 # What is counted among the images, in this order: fields of a Measurement.
 _COUNTS = ("num_correct", "num_dense_correct", "num_both_correct", "num_correct_top5", "num_dense_correct_top5")
 
@@ -81,13 +81,15 @@ def measure_work(
     config: EvaluationConfig = EvaluationConfig(),
     preview: bool = True,
     remember_late: bool = True,
+    keep: Callable[[PrunedNetwork], object] = lambda recovered: None,
 ) -> Work[Measurement]:
     """Recover a pruned network by `method` from `training` images, then measure it, one batch between two steps.
 
     Progress has the time left, once there is a pace. One whose `partial` is a Measurement has a new one: with `preview`
     a provisional one early, where the method offers a provisional result; then running ones. A network that prunes
     nothing is the dense one, and is not recovered. What late layers make of images is remembered, for whoever moves one
-    of them next; unless `remember_late`, only what comes before the first layer that is new.
+    of them next; unless `remember_late`, only what comes before the first layer that is new. `keep` is given
+    the recovered network before it is measured.
 
     Where the device fails and `config` says "auto", everything begins again on another. Raises FpgmError at once for a
     network without trained weights, labels beyond its classes, a method or a device that is not there, and a method
@@ -111,9 +113,15 @@ def measure_work(
     pruned.live  # noqa: B018  a plan that leaves nothing is refused here, not in the middle
 
     def begin(session: _Evaluation) -> Work[Measurement]:
-        return session.work(pruned, images, method, training, preview, remember_late)
+        return session.work(pruned, images, method, training, preview, remember_late, keep)
 
     return timed(_on_some_device(_Evaluation.create(config), config, begin))
+
+
+def _preview(images: ImageSet) -> int:
+    """On how many images a provisional measurement is: fewer of large ones, so that it comes as soon."""
+    height, width = images.pixels.shape[1:3]
+    return min(PREVIEW_IMAGES, max(_FEWEST, PREVIEW_IMAGES * 32 * 32 // (height * width)))
 
 
 def _recovery_share(method: str, training: ImageSet | None, images: ImageSet) -> float:
@@ -160,6 +168,7 @@ class _Evaluation:
         training: ImageSet | None,
         preview: bool,
         remember_late: bool,
+        keep: Callable[[PrunedNetwork], object],
     ) -> Work[Measurement]:
         begin = 0.0
         if not pruned.prunes_nothing:
@@ -169,6 +178,7 @@ class _Evaluation:
             recovered = yield from self._recover(recovery, images if preview else None, share)
             begin = share if recovered is not pruned else 0.0
             pruned = recovered
+        keep(pruned)
         return (yield from within(self.measure(pruned, images, remember_late=remember_late), begin))
 
     def _recover(self, recovery: Work[PrunedNetwork], images: ImageSet | None, share: float) -> Work[PrunedNetwork]:
@@ -182,8 +192,9 @@ class _Evaluation:
                     recovered: PrunedNetwork = end.value
                     return recovered
                 offered, provisional = progress.partial, None
-                if isinstance(offered, PrunedNetwork) and images is not None and len(images) > PREVIEW_IMAGES:
-                    measuring = self.measure(offered, images.first(PREVIEW_IMAGES), state="provisional")
+                count = 0 if images is None else _preview(images)
+                if isinstance(offered, PrunedNetwork) and images is not None and len(images) > count:
+                    measuring = self.measure(offered, images.first(count), state="provisional")
                     provisional = yield from within(measuring, progress.done, progress.done)
                 yield replace(progress, partial=provisional)
 

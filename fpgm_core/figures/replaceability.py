@@ -1,4 +1,4 @@
-"""Pictures of what is replaceable: each filter's measured refit cost, each layer's agreement with it, the damage."""
+"""Pictures of what is replaceable: each layer's agreement with measured refit cost, and the damage."""
 
 from __future__ import annotations
 
@@ -11,20 +11,8 @@ from plotly.colors import sample_colorscale
 from fpgm_core.evaluation import Interval, Replaceability
 from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
-from fpgm_core.figures.layer import FilterStates, filter_traces, layout
 
 _ROW = 24  # pixels of a layer
-
-
-def cost_figure(layer: Replaceability, states: FilterStates, *, by_norm: bool = False) -> go.Figure:
-    """A layer's filters: g, or the L2 norm, against refit cost, both exact; on a log scale unless a cost is 0."""
-    x = layer.norms if by_norm else layer.distance_sums
-    name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
-    hover = f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}"
-    drawn = layout(name, "refit cost: what its readers still lose after the refit")
-    if (layer.costs > 0).all():
-        drawn["yaxis"] |= {"type": "log", "dtick": 1}
-    return go.Figure(filter_traces(x, layer.costs, states=states, hover=hover), drawn)
 
 
 def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go.Figure:

@@ -42,7 +42,7 @@ class Sum:
 
 
 def sum_behind(module: nn.Module, flow: Flow, node: Node, unfitted: Collection[Node]) -> Sum | None:
-    """The sum that a layer's output alone goes into; None where there is none, or where what it is added to is not final.
+    """The sum that a layer's output alone goes into; None where there is none, or the other part is not final yet.
 
     `unfitted` are the nodes of layers that are refitted after this one.
     """
