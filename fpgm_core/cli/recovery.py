@@ -16,6 +16,7 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_place,
     add_plan,
+    network_of,
     opened,
     plan_of,
     pruned_of,
@@ -75,7 +76,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(chosen: argparse.Namespace) -> int:
-    network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
+    network, start = network_of(chosen), time.perf_counter()
     moments = _moments(chosen, network)
     layers = [
         {"name": name, "columns": one.columns, "groups": len(one.mean), "samples": one.samples,
@@ -154,7 +155,7 @@ def _replaceability_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _replaceability(chosen: argparse.Namespace) -> int:
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     found = replaceability(network, _moments(chosen, network), chosen.coupling)
     result = {**about(network), "coupling": chosen.coupling, "layers": [_row(one) for one in found]}
     lines = [f"{'layer':28} {'filters':>7}  {'g and refit cost':22} {'norm and refit cost':22}"]
@@ -195,7 +196,7 @@ def _damage_arguments(parser: argparse.ArgumentParser) -> None:
 def _damage(chosen: argparse.Namespace) -> int:
     rates = chosen.rate or SURFACE_RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or "inner"
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     if chosen.study is not None:
         return _study(chosen, network)
     like = plan_of(chosen, network)
