@@ -35,9 +35,10 @@ from fpgm_core import Network
 from pages.ui.session.view_state import ViewState, encode
 
 STEPS, PATIENCE = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
+EQUALISER = "fpgm_equaliser"
 _CARD = re.compile(r'class="label">([A-Za-z]+)')
 _STATE = re.compile(r'class="state">([^<]*)<')
-_MACS = re.compile(r'class="under">([\d,]+)')
+_MACS = re.compile(r'class="more">([\d,]+)')
 
 
 @dataclass
@@ -206,7 +207,8 @@ class Browser:
         element = message.delta.new_element
         if element.WhichOneof("type") == "html" and (card := _CARD.search(element.html.body)):
             self._cards[card[1]] = element.html.body
-        if element.WhichOneof("type") == "bidi_component":
+        is_bars = element.WhichOneof("type") == "bidi_component" and element.bidi_component.component_name == EQUALISER
+        if is_bars:
             self._fragment, self._widget = message.delta.fragment_id, element.bidi_component.id
             data = json.loads(element.bidi_component.json)
             if data != self._data:  # equal data is no news to a component

@@ -16,7 +16,7 @@ ROOMS = [
 TOP = {
     "COUPLINGS", "CRITERIA", "RECOVERY_METHODS", "EvaluationConfig", "FpgmError", "ImageSet", "Measurement", "Network",
     "Plan", "PrunedNetwork", "SelectionOptions", "evaluate", "export", "list_models", "load_model", "num_pruned",
-    "recover",
+    "recover", "suggest",
 }  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def test_the_rooms_are_there():
             "inference",
             "recovery",
             "evaluation",
+            "allocation",
             "training",
             "export",
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from fpgm_core.allocation.ranking import SHORT, ranking_work
 from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.cli.arguments import (
     Command,
@@ -32,9 +33,7 @@ from fpgm_core.evaluation import (
     EvaluationConfig,
     Interval,
     Replaceability,
-    StudiedPlan,
     replaceability,
-    study_work,
 )
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
@@ -189,7 +188,11 @@ def _damage_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_choices(parser, "inner")
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
-    parser.add_argument("--study", type=int, metavar="N", help="measure N plans at mixed rates beside the prediction")
+    parser.add_argument(
+        "--study", type=int, metavar="N", help="measure N random plans at each of three levels of equal MACs"
+    )
+    parser.add_argument("--tuned", type=int, metavar="EPOCHS", help="with --study: then fine-tune each so long")
+    parser.add_argument("--studied", type=int, default=2000, help="with --study: images of choose (default 2000)")
     _add_calibration(parser, CalibrationConfig())
 
 
@@ -220,27 +223,47 @@ def _damage(chosen: argparse.Namespace) -> int:
 
 
 def _study(chosen: argparse.Namespace, network: Network) -> int:
-    if chosen.study < 5:
-        raise FpgmError(f"{chosen.study} plans tell nothing; study at least 5")
-    training, images = training_of(chosen, network), images_of(chosen, network, "choose")
-    config = EvaluationConfig(chosen.device)
-    work = study_work(network, images, training, num_plans=chosen.study, config=config)
+    training = training_of(chosen, network)
+    images = images_of(chosen, network, "choose").first(chosen.studied)
+    like = plan_of(chosen, network)
+    work = ranking_work(
+        scored(chosen, network, like.criterion),
+        images,
+        training,
+        like=like,
+        num_plans=chosen.study,
+        losses=("damage", "blend"),
+        recipe=None if chosen.tuned is None else replace(SHORT, epochs=chosen.tuned),
+        config=EvaluationConfig(chosen.device),
+    )
     study = finish(work, "measuring plans")
-    agreement = study.agreement
+    agreements = {
+        f"{level:g}": {name: study.agreement(name, level) for name in study.predictors} for level in study.levels
+    }
     result = {
         **about(network),
-        "plans": [_studied(plan) for plan in study.plans],
-        "spearman": asdict(agreement) if agreement else None,
+        "criterion": like.criterion,
+        "coupling": like.coupling,
+        "images": len(images),
+        "target": study.target,
+        "plans": [
+            {"level": one.level, "rates": dict(one.plan.rates), "figures": dict(one.figures)} for one in study.plans
+        ],
+        "spearman": {
+            level: {name: asdict(rho) if rho else None for name, rho in found.items()}
+            for level, found in agreements.items()
+        },
     }
-    lines = [f"{plan.predicted:8.3f} {plan.num_correct / plan.num_images:8.2%}" for plan in study.plans]
-    said = "predicted loss and measured, repaired accuracy on choose; Spearman's correlation of loss with loss"
-    show(chosen, result, "\n".join([*lines, f"{said} {_rho(agreement)}"]))
+    lines = [f"{'':14}" + "".join(f"{level:>24.0%}" for level in study.levels)]
+    for name in study.predictors:
+        found = (agreements[f"{level:g}"][name] for level in study.levels)
+        lines.append(f"{name:14}" + "".join(f"{_rho(rho):>24}" for rho in found))
+    lines.append(
+        f"Spearman's correlation with {study.target} accuracy among {chosen.study} random plans that cut as many MACs; "
+        "bootstrap intervals, 95%"
+    )
+    show(chosen, result, "\n".join(lines))
     return 0
-
-
-def _studied(plan: StudiedPlan) -> dict[str, Any]:
-    measured = {"correct": plan.num_correct, "images": plan.num_images, "rung": plan.method}
-    return {"rates": dict(plan.rates), "predicted": plan.predicted, **measured}
 
 
 CALIBRATE = Command(

@@ -1,9 +1,10 @@
 """Measuring: accuracy with intervals, streamed, on the device that is there."""
 
 from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, evaluate, measure_work
+from fpgm_core.evaluation.compare import ClassChange, Comparison, compare_work, filters_that_differ, predictions_work
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
-from fpgm_core.evaluation.damage_study import StudiedPlan, Study, mixed_plans, study_work
+from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
@@ -16,10 +17,14 @@ __all__ = [
     "PREVIEW_IMAGES",
     "RATES",
     "SWEEP_IMAGES",
+    "ClassChange",
+    "Comparison",
     "Contest",
     "ContestConfig",
     "Entry",
     "EvaluationConfig",
+    "History",
+    "HistoryEntry",
     "Interval",
     "Latency",
     "Measurement",
@@ -27,28 +32,27 @@ __all__ = [
     "Ranking",
     "Replaceability",
     "ScoredMeasurement",
-    "StudiedPlan",
-    "Study",
     "Sweep",
     "Zeros",
     "bootstrap_mean",
     "change_between",
     "check_loss",
+    "compare_work",
     "contest",
     "contest_work",
     "equal_plan",
     "evaluate",
+    "filters_that_differ",
     "known_contest",
     "latency_work",
     "measure_latency",
     "measure_work",
-    "mixed_plans",
     "paired_change",
+    "predictions_work",
     "premise",
     "rank_interval",
     "replaceability",
     "scored_work",
-    "study_work",
     "sweep_work",
     "time_pass",
     "verdict",

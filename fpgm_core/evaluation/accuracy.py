@@ -81,13 +81,15 @@ def measure_work(
     config: EvaluationConfig = EvaluationConfig(),
     preview: bool = True,
     remember_late: bool = True,
+    keep: Callable[[PrunedNetwork], object] = lambda recovered: None,
 ) -> Work[Measurement]:
     """Recover a pruned network by `method` from `training` images, then measure it, one batch between two steps.
 
     Progress has the time left, once there is a pace. One whose `partial` is a Measurement has a new one: with `preview`
     a provisional one early, where the method offers a provisional result; then running ones. A network that prunes
     nothing is the dense one, and is not recovered. What late layers make of images is remembered, for whoever moves one
-    of them next; unless `remember_late`, only what comes before the first layer that is new.
+    of them next; unless `remember_late`, only what comes before the first layer that is new. `keep` is given
+    the recovered network before it is measured.
 
     Where the device fails and `config` says "auto", everything begins again on another. Raises FpgmError at once for a
     network without trained weights, labels beyond its classes, a method or a device that is not there, and a method
@@ -111,7 +113,7 @@ def measure_work(
     pruned.live  # noqa: B018  a plan that leaves nothing is refused here, not in the middle
 
     def begin(session: _Evaluation) -> Work[Measurement]:
-        return session.work(pruned, images, method, training, preview, remember_late)
+        return session.work(pruned, images, method, training, preview, remember_late, keep)
 
     return timed(_on_some_device(_Evaluation.create(config), config, begin))
 
@@ -160,6 +162,7 @@ class _Evaluation:
         training: ImageSet | None,
         preview: bool,
         remember_late: bool,
+        keep: Callable[[PrunedNetwork], object],
     ) -> Work[Measurement]:
         begin = 0.0
         if not pruned.prunes_nothing:
@@ -169,6 +172,7 @@ class _Evaluation:
             recovered = yield from self._recover(recovery, images if preview else None, share)
             begin = share if recovered is not pruned else 0.0
             pruned = recovered
+        keep(pruned)
         return (yield from within(self.measure(pruned, images, remember_late=remember_late), begin))
 
     def _recover(self, recovery: Work[PrunedNetwork], images: ImageSet | None, share: float) -> Work[PrunedNetwork]:

@@ -19,7 +19,6 @@ from fpgm_core.criteria import (
     batch_norm_scores,
     combined,
     get_criterion,
-    joint_name,
     overlap,
     score,
     select,
@@ -111,10 +110,10 @@ class Network(TracedModule):
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
+            preprocessing=_preprocessing(loaded, shape),
             # This project's own networks are small, and known to run: no need of the meta device's import.
             shapes_on="meta" if info.library else "cpu",
             build=info.build if module is loaded.module else None,
-            preprocessing=_preprocessing(loaded, shape),
             traced=traced,
         )
 
@@ -284,9 +283,6 @@ class Network(TracedModule):
 
         Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
-        own = self._scores.get(criterion, {}).get(joint_name(unit.members))
-        if own is not None:
-            return own
         return combined([self._layer_scores(criterion, member, options, stage) for member in unit.members])
 
     def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
@@ -304,6 +300,10 @@ class Network(TracedModule):
     def has_scores(self, criterion: str) -> bool:
         """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
         return get_criterion(criterion).needs != "images" or criterion in self._scores
+
+    def scores_digest(self, criterion: str) -> str | None:
+        """A hash of the scores that `with_scores` was given of a criterion; None where it was given none."""
+        return self._digests.get(criterion)
 
     def _layer_scores(
         self, criterion: str, layer: str, options: SelectionOptions = SelectionOptions(), stage: int = -1
@@ -374,7 +374,7 @@ class Network(TracedModule):
         read = tuple(getattr(options, name) for name in criterion.options)
         counts = criterion.counts(unit.size, rate, options=options, blocks=unit.blocks)
         return self._memo(
-            ("mask", unit, criterion, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
+            ("mask", unit, criterion, self.scores_digest(criterion_name), read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -442,7 +442,7 @@ class Network(TracedModule):
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
+        key = plan.key, get_criterion(plan.criterion), self.scores_digest(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
 
 
@@ -451,13 +451,10 @@ def _preprocessing(loaded: LoadedModel, shape: tuple[int, int, int]) -> Preproce
 
     None where there is no recipe.
     """
-    if loaded.transforms is None or loaded.normalization is None:
-        return None
-    if shape != loaded.info.input_shape:
-        return Preprocessing.for_input(shape, *loaded.normalization)
-    if isinstance(loaded.transforms, Mapping):
-        return Preprocessing.from_timm(loaded.transforms)
-    return Preprocessing.from_torchvision(loaded.transforms)
+    own = None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms)
+    if own is None or shape == loaded.info.input_shape:
+        return own
+    return Preprocessing.for_input(shape, own.mean, own.std)
 
 
 def _copied(module: nn.Module) -> nn.Module:

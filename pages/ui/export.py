@@ -8,60 +8,77 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import PrunedNetwork
-from fpgm_core.data import DATA, HALVES, load_images, sample_images
+from fpgm_core import Network, Plan, PrunedNetwork
+from fpgm_core.data import DATA, load_images, sample_images
 from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, zip_bundle
 from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work, within
-from pages.ui.recover import trained_network
-from pages.ui.session.jobs import Job
+from pages.ui.panels.sealed import sealed_report
+from pages.ui.session.networks import network_key
+from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.session import Session, callback
 
 NUM_SAMPLES = 64  # images that the forms are compared on
+CHOOSE = "choose"  # sealed is measured only where a report is asked for
 _JOB = "export"
 _RECOVERED = 0.1  # the share of the whole that recovering takes, roughly: for progress alone
 
 
 def export_page(session: Session) -> None:
-    """The button, the progress, the result of the plan on screen."""
-    if session.network.prune(session.state.plan).prunes_nothing:
+    """What is exported, the button, the result of the plan on screen; and its report on the sealed half."""
+    network, plan, method = session.network, session.state.plan, session.state.method
+    if network.prune(plan).prunes_nothing:
         st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
-    trained = trained_network(session)
-    if trained is not None and not st.toggle("Export the trained weights from Recover", value=True):
-        trained = None
-    key = ("export", session.state.plan.key, session.state.method, trained and id(trained))
+    if not network.trained:
+        st.warning(f"{network.notice}. Its files can be written, proved equal and timed all the same.")
+    key = ("export", *network_key(network), plan.key, method)
     job = session.jobs.get(_JOB, key)
+    st.markdown(_subject(session))
     st.button(
         "Prepare the export" if job is None or job.error else "Prepare again",
         key="prepare",
         type="primary",
         disabled=job is not None and not job.done,
-        on_click=callback(lambda session: _begin(session, trained, key)),
+        on_click=callback(lambda session: _begin(session, key)),
     )
-    if job is None:
+    if job is None or not job.done:
         st.caption(
             "First the compact network is proved equal to the masked one; then each file is written, read back, "
-            "compared, and measured on both halves of the test images. Nothing that failed is offered."
+            "compared, and measured on the choose half. Nothing that failed is offered."
         )
         st.dataframe(pd.DataFrame({"what will be in it": [a.title for a in ARTEFACTS.values()]}), hide_index=True)
-    elif not job.done:
-        _progress(job)
     elif job.error:
         st.error(job.error)
     elif job.result is not None:
-        _result(job.result, session.state.plan.model)
+        _result(job.result, plan.model)
+    sealed_report(session)
 
 
-def _begin(session: Session, trained: PrunedNetwork | None, key: Hashable) -> None:
-    pruned, method = session.network.prune(session.state.plan), session.state.method
+def _subject(session: Session) -> str:
+    """What Export takes, before it runs: the plan's network on the rung of the bar."""
+    record, plan = get_recovery_method(session.state.method), session.state.plan
+    cost, dense = session.network.cost(plan), session.network.dense_cost
+    said = f"Takes **{session.network.title}**, {1 - cost.macs / dense.macs:.1%} of its MACs cut, on the rung "
+    said += f"**{record.title}**: {record.summary}"
+    measured = session.measured(session.state.method)
+    return said if measured is None else f"{said} {measured.accuracy.value:.2%} on choose."
+
+
+def _begin(session: Session, key: Hashable) -> None:
+    network, plan, method = session.network, session.state.plan, session.state.method
     session.jobs.cancel(_JOB)  # one that has ended must not be found again
-    session.jobs.start(_JOB, lambda: _exported_work(trained) if trained else _recovered_work(pruned, method), key=key)
+    doing = f"exporting {network.title}"
+    session.jobs.start(_JOB, lambda: _recovered_work(network, plan, method), key=key, title=doing)
 
 
-def _recovered_work(pruned: PrunedNetwork, method: str) -> Work[Bundle]:
-    """Recover a pruned network as on Explore, where there are images for that, then export it."""
-    network, record = pruned.network, get_recovery_method(method)
+def _recovered_work(network: Network, plan: Plan, method: str) -> Work[Bundle]:
+    """Export a plan on its rung: as it was trained, or measured on Explore; else recovered now."""
+    trained = trained_networks().get(network, plan, method)
+    pruned = trained.pruned if trained else recovered_networks().get(network, plan, method)
+    if pruned is not None:
+        return (yield from _exported_work(pruned))
+    pruned, record = network.prune(plan), get_recovery_method(method)
     can_read = network.trained and network.dataset in DATA
     if not pruned.prunes_nothing and (can_read or not record.needs_images):
         training = load_images(network.dataset, "train") if record.needs_images else None
@@ -72,20 +89,9 @@ def _recovered_work(pruned: PrunedNetwork, method: str) -> Work[Bundle]:
 
 def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
     network = pruned.network
-    halves = {half: load_images(network.dataset, half) for half in HALVES} if network.dataset in DATA else {}
+    images = {CHOOSE: load_images(network.dataset, CHOOSE)} if network.dataset in DATA else {}
     samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
-    return (yield from export_work(pruned, images=halves, config=ExportConfig(samples=samples)))
-
-
-def _progress(job: Job[Bundle]) -> None:
-    @st.fragment(run_every=0.5)
-    def watch() -> None:
-        if job.done:
-            st.rerun()
-        st.progress(job.share, text=f"{job.progress.what} ..." if job.progress else "waiting for its turn ...")
-
-    watch()
-    st.button("Cancel", key="cancel_export", on_click=callback(lambda session: session.jobs.cancel(_JOB)))
+    return (yield from export_work(pruned, images=images, config=ExportConfig(samples=samples)))
 
 
 def _result(bundle: Bundle, model: str) -> None:
@@ -118,11 +124,11 @@ def _result(bundle: Bundle, model: str) -> None:
         column_config={
             "bytes": st.column_config.NumberColumn(format="localized"),
             "differs by": st.column_config.NumberColumn(format="scientific"),
-            **dict.fromkeys(HALVES, percent),
+            CHOOSE: percent,
             **dict.fromkeys(("ms, 1 image", "ms, 64 images"), times),
         },
     )
-    st.caption("Accuracy is measured after reloading the file, in float32; sealed is the half that no choice has seen.")
+    st.caption("Accuracy is measured after reloading the file, in float32, on the half that choices read.")
     for skipped in manifest["skipped"]:
         st.info(f"Left out: {ARTEFACTS[skipped['name']].title}. {skipped['reason']}")
     with st.expander("One file at a time"):
@@ -156,7 +162,6 @@ def _files(manifest: Mapping[str, Any]) -> pd.DataFrame:
                 "bytes": file["bytes"],
                 "differs by": measured.get("max_abs_difference"),
                 "choose": measured.get("choose", {}).get("accuracy"),
-                "sealed": measured.get("sealed", {}).get("accuracy"),
                 "ms, 1 image": measured.get("latency_ms", {}).get("1"),
                 "ms, 64 images": measured.get("latency_ms", {}).get("64"),
             }

@@ -27,10 +27,11 @@ from fpgm_core.lesson import (
 )
 from pages.ui.components.page_keys import page_keys, read_turn
 from pages.ui.panels.challenge import challenge
-from pages.ui.panels.frame import STYLE, navigation
+from pages.ui.panels.frame import STYLE, live_figures, navigation, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
-from pages.ui.panels.lesson_top import lesson_top, work_labels
+from pages.ui.panels.lesson_top import lesson_top
+from pages.ui.panels.under_way import under_way
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
 from pages.ui.session.networks import images_of
 from pages.ui.session.session import Session, current_session
@@ -57,8 +58,12 @@ def learn_page() -> None:
     share_lesson(lesson, session.state)
     st.html(f"<style>{STYLE}{_STYLE}</style>")
     page_keys(_KEYS)
+    session.enter("Learn")
     if not lesson.bare:
         navigation()
+        session.begin()
+        live_figures(session, top_bar(session))
+    place = st.container(key="under_way")
     with st.container(key="lesson"):
         lesson_top(session, lesson, words)
         if lesson.problem or session.message:
@@ -68,6 +73,7 @@ def learn_page() -> None:
         _step(session, lesson, step, words)
         _turn_buttons(lesson, words)
         _appendix(words)
+    under_way(session, place, words("page.stop"))
 
 
 def _turned(lesson: LessonState) -> LessonState:
@@ -157,7 +163,8 @@ def _evidence(session: Session, step: Step, words: Words) -> Evidence:
                 partial(MEASUREMENTS[need], network, images, training),
                 key=(need, network.fingerprint),
                 doing=words(f"page.{_DOING[need]}"),
-                labels=work_labels(words),
+                resume=words("page.go_on"),
+                page="Learn",
             )
         if evidence is not None:
             parts.append(evidence)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,19 +12,20 @@ import pandas as pd
 import streamlit as st
 
 from fpgm_core import Measurement, Plan, PrunedNetwork
-from fpgm_core.data import DATA, HALVES, ImageSet, load_images
+from fpgm_core.data import DATA, ImageSet, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.figures import training_figure
-from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_method
+from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
-from pages.ui.components.cards import time_left
 from pages.ui.session.jobs import Job
-from pages.ui.session.session import Session
+from pages.ui.session.recovered import Trained, trained_networks
+from pages.ui.session.session import Session, callback
 
 NUM_WATCHED = 1000  # images of the choose half that are classified after every epoch
 _JOB = "training"
+_TRAINED = next(name for name, method in RECOVERY_METHODS.items() if method.trains)
 T = TypeVar("T")
 
 
@@ -44,22 +44,6 @@ class Training:
     stop: threading.Event
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What training reached, and accuracy by half of the test images, before and after it."""
-
-    pruned: PrunedNetwork
-    run: Run
-    before: Mapping[str, Measurement]
-    after: Mapping[str, Measurement]
-
-
-def trained_network(session: Session) -> PrunedNetwork | None:
-    """What training reached for the plan on screen, in this session; None where it was not trained."""
-    job = _job_of_this_plan(session)
-    return job.result.pruned if job is not None and job.result is not None else None
-
-
 def _job_of_this_plan(session: Session) -> Job[Trained] | None:
     job = session.jobs.get(_JOB)
     return job if job is not None and _training(job).plan == session.state.plan else None
@@ -75,24 +59,52 @@ def recover_page(session: Session) -> None:
     """The choices, and the training of the plan on screen."""
     network = session.network
     if not network.trained or network.dataset not in DATA:
-        st.info("Training starts from trained weights and needs images; open a network that has both.")
+        why = network.notice or f"there are no images here that {network.title} could be trained on"
+        st.warning(f"{why}. Training starts from trained weights and needs images.")
         return
     latest = session.jobs.get(_JOB)
     running = latest is not None and not latest.done
     training = _choices(session, running)
     job = _job_of_this_plan(session)
-    if job is None:
-        bundled = f"the {len(load_images(network.dataset, 'train')):,} bundled training images"
-        st.caption(
-            f"Trains on {'your copy' if training.copy else bundled}, in the background: other pages stay usable. "
-            "Afterwards accuracy is measured on both halves of the test images."
-        )
-        if running:
-            st.info("Another plan is being trained; starting this one stops it.")
+    if running and job is None:
+        st.info("Another plan is being trained; starting this one stops it.")
     if st.button("Train", type="primary", key="train", disabled=job is not None and not job.done):
-        job = session.jobs.start(_JOB, lambda: _training_work(network.prune(training.plan), training), key=training)
-    if job is not None:
-        _watch(session, job)
+        job = _begin(session, training)
+    if job is not None and (job.error or not job.done):
+        _watch(job)
+    trained = trained_networks().get(network, session.state.plan, _TRAINED)
+    if trained is not None:
+        _result(session, trained)
+    else:
+        _before(session, training)
+
+
+def _begin(session: Session, training: Training) -> Job[Trained]:
+    doing = f"training {session.network.title} for {training.recipe.epochs} epochs"
+    first = session.network.prune(training.plan)
+    return session.jobs.start(
+        _JOB, lambda: _training_work(first, training), key=training, title=doing, end=training.stop.set
+    )
+
+
+def _before(session: Session, training: Training) -> None:
+    """Where there is no result yet: what training starts from, and what will be shown of it."""
+    images = len(load_images(session.network.dataset, "train"))
+    bundled = f"the {images:,} bundled training images"
+    st.caption(
+        f"Trains on {'your copy' if training.copy else bundled}, in the background: other pages stay usable. What it "
+        "reaches is measured on choose, is a rung of its own on Explore, and is what Export takes from there."
+    )
+    methods = [RECOVERY_METHODS[name] for name in ladder(session.network)]
+    rows = [(method.title, method.summary, session.measured(method.name)) for method in methods]
+    rows.append((get_recovery_method(_TRAINED).title, get_recovery_method(_TRAINED).summary, None))
+    table = {
+        "rung": [title for title, _, _ in rows],
+        "accuracy on choose": [found and f"{found.accuracy.value:.2%}" for _, _, found in rows],
+        "change against dense, points": [found and found.change.told(100) for _, _, found in rows],
+        "what is done": [summary for _, summary, _ in rows],
+    }
+    st.dataframe(pd.DataFrame(table), hide_index=True, placeholder="not measured yet")
 
 
 def _choices(session: Session, running: bool) -> Training:
@@ -117,7 +129,7 @@ def _choices(session: Session, running: bool) -> Training:
         recipe=recipe,
         schedule=schedule,
         copy=Path(copy) if copy else None,
-        before="repaired" if repaired else "recalibrated",
+        before="repaired" if repaired else usual_rung(session.network),
         stop=threading.Event(),
     )
 
@@ -150,14 +162,14 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
     yield Progress(0.0, what="preparing")
     dataset = first.network.dataset
     images = load_images(dataset, "train", training.copy)  # in the background: it may be large
-    halves = {half: load_images(dataset, half) for half in HALVES}
+    choose = load_images(dataset, "choose")
     before = first
     if not first.prunes_nothing:
         recovery = get_recovery_method(training.before).work(first, images, _context())
         before = yield from within(_without_partial(recovery), 0, 0)
     # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
     start = before if training.before == "repaired" or get_schedule(training.schedule).compact else first
-    run, work = Run(training.recipe), fine_tune_work(start, images, training, watched=halves[HALVES[0]])
+    run, work = Run(training.recipe), fine_tune_work(start, images, training, watched=choose)
     with closing(work):
         while True:
             try:
@@ -166,13 +178,15 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
                 pruned: PrunedNetwork = end.value
                 break
             run = progress.partial if isinstance(progress.partial, Run) else run
-            yield replace(progress, partial=run)
-    measured = [dict[str, Measurement](), dict[str, Measurement]()]
-    for network, by_half in zip((before, pruned), measured, strict=True):
-        for half, part in halves.items():
-            measuring = measure_work(network, part, preview=False)
-            by_half[half] = yield from within(_without_partial(measuring), 1, 1, "measuring on both halves")
-    return Trained(pruned, run, *measured)
+            doing = "ending" if training.stop.is_set() else f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}"
+            yield replace(progress, done=run.done, total=1.0, what=doing, seconds_left=run.seconds_left, partial=run)
+    measured = []
+    for network in (before, pruned):
+        measuring = _without_partial(measure_work(network, choose, preview=False))
+        measured.append((yield from within(measuring, 1, 1, "measuring what it reached")))
+    trained = Trained(pruned, run, before=measured[0], after=measured[1])
+    trained_networks().keep(first.network, training.plan, _TRAINED, trained)
+    return trained
 
 
 def fine_tune_work(
@@ -208,63 +222,58 @@ def _without_partial(work: Work[T]) -> Work[T]:
             yield replace(progress, partial=None)
 
 
-def _watch(session: Session, job: Job[Trained]) -> None:
-    """Progress and curves, redrawn while the training runs; then what it reached."""
-    training = _training(job)
+def _watch(job: Job[Trained]) -> None:
+    """The curves, redrawn while the training runs; what went wrong."""
     if job.error:
         st.error(job.error)
-    if job.done:
-        if job.result is not None:
-            _result(session, training, job.result)
         return
 
     @st.fragment(run_every=1.0)
     def watch() -> None:
         run: Run | None = job.partial
-        if job.done:
-            st.rerun()
-        if run is None:
-            st.progress(0.0, text="preparing ...")
-            return
-        st.progress(run.done, text=_status(run, training.stop.is_set()))
-        if run.epochs:
+        if run is not None and run.epochs:
             st.plotly_chart(training_figure(run), key="curves", config={"displayModeBar": False})
 
     watch()
-    st.button("Stop, and keep what was reached", key="stop_training", on_click=training.stop.set)
 
 
-def _status(run: Run, stopping: bool) -> str:
-    if stopping or run.done >= 1:
-        return "measuring on both halves ..."
-    return f"epoch {len(run.epochs) + 1} of {run.recipe.epochs}{time_left(run.seconds_left)}"
-
-
-def _result(session: Session, training: Training, trained: Trained) -> None:
-    macs = [session.network.cost(training.plan).macs, trained.pruned.cost.macs]
-    st.dataframe(_table(trained, training.before, macs), hide_index=True, key="recovered")
-    if trained.pruned.plan != training.plan:
+def _result(session: Session, trained: Trained) -> None:
+    before, after = trained.before, trained.after
+    plan = session.state.plan
+    macs = [session.network.cost(plan).macs, trained.pruned.cost.macs]
+    st.dataframe(_table(trained, macs), hide_index=True, key="recovered")
+    if trained.pruned.plan != plan:
         st.caption("The schedule chose other filters than the plan; Export writes the ones that it ended with.")
-    share = trained.after["sealed"].won_back(trained.before["sealed"])
+    share = after.won_back(before)
     if share is not None:
-        st.metric(f"Won back of what was lost when {training.before}, sealed half", f"{share:.0%}")
+        st.metric(f"Won back of what was lost when {_name_of(before)}, on choose", f"{share:.0%}")
     st.caption(
         f"After {len(trained.run.epochs)} epochs; the last epoch, not the best. Intervals are 95%, paired for the "
-        "change against dense. Export can carry these weights."
+        "change against dense."
     )
+    if session.state.method == _TRAINED:
+        st.page_link("pages/1_Export.py", label="Export takes these weights")
+    else:
+        show = callback(lambda session: session.change(method=_TRAINED))
+        st.button("Stand on this rung", key="stand", on_click=show, help="Explore shows it, and Export takes it.")
     if trained.run.epochs:
-        st.plotly_chart(training_figure(trained.run), key="curves", config={"displayModeBar": False})
+        st.plotly_chart(training_figure(trained.run), key="reached", config={"displayModeBar": False})
 
 
-def _table(trained: Trained, before: str, macs: list[int]) -> pd.DataFrame:
+def _name_of(measurement: Measurement) -> str:
+    return get_recovery_method(measurement.method).title.lower()
+
+
+def _table(trained: Trained, macs: list[int]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for title, by_half, count in zip((before, "trained"), (trained.before, trained.after), macs, strict=True):
-        row: dict[str, Any] = {"": title, "MACs": f"{count:,}"}
-        for half, measurement in by_half.items():
-            accuracy, change = measurement.accuracy, measurement.change
-            row[half] = f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]"
-            row[f"{half}, change against dense"] = (
-                f"{100 * change.value:+.2f} points  [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
-            )
-        rows.append(row)
+    for measurement, count in zip((trained.before, trained.after), macs, strict=True):
+        accuracy = measurement.accuracy
+        rows.append(
+            {
+                "": _name_of(measurement),
+                "MACs": f"{count:,}",
+                "choose": f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]",
+                "choose, change against dense": f"{measurement.change.told(100)} points",
+            }
+        )
     return pd.DataFrame(rows)

@@ -12,11 +12,10 @@ from fpgm_core.data import DATA, load_images
 from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.recovery import get_recovery_method
-from fpgm_core.runtime.progress import Work, timed
-from pages.ui.components.cards import accuracy_card, time_left
+from fpgm_core.runtime.progress import Work
 from pages.ui.panels.pictures import cached_figure, clicked
 from pages.ui.session.jobs import Job
-from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.session import Session, callback
 
 _JOB = "sensitivity"
 
@@ -34,20 +33,16 @@ def _sweep_work(session: Session) -> Work[Sweep]:
 
 def sensitivity_page(session: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
+    network = session.network
+    if not network.trained or network.dataset not in DATA:
+        why = network.notice or f"there are no images here that {network.title} could be measured on"
+        st.warning(f"{why}. Choosing needs accuracy to lose; presets and the table on Explore set rates without it.")
+        return
     method = get_recovery_method(session.state.method).title.lower()
     st.markdown(
         f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEEP_IMAGES:,} images of the "
         f"choose half, *{method}* as on Explore. What it bears alone says how far its bar may go."
     )
-    if not session.network.trained:
-        st.info("Random weights have no accuracy to lose; open a network with trained ones.")
-        return
-    if session.network.dataset not in DATA:
-        st.info("There are no images here to measure this network on; open one of the bundled networks.")
-        return
-    if session.message:
-        st.error(session.message)
-    session.record()
     job = session.jobs.get(_JOB, _key(session))
     try:
         sweep = known_sweep(session)
@@ -57,7 +52,7 @@ def sensitivity_page(session: Session) -> None:
     _progress(job, sweep)
     if sweep.points:
         _choosing(session, sweep)
-        _pictures(session, sweep)
+    _pictures(session, sweep)
 
 
 def known_sweep(session: Session) -> Sweep:
@@ -70,20 +65,17 @@ def known_sweep(session: Session) -> Sweep:
 
 
 def _begin(session: Session) -> None:
-    session.jobs.start(_JOB, lambda: timed(_sweep_work(session)), key=_key(session))
+    doing = f"measuring every unit of {session.network.title} alone"
+    session.jobs.start(_JOB, lambda: _sweep_work(session), key=_key(session), title=doing)
 
 
 def _progress(job: Job[Sweep] | None, sweep: Sweep) -> None:
-    """How far the sweep is, and the button that begins it, stops it, or resumes it."""
+    """What went wrong, and the button that begins the sweep, or resumes it."""
     if job is not None and job.error:
         st.error(job.error)
     known, total = len(sweep.points), sweep.total
     if job is not None and not job.done:
-        bar, button = st.columns([5, 1], vertical_alignment="center")
-        with bar:
-            _watch(job, len(sweep.units))
-        stop = callback(lambda session: session.jobs.stop(_JOB))
-        button.button("Stop", key="stop_sweep", width="stretch", on_click=stop)
+        _watch(job, len(sweep.units))
     elif known < total:
         label = f"Resume: {known} of {total} points are measured" if known else f"Measure: {total} points"
         st.button(label, key="begin_sweep", type="primary", on_click=callback(_begin))
@@ -91,20 +83,15 @@ def _progress(job: Job[Sweep] | None, sweep: Sweep) -> None:
 
 @st.fragment(run_every=1.0)
 def _watch(job: Job[Sweep], units: int) -> None:
-    """The progress; the page is drawn anew where a unit is complete, or all."""
-    sweep, progress = job.partial, job.progress
-    if job.done or (sweep and len(sweep.units) > max(units, 1)):
+    """The page is drawn anew where a unit is complete."""
+    sweep = job.partial
+    if sweep and len(sweep.units) > max(units, 1):
         st.rerun()
-    if sweep is None or progress is None:
-        st.progress(0.0, text="waiting for its turn")
-        return
-    left = time_left(progress.seconds_left)
-    st.progress(len(sweep.points) / sweep.total, text=f"measured {len(sweep.points)} of {sweep.total}{left}")
 
 
 def _choosing(session: Session, sweep: Sweep) -> None:
     """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
-    loss, button, _, accuracy = st.columns([1.1, 1.5, 0.3, 2.2], vertical_alignment="bottom")
+    loss, button, _ = st.columns([1.1, 1.5, 2.5], vertical_alignment="bottom")
     points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
     rates = sweep.rates_within(points / 100)
     plan = session.state.plan.with_rates(rates)
@@ -117,23 +104,6 @@ def _choosing(session: Session, sweep: Sweep) -> None:
         disabled=plan == session.state.plan,
         on_click=callback(lambda session: session.change(plan=session.state.plan.with_rates(rates))),
     )
-    with accuracy:
-        _accuracy(0.5 if session.measuring and not session.measuring.done else None)
-
-
-def _accuracy(every: float | None) -> None:
-    """The measured accuracy of the plan on screen, as it comes."""
-
-    @st.fragment(run_every=every)
-    def card() -> None:
-        session = current_session()
-        job = session.measuring
-        if every and (job is None or job.done):
-            st.rerun()
-        error = job.error if job else None
-        st.html(accuracy_card(session.measurement, refitted=session.refitted, error=error))
-
-    card()
 
 
 def _pictures(session: Session, sweep: Sweep) -> None:
@@ -147,6 +117,9 @@ def _pictures(session: Session, sweep: Sweep) -> None:
     with left:
         _map(session, sweep, names, chosen=chosen, extent=extent)
     with right:
+        if not sweep.points:
+            st.caption("Not measured yet: every cell will say what its unit loses alone at that rate; ▲ are your bars.")
+            return
         _curves(sweep, chosen, dense_macs=network.dense_cost.macs, extent=extent)
     with st.expander("The numbers behind the picture"):
         st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)

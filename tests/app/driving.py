@@ -1,5 +1,6 @@
 """What the page tests share: opening a page headless, pressing a button, waiting for what the background brings."""
 
+import json
 import time
 from pathlib import Path
 
@@ -46,3 +47,16 @@ def until(app, condition, seconds=30):
         again(app)
     again(app)
     return condition()
+
+
+def picture(app):
+    """What the picture of the chosen layer was sent."""
+    sent = {element.proto.component_name: element.proto.json for element in app.get("bidi_component")}
+    return json.loads(sent["fpgm_picture"])
+
+
+def look(app, **changed):
+    """Say what the picture says when a person looks at something else, or locks a filter."""
+    now = picture(app)["look"]
+    app.session_state["picture"] = {"look": now | {"seq": now["seq"] + 1, "locks": []} | changed}
+    return sound(app.run())

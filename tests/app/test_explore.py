@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from driving import opened, press, session_of, sound, until
+from driving import look, opened, picture, press, session_of, sound, until
 
-from fpgm_core import CRITERIA, Network, Plan
+from fpgm_core import CRITERIA, Network, Plan, SelectionOptions
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.graph import weights_of
+from fpgm_core.pruning import allowed_percents
+from pages.ui.components.picture import Look, read_look
 from pages.ui.panels.live_bars import bars
 from pages.ui.session.networks import first_view, keep_scores, registry_network, score_cache
 from pages.ui.session.session import TriedPlan
@@ -43,7 +45,7 @@ def cards(app):
     return " ".join(element.proto.body for element in app.get("html"))
 
 
-def picture(app, key="picture"):
+def figure(app, key):
     figures = {element.proto.id.rsplit("-", 1)[-1]: element.proto.spec for element in app.get("plotly_chart")}
     return json.loads(figures[key])
 
@@ -152,7 +154,7 @@ def test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made(app)
     score_cache().clear()
     other = opened(s=encode(session_of(app).state))
     assert plan(other).criterion == "fpgm"
-    press(other, "cancel_scores")
+    press(other, "stop:scores")
     assert session_of(other).pending is None
     assert plan(other).criterion == "fpgm"
     assert widget(other.selectbox, "Criterion").value == "fpgm"
@@ -160,8 +162,10 @@ def test_a_criterion_that_needs_images_is_moved_to_when_its_scores_are_made(app)
 
 def test_another_criterion_prunes_other_filters(app):
     before = picture(app)
+    assert before["rival"][0] == "L2 norm"
     widget(app.selectbox, "Criterion").set_value("l2_norm").run()
-    assert picture(app)["data"] != before["data"]
+    assert picture(app)["cut"]["own"] == before["cut"]["rival"] != before["cut"]["own"]
+    assert picture(app)["rival"][0] == "FPGM"
 
 
 def test_coupling_inner_keeps_shared_rates_and_says_why_layers_stay_whole(app):
@@ -174,99 +178,201 @@ def test_coupling_inner_keeps_shared_rates_and_says_why_layers_stay_whole(app):
 def test_coupled_shows_a_bar_a_group_and_says_which_layers_move_together(app):
     network = Network.load("resnet20")
     assert len(bars(session_of(app))) == len(network.layers) == 19
-    assert "every layer moves alone" in popovers(app)
+    assert "More: every layer moves alone" in popovers(app)
     widget(app.selectbox, "Coupling").set_value("coupled").run()
     assert not app.exception
     assert plan(app).coupling == "coupled"
     units = network.units("coupled")
     assert [bar.name for bar in bars(session_of(app))] == [unit.name for unit in units]
     groups = {unit.name: ", ".join(unit.members) for unit in units if len(unit.members) > 1}
-    assert f"{len(groups)} groups" in popovers(app)
+    assert f"More: {len(groups)} groups" in popovers(app)
     (shown,) = [frame.value for frame in app.dataframe if "agreement" in frame.value]
     assert dict(zip(shown["unit"], shown["layers"], strict=True)) == groups
     assert shown["agreement"].between(-1, 1).all()
-    widget(app.selectbox, "Layer").set_value("layer1.0.conv2").run()
-    assert any("moves with conv1" in text.value for text in app.markdown)
+    look(app, layer="layer1.0.conv2")
+    assert "moves with conv1" in picture(app)["cut"]["facts"]
+    assert "conv1, layer1.0.conv2" in picture(app)["views"]["Scores"]["caption"], "it says which layers vote"
 
 
 def test_refused_layers_say_why_they_stay_whole(app):
     widget(app.selectbox, "Coupling").set_value("inner").run()
     refused = Network.load("resnet20").refusals("inner")
-    assert f"{len(refused)} stay whole" in popovers(app)
+    assert f"More: {len(refused)} stay whole" in popovers(app)
     (shown,) = [frame.value for frame in app.dataframe if "why it is not pruned" in frame.value]
     assert dict(zip(shown["layer"], shown["why it is not pruned"], strict=True)) == refused
     name = next(iter(refused))
-    widget(app.selectbox, "Layer").set_value(name).run()
-    assert any(f"stays whole: {refused[name]}" in text.value for text in app.markdown)
-    assert widget(app.get("button_group"), "Lock").disabled
+    look(app, layer=name)
+    assert f"stays whole: {refused[name]}" in picture(app)["cut"]["facts"]
+    assert picture(app)["unit"] == "", "the browser offers no lock then"
+    kept = plan(app)
+    look(app, layer=name, locks=[[0, "out"]])
+    assert plan(app) == kept
     assert not app.exception
 
 
 @pytest.mark.parametrize(("multiple", "kept"), [(8, {16, 24, 40}), (32, {16, 32, 64})])
 def test_counts_kept_are_rounded_up_to_a_multiple(app, multiple, kept):
-    widget(app.selectbox, "Keep ×").set_value(multiple).run()
+    widget(app.selectbox, "Keep a multiple of").set_value(multiple).run()
     assert not app.exception
     assert plan(app).options.round_to == multiple
     assert {bar.size - bar.pruned for bar in bars(session_of(app))} == kept
     macs = Network.load("resnet20").cost(plan(app)).macs
     assert macs > 19_126_720
     assert f"{macs:,} of 40,551,040" in cards(app)
-    widget(app.selectbox, "Keep ×").set_value(1).run()
+    widget(app.selectbox, "Keep a multiple of").set_value(1).run()
     assert "19,126,720 of 40,551,040" in cards(app)
 
 
-def test_every_view_draws_its_own_picture(app):
-    seen = []
-    for view in ("Map", "Radial", "Norms", "Scores"):
-        widget(app.get("button_group"), "View").set_value(view).run()
-        assert not app.exception
-        seen.append(json.dumps(picture(app)["layout"].get("xaxis")))
-    assert len(set(seen)) == 4
+def test_every_view_has_its_own_picture_of_all_filters(app):
+    views = picture(app)["views"]
+    filters = len(picture(app)["to_median"])
+    drawn = [view["panels"][0] for name, view in views.items() if name in ("Map", "Scores", "Radial", "Norms")]
+    assert all(len(panel["x"]) == len(panel["y"]) == filters for panel in drawn)
+    assert len({json.dumps(panel) for panel in drawn}) == 4
+    for view in ("Scores", "Radial", "Norms", "Map"):
+        look(app, view=view)
+        assert session_of(app).state.view == picture(app)["look"]["view"] == view
 
 
-def test_the_bundled_umap_is_there_at_once_and_pca_takes_its_place(app):
-    widget(app.get("button_group"), "View").set_value("Map").run()
-    assert any("UMAP 1" in json.dumps(picture(app)["layout"]) for _ in [0])
-    assert any("approximate" in caption.value for caption in app.caption)
-    widget(app.get("button_group"), "Map").set_value("PCA").run()
-    assert "principal component" in json.dumps(picture(app)["layout"])
+def test_the_bundled_umap_is_there_at_once_with_pca_beside_it(app):
+    umap, pca = picture(app)["views"]["Map"]["panels"]
+    assert (umap["note"], pca["note"]) == ("UMAP · median approximate", "PCA · median exact")
+    assert umap["median"]
+    assert umap["ties"]
+    assert pca["median"]
+    assert not pca["ties"]
+    look(app, mapping="PCA", seed=0)
+    assert session_of(app).state.mapping == "PCA"
 
 
-def test_another_map_seed_is_taken(app):
-    widget(app.get("button_group"), "View").set_value("Map").run()
-    widget(app.selectbox, "Seed").set_value(3).run()
+def test_another_map_seed_is_taken_and_computed(app):
+    look(app, seed=3)
     assert session_of(app).state.seed == 3
+    assert "UMAP is being computed" in picture(app)["views"]["Map"]["caption"]
+    assert session_of(app).jobs.get("layout") is not None
+    session_of(app).jobs.close()
 
 
-def test_layer_and_filter_pickers_change_what_is_shown(app):
-    widget(app.selectbox, "Layer").set_value("layer3.0.conv2").run()
-    assert session_of(app).state.layer == "layer3.0.conv2"
-    before = picture(app, "kernels")
-    widget(app.selectbox, "Filter").set_value(7).run()
-    assert session_of(app).state.chosen == 7
-    assert picture(app, "kernels") != before
+def test_another_layer_and_another_filter_are_shown(app):
+    look(app, layer="layer3.0.conv2", chosen=None)
+    assert session_of(app).state.layer == picture(app)["layer"] == "layer3.0.conv2"
+    before = picture(app)["tiles"]
+    look(app, chosen=7)
+    assert session_of(app).state.chosen == picture(app)["tiles"]["shown"] == 7
+    assert picture(app)["tiles"]["sheets"] != before["sheets"]
+
+
+def test_what_cannot_be_looked_at_is_refused(app):
+    kept = session_of(app).state
+    wrong = {"layer": "nothing", "chosen": 64, "view": "nothing", "mapping": "t-SNE", "seed": 2**40}
+    for changed in ({name: value} for name, value in wrong.items()):
+        look(app, **changed)
+        assert app.error
+        assert session_of(app).state == kept
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seq": "x"}, {"seq": -1}, {"locks": "x"}, {"locks": [[0, "off"]]}, {"locks": [[0.5, "in"]]},
+        {"locks": [[0]]}, {"chosen": True}, {"seed": float("nan")}, {"seed": float("inf")}, {"layer": None},
+        {"view": 3},
+    ],
+)  # fmt: skip
+def test_a_look_that_is_not_one_is_not_read(changed):
+    good = {"seq": 9, "layer": "conv1", "chosen": 5, "view": "Map", "mapping": "PCA", "seed": 0, "locks": [[1.0, None]]}
+    assert read_look(good) == Look("conv1", 5, "Map", "PCA", 0, 9, ((1, None),))
+    assert read_look(good | changed) is None
+    assert read_look("rubbish") is None
 
 
 def test_a_lock_prunes_a_filter_whatever_its_score_and_can_be_lifted(app):
-    widget(app.selectbox, "Filter").set_value(0).run()
-    widget(app.get("button_group"), "Lock").set_value("prune").run()
+    look(app, chosen=0, locks=[[0, "out"]])
     assert plan(app).locked_out == {"layer3.0.conv1": (0,)}
-    assert "filter 0" not in str(app.error)
-    widget(app.get("button_group"), "Lock").set_value("keep").run()
+    assert picture(app)["locked_out"] == [0]
+    assert 0 in picture(app)["cut"]["own"]
+    look(app, locks=[[0, "in"], [3, "out"]])
     assert plan(app).locked_in == {"layer3.0.conv1": (0,)}
-    assert plan(app).locked_out == {}
-    widget(app.get("button_group"), "Lock").set_value("free").run()
+    assert plan(app).locked_out == {"layer3.0.conv1": (3,)}
+    look(app, locks=[[0, None], [3, None]])
     assert not plan(app).locked_in
+    assert not plan(app).locked_out
 
 
 def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
     widget(app.selectbox, "Preset").set_value("uniform_0%").run()
     kept = plan(app)
-    widget(app.selectbox, "Filter").set_value(2).run()
-    widget(app.get("button_group"), "Lock").set_value("prune").run()
+    look(app, chosen=2, locks=[[2, "out"]])
     assert "raise the rate" in app.error[0].value
     assert plan(app) == kept
-    assert widget(app.get("button_group"), "Lock").value == "free"
+    assert picture(app)["locked_out"] == []
+
+
+def test_a_bar_with_locks_moves_only_where_they_leave_room(app):
+    look(app, chosen=0, locks=[[0, "out"], [1, "out"], [2, "in"], [3, "in"]])
+    bar = next(bar for bar in bars(session_of(app)) if bar.name == "layer3.0.conv1")
+    assert (bar.low, bar.high) == (0.04, 0.98)
+    assert all((other.low, other.high) == (0, 1) for other in bars(session_of(app)) if other.name != bar.name)
+
+
+@pytest.mark.parametrize(("model", "coupling"), [("mobilenetv2_cifar", "inner"), ("resnet20", "coupled")])
+@pytest.mark.parametrize("criterion", ["fpgm", "fpgm_mix"])
+def test_what_is_coloured_is_what_the_plan_prunes(model, coupling, criterion):
+    network = Network.load(model)
+    unit = next(unit for unit in network.units(coupling)[::-1] if len(unit.members) > 1)
+    layer = unit.members[-1]
+    locks = {"locked_in": {unit.name: (1,)}, "locked_out": {unit.name: (0, 2)}}
+    plans = [network.plan(0.3, criterion=criterion, coupling=coupling, **locks)]
+    plans.append(replace(plans[0].with_rates({unit.name: 0.456}), options=SelectionOptions(round_to=8)))
+    for state in (ViewState(plan, layer) for plan in plans):
+        drawn = picture(opened(s=encode(state)))
+        rate = state.plan.rate(unit.name)
+        for order, cut, name in (("own", "own", criterion), ("rival", "rival", "l2_norm")):
+            kept = network.prune(replace(state.plan, criterion=name)).keep_masks[layer]
+            assert drawn["cut"][cut] == np.flatnonzero(~kept).tolist()
+            assert drawn["cut"]["rate"] == rate
+            for percent in allowed_percents(replace(state.plan, criterion=name), unit)[::30]:
+                moved = replace(state.plan.with_rates({unit.name: percent / 100}), criterion=name)
+                coloured = [sum(flip <= percent for flip in flips) % 2 == 1 for flips in drawn[order][1]]
+                assert coloured == (~network.prune(moved).keep_masks[layer]).tolist()
+
+
+def test_a_bar_keeps_the_layer_of_its_unit_under_study():
+    app = opened(s=encode(first_view("mobilenetv2_cifar")))
+    before = session_of(app).state
+    network = session_of(app).network
+    unit = network.unit_of(before.layer, before.plan.coupling)
+    assert before.layer != unit.name
+    move(app, {unit.name: 0.5}, chosen=unit.name)
+    assert session_of(app).state.layer == before.layer
+    other = next(each.name for each in network.units(before.plan.coupling) if each != unit)
+    move(app, {other: 0.5}, phase="drag", chosen=other, seq=2)
+    assert picture(app)["layer"] == other, "what the hand moves is what the eye sees"
+    assert session_of(app).state.layer == before.layer
+    move(app, {other: 0.5}, chosen=other, seq=3)
+    assert session_of(app).state.layer == other
+
+
+def test_a_touched_bar_leaves_the_measurement_alone(app):
+    app.session_state["equaliser"] = {"tick": 1}
+    sound(app.run())
+    job = session_of(app).measuring
+    assert job is not None
+    move(app, {}, phase="drag", chosen="conv1")
+    assert session_of(app).measuring is job
+    assert "moving" not in cards(app)
+
+
+def test_no_widget_s_none_is_a_choice(app):
+    """A widget whose words change loses its selection in the browser, which then says that nothing is chosen."""
+    state = session_of(app).state
+    labels = [element.label for element in (*app.selectbox, *app.get("button_group"))]
+    assert {"Model", "Criterion", "Coupling", "Ladder", "Preset", "Keep a multiple of"} <= set(labels)
+    for label in labels:
+        widget([*app.selectbox, *app.get("button_group")], label).set_value(None)
+        sound(app.run())
+        assert session_of(app).state == state, label
+        assert not app.error
 
 
 def test_a_repair_that_was_given_up_is_told(app):
@@ -320,7 +426,7 @@ def test_every_rung_of_the_ladder_is_measured_as_such(app, rung):
 
 def test_the_link_carries_everything_into_another_browser(app):
     move(app, {"layer2.1.conv1": 0.7}, chosen="layer2.1.conv1")
-    widget(app.get("button_group"), "View").set_value("Radial").run()
+    look(app, view="Radial", chosen=3)
     link = app.query_params["s"]
     other = opened(s=link[0] if isinstance(link, list) else link)
     assert session_of(other).state == session_of(app).state
@@ -359,6 +465,15 @@ def test_a_network_without_weights_shows_costs_and_no_accuracy(app):
     assert "of 252,887,680" in cards(app)
 
 
+def test_a_network_without_batch_norms_has_no_recalibrated_rung_and_the_page_says_why():
+    app = opened(s=encode(replace(first_view("squeezenet1_1"), method="recalibrated")))
+    assert session_of(app).state.method == "as_is"
+    assert "squeezenet1_1 has no batch normalisation" in app.error[0].value
+    ladder = widget(app.get("button_group"), "Ladder")
+    assert [str(option) for option in ladder.options] == ["As is", "Merged", "Repaired"]
+    assert "No **Recalibrated**: squeezenet1_1 has no batch normalisation" in ladder.help
+
+
 def test_the_exact_figure_arrives_and_enters_the_trace(app):
     widget(app.selectbox, "Preset").set_value("uniform_0%").run()
     deadline = time.monotonic() + 60
@@ -370,7 +485,7 @@ def test_the_exact_figure_arrives_and_enters_the_trace(app):
     assert tried.measurement.state == "exact"
     assert (tried.measurement.num_correct, tried.measurement.num_images) == (4584, 5000)
     assert "91.68%" in cards(app)
-    assert picture(app, "trace")["data"]
+    assert figure(app, "trace")["data"]
 
 
 def test_view_states_round_trip_through_links():

@@ -210,7 +210,7 @@ def test_the_language_changes_every_word():
 def test_another_network_is_opened_and_its_figures_shown():
     app = learn(step="norms")
     press(app, "learn-show")
-    widget(app.selectbox, EN("page.network")).set_value("mobilenetv2_cifar").run()
+    widget(app.selectbox, "Model").set_value("mobilenetv2_cifar").run()
     assert session_of(app).state.plan.model == "mobilenetv2_cifar"
     assert any("MobileNetV2" in sentence for sentence in texts(app).split("\n- "))
 

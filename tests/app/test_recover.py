@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from driving import again, opened, press, session_of, until
+from view_states import resnet20_view
 
 from fpgm_core import FpgmError, Measurement, Network
 from fpgm_core.data import load_images
@@ -14,6 +15,8 @@ from fpgm_core.runtime.progress import Progress
 from fpgm_core.training import Epoch, Recipe, Run
 from pages.ui import export as export_page
 from pages.ui import recover as recover_page
+from pages.ui.session.recovered import recovered_networks
+from pages.ui.session.view_state import encode
 
 FEW = 600  # images
 EPOCH = Epoch(1, 1.5, 0.6, 0.05, 700, 1000, 0.125, 2.0)
@@ -36,6 +39,9 @@ def app():
 class Calls(list):
     ends = staticmethod(lambda plan: plan)
 
+    def __init__(self):
+        self.measured_on = []
+
 
 @pytest.fixture
 def training(monkeypatch):
@@ -44,7 +50,7 @@ def training(monkeypatch):
     It ends with the plan it was given, or the one that `calls.ends` makes of it. Accuracies are made up.
     """
     calls, gate = Calls(), threading.Event()
-    begun = {}
+    begun = calls.measured_on
 
     def fine_tune(pruned, images, training, *, watched):
         calls.append((training, images))
@@ -59,10 +65,9 @@ def training(monkeypatch):
 
     def measure(pruned, images, **options):
         yield Progress(1.0)
-        if pruned.method != "fine_tuned":
-            return measurement(3000)
-        begun[images.name] = images
-        return measurement(4300 if len(begun) == 1 else 4200)
+        begun.append(images.name)
+        right = 4300 if pruned.method == "fine_tuned" else 3000
+        return replace(measurement(right), method=pruned.method)
 
     def few(name, split, copy=None):
         return load_images(name, split, copy).first(FEW)
@@ -104,18 +109,20 @@ def test_choices_reach_the_recipe(app, training):
 
 
 def test_progress_curves_and_the_result(app, training):
-    _, gate = training
+    calls, gate = training
     train(app)
-    assert until(app, lambda: "epoch 2 of 20, about 37 s left" in bars(app)), bars(app)
+    assert until(app, lambda: "(epoch 2 of 20): 50%, about 37 s left" in bars(app), 90), bars(app)
     assert app.get("plotly_chart")
     assert app.button(key="train").disabled
     gate.set()
     assert until(app, lambda: table(app) is not None)
-    assert list(table(app)[""]) == ["recalibrated", "trained"]
-    assert table(app)["sealed"][1].startswith("84.00%")
+    assert list(table(app)[""]) == ["recalibrated", "fine-tuned"]
     assert table(app)["choose"][0].startswith("60.00%")
+    assert table(app)["choose"][1].startswith("86.00%")
+    assert all("sealed" not in column for column in table(app))
+    assert set(calls.measured_on) == {load_images("cifar10", "choose").name}
     (metric,) = app.metric
-    assert metric.value == "80%"  # 60 to 84 of the 90 that the dense network has
+    assert metric.value == "87%"  # 60 to 86 of the 90 that the dense network has
     assert not app.button(key="train").disabled
 
 
@@ -126,16 +133,15 @@ def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, tra
     train(app)
     assert until(app, lambda: table(app) is not None, 90)
     assert calls.start.method == "repaired"
-    assert list(table(app)[""]) == ["repaired", "trained"]
+    assert list(table(app)[""]) == ["repaired", "fine-tuned"]
 
 
 def test_stop_asks_the_training_to_end(app, training):
     calls, gate = training
     train(app)
-    assert until(app, lambda: "epoch 2" in bars(app))
-    app.button(key="stop_training").click().run()
+    assert until(app, lambda: "epoch 2" in bars(app), 90)
+    press(app, "stop:training")
     assert calls[0][0].stop.is_set()
-    assert "measuring on both halves" in bars(app)
     gate.set()
     assert until(app, lambda: table(app) is not None)
 
@@ -186,21 +192,52 @@ def exports(monkeypatch):
     return given
 
 
-def test_export_offers_the_trained_weights(app, training, exports):
+def test_what_was_trained_is_a_rung_and_export_takes_the_rung_it_names(app, training, exports):
     _, gate = training
     gate.set()
     train(app)
     assert until(app, lambda: table(app) is not None)
+    session = session_of(app)
+    plan, result = session.state.plan, session.jobs.get("training").result
     again(app.switch_page("pages/1_Export.py"))
-    assert app.toggle[0].value
     press(app, "prepare")
     assert until(app, lambda: exports)
-    plan, result = session_of(app).state.plan, session_of(app).jobs.get("training").result
-    assert exports[0] is result.pruned
-    app.toggle[0].set_value(False).run()
+    assert (exports[0].plan, exports[0].method) == (plan, "recalibrated")
+    again(app.switch_page("pages/2_Recover.py"))
+    press(app, "stand")
+    assert session.state.method == "fine_tuned"
+    again(app.switch_page("app.py"))
+    ladder = next(group for group in app.get("button_group") if group.label == "Ladder")
+    assert ladder.value == "fine_tuned"
+    assert any("86.00%" in str(option) for option in ladder.options)
+    other = opened(s=encode(session.state))  # the link opens on it, on this server
+    assert session_of(other).state == session.state
+    again(app.switch_page("pages/1_Export.py"))
+    assert any("**Fine-tuned**" in text.value for text in app.markdown)
     press(app, "prepare")
     assert until(app, lambda: len(exports) == 2)
-    assert (exports[1].plan, exports[1].method) == (plan, "recalibrated")
+    assert exports[1] is result.pruned
+    session.go(replace(session.state, plan=session.network.plan(0.2)))
+    assert session.state.method == "recalibrated", "another plan was not trained"
+
+
+def test_a_link_to_what_was_not_trained_here_says_so():
+    state = replace(resnet20_view(), method="fine_tuned")
+    app = opened(s=encode(state))
+    assert "has not been trained on this server" in app.error[0].value
+    assert session_of(app).state == replace(state, method="recalibrated")
+
+
+def test_a_measured_network_is_exported_as_it_is_and_not_recovered_anew(app, exports, monkeypatch):
+    session = session_of(app)
+    session.go(replace(session.state, plan=session.network.plan(0.37)))  # that no other test has measured
+    assert until(app, lambda: session.measured("recalibrated"), 60)
+    monkeypatch.setattr(export_page, "RecoveryContext", None)
+    again(app.switch_page("pages/1_Export.py"))
+    press(app, "prepare")
+    assert until(app, lambda: exports)
+    state = session_of(app).state
+    assert exports[0] is recovered_networks().get(session.network, state.plan, state.method)
 
 
 def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app, training, exports):
@@ -215,6 +252,7 @@ def test_a_schedule_that_chose_other_filters_is_told_and_exported_with_them(app,
     assert list(table(app)["MACs"]) == costs
     assert costs[0] != costs[1]
     assert any("chose other filters" in caption.value for caption in app.caption)
+    press(app, "stand")
     again(app.switch_page("pages/1_Export.py"))
     press(app, "prepare")
     assert until(app, lambda: exports)
@@ -230,8 +268,6 @@ def test_another_plan_is_not_given_this_ones_result(app, training):
     session.go(replace(session.state, plan=Network.load("resnet20").plan(0.2)))
     app.run()
     assert table(app) is None
-    app.switch_page("pages/1_Export.py").run()
-    assert not app.toggle
 
 
 def test_a_network_without_weights_is_told(app):
@@ -239,5 +275,5 @@ def test_a_network_without_weights_is_told(app):
     session = session_of(app)
     session.go(replace(session.state, plan=network.plan(0.2), layer="conv1", chosen=None))
     app.run()
-    assert any("open a network that has both" in element.value for element in app.info)
+    assert any("Training starts from trained weights" in element.value for element in app.warning)
     assert not [button for button in app.button if button.key == "train"]

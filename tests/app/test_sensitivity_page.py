@@ -17,7 +17,7 @@ from pages.ui.session.view_state import encode
 
 IMAGES, TRAINING = 100, 128
 RATES = (0.5, 0.9)
-PAGE = "pages/5_Sensitivity.py"
+PAGE = "pages/5_Choose.py"
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +33,17 @@ def figure(app, key):
     return json.loads(specs[key]) if key in specs else None
 
 
+def measured(app):
+    """The numbers in the cells of the map, row by row."""
+    return [text for row in figure(app, "sweep")["data"][0]["text"] for text in row if text]
+
+
 def has(app, key):
     return any(button.key == key for button in app.button)
 
 
 def complete(app):
-    return not has(app, "begin_sweep") and not has(app, "stop_sweep")
+    return not has(app, "begin_sweep") and not has(app, "stop:sensitivity")
 
 
 def state(**fields):
@@ -47,14 +52,14 @@ def state(**fields):
 
 def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
     app = opened(PAGE, s=encode(state(method="as_is")))
-    assert figure(app, "sweep") is None  # nothing is begun unasked
+    assert measured(app) == []  # nothing is begun unasked; the picture that it will make is there
+    assert session_of(app).jobs.get("sensitivity") is None
     press(app, "begin_sweep")
     assert until(app, lambda: complete(app), 120)
     plan = session_of(app).state.plan
     images = load_images("cifar10", "choose").first(IMAGES)
     sweep = run(sweep_work(resnet20, images, plan=plan, method="as_is", rates=RATES, use_cache=False))
-    colours = figure(app, "sweep")["data"][0]
-    assert [text for row in colours["text"] for text in row] == list(map(change_text, sweep.points))
+    assert measured(app) == list(map(change_text, sweep.points))
     app.number_input(key="tolerated").set_value(20.0).run()
     expected = plan.with_rates(sweep.rates_within(0.2))
     cut = 1 - resnet20.cost(expected).macs / resnet20.dense_cost.macs
@@ -69,8 +74,8 @@ def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
 def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
     app = opened(PAGE, s=encode(state()))
     press(app, "begin_sweep")
-    assert until(app, lambda: figure(app, "sweep"), 60)
-    press(app, "stop_sweep")
+    assert until(app, lambda: measured(app), 60)
+    press(app, "stop:sensitivity")
     known = len(sensitivity.known_sweep(session_of(app)).points)
     total = 2 * len(resnet20.units("independent"))
     assert 0 < known < total
@@ -109,5 +114,5 @@ def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
 
 def test_without_trained_weights_there_is_nothing_to_lose():
     app = opened(PAGE, s=encode(first_view("resnet110")))
-    assert any("no accuracy to lose" in info.value for info in app.info)
+    assert any("needs accuracy to lose" in warning.value for warning in app.warning)
     assert not has(app, "begin_sweep")

@@ -38,3 +38,13 @@ def until(condition, seconds=60):
             return True
         time.sleep(0.05)
     return False
+
+
+def grip(page, unit):
+    """Press on a unit's bar; returns a function that moves it to a rate, and one that lets go."""
+    box = page.locator(f'.eq-unit[data-unit="{unit}"] .eq-track').bounding_box()
+    x = box["x"] + box["width"] / 4
+    page.mouse.move(x, box["y"] + box["height"] * 0.6)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + box["height"] * 0.5)
+    return lambda rate: page.mouse.move(x, box["y"] + box["height"] * (1 - rate)), page.mouse.up

@@ -39,7 +39,7 @@ def page(address, browser):
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(f"{address}/?{resnet20_query()}")
     page.locator(".eq-unit").first.wait_for(timeout=90_000)
-    page.locator(".js-plotly-plot").first.wait_for(timeout=90_000)
+    page.locator(".pt").first.wait_for(timeout=90_000)
     yield page
     check_components(page)
     page.close()

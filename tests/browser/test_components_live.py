@@ -7,22 +7,27 @@ import pytest
 from browsing import NEEDS_CHROMIUM
 
 from pages.ui import components
+from pages.ui.components.element import script_of
 from pages.ui.components.labels import LABELS
 
 pytestmark = NEEDS_CHROMIUM
 FILES = Path(components.__path__[0])
 
 UNIT = {
-    "name": "conv1", "label": "conv1", "stage": "conv1", "size": 16, "rate": 0.4, "pruned": 6, "share": 0.1,
-    "members": 1, "locks": False, "agreement": "", "damage": "", "heat": "",
+    "name": "conv1", "label": "conv1", "stage": "conv1", "kind": "16:1", "size": 16, "rate": 0.4, "low": 0, "high": 1,
+    "pruned": 6, "share": 0.1, "members": 1, "locks": False, "agreement": "", "damage": "", "heat": "",
 }  # fmt: skip
-BARS = {"units": [UNIT], "chosen": "conv1", "rev": 1, "echo": 0, "poll": 0, "asked": None, "words": LABELS}
+OTHER = {**UNIT, "name": "conv2", "rate": 0.2}
+BARS = {
+    "units": [UNIT], "counts": {"16:1": [percent * 16 // 100 for percent in range(101)]}, "chosen": "conv1",
+    "session": "one", "rev": 1, "echo": 0, "poll": 0, "asked": None, "words": LABELS,
+}  # fmt: skip
 CALL = """async ([script, data]) => {
   window.script ??= (await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })))).default;
   window.sent ??= [];
   const setStateValue = (name, value) => window.sent.push([name, value]);
   window.ends ??= [];
-  window.ends.push(window.script({ data, parentElement: document.body, setStateValue }));
+  window.ends.push(window.script({ data, key: "bars", parentElement: document.body, setStateValue }));
 }"""
 
 
@@ -30,7 +35,7 @@ CALL = """async ([script, data]) => {
 def bars(browser):
     page = browser.new_page()
     page.set_content((FILES / "equaliser.html").read_text())
-    script = (FILES / "posting.js").read_text() + (FILES / "equaliser.js").read_text()
+    script = script_of("equaliser", "hand", "table")
 
     def draw(**fields):
         page.evaluate(CALL, [script, {**BARS, **fields}])
@@ -66,3 +71,59 @@ def test_an_element_that_left_the_page_sends_nothing_more(bars):
     sent = page.evaluate("window.sent.length")
     page.wait_for_timeout(400)
     assert page.evaluate("window.sent.length") == sent
+
+
+def rates(page):
+    return {name: value / 100 for name, value in page.locator(".eq-unit").evaluate_all(
+        "them => them.map(it => [it.dataset.unit, Number(it.getAttribute('aria-valuenow'))])"
+    )}  # fmt: skip
+
+
+def test_a_bar_that_is_mounted_anew_goes_on_where_it_was_with_its_focus(bars):
+    page, draw = bars
+    page.locator(".eq-unit").press("ArrowUp")
+    html = (FILES / "equaliser.html").read_text()
+    page.evaluate("html => { const old = document.body; document.body = document.createElement('body');"
+                  "document.body.innerHTML = html; window.ends[0](); }", html)  # fmt: skip
+    draw()
+    page.keyboard.press("ArrowUp")
+    page.wait_for_timeout(400)
+    assert last_move(page)["phase"] == "rest"
+    assert last_move(page)["rates"] == {"conv1": 0.42}
+
+
+def test_what_the_server_changes_meanwhile_leaves_the_bar_under_the_keys_and_moves_the_others(bars):
+    page, draw = bars
+    draw(units=[UNIT, OTHER], rev=2)
+    page.locator(".eq-unit").first.press("ArrowUp")
+    draw(units=[{**UNIT, "rate": 0.9}, {**OTHER, "rate": 0.6}], rev=3)
+    assert rates(page) == {"conv1": 0.41, "conv2": 0.6}
+    page.wait_for_timeout(400)
+    assert last_move(page)["rates"] == {"conv1": 0.41}, "what others did is not undone"
+
+
+def test_a_move_that_was_refused_goes_back_once_it_is_answered(bars):
+    page, draw = bars
+    page.locator(".eq-unit").press("ArrowUp")
+    page.wait_for_timeout(400)
+    draw(echo=last_move(page)["seq"] - 1)
+    assert rates(page) == {"conv1": 0.41}, "an old answer says nothing of it"
+    draw(echo=last_move(page)["seq"], rev=2)
+    assert rates(page) == {"conv1": 0.4}
+
+
+def test_an_answer_that_is_lost_holds_up_no_later_move(bars):
+    page, _ = bars
+    for _ in range(3):
+        page.locator(".eq-unit").press("ArrowUp")
+    page.wait_for_timeout(900)
+    assert last_move(page)["phase"] == "rest"
+    assert last_move(page)["rates"] == {"conv1": 0.43}
+
+
+def test_locks_bound_where_a_bar_can_go(bars):
+    page, draw = bars
+    draw(units=[{**UNIT, "low": 0.35, "high": 0.41, "locks": True}], rev=2)
+    for key, rate in (("PageUp", 0.41), ("Home", 0.35)):
+        page.locator(".eq-unit").press(key)
+        assert rates(page) == {"conv1": rate}

@@ -6,10 +6,10 @@ pytestmark = NEEDS_CHROMIUM
 
 
 def test_a_click_on_the_map_sets_the_bar(page, address):
-    page.locator(".st-key-navigation").get_by_text("Sensitivity").click()
+    page.locator(".st-key-navigation").get_by_text("Choose").click()
     page.locator(".st-key-begin_sweep button").click()
     page.wait_for_selector(".st-key-sweep .js-plotly-plot", timeout=60_000)  # the first cells
-    page.locator(".st-key-stop_sweep button").click()
+    page.locator(".st-key-under_way button").click()
     page.wait_for_selector(".st-key-begin_sweep button", timeout=30_000)
     assert "are measured" in page.locator(".st-key-begin_sweep").inner_text()
     plan = state_of(page).plan

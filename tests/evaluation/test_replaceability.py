@@ -9,16 +9,12 @@ from scipy.stats import norm, spearmanr
 from fpgm_core.calibration import CalibrationConfig, calibrate
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import (
-    EvaluationConfig,
     Interval,
-    mixed_plans,
     premise,
     rank_interval,
     replaceability,
-    study_work,
     verdict,
 )
-from fpgm_core.runtime.progress import run
 
 
 def test_an_interval_by_hand():
@@ -78,16 +74,3 @@ def test_layers_of_resnet20(resnet20):
         assert one.by_distance.value == pytest.approx(spearmanr(one.distance_sums, one.costs).statistic)
         assert one.by_norm.value == pytest.approx(spearmanr(one.norms, one.costs).statistic)
         assert one.verdict == verdict(one.by_distance)
-
-
-def test_the_study_measures_mixed_plans(resnet20):
-    plans = mixed_plans(resnet20, 40)
-    assert [plan.key for plan in plans] == [plan.key for plan in mixed_plans(resnet20, 40)]
-    assert len({plan.key for plan in plans}) == 40
-    assert all(0 <= rate <= 0.9 for plan in plans for rate in plan.rates.values())
-    assert min(len(set(plan.rates.values())) for plan in plans) > 1
-    images, training = load_images("cifar10", "choose").first(100), load_images("cifar10", "train").first(60)
-    config = EvaluationConfig(device="cpu", precision="float32")
-    study = run(study_work(resnet20, images, training, num_plans=6, method="as_is", config=config))
-    predicted, lost = [p.predicted for p in study.plans], [-p.num_correct for p in study.plans]
-    assert study.agreement.value == pytest.approx(spearmanr(predicted, lost).statistic)

@@ -10,14 +10,18 @@ from fpgm_core.graph import Cost
 from pages.ui.components.labels import LABELS
 
 
-def card(label: str, value: str, under: str = "", state: str = "") -> str:
-    """One figure of the top bar as HTML; every text is escaped, `value` may carry a <small> part after a bar."""
+def card(label: str, value: str, under: str = "", state: str = "", more: str = "") -> str:
+    """One figure of the top bar as HTML; every text is escaped, `value` may carry a <small> part after a bar.
+
+    `more` goes on after `under` where there is room.
+    """
     main, _, rest = value.partition("|")
-    badge = f'<span class="state">{html.escape(state)}</span>' if state else ""
+    badge = f'<span class="state" title="{html.escape(state)}">{html.escape(state)}</span>' if state else ""
     small = f" <small>{html.escape(rest)}</small>" if rest else ""
+    told = f'{html.escape(under)}<span class="more">{html.escape(more)}</span>'
     return (
         f'<div class="card"><div class="label">{html.escape(label)}{badge}</div>'
-        f'<div class="value">{html.escape(main)}{small}</div><div class="under">{html.escape(under)}</div></div>'
+        f'<div class="value">{html.escape(main)}{small}</div><div class="under">{told}</div></div>'
     )
 
 
@@ -40,8 +44,8 @@ def params_card(cost: Cost, dense: Cost, words: Mapping[str, str] = LABELS) -> s
 
 
 def _cost_card(label: str, now: int, dense: int, words: Mapping[str, str]) -> str:
-    under = words["of"].format(now=f"{now:,}", dense=f"{dense:,}")
-    return card(label, f"{millions(now)}|−{1 - now / dense:.1%}", under)
+    counts = words["of"].format(now=f"{now:,}", dense=f"{dense:,}")
+    return card(label, f"{millions(now)}|−{1 - now / dense:.1%}", more=counts)
 
 
 def _points(fraction: float) -> str:
@@ -56,15 +60,17 @@ def accuracy_card(
     error: str | None = None,
     moving: bool = False,
     trained: bool = True,
+    rung: str = "",
     words: Mapping[str, str] = LABELS,
 ) -> str:
     """Accuracy with its interval and the paired change, and how far the measurement is.
 
-    `refitted` is the share of the refit before the first figure that is done, None where none is under way.
+    `rung` is what was done after pruning. `refitted` is the share of the refit before the first figure that is done,
+    None where none is under way.
     """
-    label = words["accuracy"]
+    label = f"{words['accuracy']}, {rung}" if rung else words["accuracy"]
     if not trained:
-        return card(label, "—", words["untrained"], words["not_measured"])
+        return card(label, "—", "", words["not_measured"])
     if error:
         return card(label, "—", error, words["failed"])
     if moving:
@@ -82,11 +88,12 @@ def _measured_card(label: str, measurement: Measurement, words: Mapping[str, str
         images=measurement.num_images, total=measurement.num_total
     )
     moved = f"{_points(change.value)} [{_points(change.low)}, {_points(change.high)}]"
-    notes = [f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", words["change"].format(change=moved)]
+    notes = [words["change"].format(change=moved)]
     notes += [words["short"]] * measurement.short_of_memory
     notes += [words["lost"].format(lost=device, device=measurement.device) for device in measurement.lost_devices]
     dense = words["dense"].format(accuracy=measurement.dense_accuracy.value)
-    return card(label, f"{accuracy.value:.2%}|{dense}", " · ".join(notes), state)
+    between, more = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", "".join(f" · {note}" for note in notes)
+    return card(label, f"{accuracy.value:.2%}|{dense}", between, state, more)
 
 
 def time_left(seconds: float | None) -> str:

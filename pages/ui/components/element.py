@@ -10,9 +10,13 @@ import streamlit as st
 _FILES = Path(__file__).parent
 
 
-def element(name: str) -> Any:
-    """The element of that name, made once, where a module is read: html, css (if any) and js, after posting.js."""
-    html, script, posting = ((_FILES / file).read_text() for file in (f"{name}.html", f"{name}.js", "posting.js"))
-    style = _FILES / f"{name}.css"
+def element(name: str, *scripts: str) -> Any:
+    """The element of that name, made once, where a module is read: html, css (if any) and js, after other scripts'."""
+    html, style = (_FILES / f"{name}.html").read_text(), _FILES / f"{name}.css"
     css = style.read_text() if style.exists() else None
-    return st.components.v2.component(f"fpgm_{name}", html=html, css=css, js=posting + script)
+    return st.components.v2.component(f"fpgm_{name}", html=html, css=css, js=script_of(name, *scripts))
+
+
+def script_of(name: str, *scripts: str) -> str:
+    """An element's script. Each is one of its own to the browser: what several need is in each, posting.js in all."""
+    return "\n".join((_FILES / f"{part}.js").read_text() for part in ("posting", *scripts, name))

@@ -1,41 +1,83 @@
-// One bar a unit. The page owns the plan: bars follow the hand at once, numbers come from the server.
-const instances = new WeakMap();
-const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const clamp = (x) => Math.min(1, Math.max(0, Math.round(x * 100) / 100));
+// One bar a unit. The page owns the plan: bars and counts follow the hand at once, all else comes from the server.
+const clamp = (x, low = 0, high = 1) => Math.min(high, Math.max(low, Math.round(x * 100) / 100));
+const KEYS = { ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1 };
 
-export default function ({ data, parentElement, setStateValue }) {
+const fresh = () => ({
+  seq: Date.now(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
+  drag: null, hover: null, focused: null, leaving: 0, open: false, typed: [],
+});
+
+export default function ({ data, key, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".eq");
   if (!root || !data) return;
-  let me = instances.get(parentElement);
-  if (!me) {
-    me = { seq: Date.now(), rev: null, rates: {}, signature: null, waiting: 0, pending: null, drag: null, hover: null, leaving: 0 };
-    instances.set(parentElement, me);
-    me.leave = (event) => leave(me, event);
-    document.addEventListener("click", me.leave, true);
-  }
+  const me = remembered(key, fresh);
   me.data = data;
   me.send = (message) => setStateValue("move", message);
-  me.message = ({ phase, name }) => ({ rev: me.rev, phase, chosen: name, rates: { ...me.rates } });
-  if (me.rev !== data.rev && !me.drag) {
-    me.rev = data.rev;
-    for (const unit of data.units) me.rates[unit.name] = unit.rate;
-  }
+  me.message = ({ phase, name }) => ({ rev: me.rev, phase, chosen: name, rates: held(me) });
+  me.ask = () => setStateValue("tick", Date.now());
+  meet(me, data.session);
+  adopt(me);
+  const isNew = root !== me.root;
   const signature = data.units.map((u) => u.name).join("|");
-  if (signature !== me.signature) {
-    me.signature = signature;
-    build(root, me);
-  }
+  if (isNew) mount(root, me);
+  if (isNew || signature !== me.signature) build(root, me);
+  me.signature = signature;
   paint(root, me);
   answered(me, data.echo);
-  me.ask = () => setStateValue("tick", Date.now());
   clearTimeout(me.tick);
   if (data.poll) me.tick = setTimeout(() => ask(me), data.poll);
   return whenGone(parentElement, () => {
+    if (me.root !== root) return; // it is somewhere else by now
     clearTimeout(me.tick);
-    clearTimeout(me.settle);
+    leavePage(me);
     document.removeEventListener("click", me.leave, true);
-    instances.delete(parentElement);
+    me.size.disconnect();
+    me.root = me.drag = null;
   });
+}
+
+// The bars under a hand, and those the server has not answered for yet, keep their own rates; all others are the
+// server's whenever it says that they changed. So no answer, early or late, takes back what a hand or a key did.
+function adopt(me) {
+  const { units, rev, echo } = me.data;
+  if (!me.drag && isSettled(me, echo)) me.held.clear();
+  if (me.rev === rev) return;
+  me.rev = rev;
+  const known = new Set(units.map((unit) => unit.name));
+  me.held = new Set([...me.held].filter((name) => known.has(name)));
+  me.rates = Object.fromEntries(units.map((unit) => [unit.name, me.held.has(unit.name) ? me.rates[unit.name] : unit.rate]));
+}
+
+const held = (me) => Object.fromEntries([...me.held].map((name) => [name, me.rates[name]]));
+
+function move(root, me, name, rate, unrounded = false) {
+  const { low, high } = me.data.units.find((unit) => unit.name === name);
+  me.rates[name] = unrounded ? Math.min(high, Math.max(low, rate)) : clamp(rate, low, high);
+  me.held.add(name);
+  paint(root, me);
+}
+
+// How many filters a unit loses: the server's count at the rate it knows, at others its table of whole percents.
+function countOf(me, unit) {
+  const rate = me.rates[unit.name] ?? 0;
+  return Math.abs(rate - unit.rate) < 1e-9 ? unit.pruned : me.data.counts[unit.kind][Math.round(rate * 100)];
+}
+
+function mount(root, me) {
+  me.root = root;
+  me.drag = null;
+  enterPage(me);
+  if (me.leave) document.removeEventListener("click", me.leave, true);
+  me.leave = (event) => leave(me, event);
+  document.addEventListener("click", me.leave, true);
+  me.size?.disconnect();
+  me.size = new ResizeObserver(() => paint(root, me));
+  me.size.observe(root);
+  const toggle = root.querySelector(".eq-toggle");
+  toggle.onclick = () => {
+    me.open = !me.open;
+    paint(root, me);
+  };
 }
 
 // One question at a time: one that came while the last was being answered would end that answer, and be answered late
@@ -55,26 +97,24 @@ function leave(me, event) {
 
 function build(root, me) {
   const bars = root.querySelector(".eq-bars");
+  const focused = me.focused;
   bars.replaceChildren();
   let stage = null;
   for (const unit of me.data.units) {
-    if (stage !== null && unit.stage !== stage) bars.append(element("div", "eq-gap"));
+    if (stage !== null && unit.stage !== stage) element("div", "eq-gap", bars);
     stage = unit.stage;
     bars.append(bar(root, me, unit.name));
   }
+  buildTable(root, me);
+  if (focused && [document.body, null].includes(document.activeElement)) barOf(root, focused)?.focus({ preventScroll: true });
 }
 
-function element(tag, name, parent) {
-  const made = document.createElement(tag);
-  made.className = name;
-  if (parent) parent.append(made);
-  return made;
-}
+const barOf = (root, name) => [...root.querySelectorAll(".eq-unit")].find((node) => node.dataset.unit === name);
 
 function bar(root, me, name) {
   const unit = element("div", "eq-unit");
   unit.dataset.unit = name;
-  unit.tabIndex = 0;
+  unit.tabIndex = -1; // see rove
   unit.setAttribute("role", "slider");
   unit.setAttribute("aria-orientation", "vertical");
   unit.setAttribute("aria-valuemin", "0");
@@ -90,20 +130,21 @@ function bar(root, me, name) {
 
   const rateAt = (y) => {
     const box = track.getBoundingClientRect();
-    return clamp((box.bottom - y) / box.height);
+    return (box.bottom - y) / box.height;
   };
   unit.onpointerdown = (event) => {
+    if (event.button) return;
     unit.setPointerCapture(event.pointerId);
     unit.focus({ preventScroll: true });
     me.drag = { name, from: event.clientY, moved: event.target === heat };
     if (me.drag.moved) unit.onpointermove(event); // a place on the strip is a rate
+    else post(me, "drag", name); // its layer comes into the picture before the bar moves
   };
   unit.onpointermove = (event) => {
     if (!me.drag || me.drag.name !== name) return;
     if (!me.drag.moved && Math.abs(event.clientY - me.drag.from) < 3) return;
     me.drag.moved = true;
-    me.rates[name] = rateAt(event.clientY);
-    paint(root, me);
+    move(root, me, name, rateAt(event.clientY));
     post(me, "drag", name);
   };
   unit.onpointerup = unit.onpointercancel = () => {
@@ -113,33 +154,62 @@ function bar(root, me, name) {
   };
   unit.onpointerenter = () => { me.hover = name; line(root, me); };
   unit.onpointerleave = () => { me.hover = null; line(root, me); };
-  unit.onkeydown = (event) => {
-    const steps = { ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1 };
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      post(me, "rest", name);
-    } else if (event.key in steps) {
-      event.preventDefault();
-      me.rates[name] = clamp((me.rates[name] ?? 0) + steps[event.key]);
-      paint(root, me);
-      settle(me, name);
-    }
-  };
+  unit.onfocus = () => { me.focused = name; rove(root, me); line(root, me); };
+  // A bar that leaves the page with its focus gets it back where it is mounted again.
+  unit.onblur = () => setTimeout(() => {
+    if (me.settle) post(me, "rest", name);
+    if (unit.isConnected && me.focused === name && root.getRootNode().activeElement !== unit) me.focused = null;
+  });
+  unit.onkeydown = (event) => press(root, me, name, event);
   return unit;
 }
 
+function press(root, me, name, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const nodes = [...root.querySelectorAll(".eq-unit")];
+  const across = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const isPress = event.key === "Enter" || event.key === " ";
+  if (!across && !isPress && !(event.key in KEYS)) return;
+  event.preventDefault();
+  event.stopPropagation();
+  if (across) nodes[nodes.findIndex((node) => node.dataset.unit === name) + across]?.focus();
+  else if (isPress) post(me, "rest", name);
+  else {
+    move(root, me, name, (me.rates[name] ?? 0) + KEYS[event.key]);
+    settle(me, name);
+  }
+}
+
+// The bars are one stop of the Tab key: the one last used, else the chosen one, else the first.
+function rove(root, me) {
+  const names = me.data.units.map((unit) => unit.name);
+  const stop = [me.focused, me.data.chosen].find((name) => names.includes(name)) ?? names[0];
+  for (const node of root.querySelectorAll(".eq-unit")) node.tabIndex = node.dataset.unit === stop ? 0 : -1;
+}
+
+// A name that is too long loses its middle: beginnings tell the stage, endings the layer.
+function shorten(text, most) {
+  if (text.length <= most) return text;
+  if (most < 3) return "";
+  const end = Math.ceil((most - 1) / 2);
+  return `${text.slice(0, most - 1 - end)}…${text.slice(-end)}`;
+}
+
 function paint(root, me) {
-  const known = new Map(me.data.units.map((u) => [u.name, u]));
-  const room = root.clientWidth / Math.max(1, me.data.units.length);
-  const roomy = room > 30;
-  const showAll = me.data.units.every((u) => `${u.pruned}/${u.size}`.length * 6.5 < room); // else the pruned alone
-  const largest = Math.max(...me.data.units.map((u) => u.share), 1e-9);
+  if (root !== me.root) return;
+  const { units, words } = me.data;
+  const known = new Map(units.map((u) => [u.name, u]));
+  const room = root.clientWidth / Math.max(1, units.length) - 2;
+  const roomy = room > 24;
+  const showAll = units.every((u) => `${u.pruned}/${u.size}`.length * 6.5 < room); // else the pruned alone
+  const largest = Math.max(...units.map((u) => u.share), 1e-9);
   for (const node of root.querySelectorAll(".eq-unit")) {
     const unit = known.get(node.dataset.unit);
     if (!unit) continue;
     const rate = me.rates[unit.name] ?? 0;
+    const count = countOf(me, unit);
     const part = (name) => node.querySelector(name);
-    node.classList.toggle("chosen", unit.name === me.data.chosen);
+    node.classList.toggle("chosen", unit.name === (me.drag?.name ?? me.data.chosen));
     part(".eq-pruned").style.height = `${rate * 100}%`;
     part(".eq-pruned").classList.toggle("zero", rate === 0);
     part(".eq-pct").textContent = roomy ? `${Math.round(rate * 100)}%` : "";
@@ -147,28 +217,37 @@ function paint(root, me) {
     part(".eq-heat").hidden = !unit.heat;
     part(".eq-pct").style.right = unit.heat ? "34%" : "0";
     part(".eq-lock").textContent = unit.locks ? "🔒" : "";
-    part(".eq-share i").style.height = `${(unit.share / largest) * 24}px`;
-    part(".eq-count").textContent = roomy ? (showAll ? `${unit.pruned}/${unit.size}` : unit.pruned) : "";
-    part(".eq-name").textContent = roomy ? unit.label : "";
+    part(".eq-share i").style.height = `${(unit.share / largest) * 12}px`;
+    part(".eq-count").textContent = roomy ? (showAll ? `${count}/${unit.size}` : count) : "";
+    part(".eq-name").textContent = roomy ? shorten(unit.label, Math.floor(room / 5.7)) : "";
+    node.dataset.count = count;
     node.setAttribute("aria-label", unit.name);
     node.setAttribute("aria-valuenow", String(Math.round(rate * 100)));
-    const numbers = { rate: Math.round(rate * 100), k: unit.pruned, n: unit.size, share: (unit.share * 100).toFixed(1) };
-    node.setAttribute("aria-valuetext", fill(me.data.words.rate, numbers));
-    node.title = `${unit.name}: ${fill(me.data.words.prunes, numbers)}`;
+    const numbers = { rate: Math.round(rate * 100), k: count, n: unit.size, share: (unit.share * 100).toFixed(1) };
+    node.setAttribute("aria-valuetext", fill(words.rate, numbers));
+    node.title = `${unit.name}: ${fill(words.prunes, numbers)}`;
   }
+  root.querySelector(".eq-bars").setAttribute("aria-label", words.bars);
+  rove(root, me);
   line(root, me);
+  paintTable(root, me);
+  tell(me.rates);
 }
 
 function line(root, me) {
-  root.querySelector(".eq-hint").textContent = me.data.words.hint;
-  const name = me.drag?.name ?? me.hover ?? me.data.chosen;
-  const unit = me.data.units.find((u) => u.name === name);
-  root.querySelector(".eq-status").innerHTML = "";
-  if (!unit) return;
+  const { units, words } = me.data;
+  const name = me.drag?.name ?? me.hover ?? me.focused ?? me.data.chosen;
+  const unit = units.find((u) => u.name === name);
+  root.querySelector(".eq-hint").textContent = words.hint;
   const status = root.querySelector(".eq-status");
-  element("b", "", status).textContent = unit.name;
-  const numbers = { k: unit.pruned, n: unit.size, share: (unit.share * 100).toFixed(1) };
-  status.append(`  ${fill(me.data.words.prunes, numbers)}`);
-  if (unit.members > 1) status.append(`, ${fill(me.data.words.moves, { n: unit.members })}`);
+  status.replaceChildren();
+  const toggle = root.querySelector(".eq-toggle");
+  toggle.textContent = me.open ? words.table_close : words.table_open;
+  toggle.setAttribute("aria-expanded", String(me.open));
+  if (!unit) return;
+  element("b", "", status, unit.name);
+  const numbers = { k: countOf(me, unit), n: unit.size, share: (unit.share * 100).toFixed(1) };
+  status.append(` ${fill(words.prunes, numbers)}`);
+  if (unit.members > 1) status.append(` · ${fill(words.moves, { n: unit.members })}`);
   status.append(` · ${unit.damage || unit.agreement}`);
 }

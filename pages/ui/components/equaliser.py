@@ -10,22 +10,26 @@ from typing import Any
 from pages.ui.components.element import element
 from pages.ui.components.labels import LABELS
 
-_component = element("equaliser")
+_component = element("equaliser", "hand", "table")
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One unit as the equaliser shows it: `share` of the dense MACs, `pruned` of `size` filters.
+    """One unit as the equaliser shows it: `share` of the dense MACs, `pruned` of `size` filters at `rate`.
 
-    `agreement` says in words how far norm and FPGM agree on it; `damage` what its rate is predicted to cost, and
-    `heat` what every rate is, as a CSS gradient (both empty where that is not shown).
+    Its locks leave room for rates from `low` to `high`; `kind` names its row in the table of counts. `agreement`
+    says in words how far norm and FPGM agree on it; `damage` what its rate is predicted to cost, and `heat` what every
+    rate is, as a CSS gradient (both empty where that is not shown).
     """
 
     name: str
     label: str
     stage: str
+    kind: str
     size: int
     rate: float
+    low: float
+    high: float
     pruned: int
     share: float
     members: int
@@ -64,7 +68,9 @@ def read_move(message: Any, units: Sequence[str]) -> Move | None:
 def equaliser(
     bars: Sequence[Bar],
     *,
+    counts: Mapping[str, Sequence[int]],
     chosen: str | None,
+    session: str,
     revision: int,
     echo: int,
     poll: int,
@@ -74,16 +80,19 @@ def equaliser(
 ) -> None:
     """Draw the bars.
 
-    The browser adopts their rates only when `revision` changes; `echo` answers its last message; with `poll` it polls
-    again after so many milliseconds. `tick` is its last poll, which this answers. `words` are LABELS' in some
-    language.
+    `counts` has for each kind of bar how many filters every whole percent prunes: between two answers the browser
+    counts by it. It adopts the bars' rates only when `revision` changes, or `session`, which names the tab to the
+    server, and never those under a hand; `echo` answers its last message; with `poll` it polls again after so many
+    milliseconds. `tick` is its last poll, which this answers. `words` are LABELS' in some language.
     """
     _component(
         key=key,
         data={
             "units": [asdict(bar) for bar in bars],
+            "counts": {kind: list(row) for kind, row in counts.items()},
             "chosen": chosen,
-            "rev": revision,
+            "session": session,
+            "rev": f"{session}.{revision}",
             "echo": echo,
             "poll": poll,
             "asked": tick,

@@ -1,4 +1,4 @@
-"""What the bars and the cards say in English; the lesson hands them other languages."""
+"""What the bars, the cards and the picture say in English; the lesson hands them other languages."""
 
 from __future__ import annotations
 
@@ -7,3 +7,4 @@ from collections.abc import Mapping
 from fpgm_core.lesson import words_of
 
 LABELS: Mapping[str, str] = words_of("en").under("live")
+PICTURE: Mapping[str, str] = words_of("en").under("picture")

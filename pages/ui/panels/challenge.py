@@ -16,7 +16,7 @@ from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import set_preset
 from pages.ui.session.lesson_state import LessonState, link
 from pages.ui.session.networks import images_of
-from pages.ui.session.session import Session, mirror
+from pages.ui.session.session import Session, menu, mirror
 from pages.ui.session.work_status import result_of
 
 
@@ -58,11 +58,11 @@ def _controls(session: Session, words: Words) -> None:
         words("challenge.begin"),
         ["", *uniform],
         format_func=lambda name: name.removeprefix("uniform_") or "–",
-        **mirror("challenge-preset", "", set_preset, str(session.revision)),
+        **menu("challenge-preset", "", set_preset, str(session.revision)),
     )
     method.segmented_control(
         words("cost.rung"),
-        list(ladder()),
+        list(ladder(session.network)),
         required=True,
         format_func=lambda name: words(f"rung.{name}"),
         **mirror("challenge-method", session.state.method, lambda session, name: session.change(method=name)),
@@ -85,7 +85,8 @@ def _judge(session: Session, words: Words) -> None:
         partial(_judge_work, session.network, plan, method),
         key=("judge", plan.key, method),
         doing=words("challenge.judging"),
-        labels=(words("page.stop"), words("page.go_on")),
+        resume=words("page.go_on"),
+        page="Learn",
     )
     if judged is None:
         return

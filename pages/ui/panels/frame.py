@@ -1,73 +1,112 @@
-"""What every page has: its style, the navigation, and the plan that it is about."""
+"""What every page has: its style, the way through the pages, the plan with its figures, and what is under way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import COUPLINGS
-from fpgm_core.criteria import get_criterion
-from pages.ui.components.cards import macs_card, params_card
-from pages.ui.session.session import Session, current_session, share
+from pages.ui.panels.figures import draw_figures
+from pages.ui.panels.open_dialog import open_button
+from pages.ui.panels.pickers import pickers
+from pages.ui.panels.share_menu import share_menu
+from pages.ui.panels.under_way import under_way
+from pages.ui.session.session import Session, callback, current_session, share
 
-STYLE = """
-[data-testid="stLayoutWrapper"]:has(> .st-key-topbar) { position: sticky; top: 0; z-index: 90;
-  background: light-dark(#ffffff, #16181b); border-bottom: 1px solid rgba(128,128,128,.3);
-  padding: .5rem 0 .4rem; }
-[data-testid="stMainBlockContainer"] { padding: .4rem 2.6rem 3rem; }
-[data-testid="stHeader"] { background: transparent; height: 2rem; min-height: 2rem; pointer-events: none; }
-[data-testid="stHeader"] > * { pointer-events: none; }
-[data-testid="stHeader"] button { pointer-events: auto; }
-.st-key-tools button { padding: .2rem .3rem; }
-[data-testid="stStatusWidget"] { display: none; }
-[data-testid="stElementContainer"] { transition: none !important; opacity: 1 !important; }
-.card { line-height: 1.3; }
-.card .label { font-size: .78rem; opacity: .75; white-space: nowrap; }
-.card .value { font-size: 1.55rem; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.card .value small { font-size: .9rem; font-weight: 500; }
-.card .under { font-size: .76rem; opacity: .85; font-variant-numeric: tabular-nums; }
-.card .state { display: inline-block; font-size: .68rem; padding: 0 .4em; border-radius: .6em; margin-left: .4em;
-  border: 1px solid currentColor; }
-"""
+STYLE = (Path(__file__).parent / "frame.css").read_text()
+PAGES = {
+    "pages/4_Learn.py": "Learn",
+    "app.py": "Explore",
+    "pages/5_Choose.py": "Choose",
+    "pages/2_Recover.py": "Recover",
+    "pages/1_Export.py": "Export",
+}
+Slots = tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]
 
 
 def navigation() -> None:
-    """The pages, one link each."""
-    with st.container(key="navigation", horizontal=True, gap="small"):
-        st.page_link("app.py", label="Explore")
-        st.page_link("pages/4_Learn.py", label="Learn")
-        st.page_link("pages/3_Replaceability.py", label="Replaceability")
-        st.page_link("pages/5_Sensitivity.py", label="Sensitivity")
-        st.page_link("pages/2_Recover.py", label="Recover")
-        st.page_link("pages/1_Export.py", label="Export")
+    """The pages in the order of the work, one link each."""
+    with st.container(key="navigation", horizontal=True, gap="small", vertical_alignment="center"):
+        for page, label in PAGES.items():
+            st.page_link(page, label=label)
 
 
-def plan_heading(session: Session, title: str) -> None:
-    """The top of a page about the plan that Explore shows: navigation, what the plan is, what it costs."""
-    session.begin()
+def top_bar(session: Session) -> Slots:
+    """Model, criterion, coupling; accuracy, MACs, parameters; undo, redo, share. Returns the figures' places."""
+    with st.container(key="topbar", horizontal=True, vertical_alignment="center", gap="small", wrap=False):
+        with st.container(
+            key="pickers", horizontal=True, vertical_alignment="bottom", gap="xsmall", width="content", wrap=False
+        ):
+            open_button()
+            pickers(session)
+        slots = []
+        for name in ("accuracy", "macs", "params"):
+            with st.container(key=f"figure-{name}", width="content"):
+                slots.append(st.empty())
+        with st.container(key="tools", horizontal=True, gap="xsmall", width="content", wrap=False):
+            _tools(session)
+    accuracy, macs, params = slots
+    return accuracy, macs, params
+
+
+def _tools(session: Session) -> None:
+    """Undo, redo, the plan as a file, and the link."""
+    for text, name, can, steps in (
+        ("↶", "Undo", session.history.can_undo, -1),
+        ("↷", "Redo", session.history.can_redo, 1),
+    ):
+        act = callback(partial(Session.step, steps=steps))
+        st.button(text, key=name.lower(), help=name, disabled=not can, on_click=act)
+    share_menu(session)
+
+
+def begin_page(page: str) -> tuple[Session, Slots, DeltaGenerator]:
+    """The top of a page, whose predecessor's work ends; returns the places of the figures, and of what is under way."""
+    session = current_session()
+    session.enter(page)
     st.html(f"<style>{STYLE}</style>")
     navigation()
-    network, plan = session.network, session.state.plan
-    cost = network.cost(plan)
-    name, macs, params = st.columns([3, 1.4, 1.4], vertical_alignment="center")
-    name.subheader(title, anchor=False)
-    name.markdown(
-        f"**{network.title}** · {get_criterion(plan.criterion).title} · {COUPLINGS[plan.coupling].title}: "
-        "the plan on Explore"
-    )
-    macs.html(macs_card(cost, network.dense_cost))
-    params.html(params_card(cost, network.dense_cost))
-    if network.notice:
-        st.warning(network.notice)
+    slots = top_bar(session)
+    return session, slots, st.container(key="under_way")
 
 
-def plan_page(title: str, draw: Callable[[Session], None]) -> None:
-    """A page about the plan that Explore shows: the heading with the plan and its cost, and what `draw` draws."""
+def messages(session: Session) -> DeltaGenerator:
+    """What must be said of the last act, in a place that is always there: it moves nothing else on the page."""
+    place = st.container(key="notices")
+    if session.message:
+        place.error(session.message)
+    for note in session.notes if session.state.data else ():
+        place.warning(note)
+    return place
+
+
+def plan_page(page: str, draw: Callable[[Session], None]) -> None:
+    """A page about the plan that Explore shows: its bar, its figures as they come, and what `draw` draws."""
     st.set_page_config(
-        page_title=f"FPGM explorer: {title.lower()}", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
+        page_title=f"FPGM explorer: {page.lower()}", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
     )
-    session = current_session()
+    session, slots, place = begin_page(page)
     share(session.state)
-    plan_heading(session, title)
+    session.begin()
+    live_figures(session, slots)
+    messages(session)
     draw(session)
+    under_way(session, place)
+
+
+def live_figures(session: Session, slots: Slots) -> None:
+    """The figures of the bar, drawn again while they are measured."""
+    job = session.measuring
+    is_coming = job is not None and not job.done
+
+    @st.fragment(run_every=0.5 if is_coming else None)
+    def watch() -> None:
+        session = current_session()
+        draw_figures(session, *slots)
+        if is_coming and (session.measuring is None or session.measuring.done):
+            st.rerun()
+
+    watch()

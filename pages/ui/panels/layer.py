@@ -1,236 +1,213 @@
-"""The chosen layer: what is true of it, and its linked pictures."""
+"""The chosen layer: its picture, put together from what is known of it, and what a person does there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
-from fpgm_core import Network
-from fpgm_core.criteria import Projection
+from fpgm_core import CRITERIA, FpgmError, Network, Plan
+from fpgm_core.criteria import Projection, get_criterion
 from fpgm_core.criteria.layouts import compute_layout
 from fpgm_core.criteria.projections import UMAP_MINIMUM
-from fpgm_core.figures import FilterStates, map_figure, norms_figure, radial_figure, scores_figure
-from fpgm_core.graph import weights_of
+from fpgm_core.evaluation import Replaceability
+from fpgm_core.graph import Unit, weights_of
+from fpgm_core.lesson import words_of
+from fpgm_core.pruning import RemovalOrder, removal_order_work
 from fpgm_core.runtime.progress import Progress, Work
-from pages.ui.panels.filter import filter_panel
-from pages.ui.panels.layer_facts import LayerFacts, exact_projection, layer_facts, stored_layout
-from pages.ui.panels.pictures import cached_figure, clicked, filter_states, first_number
-from pages.ui.panels.refit import cost_view, refit_costs
-from pages.ui.session.jobs import layout_worker
-from pages.ui.session.networks import diagnostics
-from pages.ui.session.session import Session, callback, current_session, mirror
-from pages.ui.session.view_state import MAPS, VIEWS
+from pages.ui.components.picture import Cut, Look, Picture, View, picture, read_look
+from pages.ui.panels.layer_facts import layer_facts, order_key, order_of, stored_layout, takes_long, tiles_of
+from pages.ui.panels.layer_views import (
+    Subject,
+    cost_view,
+    facts_of,
+    map_view,
+    norms_view,
+    numbers,
+    radial_view,
+    rival_of,
+    scores_view,
+)
+from pages.ui.panels.refit import refit_cost_job
+from pages.ui.panels.replaceability import replaceability_view
+from pages.ui.session.jobs import Job, layout_worker
+from pages.ui.session.session import Session
+
+KEY = "picture"
+COST, SUMMARY = "Refit cost", "Replaceability"
 
 
-def layer_panel(session: Session) -> None:
-    """Header, picture and filter of the chosen layer."""
-    network, state = session.network, session.state
-    _header(session)
-    picture, side = st.columns([1.75, 1], gap="medium")
-    states = filter_states(session)
-    facts = layer_facts(network.fingerprint, state.layer, network)
-    with picture:
-        _VIEWS[state.view](session, facts, states)
-        _data_table(facts, states)
-    with side:
-        filter_panel(session, facts, states)
+def take_look(session: Session) -> bool:
+    """Act on the picture's newest message, if it is new; True where it changed the plan, or was refused."""
+    look = read_look((st.session_state.get(KEY) or {}).get("look"))
+    if look is None or look.seq <= session.look_echo:
+        return False
+    session.look_echo = look.seq
+    accepted = session.look(layer=look.layer, chosen=look.chosen, view=look.view, mapping=look.mapping, seed=look.seed)
+    unit = session.network.unit_of(look.layer, session.state.plan.coupling)
+    if not accepted or not look.locks or unit is None:
+        return not accepted
+    plan = session.state.plan
+    for index, lock in look.locks:
+        plan = plan.with_lock(unit.name, index, lock)
+    session.change(plan=plan)
+    return True
 
 
-def _header(session: Session) -> None:
-    network, state = session.network, session.state
-    left, views, summary = st.columns([1.15, 1.85, 2], vertical_alignment="bottom")
-    names = [layer.name for layer in network.layers]
-    left.selectbox("Layer", names, **mirror("layer", state.layer, _choose_layer))
-    views.segmented_control(
-        "View",
-        VIEWS,
-        required=True,
-        label_visibility="collapsed",
-        **mirror("view", state.view, lambda session, view: session.change(view=view)),
+def layer_panel(session: Session, language: str = "en") -> bool:
+    """Draw the layer that is looked at; whether something of it is still being computed."""
+    network, state, layer = session.network, session.state, session.layer_in_sight
+    words = words_of(language).under("picture")
+    facts = layer_facts(network.fingerprint, layer, network)
+    subject = Subject(network, state.plan, layer, network.unit_of(layer, state.plan.coupling), facts, words)
+    layout, order = _layout(session, layer, len(facts.norms)), _order(session, subject)
+    costs = refit_cost_job(session) if state.view in (COST, SUMMARY) else None
+    busy = _busy(costs, words) if state.view in (COST, SUMMARY) else {}
+    chosen = state.chosen if layer == state.layer else None
+    shown = facts.nearest if chosen is None else chosen
+    names = tuple(name for name in CRITERIA if network.has_scores(name))
+    jobs = _Jobs(layout, order, costs)
+    key = (network.identity, layer, state.seed, language, names, *_selection(subject), *jobs.told)
+    picture(
+        _picture(key, subject, state.seed, jobs),
+        _cut(subject, state.plan if order is None else session.plan, busy),
+        Look(layer, chosen, state.view, state.mapping, state.seed, session.look_echo),
+        tiles=tiles_of(network.fingerprint, layer, shown, facts.twin(shown), names, state.plan.options.seed, network),
+        session=session.token,
+        key=KEY,
+        words=words,
     )
-    layer = next(layer for layer in network.layers if layer.name == state.layer)
-    norms = diagnostics(network.fingerprint, network)[state.layer]
-    unit, company = network.unit_of(state.layer, state.plan.coupling), _company(session)
-    shared = network.overlap(state.plan, unit) if unit else None
-    rho = "undefined" if norms.spearman is None else f"{norms.spearman:.3f}"
-    summary.markdown(
-        f"{layer.filters} filters of {' × '.join(map(str, layer.shape[1:]))} · {layer.share:.1%} of the MACs  \n"
-        f"norm and FPGM: rank correlation **{rho}**, pruned sets share "
-        f"**{'–' if shared is None else format(shared, '.0%')}** at this rate  \n"
-        f"norms: spread {norms.spread:.2f}, floor {norms.floor:.2f}" + (f"  \n{company}" if company else "")
-    )
+    if state.view == SUMMARY and costs is not None and costs.result is not None:
+        replaceability_view(session, costs.result)
+    return any(job is not None and not job.done for job in (layout, order, costs))
 
 
-def _company(session: Session) -> str:
-    """What the layer moves with, or why it stays whole; empty where it moves alone."""
-    network, layer, coupling = session.network, session.state.layer, session.state.plan.coupling
-    unit = network.unit_of(layer, coupling)
-    if unit is None:
-        return f"stays whole: {network.refusals(coupling).get(layer, 'removal does not follow it')}"
-    others = [member for member in unit.members if member != layer]
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f"moves with {', '.join(others[:3])}{more}" if others else ""
+@dataclass(frozen=True)
+class _Jobs:
+    """What a picture may have to wait for; None where it need not."""
+
+    layout: Job[Projection] | None
+    order: Job[RemovalOrder] | None
+    costs: Job[tuple[Replaceability, ...]] | None
+
+    @property
+    def told(self) -> tuple[Hashable, ...]:
+        """How far they are, as far as a picture differs by it."""
+        return tuple(job and (job.done, job.error) for job in (self.layout, self.order, self.costs))
 
 
-def _choose_layer(session: Session, layer: str) -> None:
-    session.change(layer=layer, chosen=None)
+def _selection(subject: Subject) -> tuple[Hashable, ...]:
+    """What a layer's order of removal depends on."""
+    plan, unit = subject.plan, subject.unit
+    locks = (plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())) if unit else ()
+    return (plan.criterion, plan.options, plan.coupling, *locks)
 
 
-def _scores(session: Session, facts: LayerFacts, states: FilterStates) -> None:
-    count = int((~states.keep).sum())
-    figure = _cached(session, states, lambda: scores_figure(facts.norms, facts.sums, states=states, count=count))
-    _chart(figure, "norm against g, exact")
-    st.caption("Exact. A norm prunes what is left of the vertical line, FPGM what is below the horizontal one.")
-
-
-def _radial(session: Session, facts: LayerFacts, states: FilterStates) -> None:
-    projection = exact_projection(session.network.fingerprint, session.state.layer, "radial", session.network)
-    figure = _cached(session, states, lambda: radial_figure(projection, states))
-    _chart(figure, "distance of every filter to the geometric median")
-    st.caption("Exact: each filter at its true distance from the geometric median. Angles are PCA's.")
-
-
-def _norms(session: Session, facts: LayerFacts, states: FilterStates) -> None:
-    figures = diagnostics(session.network.fingerprint, session.network)
-    layer = session.state.layer
-    figure = _cached(session, states, lambda: norms_figure(facts.norms, states, layer=layer, diagnostics=figures))
-    _chart(figure, "the layer's norms and the two requirements")
-    st.caption("A norm criterion needs a large spread and a floor near 0: the upper left corner on the right.")
-
-
-def _refit_cost(session: Session, facts: LayerFacts, states: FilterStates) -> None:
-    layers = refit_costs(session)
-    costs = next((costs for costs in layers or () if costs.layer == session.state.layer), None)
-    if costs is not None:
-        cost_view(session, costs, states)
-    elif layers is not None:
-        st.info(
-            "No layer that could be refitted reads this one under this coupling, so its filters have no refit cost."
-        )
-
-
-def _cached(session: Session, states: FilterStates, build: Callable[[], go.Figure]) -> go.Figure:
-    """The figure of the view on screen, built anew only where the layer or its filters' states changed."""
-    state = session.state
-    key = (state.view, session.network.fingerprint, state.layer, states.keep.tobytes(), tuple(states.locked))
-    figure: go.Figure = cached_figure(key, build)
-    return figure
-
-
-def _chart(figure: go.Figure, alt: str) -> None:
-    """The picture; clicking a filter chooses it."""
-    st.plotly_chart(
-        figure,
-        key="picture",
-        alt=alt,
-        on_select=callback(_choose_filter),
-        selection_mode="points",
-        config={"displayModeBar": False, "scrollZoom": True},
-    )
-
-
-def _choose_filter(session: Session) -> None:
-    point = clicked("picture")
-    if point is not None:
-        session.change(chosen=first_number(point))
-
-
-def _map(session: Session, facts: LayerFacts, states: FilterStates) -> None:
-    network, state = session.network, session.state
-    _map_options(session)
-    if state.mapping == "UMAP" and len(states.keep) >= UMAP_MINIMUM:
-        layout = stored_layout(network.fingerprint, state.layer, state.seed, network)
-        if layout is not None:
-            _draw_map(layout, states)
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Picture:
+    """The layer's picture, all of it that its rate does not change."""
+    network, plan, unit, facts = _subject.network, _subject.plan, _subject.unit, _subject.facts
+    words, orders = _subject.words, []
+    for criterion in (plan.criterion, rival_of(plan)):
+        other = replace(plan, criterion=criterion)
+        if criterion == plan.criterion and _jobs.order:
+            order = _jobs.order.result
         else:
-            _umap_when_ready(network.fingerprint, states)
-        return
-    if state.mapping == "UMAP":
-        st.info(f"UMAP means nothing for fewer than {UMAP_MINIMUM} filters; this is PCA.")
-    _draw_map(exact_projection(network.fingerprint, state.layer, "pca", network), states)
-
-
-def _map_options(session: Session) -> None:
-    method, seed = st.columns([1, 1], vertical_alignment="center")
-    method.segmented_control(
-        "Map",
-        MAPS,
-        required=True,
-        label_visibility="collapsed",
-        **mirror("mapping", session.state.mapping, lambda session, mapping: session.change(mapping=mapping)),
+            order = order_of(network, other, unit) if unit else None
+        orders.append((get_criterion(criterion).title, order.flips if order else None))
+    views = {
+        "Map": map_view(_subject, seed=_seed, failed=_jobs.layout.error if _jobs.layout else None),
+        "Scores": scores_view(_subject),
+        "Radial": radial_view(_subject),
+        "Norms": norms_view(_subject),
+        COST: cost_view(_subject, _jobs.costs.result) if _jobs.costs and _jobs.costs.result is not None else View(),
+        SUMMARY: View(),
+    }
+    return Picture(
+        layer=_subject.layer,
+        layers=[layer.name for layer in network.layers],
+        unit=unit.name if unit else "",
+        own=orders[0],
+        rival=orders[1],
+        locked_in=plan.locked_in.get(unit.name, ()) if unit else (),
+        locked_out=plan.locked_out.get(unit.name, ()) if unit else (),
+        medoid=facts.medoid,
+        nearest=facts.nearest,
+        to_median=numbers(facts.to_median),
+        near=facts.near.tolist(),
+        gaps=numbers(facts.gaps),
+        columns={
+            words["norm_of"]: numbers(facts.norms),
+            words["sum"]: numbers(facts.sums),
+            words["to_median"]: numbers(facts.to_median),
+        },
+        views=views,
     )
-    if session.state.mapping == "UMAP":
-        seed.selectbox(
-            "Seed",
-            sorted({0, 1, 2, 3, 4, session.state.seed}),
-            format_func=lambda value: f"seed {value}",
-            label_visibility="collapsed",
-            **mirror("seed", session.state.seed, lambda session, seed: session.change(seed=seed)),
-        )
 
 
-@st.fragment(run_every=0.5)
-def _umap_when_ready(fingerprint: str, states: FilterStates) -> None:
-    """PCA at once, and word that UMAP is coming; UMAP in its place when it is computed."""
-    session = current_session()
-    network, layer, seed = session.network, session.state.layer, session.state.seed
-    key = ("layout", network.fingerprint, layer, seed)
+def _cut(subject: Subject, plan: Plan, busy: Mapping[str, str]) -> Cut:
+    """What `plan` prunes of the layer: the one on screen, or that under the hand where the browser has no order."""
+    network, unit = subject.network, subject.unit
+    if unit is None:
+        return Cut(0.0, (), (), facts_of(subject), busy)
+    own, rival = (_pruned(network, each, unit) for each in (plan, replace(plan, criterion=rival_of(plan))))
+    return Cut(plan.rate(unit.name), own, rival, facts_of(subject), busy)
+
+
+def _pruned(network: Network, plan: Plan, unit: Unit) -> list[int]:
+    try:
+        return np.flatnonzero(~network.keep_mask(plan, unit)).tolist()
+    except FpgmError:  # the rival's own rounding may leave the plan's locks no room
+        return []
+
+
+def _busy(costs: Job[tuple[Replaceability, ...]] | None, words: Mapping[str, str]) -> dict[str, str]:
+    """What the views that need refit costs wait for."""
+    if costs is None:
+        said = words["cost_stopped"]
+    elif costs.error:
+        said = costs.error
+    elif costs.done:
+        return {}
+    else:
+        said = words["cost_coming"].format(share=f"{costs.share:.0%}")
+    return dict.fromkeys((COST, SUMMARY), said)
+
+
+def _order(session: Session, subject: Subject) -> Job[RemovalOrder] | None:
+    """The order that is being computed, where it takes long."""
+    network, plan, unit = subject.network, subject.plan, subject.unit
+    if unit is None or not takes_long(network, plan, unit):
+        return None
+    key = ("order", *order_key(network, plan, unit))
+    work = partial(removal_order_work, network, plan, unit)
+    return session.jobs.get("order", key) or session.jobs.start(
+        "order", work, key=key, title=f"selecting the filters of {subject.layer} at every rate", page="Explore"
+    )
+
+
+def _layout(session: Session, layer: str, filters: int) -> Job[Projection] | None:
+    """The UMAP that is being computed, where it is looked at and not known yet."""
+    network, state = session.network, session.state
+    if state.view != "Map" or filters < UMAP_MINIMUM:
+        return None
+    known = stored_layout(network.fingerprint, layer, state.seed, network)
+    if known is not None:
+        return None
+    key = ("layout", network.fingerprint, layer, state.seed)
+    seed = state.seed
     job = session.jobs.get("layout", key) or session.jobs.start(
         "layout", lambda: _layout_work(network, layer, seed), key=key, worker=layout_worker()
     )
     if job.result is not None:
-        stored_layout.clear(fingerprint, layer, seed)
-        st.rerun()
-    if job.error:
-        st.warning(f"UMAP failed on this layer ({job.error}); this is PCA.")
-    else:
-        st.info(
-            "UMAP is being computed (its first use on a server takes half a minute); until then this is PCA.", icon="⏳"
-        )
-    _draw_map(exact_projection(fingerprint, layer, "pca", network), states)
+        stored_layout.clear(network.fingerprint, layer, seed)
+        return None
+    return job
 
 
 def _layout_work(network: Network, layer: str, seed: int) -> Work[Projection]:
     yield Progress(0.0, what="computing UMAP")  # one step: nothing can be told on the way
     return compute_layout(network.fingerprint, layer, weights_of(network.module, layer), seed)
-
-
-def _draw_map(projection: Projection, states: FilterStates) -> None:
-    _chart(map_figure(projection, states), f"{projection.method.upper()} of the filters with their geometric median")
-    trust = projection.faithfulness
-
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.2f}"
-
-    star = "its position is exact (PCA is linear)" if projection.exact_median else "its position is approximate"
-    st.caption(
-        f"Positions are approximate, colours exact. ★ geometric median: {star}. Faithfulness: trustworthiness "
-        f"{number(trust.trustworthiness)}, distances ρ {number(trust.distances)}, "
-        f"to the median ρ {number(trust.to_median)}."
-    )
-
-
-def _data_table(facts: LayerFacts, states: FilterStates) -> None:
-    columns = {
-        "filter": np.arange(len(facts.norms)),
-        "state": np.where(states.keep, "kept", "pruned"),
-        "locked": [index in states.locked for index in range(len(facts.norms))],
-        "L2 norm": facts.norms,
-        "g": facts.sums,
-        "to median": facts.to_median,
-    }
-    with st.expander("The numbers behind the picture"):
-        st.dataframe(pd.DataFrame(columns), hide_index=True, height=240)
-
-
-_VIEWS: dict[str, Callable[[Session, LayerFacts, FilterStates], None]] = {
-    "Scores": _scores,
-    "Map": _map,
-    "Radial": _radial,
-    "Norms": _norms,
-    "Refit cost": _refit_cost,
-}

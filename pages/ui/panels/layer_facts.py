@@ -1,50 +1,60 @@
-"""What is computed once of each layer's filters: exact figures, projections, stored layouts."""
+"""What is computed once of each layer's filters: exact figures, projections, orders of removal, kernels."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
-from fpgm_core import CRITERIA, Network
-from fpgm_core.criteria import Projection, geometric_median, medoid, pairwise_distances, pca, radial
+from fpgm_core import CRITERIA, FpgmError, Network, Plan, SelectionOptions
+from fpgm_core.criteria import Projection, geometric_median, get_criterion, medoid, pairwise_distances, pca, radial
 from fpgm_core.criteria.layouts import known_layout
-from fpgm_core.graph import weights_of
+from fpgm_core.graph import Unit, weights_of
+from fpgm_core.pruning import RemovalOrder, removal_order
+from pages.ui.components.picture import NO_NUMBER, Tiles
+
+_NEIGHBOURS = 16384  # numbers of neighbours that are sent of a layer, all filters together
+_QUICK = 2e7  # products of a unit's filters and weights up to which an order comes at once
 
 
 @dataclass(frozen=True, eq=False)
 class LayerFacts:
     """What is true of a layer's N filters whatever the plan: computed once, shared by every session.
 
-    `norms`, `sums` (g, the sum of distances to all filters) and `to_median` are (N,), `distances` (N, N); `medoid` and
-    `nearest` (to the geometric median) are filters.
+    `norms`, `sums` (g, the sum of distances to all filters), `to_median` and `gaps` (to the nearest other filter) are
+    (N,), `near` (N, K) the nearest others, nearest first; `medoid` and `nearest` (to the geometric median) are filters.
     """
 
     norms: np.ndarray
     sums: np.ndarray
     to_median: np.ndarray
-    distances: np.ndarray
+    gaps: np.ndarray
+    near: np.ndarray
     medoid: int
     nearest: int
 
     def twin(self, index: int) -> int | None:
         """The filter nearest to one of them; None where there is no other."""
-        others = self.distances[index].copy()
-        others[index] = np.inf
-        return int(others.argmin()) if len(others) > 1 else None
+        return int(self.near[index, 0]) if self.near.shape[1] else None
 
 
 @st.cache_resource(max_entries=512, show_spinner=False)
 def layer_facts(fingerprint: str, layer: str, _network: Network) -> LayerFacts:
     """The exact figures of a layer's filters."""
     weights = weights_of(_network.module, layer)
-    median = geometric_median(weights)
+    median, n = geometric_median(weights), len(weights)
+    distances = pairwise_distances(weights).numpy()
+    np.fill_diagonal(distances, np.inf)
+    near = distances.argsort(axis=1, kind="stable")[:, : min(n - 1, max(8, _NEIGHBOURS // n))]
     return LayerFacts(
         CRITERIA["l2_norm"].score(weights).numpy(),
         CRITERIA["fpgm"].score(weights).numpy(),
         median.distances.numpy(),
-        pairwise_distances(weights).numpy(),
+        distances.min(axis=1) if n > 1 else np.zeros(n),
+        near,
         medoid(weights),
         median.nearest,
     )
@@ -60,3 +70,85 @@ def exact_projection(fingerprint: str, layer: str, method: str, _network: Networ
 def stored_layout(fingerprint: str, layer: str, seed: int, _network: Network) -> Projection | None:
     """The UMAP of a layer where it was computed in an earlier session, or ships with the network."""
     return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
+
+
+def order_of(network: Network, plan: Plan, unit: Unit) -> RemovalOrder:
+    """`removal_order` of a unit, remembered whatever the rates are."""
+    return _order(order_key(network, plan, unit), network, plan, unit)
+
+
+def order_key(network: Network, plan: Plan, unit: Unit) -> tuple[Hashable, ...]:
+    """What a unit's order of removal depends on."""
+    locks = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
+    return (network.identity, unit, plan.criterion, plan.options, *locks)
+
+
+def takes_long(network: Network, plan: Plan, unit: Unit) -> bool:
+    """Whether an order takes seconds: later stages measure all distances anew at every percent."""
+    numbers = sum(weights_of(network.module, member).numel() for member in unit.members)
+    return len(get_criterion(plan.criterion).stages) > 1 and unit.size * numbers > _QUICK
+
+
+@st.cache_resource(max_entries=1024, show_spinner=False)
+def _order(key: tuple[Hashable, ...], _network: Network, _plan: Plan, _unit: Unit) -> RemovalOrder:
+    return removal_order(_network, _plan, _unit)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def ranks_of(
+    fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Network
+) -> dict[str, np.ndarray]:
+    """Every filter's rank (N,) under each criterion of those names that has one for this layer: 1 is pruned first."""
+    alone, ranks = Unit(layer, (layer,), len(weights_of(_network.module, layer))), {}
+    for name in names:
+        if len(get_criterion(name).stages) > 1:
+            continue  # what a staged selector prunes first depends on the rate
+        try:
+            scores = _network.scores(alone, name, SelectionOptions(seed=seed))
+        except FpgmError:
+            continue  # a criterion that has none for this layer
+        ranks[name] = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1
+    return ranks
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def tiles_of(
+    fingerprint: str, layer: str, chosen: int, twin: int | None, names: tuple[str, ...], seed: int, _network: Network
+) -> Tiles:
+    """A filter's kernels, its twin's and their difference, on one diverging scale around 0 for the whole layer.
+
+    Its ranks are those of the criteria of those names.
+    """
+    weights = weights_of(_network.module, layer).numpy()
+    limit = float(np.abs(weights).max()) or 1.0
+    parts = [weights[chosen]]
+    if twin is not None:
+        parts += [weights[twin], weights[chosen] - weights[twin]]
+    sheets = [tile(part) for part in parts]
+    ranks = ranks_of(fingerprint, layer, seed, names, _network)
+    return Tiles(
+        chosen,
+        [(get_criterion(name).title, int(rank[chosen])) for name, rank in ranks.items()],
+        sheets[0].shape[1],
+        limit,
+        [_packed(sheet / limit) for sheet in sheets],
+    )
+
+
+def tile(filter_weights: np.ndarray) -> np.ndarray:
+    """A filter's kernels (C, kH, kW) on a near-square grid, a NaN line between those of more than one number."""
+    channels, height, width = filter_weights.shape
+    columns = int(np.ceil(np.sqrt(channels * height / width)))
+    rows, gap = -(-channels // columns), int(height * width > 1)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    for index, kernel in enumerate(filter_weights):
+        row, column = divmod(index, columns)
+        top, left = row * (height + gap), column * (width + gap)
+        sheet[top : top + height, left : left + width] = kernel
+    return sheet
+
+
+def _packed(sheet: np.ndarray) -> str:
+    """Numbers -1 to 1, or NaN, as bytes in base64."""
+    numbers = np.where(np.isnan(sheet), NO_NUMBER, np.rint(127 * np.clip(np.nan_to_num(sheet), -1, 1)))
+    return base64.b64encode(numbers.astype(np.int8).tobytes()).decode()

@@ -9,11 +9,10 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from fpgm_core.lesson import LANGUAGES, STEPS, Words, document_work, pack
-from fpgm_core.models import get_model_info, list_models
 from pages.ui.panels.lesson_controls import mirror_lesson
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import first_view, images_of
-from pages.ui.session.session import Session, mirror
+from pages.ui.session.networks import images_of
+from pages.ui.session.session import Session
 from pages.ui.session.work_status import result_of
 
 
@@ -24,7 +23,7 @@ def lesson_top(session: Session, lesson: LessonState, words: Words) -> None:
         step = STEPS[lesson.step]
         st.caption(words("page.step", number=names.index(step.name) + 1, count=len(names), minutes=step.minutes))
         return
-    title, language, network, teacher = st.columns([2.6, 1, 1.5, 1], vertical_alignment="bottom")
+    title, language, teacher = st.columns([4.1, 1, 1], vertical_alignment="bottom")
     minutes = sum(step.minutes for step in STEPS.values())
     subtitle = words("page.subtitle", minutes=minutes, network=session.network.title)
     title.markdown(f"**{words('page.title')}**  \n{subtitle}")
@@ -36,8 +35,6 @@ def lesson_top(session: Session, lesson: LessonState, words: Words) -> None:
         label_visibility="collapsed",
         **mirror_lesson("language", lesson.language, lambda lesson, name: replace(lesson, language=name)),
     )
-    with network:
-        _network_menu(session, words)
     with teacher:
         _teacher_menu(session, lesson, words)
     st.segmented_control(
@@ -48,22 +45,6 @@ def lesson_top(session: Session, lesson: LessonState, words: Words) -> None:
         label_visibility="collapsed",
         **mirror_lesson("step", lesson.step, lambda lesson, name: replace(lesson, step=name, problem=None)),
     )
-
-
-def _network_menu(session: Session, words: Words) -> None:
-    model = session.state.plan.model
-    offered = [info.name for info in list_models() if info.record]
-    st.selectbox(
-        words("page.network"),
-        offered if model in offered else [*offered, model],
-        format_func=lambda name: get_model_info(name).title,
-        label_visibility="collapsed",
-        **mirror("learn-network", model, _open),
-    )
-
-
-def _open(session: Session, model: str) -> None:
-    session.go(first_view(model, coupling=session.state.plan.coupling))
 
 
 def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
@@ -97,13 +78,9 @@ def _printable(session: Session, lesson: LessonState, words: Words) -> None:
         partial(document_work, network, language, images=images, training=training, controls=controls),
         key=key,
         doing=words("page.printing"),
-        labels=work_labels(words),
+        resume=words("page.go_on"),
+        page="Learn",
     )
     if document is not None:
         name = f"lesson-{network.name}-{language}.html"
         st.download_button(words("page.download"), document, name, "text/html", on_click="ignore")
-
-
-def work_labels(words: Words) -> tuple[str, str]:
-    """The labels of the buttons that stop background work and resume it."""
-    return words("page.stop"), words("page.go_on")

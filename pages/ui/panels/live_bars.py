@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import takewhile
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.graph import Unit
-from fpgm_core.pruning import stage_of
-from pages.ui.components.cards import accuracy_card, macs_card, params_card
-from pages.ui.components.equaliser import Bar, equaliser, read_move
+from fpgm_core.pruning import allowed_percents, pruned_counts, stage_of
+from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
 from pages.ui.components.labels import LABELS
+from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
 from pages.ui.session.jobs import device_worker
 from pages.ui.session.session import Session, current_session, share
@@ -35,25 +36,23 @@ def take_move(session: Session) -> bool:
         return False
     session.echo = move.seq
     if not move.rest:
-        _drag(session, move.rates)
+        _drag(session, move)
         return False
-    state = session.state
-    layer = move.chosen or state.layer
-    chosen = state.chosen if layer == state.layer else None
-    session.go(replace(state, plan=state.plan.with_rates(move.rates), layer=layer, chosen=chosen), by_equaliser=True)
+    session.rest(move.rates, move.chosen)
     return True
 
 
-def _drag(session: Session, rates: Mapping[str, float]) -> None:
+def _drag(session: Session, move: Move) -> None:
     """Show what the plan under the hand costs; measuring waits until it rests."""
-    session.stop_measuring()
     try:
-        draft = session.state.plan.with_rates(rates)
+        draft = session.state.plan.with_rates(move.rates)
         session.network.cost(draft)
     except FpgmError as error:
         session.message = str(error)
         return
-    session.draft, session.message = draft, None
+    if draft != session.plan:  # a bar that is only touched leaves the measurement alone
+        session.stop_measuring()
+    session.draft, session.held, session.message = draft, move.chosen, None
 
 
 def _is_poll(session: Session) -> bool:
@@ -65,14 +64,20 @@ def _is_poll(session: Session) -> bool:
 
 @st.fragment
 def live_bars(
-    accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGenerator, words: Mapping[str, str] = LABELS
+    accuracy: DeltaGenerator,
+    macs: DeltaGenerator,
+    params: DeltaGenerator,
+    words: Mapping[str, str] = LABELS,
+    below: Callable[[Session], bool] = lambda session: False,
 ) -> None:
-    """The equaliser and the three figures of the top bar.
+    """The equaliser, the three figures of the top bar, and what the bars are linked to, which `below` draws.
 
-    The bars poll for the measurement (as often as is worth it, which a fragment's timer cannot). When a bar comes to
-    rest the first figure goes first: the rest of the page is drawn after it.
+    The bars poll for the measurement, and for what `below` says that it waits for (as often as is worth it, which a
+    fragment's timer cannot). When a bar comes to rest the first figure goes first: the rest of the page is drawn after
+    it.
     """
     session = current_session()
+    told = tuple(session.jobs.under_way)  # what begins here is told of by the rest of the page
     session.redraw = take_move(session) or session.redraw
     is_poll = _is_poll(session)
     if is_poll:  # so the bars are on screen
@@ -80,43 +85,31 @@ def live_bars(
     job = session.measuring
     if is_poll and job is not None:
         job.wait(PATIENCE)
+    place = st.container()
+    with st.container():
+        computing = below(session)
     share(session.state)
-    _draw_cards(session, accuracy, macs, params, words)
+    draw_figures(session, accuracy, macs, params, words)
     network, plan = session.network, session.plan
-    unit = network.unit_of(session.state.layer, plan.coupling)
+    unit = network.unit_of(session.layer_in_sight, plan.coupling)
     coming = session.unmeasured and network.trained
     waiting = coming or (job is not None and not job.has_news)
-    equaliser(
-        bars(session, words),
-        chosen=unit.name if unit else None,
-        revision=session.revision,
-        echo=session.echo,
-        poll=_poll_interval(session, coming, waiting),
-        tick=session.tick,
-        key=KEY,
-        words=words,
-    )
-    if session.has_new_result() or (session.redraw and not waiting):
-        st.rerun()
-
-
-def _draw_cards(
-    session: Session, accuracy: DeltaGenerator, macs: DeltaGenerator, params: DeltaGenerator, words: Mapping[str, str]
-) -> None:
-    network, job = session.network, session.measuring
-    cost, dense = network.cost(session.plan), network.dense_cost
-    accuracy.html(
-        accuracy_card(
-            session.measurement,
-            refitted=session.refitted,
-            error=job.error if job else None,
-            moving=session.draft is not None,
-            trained=network.trained,
+    poll = _poll_interval(session, coming, waiting)
+    with place:
+        equaliser(
+            bars(session, words),
+            counts=_counts(network, plan),
+            chosen=unit.name if unit else None,
+            session=session.token,
+            revision=session.revision,
+            echo=session.echo,
+            poll=poll or (POLL_RUNNING if computing else 0),
+            tick=session.tick,
+            key=KEY,
             words=words,
         )
-    )
-    macs.html(macs_card(cost, dense, words))
-    params.html(params_card(cost, dense, words))
+    if session.has_new_result() or (session.redraw and not waiting) or tuple(session.jobs.under_way) != told:
+        st.rerun()
 
 
 def _poll_interval(session: Session, coming: bool, waiting: bool) -> int:
@@ -134,37 +127,75 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
     share_of = {layer.name: layer.share for layer in network.layers}
     surface = damage(session)
     heat = {} if surface is None else strips((plan.fingerprint, plan.criterion, plan.coupling, plan.options), surface)
+    units = network.units(plan.coupling)
+    labels = short_names(tuple(unit.name for unit in units))
 
     def damage_words(unit: Unit) -> str:
         if surface is None or unit.name not in heat:
             return ""
         return words["damage"].format(loss=f"{surface.at(unit.name, plan.rate(unit.name)):.1%}")
 
-    return [
-        Bar(
-            name=unit.name,
-            label=_label(unit),
-            stage=stage_of(unit.name),
-            size=unit.size,
-            rate=plan.rate(unit.name),
-            pruned=network.count_pruned(plan, unit),
-            share=sum(share_of[member] for member in unit.members),
-            members=len(unit.members),
-            locks=unit.name in plan.locked_in or unit.name in plan.locked_out,
-            agreement=_agreement(network, plan, unit, words),
-            damage=damage_words(unit),
-            heat=heat.get(unit.name, ""),
+    found = []
+    for unit in units:
+        is_locked = unit.name in plan.locked_in or unit.name in plan.locked_out
+        low, high = _room(plan, unit) if is_locked else (0.0, 1.0)
+        found.append(
+            Bar(
+                name=unit.name,
+                label=labels[unit.name],
+                stage=stage_of(unit.name),
+                kind=_kind(unit),
+                size=unit.size,
+                rate=plan.rate(unit.name),
+                low=low,
+                high=high,
+                pruned=network.count_pruned(plan, unit),
+                share=sum(share_of[member] for member in unit.members),
+                members=len(unit.members),
+                locks=is_locked,
+                agreement=_agreement(network, plan, unit, words),
+                damage=damage_words(unit),
+                heat=heat.get(unit.name, ""),
+            )
         )
-        for unit in network.units(plan.coupling)
-    ]
+    return found
 
 
-def _label(unit: Unit) -> str:
-    """A unit's name as short as a bar is wide: "3.2.c1" of "layer3.2.conv1"."""
-    name = unit.name.removeprefix("layer")
-    for word, short in _SHORT.items():
-        name = name.replace(word, short)
-    return name
+def _room(plan: Plan, unit: Unit) -> tuple[float, float]:
+    """The lowest and the highest rate that a unit's locks leave room for, in whole percents; its own is one too."""
+    rates = [plan.rate(unit.name), *(percent / 100 for percent in allowed_percents(plan, unit))]
+    return min(rates), max(rates)
+
+
+def _kind(unit: Unit) -> str:
+    """What decides how many filters a rate prunes, beside the plan."""
+    return f"{unit.size}:{unit.blocks}"
+
+
+def _counts(network: Network, plan: Plan) -> dict[str, tuple[int, ...]]:
+    """How many filters each kind of unit loses at every whole percent."""
+    units = {_kind(unit): unit for unit in network.units(plan.coupling)}
+    return {kind: pruned_counts(plan, unit) for kind, unit in units.items()}
+
+
+@lru_cache(maxsize=64)
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Units' names without what all of them begin or end with, part by part, and in short: "3.2.c1"."""
+    parts = [name.split(".") for name in names]
+    first = _common(parts)
+    last = _common([part[first:][::-1] for part in parts])
+    short = {}
+    for name, part in zip(names, parts, strict=True):
+        text = ".".join(part[first : len(part) - last] or part[-1:]).removeprefix("layer")
+        for word, abbreviation in _SHORT.items():
+            text = text.replace(word, abbreviation)
+        short[name] = text
+    return short if len(set(short.values())) == len(names) else dict(zip(names, names, strict=True))
+
+
+def _common(rows: Sequence[Sequence[str]]) -> int:
+    """With how many equal parts all rows begin; none where there is but one."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))) * (len(rows) > 1)
 
 
 def _agreement(network: Network, plan: Plan, unit: Unit, words: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What is open: the menus of model, criterion and coupling, and the scores that a criterion waits for."""
+"""What is open: the menus of model, criterion and coupling."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
-from fpgm_core.criteria import get_criterion
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.networks import first_view
 from pages.ui.session.opened import live_names
-from pages.ui.session.session import Session, mirror
-from pages.ui.session.work_status import draw_progress
+from pages.ui.session.session import Session, menu
 
 
 @st.cache_data(show_spinner=False)
@@ -26,45 +24,32 @@ def _titles() -> dict[str, str]:
     }
 
 
-def scoring(session: Session) -> None:
-    """How far the scores are that the chosen criterion needs, where it waits for them."""
-    pending = session.pending
-    if pending is None:
-        return
-    if pending.job.done:
-        session.go_to_pending()
-        st.rerun()
-    title = get_criterion(pending.state.plan.criterion).title
-    draw_progress(
-        pending.job,
-        f"{title} first reads the whole network on training images",
-        label="Cancel",
-        key="cancel_scores",
-        stop=Session.cancel_pending,
-        # Moving a bar meanwhile cancels it, and then only the bars are drawn.
-        wanted=lambda: session.pending is pending,
-    )
-
-
 def pickers(session: Session) -> None:
-    """Model, criterion and coupling."""
+    """Model, criterion and coupling, for a row."""
     plan = session.state.plan
     titles = {plan.model: session.network.title} | {name: name for name in live_names()} | _titles()
-    model, criterion, coupling = st.columns([1.55, 1.05, 1.15], gap="small")
-    model.selectbox("Model", list(titles), format_func=titles.__getitem__, **mirror("model", plan.model, _open))
-    criterion.selectbox(
+    st.selectbox(
+        "Model",
+        list(titles),
+        format_func=titles.__getitem__,
+        width=170,
+        **menu("model", plan.model, _open),
+    )
+    st.selectbox(
         "Criterion",
         list(CRITERIA),
         format_func=lambda name: CRITERIA[name].title,
+        width=140,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
-        **mirror("criterion", plan.criterion, _set_criterion),
+        **menu("criterion", plan.criterion, _set_criterion),
     )
-    coupling.selectbox(
+    st.selectbox(
         "Coupling",
         list(COUPLINGS),
         format_func=lambda name: COUPLINGS[name].title,
+        width=130,
         help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
-        **mirror("coupling", plan.coupling, _set_coupling),
+        **menu("coupling", plan.coupling, _set_coupling),
     )
 
 

@@ -1,27 +1,27 @@
-"""Refit costs and predicted damage: measured in the background, and drawn on the pages that show them."""
+"""Refit costs and predicted damage: measured in the background for the views that show them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import Interval, Replaceability, replaceability
-from fpgm_core.figures import FilterStates, cost_figure, heat_strips
+from fpgm_core.evaluation import Replaceability, replaceability
+from fpgm_core.figures import heat_strips
 from fpgm_core.recovery import DamageSurface
 from fpgm_core.recovery import damage_work as predict_work
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Progress, Work, within
-from pages.ui.panels.pictures import cached_figure
+from pages.ui.session.jobs import Job
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
 
 CALIBRATION = CalibrationConfig()
+_PREDICTING = "predicting the damage of every bar at every rate"
 
 
 def _moments_work(network: Network) -> Work[Moments]:
@@ -45,16 +45,12 @@ def damage_work(network: Network, like: Plan) -> Work[DamageSurface]:
     return (yield from within(predict_work(network, moments, plan=like), 0.5))
 
 
-def refit_costs(session: Session) -> tuple[Replaceability, ...] | None:
-    """Every layer's filters with their refit costs; progress is drawn until they are there."""
+def refit_cost_job(session: Session) -> Job[tuple[Replaceability, ...]] | None:
+    """Every layer's filters with their refit costs, as they come; None where that was stopped."""
     network, coupling = session.network, session.state.plan.coupling
-    return result_of(
-        session,
-        "replaceability",
-        lambda: refit_cost_work(network, coupling),
-        key=("replaceability", network.fingerprint, coupling),
-        doing="reading training images once, then computing what losing each filter costs",
-    )
+    key = ("replaceability", network.fingerprint, coupling)
+    work = partial(refit_cost_work, network, coupling)
+    return job_for(session, "replaceability", work, key=key, doing="measuring what losing each filter costs")
 
 
 def _damage_request(session: Session) -> tuple[Callable[[], Work[DamageSurface]], Hashable]:
@@ -68,42 +64,18 @@ def damage(session: Session) -> DamageSurface | None:
     if not session.state.damage:
         return None
     work, key = _damage_request(session)
-    job = job_for(session, "damage", work, key=key)
+    job = job_for(session, "damage", work, key=key, doing=_PREDICTING)
     return None if job is None else job.result
 
 
-def damage_progress(session: Session) -> None:
-    """How far the damage surface is, where it is wanted and not there."""
+def damage_status(session: Session) -> None:
+    """What is to be said of the damage surface, where it is wanted and not there."""
     if session.state.damage:
         work, key = _damage_request(session)
-        result_of(session, "damage", work, key=key, doing="predicting the damage of every bar at every rate")
+        result_of(session, "damage", work, key=key, doing=_PREDICTING)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def strips(key: Hashable, _surface: DamageSurface) -> dict[str, str]:
     """The surface as one strip of colours a unit."""
     return heat_strips(_surface.rates, dict(zip(_surface.units, _surface.loss, strict=True)))
-
-
-def cost_view(session: Session, costs: Replaceability, states: FilterStates) -> None:
-    """A layer's filters by g, or by norm, against refit cost."""
-    axis = st.segmented_control(
-        "Against", ["g", "L2 norm"], default="g", required=True, key="cost_by", label_visibility="collapsed"
-    )
-    by_norm = axis == "L2 norm"
-    key = ("cost", session.state.plan.fingerprint, costs.layer, by_norm, bytes(states.keep), tuple(states.locked))
-    figure: Any = cached_figure(key, lambda: cost_figure(costs, states, by_norm=by_norm))
-    st.plotly_chart(
-        figure,
-        key="costs",
-        alt=f"{axis} against measured refit cost",
-        config={"displayModeBar": False},
-    )
-    scale = ", on a log scale" if figure.layout.yaxis.type == "log" else ""
-    rho = correlation(costs.by_norm if by_norm else costs.by_distance)
-    st.caption(f"Exact{scale}. Rank correlation of {axis} with refit cost: {rho}.")
-
-
-def correlation(interval: Interval | None) -> str:
-    """A rank correlation with its interval in words."""
-    return "too few filters to tell" if interval is None else interval.told()

@@ -13,7 +13,7 @@ from pages.ui.session.view_state import encode
 
 def share_menu(session: Session) -> None:
     """A menu: copy the link, save the plan, open one."""
-    with st.popover("Share", width="stretch"):
+    with st.popover("Share"):
         st.caption("The address of this page carries everything on screen; this is its query:")
         st.code(f"?s={encode(session.state)}", language=None, wrap_lines=True)
         st.download_button(

@@ -14,13 +14,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
 from fpgm_core import FpgmError
 from fpgm_core.runtime.memory import keep_freed_memory
-from fpgm_core.runtime.progress import Progress, Work
+from fpgm_core.runtime.progress import Progress, Work, timed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -68,6 +69,8 @@ class Job(Generic[T]):
         """Do one step of the work. Errors end the job and are kept, in words, for the page."""
         try:
             progress = next(self._work)
+            if progress.share < self.share:  # what people watch never goes back
+                progress = replace(progress, done=self.share, total=1.0)
             self.partial = self.partial if progress.partial is None else progress.partial
             self.progress = progress
         except StopIteration as end:
@@ -205,43 +208,88 @@ def workers() -> tuple[Worker, ...]:
     return device_worker(), layout_worker(), opening_worker()
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A piece of a session's work: its key, its job (None where it was stopped), and how people are told of it.
+
+    `title` says what it does; work without one is told of elsewhere. `end` ends it in a way of its own, keeping what it
+    has, say; `page` is the page that it ends with, None where it goes on when that is left.
+    """
+
+    key: Hashable
+    job: Job[Any] | None
+    title: str = ""
+    end: Callable[[], object] | None = None
+    page: str | None = None
+
+
 class Jobs:
     """The background work of one session, by name."""
 
     def __init__(self, session: str) -> None:
         self._session = session
-        self._jobs: dict[str, tuple[Hashable, Job[Any] | None]] = {}  # by name: its key, and None where stopped
+        self._jobs: dict[str, Entry] = {}
         self._closed = False
         self._end_all()  # what an earlier visit under the same name left
 
     def start(
-        self, name: str, work: Callable[[], Work[T]], *, key: Hashable, long: bool = True, worker: Worker | None = None
+        self,
+        name: str,
+        work: Callable[[], Work[T]],
+        *,
+        key: Hashable,
+        long: bool = True,
+        worker: Worker | None = None,
+        title: str = "",
+        end: Callable[[], object] | None = None,
+        page: str | None = None,
     ) -> Job[T]:
-        """Begin the work that `work` returns, or join another session's of the same key.
+        """Begin the work that `work` returns, or join another session's of the same key; the others as in `Entry`.
 
         Raises whatever `work` itself raises; what its steps raise is the job's `error`.
         """
         if self._closed:
             raise FpgmError("this page was closed; open it again")
-        job = (worker or device_worker()).start(self._session, name, work, key=key, long=long)
-        self._jobs[name] = (key, job)
+        begin = (lambda: timed(work())) if long else work
+        job = (worker or device_worker()).start(self._session, name, begin, key=key, long=long)
+        self._jobs[name] = Entry(key, job, title, end, page)
         return job
+
+    @property
+    def under_way(self) -> dict[str, Entry]:
+        """What people are told of and has not ended, by name."""
+        told = {name: entry for name, entry in self._jobs.items() if entry.title and entry.job is not None}
+        return {name: entry for name, entry in told.items() if entry.job is not None and not entry.job.done}
+
+    def enter(self, page: str) -> None:
+        """End what belongs to another page than the one that is on screen now."""
+        for name in [name for name, entry in self._jobs.items() if entry.page not in (None, page)]:
+            self.cancel(name)
+
+    def end(self, name: str) -> None:
+        """End the work of that name as a person asks for: in its own way where it has one, else stop it."""
+        entry = self._jobs.get(name)
+        if entry is not None and entry.end is not None:
+            entry.end()
+        else:
+            self.stop(name)
 
     def get(self, name: str, key: Hashable = None) -> Job[Any] | None:
         """This session's job of that name, of that key where one is given; None where there is none or it stopped."""
-        known, job = self._jobs.get(name, (None, None))
-        return job if key is None or key == known else None
+        entry = self._jobs.get(name)
+        return entry.job if entry is not None and (key is None or key == entry.key) else None
 
     def is_stopped(self, name: str, key: Hashable) -> bool:
         """Whether the work of that name and key was stopped, and not begun again since."""
-        return self._jobs.get(name) == (key, None)
+        entry = self._jobs.get(name)
+        return entry is not None and entry.key == key and entry.job is None
 
     def stop(self, name: str) -> None:
         """End the work of that name; that it was stopped is remembered, so that no page begins it again unasked."""
-        key, _ = self._jobs.get(name, (None, None))
+        entry = self._jobs.get(name)
         self.cancel(name)
-        if key is not None:
-            self._jobs[name] = (key, None)
+        if entry is not None:
+            self._jobs[name] = replace(entry, job=None)
 
     def cancel(self, name: str) -> None:
         """End the work of that name and forget it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from fpgm_core import FpgmError, Measurement, Network, Plan
 from fpgm_core.data import DATA, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
-from fpgm_core.recovery import get_recovery_method
+from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
@@ -28,6 +29,7 @@ from pages.ui.session.networks import (
     view_of,
 )
 from pages.ui.session.opened import forget_images
+from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.view_state import ViewState, decode, encode
 
 _TRACE_LIMIT = 300
@@ -55,10 +57,13 @@ class Session:
 
     def __init__(self, state: ViewState) -> None:
         self.history = History((state,))
+        self.token = secrets.token_hex(4)  # tells its revisions from those of a tab's earlier session
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
-        self.echo = 0  # the equaliser's last message
+        self.echo = self.look_echo = 0  # the last messages of the equaliser and of the picture
+        self.held: str | None = None  # the unit under the hand
         self.tick: object = None  # the equaliser's last poll for the measurement
         self.refusals = 0
+        self.page = ""  # that is on screen
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
@@ -85,6 +90,22 @@ class Session:
         """The plan whose costs are shown: the draft under the hand, else the view state's."""
         return self.draft or self.state.plan
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether a hand is moving the plan: what is measured is not what is shown."""
+        return self.draft is not None and self.draft != self.state.plan
+
+    @property
+    def layer_in_sight(self) -> str:
+        """The layer that is looked at: that of the view state, but where a hand moves another unit's bar."""
+        held = self.held if self.draft is not None else None
+        return self.state.layer if held is None else self.layer_of(held)
+
+    def layer_of(self, unit: str) -> str:
+        """The layer to look at when a unit is chosen: the one on screen where the unit has it, else its first."""
+        own = self.network.unit_of(self.state.layer, self.state.plan.coupling)
+        return self.state.layer if own is not None and own.name == unit else unit
+
     def go(self, state: ViewState, by_equaliser: bool = False) -> None:
         """Move to a view state; one that cannot be is refused with a message, and what was there stays.
 
@@ -92,6 +113,8 @@ class Session:
         """
         self.draft = None
         try:
+            if not can_stand_on(state):  # another plan than the one that was trained, or a network without the rung
+                state = replace(state, method=usual_rung(network_of(state)))
             if self._waits_for_scores(state):
                 return
             check(state)
@@ -111,8 +134,9 @@ class Session:
         if network.has_scores(criterion):
             return False
         key = ("scores", *network_key(network), criterion)
-        work = partial(scores_work, network, criterion)
-        self.pending = PendingState(state, self.jobs.start("scores", work, key=key))
+        work, doing = partial(scores_work, network, criterion), f"reading training images for {criterion}"
+        job = self.jobs.start("scores", work, key=key, title=doing, end=self.cancel_pending)
+        self.pending = PendingState(state, job)
         return True
 
     def _stop_scoring(self) -> None:
@@ -120,7 +144,9 @@ class Session:
         self.jobs.cancel("scores")
 
     def go_to_pending(self) -> None:
-        """Move to the view state that waited for scores, or say why there are none."""
+        """Move to the view state that waited for scores once they are made, or say why there are none."""
+        if self.pending is None or not self.pending.job.done:
+            return
         pending, self.pending = self.pending, None
         if pending and pending.job.error:
             self.refuse(FpgmError(pending.job.error))
@@ -134,12 +160,31 @@ class Session:
         self._stop_scoring()
         self.refusals += 1  # the criterion's menu goes back to what is true
 
+    def rest(self, rates: Mapping[str, float], unit: str | None) -> None:
+        """Move to the rates that a hand left on the bars; `unit` is the one it moved, whose layer is looked at."""
+        state = self.state
+        layer = self.layer_of(unit) if unit else state.layer
+        chosen = state.chosen if layer == state.layer else None
+        self.go(replace(state, plan=state.plan.with_rates(rates), layer=layer, chosen=chosen), by_equaliser=True)
+
     def change(self, **fields: object) -> None:
         """Move to the view state on screen with some fields replaced."""
         try:
             self.go(replace(self.state, **fields))  # type: ignore[arg-type]
         except FpgmError as error:
             self.refuse(error)
+
+    def look(self, **fields: object) -> bool:
+        """Look at something else of the plan on screen, which stays; whether that could be, else there is a message."""
+        try:
+            state: ViewState = replace(self.state, **fields)  # type: ignore[arg-type]
+            check(state)
+        except FpgmError as error:
+            self.refuse(error)
+            return False
+        self.message = None
+        self.history = self.history.push(state)
+        return True
 
     def refuse(self, error: FpgmError) -> None:
         """Say why a change was not made; bars and widgets go back to what is true."""
@@ -165,6 +210,13 @@ class Session:
         self.revision += 1
         self.message = None
         self.measure()
+
+    def enter(self, page: str) -> None:
+        """Begin a page: what belongs to another ends, and what was waited for is moved to once it is there."""
+        self.page = page
+        self.jobs.enter(page)
+        self.go_to_pending()
+        self.record()
 
     def begin(self) -> None:
         """Start the first measurement, once the page that it would hold up is on screen."""
@@ -206,7 +258,12 @@ class Session:
         return job.share if "repairing" in job.progress.what else None
 
     def measured(self, method: str) -> Measurement | None:
-        """The exact measurement of the plan on screen under a recovery method, where this session has made it."""
+        """The exact measurement of the plan on screen under a recovery method, where it was made: training's too."""
+        trained = trained_networks().get(self.network, self.state.plan, method)
+        return self._tried(method) if trained is None else trained.after
+
+    def _tried(self, method: str) -> Measurement | None:
+        """The measurement of the plan on screen under a recovery method that stands in the trace."""
         wanted = (self.state.plan, method)
         return next(
             (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
@@ -215,9 +272,9 @@ class Session:
     def has_new_result(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
         job = self.measuring
-        if self.draft is not None or job is None or job.result is None:
+        if self.is_moving or job is None or job.result is None:
             return False
-        return self.measured(self.state.method) is None
+        return self._tried(self.state.method) is None
 
     def record(self) -> None:
         """Put the finished measurement into the trace, once."""
@@ -226,11 +283,23 @@ class Session:
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
 
 
-def measurement_work(network: Network, plan: Plan, method: str) -> Work[Measurement]:
-    """Measure a plan on the choose half, recovered by a method. The images are read in the background."""
-    images = load_images(network.dataset, "choose")
+def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
+    """Measure a plan on a half of the test images, recovered by a method. The images are read in the background."""
+    images = load_images(network.dataset, split)
+    trained = trained_networks().get(network, plan, method)
+    known = trained.pruned if trained else recovered_networks().get(network, plan, method)
+    if known is not None:
+        return (yield from measure_work(known, images))
     training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
-    return (yield from measure_work(network.prune(plan), images, method=method, training=training))
+    keep = partial(recovered_networks().keep, network, plan, method)
+    return (yield from measure_work(network.prune(plan), images, method=method, training=training, keep=keep))
+
+
+def can_stand_on(state: ViewState) -> bool:
+    """Whether a view state's plan can be shown on its rung: one that the network has, a trained one trained here."""
+    if not get_recovery_method(state.method).trains:
+        return state.method not in refused_rungs(network_of(state))
+    return trained_networks().get(network_of(state), state.plan, state.method) is not None
 
 
 def current_session() -> Session:
@@ -251,6 +320,13 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
     if text:
         try:
             state = decode(text)
+            if not can_stand_on(state):
+                rung = usual_rung(network_of(state))
+                reason = refused_rungs(network_of(state)).get(state.method) or (
+                    "this plan has not been trained on this server: train it on Recover"
+                )
+                problem = f"{reason}; here it is measured {get_recovery_method(rung).title.lower()}"
+                return replace(state, method=rung), None, problem
             if not network_of(state).has_scores(state.plan.criterion):
                 return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
@@ -286,14 +362,22 @@ def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope:
     """`key` and `on_change` of a widget that shows `value`, which other controls may change as well.
 
     The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
-    next message would still carry the old value, and count as the person's change back to it.
+    next message would still carry the old value, and count as the person's change back to it. It carries the page as
+    well: to Streamlit a widget of another page is another one, which would begin with its first option.
     """
-    key = f"{name}:{scope}:{value}:{current_session().refusals}"
-    if key not in st.session_state:
-        st.session_state[key] = value
+    session = current_session()
+    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}"
+    st.session_state[key] = value
 
     def changed() -> None:
-        if st.session_state[key] != value:  # a new widget's first message counts as a change, and is none
-            act(current_session(), st.session_state[key])
+        chosen = st.session_state[key]
+        # A new widget's first message counts as a change, and is none; nor is one that has nothing chosen.
+        if chosen is not None and chosen != value:
+            act(current_session(), chosen)
 
     return {"key": key, "on_change": changed}
+
+
+def menu(name: str, value: object, act: Callable[[Session, Any], None], scope: str = "") -> dict[str, Any]:
+    """`mirror` for a selectbox, to which nothing chosen would else be its first option."""
+    return {**mirror(name, value, act, scope), "index": None, "required": True}

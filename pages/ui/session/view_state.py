@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fpgm_core import FpgmError, Plan
 from fpgm_core.recovery import get_recovery_method
 
-VIEWS = ("Scores", "Map", "Radial", "Norms", "Refit cost")
+VIEWS = ("Map", "Scores", "Radial", "Norms", "Refit cost", "Replaceability")
 MAPS = ("UMAP", "PCA")
 _SIZE_LIMIT = 200_000
 # Field -> its name in a link. Links are kept and shared: a name that is in one never changes.
@@ -41,7 +41,7 @@ class ViewState:
     plan: Plan
     layer: str
     chosen: int | None = None
-    view: str = "Scores"
+    view: str = "Map"
     mapping: str = "UMAP"
     seed: int = 0
     method: str = "recalibrated"

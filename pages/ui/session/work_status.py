@@ -1,9 +1,9 @@
-"""Background work that a page waits for: started where it is not, its progress drawn, stopped and resumed."""
+"""Background work that a page waits for: started where it is not, stopped and resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import streamlit as st
 
@@ -14,11 +14,16 @@ from pages.ui.session.session import Session, callback
 T = TypeVar("T")
 
 
-def job_for(session: Session, name: str, work: Callable[[], Work[T]], *, key: Hashable) -> Job[T] | None:
-    """The session's work of that name and key, started where it is not; None where it was stopped."""
+def job_for(
+    session: Session, name: str, work: Callable[[], Work[T]], *, key: Hashable, doing: str, page: str | None = None
+) -> Job[T] | None:
+    """The session's work of that name and key, started where it is not; None where it was stopped.
+
+    `doing` and `page` as the title and the page of an `Entry`.
+    """
     if session.jobs.is_stopped(name, key):
         return None
-    return session.jobs.get(name, key) or session.jobs.start(name, work, key=key)
+    return session.jobs.get(name, key) or session.jobs.start(name, work, key=key, title=doing, page=page)
 
 
 def result_of(
@@ -28,14 +33,14 @@ def result_of(
     *,
     key: Hashable,
     doing: str,
-    labels: tuple[str, str] = ("Stop", "Resume"),
+    resume: str = "Resume",
+    page: str | None = None,
 ) -> T | None:
-    """The result of background work; until there is one, its progress or what went wrong is drawn, and None returned.
+    """The result of background work; until there is one, what is being done or went wrong is said, and None returned.
 
-    `doing` says what is being done; `labels` are those of the buttons that stop the work and resume it.
+    How far it is, and the button that stops it, are where all work under way is told of. `resume` begins it again.
     """
-    job = job_for(session, name, work, key=key)
-    stop, resume = labels
+    job = job_for(session, name, work, key=key, doing=doing, page=page)
     if job is None:
         st.button(
             f"{resume}: {doing}",
@@ -45,28 +50,5 @@ def result_of(
     elif job.error:
         st.error(job.error)
     elif not job.done:
-        draw_progress(job, doing, label=stop, key=f"stop:{name}", stop=lambda session: session.jobs.stop(name))
+        st.caption(f"⏳ {doing[:1].upper()}{doing[1:]} …")
     return None if job is None else job.result
-
-
-def draw_progress(
-    job: Job[Any],
-    doing: str,
-    *,
-    label: str,
-    key: str,
-    stop: Callable[[Session], None],
-    wanted: Callable[[], bool] = lambda: True,
-) -> None:
-    """How far work is, and a button that stops it; where it has ended, or is not `wanted`, the page is drawn anew."""
-    bar, button = st.columns([5, 1], vertical_alignment="center")
-
-    @st.fragment(run_every=0.5)
-    def watch() -> None:
-        if job.done or not wanted():
-            st.rerun()
-        st.progress(job.share, text=f"{doing[:1].upper()}{doing[1:]}: {job.share:.0%}")
-
-    with bar:
-        watch()
-    button.button(label, key=key, width="stretch", on_click=callback(stop))

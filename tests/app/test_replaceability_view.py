@@ -1,10 +1,10 @@
-"""The Replaceability page and its companions on Explore, driven headless: refit costs, damage, stopping."""
+"""The views of what is replaceable on Explore, driven headless: refit costs, their agreement, damage, stopping."""
 
 import json
 
 import numpy as np
 import pytest
-from driving import again, opened, press, session_of, until
+from driving import again, look, opened, picture, press, session_of, until
 from view_states import resnet20_view
 
 from fpgm_core import Network
@@ -40,7 +40,9 @@ def widget(elements, label):
 
 
 def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, moments):
-    app = opened("pages/3_Replaceability.py")
+    app = opened()
+    look(app, view="Replaceability")
+    assert "Reading training images" in picture(app)["cut"]["busy"]["Replaceability"]
     assert until(app, lambda: figure(app, "agreement"), 90)
     found = replaceability(resnet20, moments, "independent")
     by_g = next(trace for trace in figure(app, "agreement")["data"] if trace["name"] == "g")
@@ -48,41 +50,40 @@ def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, 
     holds = sum(one.verdict.startswith("holds") for one in found)
     assert any(f"holds in {holds}" in heading.value and f"of {len(found)} layers" in heading.value
                for heading in app.subheader)  # fmt: skip
+    look(app, view="Refit cost")
     one = next(one for one in found if one.layer == resnet20_view().layer)
-    names = [trace["name"] for trace in figure(app, "costs")["data"]]
-    pruned = int((~resnet20.keep_mask(session_of(app).state.plan, resnet20.unit_of(one.layer, "independent"))).sum())
-    assert names == [f"kept ({len(one.costs) - pruned})", f"pruned ({pruned})"]
-    before = figure(app, "costs")
-    widget(app.get("button_group"), "Against").set_value("L2 norm").run()
-    assert figure(app, "costs")["layout"]["xaxis"] != before["layout"]["xaxis"]
+    by_sum, by_norm = picture(app)["views"]["Refit cost"]["panels"]
+    assert by_sum["y"] == by_norm["y"] == pytest.approx(one.costs, rel=1e-5)
+    assert by_sum["x"] == pytest.approx(one.distance_sums, rel=1e-5)
+    assert by_norm["x"] == pytest.approx(one.norms, rel=1e-5)
+    assert one.by_distance.told() in picture(app)["views"]["Refit cost"]["caption"]
 
 
 def test_the_refit_cost_view_says_where_a_layer_has_none(resnet20):
     app = opened()
-    widget(app.get("button_group"), "View").set_value("Refit cost").run()
-    assert until(app, lambda: figure(app, "costs"), 90)
+    look(app, view="Refit cost")
+    assert until(app, lambda: picture(app)["views"]["Refit cost"]["panels"], 90)
     widget(app.selectbox, "Coupling").set_value("inner").run()
-    widget(app.selectbox, "Layer").set_value("layer1.0.conv2").run()
-    assert until(app, lambda: any("no refit cost" in info.value for info in app.info), 90)
+    look(app, layer="layer1.0.conv2")
+    assert until(app, lambda: "no refit cost" in picture(app)["views"]["Refit cost"]["caption"], 90)
 
 
 def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
     app = opened()
     widget(app.selectbox, "Coupling").set_value("inner").run()
     assert not any(bar.heat for bar in bars(session_of(app)))
-    widget(app.toggle, "Damage").set_value(True).run()
+    widget(app.toggle, "Damage beside each bar").set_value(True).run()
     assert until(app, lambda: all(bar.heat for bar in bars(session_of(app))), 90)
     expected = run(damage_work(resnet20, moments, plan=session_of(app).state.plan))
     for bar in bars(session_of(app)):
-        assert bar.damage == f"predicted loss {expected.at(bar.name, bar.rate):.1%}"
+        assert bar.damage == f"its readers lose {expected.at(bar.name, bar.rate):.1%} of their signal (predicted)"
         assert bar.heat.count("rgb") == 1 + len(expected.rates)
     assert np.unique([bar.heat for bar in bars(session_of(app))]).size == len(expected.units)
 
 
 def test_a_network_without_weights_says_why_there_is_nothing():
-    look = ViewState(Network.load("resnet110").plan(0.2), "conv1")
-    app = opened("pages/3_Replaceability.py", s=encode(look))
-    assert until(app, lambda: any("random weights" in error.value for error in app.error), 60)
+    app = opened(s=encode(ViewState(Network.load("resnet110").plan(0.2), "conv1", view="Refit cost")))
+    assert until(app, lambda: "random weights" in picture(app)["cut"]["busy"].get("Refit cost", ""), 60)
 
 
 def test_work_that_is_stopped_waits_until_it_is_wanted_again(monkeypatch):
@@ -91,12 +92,16 @@ def test_work_that_is_stopped_waits_until_it_is_wanted_again(monkeypatch):
             yield Progress(0.25)
 
     monkeypatch.setattr(refit, "refit_cost_work", slow)
-    app = opened("pages/3_Replaceability.py")
-    press(app, "stop:replaceability")
+    app = opened()
+    look(app, view="Refit cost")
     session = session_of(app)
+    assert until(app, lambda: "25%" in picture(app)["cut"]["busy"]["Refit cost"])
+    press(app, "stop:replaceability")
     assert session.jobs.get("replaceability") is None
     again(app)
-    assert session.jobs.get("replaceability") is None, "looking at the page does not begin it again"
-    press(app, "resume:replaceability")
+    assert session.jobs.get("replaceability") is None, "looking at the view does not begin it again"
+    assert "Stopped" in picture(app)["cut"]["busy"]["Refit cost"]
+    look(app, view="Map")
+    look(app, view="Refit cost")
     assert session.jobs.get("replaceability") is not None
-    press(app, "stop:replaceability")
+    session.jobs.close()

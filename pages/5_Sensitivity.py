@@ -1,8 +1,0 @@
-"""The Sensitivity page: what every unit alone loses, rate by rate, and bars set from it."""
-
-from __future__ import annotations
-
-from pages.ui.panels.frame import plan_page
-from pages.ui.sensitivity import sensitivity_page
-
-plan_page("Sensitivity", sensitivity_page)

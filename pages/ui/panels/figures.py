@@ -1,0 +1,37 @@
+"""The figures of the bar: accuracy on its rung, MACs, parameters, of the plan on screen or under the hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from streamlit.delta_generator import DeltaGenerator
+
+from fpgm_core.recovery import get_recovery_method
+from pages.ui.components.cards import accuracy_card, macs_card, params_card
+from pages.ui.components.labels import LABELS
+from pages.ui.session.session import Session
+
+
+def draw_figures(
+    session: Session,
+    accuracy: DeltaGenerator,
+    macs: DeltaGenerator,
+    params: DeltaGenerator,
+    words: Mapping[str, str] = LABELS,
+) -> None:
+    """Draw the three cards into their places."""
+    network, job = session.network, session.measuring
+    cost, dense = network.cost(session.plan), network.dense_cost
+    accuracy.html(
+        accuracy_card(
+            session.measurement,
+            refitted=session.refitted,
+            error=job.error if job else None,
+            moving=session.is_moving,
+            trained=network.trained,
+            rung=get_recovery_method(session.state.method).title.lower(),
+            words=words,
+        )
+    )
+    macs.html(macs_card(cost, dense, words))
+    params.html(params_card(cost, dense, words))

@@ -1,0 +1,178 @@
+"""The views of a layer: where its filters lie in each, exact or projected, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fpgm_core import Network, Plan
+from fpgm_core.criteria import Projection, get_criterion
+from fpgm_core.criteria.projections import UMAP_MINIMUM
+from fpgm_core.evaluation import Replaceability
+from fpgm_core.graph import Unit
+from pages.ui.components.picture import Panel, View
+from pages.ui.panels.layer_facts import LayerFacts, exact_projection, stored_layout
+from pages.ui.session.networks import diagnostics
+
+NORM, DISTANCE = "l2_norm", "fpgm"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The layer that is looked at, under a plan; `unit` is what moves it, None where nothing does."""
+
+    network: Network
+    plan: Plan
+    layer: str
+    unit: Unit | None
+    facts: LayerFacts
+    words: Mapping[str, str]
+
+    @property
+    def scored(self) -> Unit:
+        """What is scored: the unit, or the layer alone where no unit has it."""
+        return self.unit or Unit(self.layer, (self.layer,), len(self.facts.norms))
+
+
+def rival_of(plan: Plan) -> str:
+    """The criterion that a plan's is compared with: the norm, or FPGM where the plan's is the norm itself."""
+    return DISTANCE if plan.criterion == NORM else NORM
+
+
+def numbers(values: np.ndarray) -> list[float]:
+    """Numbers as they are sent: five digits are finer than any screen."""
+    return [float(f"{value:.6g}") for value in values]
+
+
+def map_view(subject: Subject, *, seed: int, failed: str | None = None) -> View:
+    """UMAP with the geometric median, and PCA beside it; PCA alone where there is no UMAP yet, or never."""
+    network, layer, words = subject.network, subject.layer, subject.words
+    exact = exact_projection(network.fingerprint, layer, "pca", network)
+    beside = replace(_map_panel(exact), x_title="", note=words["pca_note"], square=True)
+    if len(subject.facts.norms) < UMAP_MINIMUM:
+        return View([beside], words["umap_few"].format(n=UMAP_MINIMUM))
+    layout = stored_layout(network.fingerprint, layer, seed, network)
+    if layout is None:
+        said = words["umap_coming"] if failed is None else words["umap_failed"].format(reason=failed)
+        return View([beside], said)
+    first = replace(_map_panel(layout), note=words["umap_note"])
+    return View([first, beside], _faithfulness(words, UMAP=layout, PCA=exact))
+
+
+def _map_panel(projection: Projection) -> Panel:
+    x, y = projection.points.T
+    ties = () if projection.exact_median else np.argsort(projection.distances, kind="stable")[:3]
+    median = (float(projection.median[0]), float(projection.median[1]))
+    return Panel(numbers(x), numbers(y), median=median, ties=[int(index) for index in ties])
+
+
+def _faithfulness(words: Mapping[str, str], **projections: Projection) -> str:
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}"
+
+    (first, told), *_ = projections.items()
+    trust = told.faithfulness
+    return words["map_caption"].format(
+        mapping=first,
+        trust=number(trust.trustworthiness),
+        distances=number(trust.distances),
+        median=number(trust.to_median),
+    )
+
+
+def scores_view(subject: Subject) -> View:
+    """The norm against what the plan's criterion scores by, of the unit as it is really scored."""
+    network, plan, words, scored = subject.network, subject.plan, subject.words, subject.scored
+    own = get_criterion(plan.criterion)
+    vertical = DISTANCE if plan.criterion == NORM or len(own.stages) > 1 else plan.criterion
+    titles = {NORM: words["norm_of"], DISTANCE: words["sum_of"]}
+    found = []
+    for name in (NORM, vertical):
+        title = titles.get(name) or words["score_of"].format(criterion=get_criterion(name).title)
+        if len(scored.members) > 1:
+            title = words["jointly"].format(score=title, n=len(scored.members))
+        found.append((numbers(network.scores(scored, name, plan.options)), title))
+    (x, x_title), (y, y_title) = found
+    cuts = {"x": "own", "y": "rival"} if plan.criterion == NORM else {"x": "rival", "y": "own"}
+    caption = words["scores_caption"]
+    if len(scored.members) > 1:
+        caption = f"{words['jointly_caption'].format(members=', '.join(scored.members))} · {caption}"
+    return View([Panel(x, y, x_title, y_title, cuts=cuts)], caption)
+
+
+def radial_view(subject: Subject) -> View:
+    """The median in the middle, every filter at its true distance."""
+    network = subject.network
+    projection = exact_projection(network.fingerprint, subject.layer, "radial", network)
+    rings = numbers(np.quantile(projection.distances, (0.25, 0.5, 0.75, 1.0)))
+    panel = replace(_map_panel(projection), square=True, rings=rings)
+    return View([panel], subject.words["radial_caption"])
+
+
+def norms_view(subject: Subject) -> View:
+    """The layer's norms, smallest first, and the two requirements of a norm criterion, layer beside layer."""
+    words, norms = subject.words, subject.facts.norms
+    rank = np.empty(len(norms))
+    rank[np.argsort(norms, kind="stable")] = np.arange(1, len(norms) + 1)
+    own = Panel(
+        numbers(rank), numbers(norms), words["place_in_order"], words["norm_of"],
+        marks=[(0.0, ""), (float(norms.mean()), words["mean"])],
+        cuts={"x": "own" if subject.plan.criterion == NORM else "rival"},
+    )  # fmt: skip
+    figures = diagnostics(subject.network.fingerprint, subject.network)
+    others = [(figure.floor, figure.spread, name) for name, figure in figures.items()]
+    beside = Panel(
+        x_title=words["floor"], y_title=words["spread"], others=others, here=list(figures).index(subject.layer),
+        note=words["layers_note"],
+    )  # fmt: skip
+    return View([own, beside], words["norms_caption"])
+
+
+def cost_view(subject: Subject, layers: Sequence[Replaceability]) -> View:
+    """Every filter's g, and its norm, against its refit cost."""
+    words = subject.words
+    costs = next((costs for costs in layers if costs.layer == subject.layer), None)
+    if costs is None:
+        return View(caption=words["cost_none"])
+    y, log = numbers(costs.costs), bool((costs.costs > 0).all())
+    panels = [
+        Panel(numbers(x), y, title, words["cost"], log=log)
+        for x, title in ((costs.distance_sums, words["sum_of"]), (costs.norms, words["norm_of"]))
+    ]
+    told = ["–" if rho is None else rho.told() for rho in (costs.by_distance, costs.by_norm)]
+    return View(panels, words["cost_caption"].format(by_sum=told[0], by_norm=told[1]))
+
+
+def facts_of(subject: Subject) -> str:
+    """What is true of the layer in one line: size, cost, agreement, requirements, company."""
+    network, plan, words = subject.network, subject.plan, subject.words
+    layer = next(layer for layer in network.layers if layer.name == subject.layer)
+    norms = diagnostics(network.fingerprint, network)[subject.layer]
+    shared = network.overlap(plan, subject.unit) if subject.unit else None
+    said = words["facts"].format(
+        n=layer.filters,
+        shape=" × ".join(map(str, layer.shape[1:])),
+        share=f"{layer.share:.1%}",
+        rho="–" if norms.spearman is None else f"{norms.spearman:.3f}",
+        shared="–" if shared is None else f"{shared:.0%}",
+        spread=f"{norms.spread:.2f}",
+        floor=f"{norms.floor:.2f}",
+    )
+    return " · ".join(filter(None, (said, _company(subject))))
+
+
+def _company(subject: Subject) -> str:
+    """What the layer moves with, or why it stays whole; empty where it moves alone."""
+    words, coupling = subject.words, subject.plan.coupling
+    if subject.unit is None:
+        reason = subject.network.refusals(coupling).get(subject.layer, "removal does not follow it")
+        return words["stays_whole"].format(reason=reason)
+    others = [member for member in subject.unit.members if member != subject.layer]
+    if not others:
+        return ""
+    named = ", ".join(others[:3])
+    if len(others) > 3:
+        named = words["and_more"].format(others=named, n=len(others) - 3)
+    return words["moves_with"].format(others=named)
