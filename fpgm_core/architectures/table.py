@@ -170,4 +170,4 @@ network's own size; *prunable* is the share of them in layers that get smaller w
 column says what share is cut so, alone where masked and compact networks answer alike (on 8 random images of the
 smallest size that the network takes) and cost what was counted, and what is wrong elsewhere. Torch-Pruning 1.6.1
 prunes 30% of every group, hidden Linear layers too, which this library keeps; its network is compared with the dense
-one whose removed filters and norms are set to zero."""
+one whose removed filters and norms are set to zero, layer and group norms running over what is left."""
