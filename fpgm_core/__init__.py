@@ -7,6 +7,7 @@
 19126720
 """
 
+from fpgm_core.allocation import suggest
 from fpgm_core.criteria import CRITERIA, SelectionOptions, num_pruned
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
@@ -37,4 +38,5 @@ __all__ = [
     "load_model",
     "num_pruned",
     "recover",
+    "suggest",
 ]

@@ -15,8 +15,9 @@ ROOMS = [
 ]
 TOP = {
     "COUPLINGS", "CRITERIA", "RECOVERY_METHODS", "EvaluationConfig", "FpgmError", "ImageSet", "Measurement", "Network",
-    "Plan", "PrunedNetwork", "SelectionOptions", "evaluate", "export", "list_models", "load_model", "num_pruned",
-    "recover",
+    "Plan", "PrunedNetwork", "SelectionOptions", "evaluate", "explore", "export", "list_models",
+    "load_model", "num_pruned",
+    "recover", "suggest",
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def test_the_rooms_are_there():
             "inference",
             "recovery",
             "evaluation",
+            "allocation",
             "training",
             "export",
         )

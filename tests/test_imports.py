@@ -17,8 +17,8 @@ HEAVY = (
 # Every room reads those of lower rank, and none of its own or a higher one.
 RANK = {
     "errors": -1, "runtime": 0, "models": 1, "data": 1, "graph": 2, "calibration": 3, "criteria": 4, "pruning": 5,
-    "inference": 6, "training": 7, "recovery": 8, "evaluation": 9, "export": 10, "bench": 10, "explore": 10,
-    "figures": 11, "architectures": 11, "lesson": 12, "cli": 13, "": 13, "__main__": 14,
+    "inference": 6, "training": 7, "recovery": 8, "evaluation": 9, "allocation": 10, "export": 11, "bench": 11,
+    "explore": 11, "figures": 12, "architectures": 12, "lesson": 13, "cli": 14, "": 14, "__main__": 15,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,0 +1,75 @@
+"""Allocation: which rate for which unit, from a goal; predicted on training images, chosen on the choose half."""
+
+from fpgm_core.allocation.allocators import (
+    ALLOCATORS,
+    Allocator,
+    allocated,
+    get_allocator,
+    register_allocator,
+    unregister_allocator,
+)
+from fpgm_core.allocation.choices import Choices, UnitChoices
+from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
+from fpgm_core.allocation.front import CUTS, Front, FrontPoint, front_work
+from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
+from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
+from fpgm_core.allocation.prices import Price, bargain, dearest, prices
+from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, ranking_work
+from fpgm_core.allocation.search import Found, SearchConfig, search_work
+from fpgm_core.allocation.solver import Problem, solve
+from fpgm_core.allocation.suggestion import (
+    Prepared,
+    SuggestConfig,
+    Suggestion,
+    prepared_work,
+    suggest,
+    suggest_work,
+    suggestion_of,
+    within_loss_work,
+)
+
+__all__ = [
+    "ALLOCATORS",
+    "COSTS",
+    "CUTS",
+    "LOSSES",
+    "Allocator",
+    "Choices",
+    "CostFunction",
+    "CostMeasure",
+    "Found",
+    "Front",
+    "FrontPoint",
+    "Goal",
+    "Losses",
+    "Prepared",
+    "Price",
+    "Problem",
+    "RankingStudy",
+    "SearchConfig",
+    "StudiedPlan",
+    "SuggestConfig",
+    "Suggestion",
+    "UnitChoices",
+    "allocated",
+    "bargain",
+    "dearest",
+    "front_work",
+    "get_allocator",
+    "losses_work",
+    "macs_of",
+    "params_of",
+    "prepared_work",
+    "prices",
+    "ranking_work",
+    "register_allocator",
+    "register_cost",
+    "search_work",
+    "solve",
+    "suggest",
+    "suggest_work",
+    "suggestion_of",
+    "unregister_allocator",
+    "unregister_cost",
+    "within_loss_work",
+]

@@ -1,4 +1,4 @@
-"""What a solver may choose from: how many filters each unit can lose, as the plan's criterion, options and locks say."""
+"""What a solver may choose from: how many filters each unit can lose, under a plan's options and locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fpgm_core.pruning import Network, Plan
 
 @dataclass(frozen=True, eq=False)
 class UnitChoices:
-    """One unit: the numbers of filters it can lose, ascending, int (n,), each with a rate at which a plan prunes them."""
+    """One unit: the numbers of filters it can lose, ascending, int (n,), each with a rate that prunes them."""
 
     unit: Unit
     counts: np.ndarray

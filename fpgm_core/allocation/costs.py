@@ -22,21 +22,27 @@ _FOREVER = np.iinfo(np.int64).max // 2  # no count prunes so many
 
 @dataclass(frozen=True, eq=False)
 class _Channels:
-    """Groups of channels: `units` (writers, channels) number the units that write each, `gone` (writers, channels) say
-    after how many of that unit's filters it is not written any more; `group` (channels,) is the layer's place.
+    """How many channels of each group are left, by counts.
+
+    Where one unit alone writes a group's channels, `units` (groups,) is its number and `tables` (groups, most + 1) the
+    channels left at each count. Of the groups in `shared` every channel is looked at: `writers` (s, channels) number
+    the units that write it, `gone` (s, channels) say after how many of that unit's filters it is written no more, and
+    `starts` where each group's channels begin.
     """
 
     units: np.ndarray
+    tables: np.ndarray
+    shared: np.ndarray
+    writers: np.ndarray
     gone: np.ndarray
-    group: np.ndarray
-    num_groups: int
+    starts: np.ndarray
 
     def left(self, counts: np.ndarray) -> np.ndarray:
         """How many channels of each group are left, int (n, groups), under counts int (n, units)."""
-        alive = (counts[:, self.units] < self.gone).any(1).astype(np.float64)
-        starts = np.searchsorted(self.group, np.arange(self.num_groups))
-        total = np.add.reduceat(np.concatenate([alive, np.zeros((len(alive), 1))], axis=1), starts, axis=1)
-        total[:, np.bincount(self.group, minlength=self.num_groups) == 0] = 0
+        total: np.ndarray = self.tables[np.arange(len(self.units)), counts[:, self.units]]
+        if len(self.shared):
+            alive = (counts[:, self.writers] < self.gone).any(1)
+            total[:, self.shared] = np.add.reduceat(alive, self.starts, axis=1, dtype=np.int64)
         return total
 
 
@@ -123,14 +129,25 @@ def _gone_after(choices: Choices) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _channels(reads_of: Iterable[np.ndarray], gone_after: tuple[np.ndarray, np.ndarray]) -> _Channels:
-    """The channels of every layer, (writers, channels) sources each, as one table: equal writers once."""
+    """The channels of every layer, (writers, channels) sources each; equal writers of a channel count once."""
     unit_of, gone = gone_after
-    columns, group, number = list[frozenset[tuple[int, int]]](), list[int](), 0
-    for number, reads in enumerate(reads_of):
-        for sources in reads.T:
-            columns.append(frozenset((int(unit_of[s]), int(gone[s])) for s in sources))
-            group.append(number)
-    most = max(map(len, columns), default=1)
-    filled = [[*column, *[(0, 0)] * (most - len(column))] for column in columns]  # (0, 0): never there
-    table = np.array(filled, dtype=np.int64).reshape(len(columns), most, 2)
-    return _Channels(table[:, :, 0].T.copy(), table[:, :, 1].T.copy(), np.array(group), number + 1)
+    groups = [
+        [frozenset(zip(unit_of[s].tolist(), gone[s].tolist(), strict=True)) for s in reads.T] for reads in reads_of
+    ]
+    most = int(gone[gone < _FOREVER].max(initial=0))
+    units, tables, shared = list[int](), list[np.ndarray](), list[int]()
+    for number, columns in enumerate(groups):
+        writing = {unit for column in columns for unit, after in column if 0 < after < _FOREVER}
+        units.append(next(iter(writing), 0))
+        last = np.array([max(after for _, after in column) for column in columns])
+        tables.append((last[:, None] > np.arange(most + 1)).sum(0))
+        if len(writing) > 1:
+            shared.append(number)
+    mixed = [column for number in shared for column in groups[number]]
+    depth = max(map(len, mixed), default=1)
+    filled = np.array([[*column, *[(0, 0)] * (depth - len(column))] for column in mixed], dtype=np.int64)  # never there
+    filled = filled.reshape(len(mixed), depth, 2)
+    starts = np.cumsum([0, *(len(groups[number]) for number in shared)])[:-1]
+    return _Channels(
+        np.array(units), np.array(tables), np.array(shared, dtype=int), filled[:, :, 0].T, filled[:, :, 1].T, starts
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fpgm_core.data import ImageSet
+from fpgm_core.data import Batch, ImageSet
 from fpgm_core.graph import overlay
 from fpgm_core.inference import on_device
 from fpgm_core.inference.segments import segments
@@ -45,7 +45,8 @@ class Probe:
         begins, inputs, answers = range(0, len(images), BATCH), list[list[Tensor]](), list[Tensor]()
         room = _MEMORY
         for begin in begins:
-            value, seen = resident.normalised(begin, min(begin + BATCH, len(images))), list[Tensor]()
+            batch = Batch(resident, begin, min(begin + BATCH, len(images)), device=context.device)
+            value, seen = batch.normalised(), list[Tensor]()
             for part in parts:
                 seen.append(value)
                 value = _run(part, value, context)

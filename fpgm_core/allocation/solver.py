@@ -1,10 +1,9 @@
 """The solver: how many filters every unit loses, so that a goal is met at the least predicted loss.
 
-A unit's cost is a product with its neighbours' counts, so the whole is no knapsack; with all others held it is one. From
-an allocation that meets the goal, every unit's exact savings are tabled, the multiple-choice knapsack over them is
-solved as a mixed-integer linear programme within a trust region, and what comes of it is put right by exact costs:
-steps of any length until the goal is met, then steps back while it still is. It is kept where the loss fell, else the
-region shrinks. Exchanges between pairs of units end it.
+A unit's cost is a product with its neighbours' counts, so the whole is no knapsack; with all others held it is one. It
+begins greedily, with steps of any length by exact costs, and exchanges between pairs of units. From there every unit's
+exact savings are tabled, and the multiple-choice knapsack over them is solved as a mixed-integer linear programme
+within a trust region; what comes of it is put right by exact costs, and kept where the loss fell.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from fpgm_core.allocation.costs import CostFunction
 from fpgm_core.allocation.losses import Losses
 from fpgm_core.errors import FpgmError
 
-_ROUNDS = 12
-_SHRINK = 0.5
+_REACHES = (0.3, 0.1)  # of a unit's choices: how far the programmes look, one after the other
+_STEPS = 65
 _SECONDS = 1.0  # for one programme: what is found by then is used
 _STRIDES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -38,7 +37,7 @@ class Problem:
         return np.stack([cost(counts) for cost in self.costs], axis=1)
 
     def excess(self, chosen: np.ndarray) -> np.ndarray:
-        """By how much allocations int (n, units) miss the goal, as a share of its limits; 0 where they meet it: (n,)."""
+        """By how much allocations int (n, units) miss the goal, in shares of its limits: (n,), 0 where they meet it."""
         over = np.maximum(0.0, self.cost(chosen) - np.array(self.limits))
         share: np.ndarray = (over / np.array(self.limits)).sum(1)
         return share
@@ -59,18 +58,14 @@ def solve(problem: Problem) -> np.ndarray:
 
     No unit of it can lose one filter less. Raises FpgmError where nothing that can be chosen meets the goal.
     """
-    best = along(problem, np.linspace(0, 1, 257)[:, None] * (problem.sizes - 1))
-    best = put_right(problem, best)
-    reach = 0.5
-    for _ in range(_ROUNDS):
-        proposed = put_right(problem, _programme(problem, best, reach))
+    evenly = along(problem, np.linspace(0, 1, _STEPS)[:, None] * (problem.sizes - 1))
+    starts = [_exchanged(problem, put_right(problem, start)) for start in (np.zeros_like(evenly), evenly)]
+    best = min(starts, key=lambda start: float(problem.losses.of(start)))
+    for reach in _REACHES:
+        proposed = _exchanged(problem, put_right(problem, _programme(problem, best, reach)))
         if problem.losses.of(proposed) < problem.losses.of(best) - 1e-12:
             best = proposed
-        else:
-            reach *= _SHRINK
-            if reach * problem.sizes.max() < 1:
-                break
-    return _exchanged(problem, best)
+    return best
 
 
 def along(problem: Problem, path: np.ndarray) -> np.ndarray:

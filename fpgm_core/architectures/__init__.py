@@ -1,6 +1,6 @@
 """Networks people use, tried one by one: what of them is pruned, whether rightly, beside Torch-Pruning."""
 
-from fpgm_core.architectures.subjects import Subject, import_timm, subject, subjects
+from fpgm_core.architectures.subjects import Subject, subject, subjects
 from fpgm_core.architectures.table import SECONDS, as_markdown, read_table, summary, table_work
 from fpgm_core.architectures.trial import Trial, try_out
 
@@ -9,7 +9,6 @@ __all__ = [
     "Subject",
     "Trial",
     "as_markdown",
-    "import_timm",
     "read_table",
     "subject",
     "subjects",

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.models import torchvision_models
-from fpgm_core.runtime.extras import require
-from fpgm_core.runtime.torchvision_import import import_torchvision
+from fpgm_core.models import get_model_info, list_models
 
 _ATTENTION = ("vit_", "swin_", "maxvit_")  # torchvision's networks without convolutions worth the name
 _STEP = 32
@@ -87,25 +84,20 @@ class Subject:
         return f"{self.source}/{self.name}"
 
     def build(self) -> tuple[nn.Module, tuple[int, int, int]]:
-        """The network with random weights, in eval mode, and the shape of images it was made for."""
+        """The network with random weights, in eval mode, and the shape of images it was made for.
+
+        Raises FpgmError, naming the extra, for one of timm's where that is not installed.
+        """
+        info = get_model_info(self.title)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
-            if self.source == "torchvision":
-                return torchvision_models.build(self.name).eval(), torchvision_models.input_shape(self.name)
-            module: Any = import_timm().create_model(self.name, pretrained=False).eval()
-        return module, tuple(module.pretrained_cfg["input_size"])
-
-
-def import_timm() -> Any:
-    """timm. Raises FpgmError, naming the extra, where it is not installed."""
-    import_torchvision()  # which timm imports, and which does not import by itself beside every build of torch
-    return require("timm", extra="timm")
+            return info.build().eval(), info.input_shape
 
 
 def subjects() -> tuple[Subject, ...]:
     """Every network of the table, in its order."""
-    own = [n for n in torchvision_models.names() if not n.startswith(_ATTENTION)]
-    found = [Subject("torchvision", torchvision_models.family(name), name) for name in own]
+    own = [info for info in list_models("torchvision/*") if not info.name.startswith(_ATTENTION)]
+    found = [Subject("torchvision", info.family, info.name) for info in own]
     return (*found, *(Subject("timm", family, name) for family, names in TIMM.items() for name in names.split()))
 
 

@@ -79,14 +79,15 @@ class _Worker:
             self._process = self._spawning.Process(target=_serve, args=(theirs, self._function), daemon=True)
             self._process.start()
             theirs.close()
-        self._own.send(subject)
+            self._own.recv()  # it is up: what it imports takes nobody's time
         problem = "its process died"
         try:
+            self._own.send(subject)
             if self._own.poll(seconds):
                 found: Trial = self._own.recv()
                 return found
             problem = f"it takes longer than {seconds:.0f} s"
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             pass
         self.close()
         return Trial(subject.title, subject.family, problem=problem)
@@ -100,6 +101,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, function: Callable[[Subject], Trial]) -> None:
+    connection.send(None)
     while True:
         subject = connection.recv()
         try:

@@ -11,10 +11,12 @@ from torch import nn
 
 from fpgm_core.pruning.proof import counted_macs, tensors_in
 from fpgm_core.runtime.extras import require
+from fpgm_core.runtime.limits import time_limit
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 _ALIKE = 1e-3  # of the largest number in the dense network's answer
 _IMAGES = 4
+_SECONDS = 150.0  # it does not come to an end on every network
 _NORMS = nn.modules.batchnorm._BatchNorm
 
 
@@ -30,7 +32,7 @@ def beside_torch_pruning(
     dense = copy.deepcopy(module)
     images = torch.randn(_IMAGES, *traced_at, generator=torch.Generator().manual_seed(0))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), time_limit(_SECONDS, TimeoutError):
             warnings.simplefilter("ignore")
             removed = _pruned(peer, images[:1], rate)
         with torch.inference_mode():

@@ -17,9 +17,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from fpgm_core.architectures import import_timm, subject, subjects, summary, table_work  # brings torchvision
+    from fpgm_core.architectures import subject, subjects, summary, table_work  # brings torchvision
 
-    import_timm()
     networks = [subject(title) for title in chosen.only] if chosen.only else subjects()
     rows = finish(table_work(networks, chosen.table, seconds=chosen.seconds, again=chosen.again))
     lines = [f"{row.network:40} {'holds' if row.holds else row.problem or 'does not hold'}" for row in rows]

@@ -14,11 +14,14 @@ from fpgm_core.cli.images import training_of
 from fpgm_core.cli.progress import finish
 from fpgm_core.criteria import CRITERIA, SelectionOptions, check_rate, score_work
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import EvaluationConfig
+from fpgm_core.evaluation import EvaluationConfig, check_loss
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan, PrunedNetwork
 from fpgm_core.recovery import RecoveryContext, check_rung, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import DEVICES, PRECISIONS, choose_device
+from fpgm_core.runtime.files import read_file
+
+_MOST_OF_A_PLAN = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ def rate_of(text: str) -> float:
     except ValueError as error:
         message = str(error) if isinstance(error, FpgmError) else f"rate {text!r} is not a number from 0 to 1"
         raise argparse.ArgumentTypeError(message) from error
+
+
+def points_of(text: str) -> float:
+    """An argument in points of accuracy as a fraction."""
+    try:
+        return check_loss(float(text) / 100)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100") from error
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -111,10 +122,7 @@ def plan_of(chosen: argparse.Namespace, network: Network) -> Plan:
         extra = [name for name, value in given.items() if value is not None]
         if extra:
             raise FpgmError(f"the plan says its own {extra[0]}; leave --{extra[0].replace('_', '-')} out")
-        try:
-            plan = Plan.from_json(chosen.plan.read_bytes())
-        except OSError as error:
-            raise FpgmError(f"cannot read the plan {chosen.plan}: {error.strerror}; check the path") from error
+        plan = Plan.from_json(read_file(chosen.plan, _MOST_OF_A_PLAN, "the plan "))
         network.check(plan)
         return plan
     options = {name: given[name] for name in ("seed", "mix_share", "round_to") if given[name] is not None}

@@ -1,4 +1,4 @@
-"""The command that measures the project's own speed."""
+"""The command that measures the project beside others: its speed, and the rates that it chooses."""
 
 from __future__ import annotations
 
@@ -9,20 +9,82 @@ from typing import Any
 
 import torch
 
+from fpgm_core.allocation import SuggestConfig
+from fpgm_core.allocation.rivals import RIVALS, rates_bench_work
 from fpgm_core.cli.arguments import Command, show
 from fpgm_core.cli.progress import finish
+from fpgm_core.data import SPLITS, load_images
 from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import EvaluationConfig
+from fpgm_core.graph import COUPLINGS
+from fpgm_core.pruning import Network
+from fpgm_core.recovery import ladder
 from fpgm_core.runtime.device import DEVICES
 from fpgm_core.runtime.progress import Progress, Work
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=("speed", "rates"), default="speed", help="(default speed)")
+    parser.add_argument("model", nargs="?", default="resnet20", help="rates: the network (default resnet20)")
+    parser.add_argument("--coupling", choices=list(COUPLINGS), default="coupled", help="rates: (default coupled)")
+    parser.add_argument("--criterion", default="fpgm", help="rates: ours (default fpgm)")
+    parser.add_argument("--cut", type=float, action="append", help="rates: of the MACs (default 0.3, 0.5, 0.7)")
+    parser.add_argument("--rung", action="append", choices=ladder(), help="rates: (default recalibrated, repaired)")
+    parser.add_argument("--rival", action="append", help="rates: one rival, by name; may be repeated (default all)")
+    parser.add_argument("--split", choices=SPLITS, default="choose", help="rates: test images (default choose)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--only", action="append", help="one bench, by name; may be repeated")
     parser.add_argument("--images", type=int, default=10_000, help="test images; fewer for a quick look")
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    return _rates(chosen) if chosen.what == "rates" else _speed(chosen)
+
+
+def _rates(chosen: argparse.Namespace) -> int:
+    known = {rival.name: rival for rival in RIVALS}
+    if unknown := [name for name in chosen.rival or () if name not in known]:
+        raise FpgmError(f"unknown rival {unknown[0]!r}; choose one of {', '.join(known)}")
+    network = Network.load(chosen.model)
+    images = load_images(network.dataset, chosen.split)
+    work = rates_bench_work(
+        network,
+        images.first(min(chosen.images, len(images))),
+        load_images(network.dataset, "train"),
+        coupling=chosen.coupling,
+        criterion=chosen.criterion,
+        cuts=chosen.cut or (0.3, 0.5, 0.7),
+        rungs=chosen.rung or ("recalibrated", "repaired"),
+        rivals=[known[name] for name in chosen.rival or known],
+        config=SuggestConfig(evaluation=EvaluationConfig(chosen.device)),
+    )
+    bench = finish(work)
+    matches = [
+        {
+            "contender": one.contender,
+            "cut": one.cut,
+            "rung": one.rung,
+            "reached": one.reached,
+            "accuracy": None if one.measurement is None else asdict(one.measurement.accuracy),
+        }
+        for one in bench.matches
+    ]
+    verdicts = [{**asdict(one), "ahead": one.change.low > 0 and one.p < 0.05} for one in bench.verdicts]
+    lines = [f"{bench.model}, {bench.coupling}, {chosen.split}"]
+    for one in bench.matches:
+        measured = "cannot cut as much" if one.measurement is None else f"{one.measurement.accuracy.value:7.2%}"
+        lines.append(f"{one.contender:20} {one.cut:4.0%} {one.rung:14} {measured}")
+    for verdict in bench.verdicts:
+        lines.append(
+            f"ours - {verdict.rival} (best rival), {verdict.cut:.0%}, {verdict.rung}: {verdict.change.told(100)} "
+            f"points, p {verdict.p:.2g} (McNemar, Holm over these)"
+        )
+    about = {"model": bench.model, "coupling": bench.coupling, "split": chosen.split, "images": chosen.images}
+    show(chosen, {**about, "matches": matches, "verdicts": verdicts}, "\n".join(lines))
+    return 0
+
+
+def _speed(chosen: argparse.Namespace) -> int:
     from fpgm_core.bench import BENCHES, Bench, Result, run_benches  # brings torchvision and scipy
 
     names = chosen.only or list(BENCHES)
@@ -58,4 +120,9 @@ def _text(machine: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-BENCH = Command("bench", "measure this machine's speed, each figure beside its baseline", _arguments, _run)
+BENCH = Command(
+    "bench",
+    "speed: each figure beside its baseline; rates: ours against other tools' at equal MACs",
+    _arguments,
+    _run,
+)

@@ -21,6 +21,7 @@ from fpgm_core.cli.arguments import (
     config_of,
     opened,
     plan_of,
+    points_of,
     pruned_of,
     rate_of,
     rung_of,
@@ -34,15 +35,16 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
     RATES,
     SWEEP_IMAGES,
+    History,
     Measurement,
     Sweep,
-    check_loss,
     latency_work,
     measure_work,
     sweep_work,
 )
 from fpgm_core.pruning import Network, Plan, PrunedNetwork, randomised, verify_work
 from fpgm_core.recovery import get_recovery_method
+from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
 
 _SWEEP_COUPLING = "inner"  # where no unit's rate touches another's
@@ -74,6 +76,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
         print(f"note: {measurement.notice}", file=sys.stderr)
     for device in measurement.lost_devices:
         print(f"note: the {device} device failed: measured on {measurement.device}", file=sys.stderr)
+    if world().is_main:
+        History().add(pruned, images, measurement)
     result = _result(pruned, chosen.split, measurement)
     show(chosen, result, _report(result))
     return 0
@@ -213,7 +217,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, help="of the choose half (default 2000, or all where there are fewer)")
     parser.add_argument(
         "--within",
-        type=_points,
+        type=points_of,
         metavar="POINTS",
         help="make a plan of every unit's highest rate up to which it loses no more, alone",
     )
@@ -221,14 +225,6 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     add_rung(parser)
     add_place(parser)
     add_data(parser)
-
-
-def _points(text: str) -> float:
-    """An argument in points of accuracy as a fraction."""
-    try:
-        return check_loss(float(text) / 100)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100") from error
 
 
 def _sensitivity(chosen: argparse.Namespace) -> int:

@@ -22,11 +22,13 @@ from fpgm_core.data import (
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.distributed import world
+from fpgm_core.runtime.storage import home
 
+_NAMED = "cifar10", "cifar100"  # what `--data` may name: they lie in FPGM_HOME/data
 NUM_TRAINING = 5000  # training images of one's own that are read where nothing trains: as many as are bundled
 
 
-def add_data(parser: argparse.ArgumentParser, *, download: bool = False) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
     """The arguments that say where the images are."""
     parser.add_argument(
         "--data",
@@ -39,8 +41,7 @@ def add_data(parser: argparse.ArgumentParser, *, download: bool = False) -> None
         metavar="WHAT",
         help="change what is done to pictures: resize=256,crop=224,interpolation=bicubic,mean=0.5/0.5/0.5,std=1/1/1",
     )
-    if download:
-        parser.add_argument("--download", action="store_true", help="fetch CIFAR into --data if it is not there")
+    parser.add_argument("--download", action="store_true", help="fetch CIFAR into --data if it is not there")
 
 
 def has_images(chosen: argparse.Namespace, network: Network) -> bool:
@@ -56,9 +57,11 @@ def images_of(chosen: argparse.Namespace, network: Network, split: str, most: in
 
     Raises FpgmError where there are none here, and for arguments that cannot be.
     """
+    if chosen.download and chosen.data is None:
+        raise FpgmError("--download needs --data: the folder to fetch into, or cifar10 or cifar100")
     copy = _copy(chosen, network)
     if chosen.data is None or copy is not None:
-        more = {"download": True} if getattr(chosen, "download", False) else {}
+        more = {"download": True} if chosen.download else {}
         images = load_images(network.dataset, split, copy, **more)
         return images if most is None or most >= len(images) else images.first(most)
     splits = _opened(chosen, network)
@@ -79,37 +82,45 @@ def training_of(chosen: argparse.Namespace, network: Network, most: int | None =
     """Training images to learn from. Raises FpgmError for a network whose weights are random, and without images."""
     if not network.trained:
         raise FpgmError(f"nothing to learn from random weights: {network.notice}")
-    return images_of(chosen, network, "train", most if chosen.data is not None else None)
+    return images_of(chosen, network, "train", most if _is_own(chosen, network) else None)
 
 
 def halves_of(chosen: argparse.Namespace, network: Network, most: int | None = None) -> dict[str, ImageSet]:
     """The test images, by half; of one's own at most `most` of each."""
-    return {half: images_of(chosen, network, half, most if chosen.data is not None else None) for half in HALVES}
+    limit = most if _is_own(chosen, network) else None
+    return {half: images_of(chosen, network, half, limit) for half in HALVES}
 
 
 def samples_of(chosen: argparse.Namespace, network: Network, count: int) -> Tensor:
     """Real images for a network, normalised float32 (count, C, H, W), to compare networks on."""
-    if chosen.data is None or _copy(chosen, network) is not None:
+    if not _is_own(chosen, network):
         return sample_images(network.dataset, network.input_shape, count)
     images = images_of(chosen, network, "choose", count)
     return images.normalised(0, len(images))
+
+
+def _is_own(chosen: argparse.Namespace, network: Network) -> bool:
+    """Whether `--data` has other images than the network's data set."""
+    return chosen.data is not None and _copy(chosen, network) is None
 
 
 def _copy(chosen: argparse.Namespace, network: Network) -> Path | None:
     """The user's own copy of the network's data set, where `--data` is one: its splits are the official ones."""
     if chosen.data is None or network.dataset not in DATA or chosen.train_data or chosen.preprocess:
         return None
-    path = Path(chosen.data).expanduser()
-    fetch = getattr(chosen, "download", False) and not path.exists()
-    return path if fetch or DATA[network.dataset].is_copy(path) else None
+    if chosen.data in _NAMED and chosen.data != network.dataset:
+        return None
+    path = home() / "data" if chosen.data in _NAMED else Path(chosen.data).expanduser()
+    is_there = DATA[network.dataset].is_copy(path)
+    return path if is_there or (chosen.download and (chosen.data in _NAMED or not path.exists())) else None
 
 
 def _opened(chosen: argparse.Namespace, network: Network) -> ImageSplits:
     """The splits of `--data`, opened once a command."""
     splits: ImageSplits | None = getattr(chosen, "opened", None)
     if splits is None:
-        names, download = network.class_names, getattr(chosen, "download", False)
-        splits = open_images(chosen.data, chosen.train_data, known_classes=names, download=download)
+        names = network.class_names
+        splits = open_images(chosen.data, chosen.train_data, known_classes=names, download=chosen.download)
         chosen.opened = splits
         if splits.notice:
             _tell(chosen, splits.notice)

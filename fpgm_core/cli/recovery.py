@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+from fpgm_core.allocation.ranking import SHORT, ranking_work
 from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.cli.arguments import (
     Command,
@@ -28,12 +31,15 @@ from fpgm_core.cli.progress import finish
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
+    QUESTIONS,
     EvaluationConfig,
+    Finding,
     Interval,
+    Question,
     Replaceability,
-    StudiedPlan,
+    answers_told,
     replaceability,
-    study_work,
+    verdict_counts,
 )
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
@@ -156,15 +162,42 @@ def _replaceability_arguments(parser: argparse.ArgumentParser) -> None:
 def _replaceability(chosen: argparse.Namespace) -> int:
     network = Network.load(chosen.model, chosen.weights)
     found = replaceability(network, _moments(chosen, network), chosen.coupling)
-    result = {**about(network), "coupling": chosen.coupling, "layers": [_row(one) for one in found]}
-    lines = [f"{'layer':28} {'filters':>7}  {'g and refit cost':22} {'norm and refit cost':22}"]
-    for one in found:
-        lines.append(
-            f"{one.layer:28} {len(one.costs):7}  {_rho(one.by_distance):22} {_rho(one.by_norm):22} {one.verdict}"
-        )
-    lines.append("Spearman's rank correlations; intervals are Bonett and Wright's, 95%")
+    result = {
+        **about(network),
+        "coupling": chosen.coupling,
+        "questions": [_asked(question, found) for question in QUESTIONS.values()],
+        "layers": [_row(one) for one in found],
+    }
+    *told, parted = answers_told(found)
+    lines = [
+        line
+        for question, said in zip(QUESTIONS.values(), told, strict=True)
+        for line in [said, *_answers(question, found), ""]
+    ]
+    lines += [
+        f"{parted}.",
+        "Share made good = 1 - refit cost / loss without a refit. Spearman's rank correlations with Bonett and",
+        "Wright's 95% intervals; verdicts come from intervals that Holm's method widens over the layers.",
+    ]
     show(chosen, result, "\n".join(lines))
     return 0
+
+
+def _asked(question: Question, found: Sequence[Replaceability]) -> dict[str, Any]:
+    counts = verdict_counts(found, question.name)
+    return {"name": question.name, "asks": question.asks, "correlates": question.pair, "verdicts": counts}
+
+
+def _answers(question: Question, found: Sequence[Replaceability]) -> list[str]:
+    """A question's answer in every layer, under a heading."""
+    with_norm = any(question.name in one.by_norm for one in found)
+    beside = f"  {'by norm':22}" if with_norm else ""
+    lines = [f"{'layer':28} {question.pair:31}{beside}".rstrip()]
+    for one in found:
+        finding = one.by_distance[question.name]
+        beside = f"  {_rho(one.by_norm[question.name].interval):22}" if with_norm else ""
+        lines.append(f"{one.layer:28} {_rho(finding.interval):31}{beside}  {finding.told}")
+    return lines
 
 
 def _rho(interval: Interval | None) -> str:
@@ -175,12 +208,23 @@ def _row(one: Replaceability) -> dict[str, Any]:
     return {
         "name": one.layer,
         "filters": len(one.costs),
-        "by_distance": asdict(one.by_distance) if one.by_distance else None,
-        "by_norm": asdict(one.by_norm) if one.by_norm else None,
-        "verdict": one.verdict,
+        "by_distance": {name: _finding(finding) for name, finding in one.by_distance.items()},
+        "by_norm": {name: _finding(finding) for name, finding in one.by_norm.items()},
         "distance_sums": one.distance_sums.tolist(),
         "norms": one.norms.tolist(),
+        "losses": one.losses.tolist(),
         "costs": one.costs.tolist(),
+        "made_good": [None if math.isnan(share) else share for share in one.made_good.tolist()],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """An answer: the 95% interval, the one that Holm's method widens, and the verdict that follows from it."""
+    return {
+        "interval": asdict(finding.interval) if finding.interval else None,
+        "widened": asdict(finding.widened) if finding.widened else None,
+        "verdict": finding.verdict,
+        "told": finding.told,
     }
 
 
@@ -188,7 +232,11 @@ def _damage_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_choices(parser, "inner")
     parser.add_argument("--rate", type=rate_of, action="append", help="may be repeated (default 0.1 to 0.9)")
-    parser.add_argument("--study", type=int, metavar="N", help="measure N plans at mixed rates beside the prediction")
+    parser.add_argument(
+        "--study", type=int, metavar="N", help="measure N random plans at each of three levels of equal MACs"
+    )
+    parser.add_argument("--tuned", type=int, metavar="EPOCHS", help="with --study: then fine-tune each so long")
+    parser.add_argument("--studied", type=int, default=2000, help="with --study: images of choose (default 2000)")
     _add_calibration(parser, CalibrationConfig())
 
 
@@ -219,27 +267,47 @@ def _damage(chosen: argparse.Namespace) -> int:
 
 
 def _study(chosen: argparse.Namespace, network: Network) -> int:
-    if chosen.study < 5:
-        raise FpgmError(f"{chosen.study} plans tell nothing; study at least 5")
-    training, images = training_of(chosen, network), images_of(chosen, network, "choose")
-    config = EvaluationConfig(chosen.device)
-    work = study_work(network, images, training, num_plans=chosen.study, config=config)
+    training = training_of(chosen, network)
+    images = images_of(chosen, network, "choose").first(chosen.studied)
+    like = plan_of(chosen, network)
+    work = ranking_work(
+        scored(chosen, network, like.criterion),
+        images,
+        training,
+        like=like,
+        num_plans=chosen.study,
+        losses=("damage", "blend"),
+        recipe=None if chosen.tuned is None else replace(SHORT, epochs=chosen.tuned),
+        config=EvaluationConfig(chosen.device),
+    )
     study = finish(work, "measuring plans")
-    agreement = study.agreement
+    agreements = {
+        f"{level:g}": {name: study.agreement(name, level) for name in study.predictors} for level in study.levels
+    }
     result = {
         **about(network),
-        "plans": [_studied(plan) for plan in study.plans],
-        "spearman": asdict(agreement) if agreement else None,
+        "criterion": like.criterion,
+        "coupling": like.coupling,
+        "images": len(images),
+        "target": study.target,
+        "plans": [
+            {"level": one.level, "rates": dict(one.plan.rates), "figures": dict(one.figures)} for one in study.plans
+        ],
+        "spearman": {
+            level: {name: asdict(rho) if rho else None for name, rho in found.items()}
+            for level, found in agreements.items()
+        },
     }
-    lines = [f"{plan.predicted:8.3f} {plan.num_correct / plan.num_images:8.2%}" for plan in study.plans]
-    said = "predicted loss and measured, repaired accuracy on choose; Spearman's correlation of loss with loss"
-    show(chosen, result, "\n".join([*lines, f"{said} {_rho(agreement)}"]))
+    lines = [f"{'':14}" + "".join(f"{level:>24.0%}" for level in study.levels)]
+    for name in study.predictors:
+        found = (agreements[f"{level:g}"][name] for level in study.levels)
+        lines.append(f"{name:14}" + "".join(f"{_rho(rho):>24}" for rho in found))
+    lines.append(
+        f"Spearman's correlation with {study.target} accuracy among {chosen.study} random plans that cut as many MACs; "
+        "bootstrap intervals, 95%"
+    )
+    show(chosen, result, "\n".join(lines))
     return 0
-
-
-def _studied(plan: StudiedPlan) -> dict[str, Any]:
-    measured = {"correct": plan.num_correct, "images": plan.num_images, "rung": plan.method}
-    return {"rates": dict(plan.rates), "predicted": plan.predicted, **measured}
 
 
 CALIBRATE = Command(
@@ -250,7 +318,7 @@ REPAIR_COMMAND = Command(
 )
 REPLACEABILITY = Command(
     "replaceability",
-    "test the paper's premise: are the filters nearest the others the cheapest to replace?",
+    "test the paper's premise: are the filters nearest the others cheap to lose, and are they replaceable?",
     _replaceability_arguments,
     _replaceability,
 )

@@ -79,7 +79,7 @@ def _recipe(chosen: argparse.Namespace, **more: Any) -> Recipe:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """Where to train, on what, and where to write."""
-    add_data(parser, download=True)
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder for checkpoints and results; resumed from")
     add_place(parser)
     parser.add_argument("--tensorboard", type=Path, help="also log every epoch for TensorBoard, into this folder")
@@ -93,8 +93,6 @@ def _pruned(chosen: argparse.Namespace, network: Network) -> PrunedNetwork:
 
 
 def _training_images(chosen: argparse.Namespace, network: Network) -> ImageSet:
-    if chosen.download and chosen.data is None:
-        raise FpgmError("--download needs --data, the folder to fetch into")
     if world().is_main:  # the others find what the first has fetched and decoded
         images_of(chosen, network, "train")
     world().wait()

@@ -1,6 +1,6 @@
 """Scoring filters: criteria, geometry, norm diagnostics, projections."""
 
-from fpgm_core.criteria.criterion import Criterion, Scores, SelectionOptions, Stage, joint_name
+from fpgm_core.criteria.criterion import Criterion, Scores, SelectionOptions, Stage
 from fpgm_core.criteria.diagnostics import NormDiagnostics, norm_diagnostics, overlap, rankdata, spearman
 from fpgm_core.criteria.geometry import (
     cosine_sums,
@@ -34,7 +34,6 @@ __all__ = [
     "from_coordinates",
     "geometric_median",
     "get_criterion",
-    "joint_name",
     "manhattan_sums",
     "medoid",
     "norm_diagnostics",

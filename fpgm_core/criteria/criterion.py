@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -42,16 +42,7 @@ class SelectionOptions:
 
 
 Scores = Mapping[str, np.ndarray]
-"""Scores by layer, (N,) float64 each, higher = more important; a layer that cannot be scored is left out.
-
-Layers that go together may have scores of their own as a unit, under their `joint_name`.
-"""
-
-
-def joint_name(members: Sequence[str]) -> str:
-    """What the scores of layers that go together are called: a lone layer's own name, else all names, joined."""
-    return " + ".join(members)
-
+"""Scores by layer, (N,) float64 each, higher = more important; a layer that cannot be scored is left out."""
 
 WeightScorer = Callable[[Tensor, str, SelectionOptions], Tensor]
 """From one layer's filters (N, ...), its name and the options to scores (N,) float64, higher = more important."""

@@ -17,9 +17,9 @@ from fpgm_core.calibration import (
     prunable_layers,
     readings,
 )
-from fpgm_core.criteria.criterion import Criterion, Scores, joint_name
+from fpgm_core.criteria.criterion import Criterion, Scores
 from fpgm_core.data import ImageSet
-from fpgm_core.graph import COUPLINGS, TracedModule
+from fpgm_core.graph import TracedModule
 from fpgm_core.runtime.progress import Progress, Work, within
 
 
@@ -44,27 +44,18 @@ def refit_costs_work(
 ) -> Work[Scores]:
     """Refit cost of each of `layers` by itself (None: all that can be pruned), see `fpgm_core.calibration.refit_cost`.
 
-    With `greedy` the score is the step at which a filter goes, 1 to N, when always the cheapest next one goes. Unless
-    `layers` are named, the units of every coupling are scored too, under their `joint_name`: all their members give up
-    a channel at once, and each reader's loss counts as a share of the variance of what it makes. Where readers have no
-    moments, or cannot be refitted, there is no score.
+    With `greedy` the score is the step at which a filter goes, 1 to N, when always the cheapest next one goes.
+    Layers whose readers have no moments, or cannot be refitted, are left out.
     """
-    alone = [(name,) for name in (prunable_layers(network) if layers is None else layers)]
-    groups = alone if layers is not None else [*alone, *_joint_members(network)]
+    layers = prunable_layers(network) if layers is None else layers
     scores = dict[str, np.ndarray]()
-    for number, members in enumerate(groups, 1):
-        readers = readings(network, members)
+    for number, name in enumerate(layers, 1):
+        readers = readings(network, [name])
         if readers and all(reader.layer in moments.layers for reader in readers):
-            loss = UnitLoss.of(network, members, moments=moments, relative=len(members) > 1)
-            scores[joint_name(members)] = _greedy_steps(loss) if greedy else loss.costs()
-        yield Progress(number, len(groups), "refitting without each filter")
+            loss = UnitLoss.of(network, [name], moments=moments)
+            scores[name] = _greedy_steps(loss) if greedy else loss.costs()
+        yield Progress(number, len(layers), "refitting without each filter")
     return scores
-
-
-def _joint_members(network: TracedModule) -> list[tuple[str, ...]]:
-    """The members of every unit that has several, under any coupling, once each."""
-    units = (unit for coupling in COUPLINGS for unit in network.units(coupling))
-    return list(dict.fromkeys(unit.members for unit in units if len(unit.members) > 1))
 
 
 def _greedy_steps(loss: UnitLoss) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from fpgm_core.data.sources import ImageSource, from_pixels
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.files import open_npz
 
 _NAMES = {  # what the arrays of one part are called, by those who write such files
     "test": (
@@ -30,17 +30,16 @@ def open_archive(path: str | Path, part: str = "test") -> ImageSource | None:
     Raises FpgmError for other files. Nothing is unpickled.
     """
     path = Path(path).expanduser()
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            pair = next((pair for pair in _NAMES[part] if set(pair) <= set(archive.files)), None)
-            if pair is None:
-                if part == "train":
-                    return None
-                raise KeyError(f"it has {', '.join(archive.files[:6])}")
-            pixels, labels = archive[pair[0]], archive[pair[1]]
-            names = archive["class_names"] if "class_names" in archive.files else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FpgmError(f"cannot read images from {path} ({error}); an .npz holds {_HOLDS}") from error
+    with open_npz(path) as archive:
+        pair = next((pair for pair in _NAMES[part] if set(pair) <= set(archive.files)), None)
+        if pair is None:
+            if part == "train":
+                return None
+            raise FpgmError(
+                f"{path} has {', '.join(archive.files[:6]) or 'no array'}; an .npz of images holds {_HOLDS}"
+            )
+        pixels, labels = archive[pair[0]], archive[pair[1]]
+        names = archive["class_names"] if "class_names" in archive.files else None
     return _checked(path, pixels, labels.squeeze() if labels.ndim > 1 else labels, names)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-import zipfile
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,6 +20,7 @@ from fpgm_core.data.bundle import unmosaic
 from fpgm_core.data.cifar_files import CIFAR10
 from fpgm_core.data.images import ImageSet
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.files import open_npz
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -71,23 +71,28 @@ def is_copy(root: Path) -> bool:
     if root.suffix != ".npz":
         return CIFAR10.folder_in(root) is not None
     try:
-        with np.load(root, allow_pickle=False) as archive:
+        with open_npz(root) as archive:
             return archive["train_labels"].shape == (50_000,) and archive["test_labels"].shape == (10_000,)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except FpgmError:
         return False
 
 
 def _own_archive(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     size = 50_000 if part == "train" else 10_000
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
+            missing = {f"{part}_images", f"{part}_labels"} - set(archive.files)
+            if missing:
+                raise FpgmError(f"it has no {min(missing)}")
             pixels, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except FpgmError as error:
         raise FpgmError(f"{path} is not CIFAR-10 as an .npz ({error}); it holds {_ARCHIVE}") from error
     if pixels.shape != (size, 32, 32, 3) or pixels.dtype != np.uint8 or labels.shape != (size,):
         raise FpgmError(
             f"{path} is not CIFAR-10: its {part} images are {pixels.dtype} {pixels.shape}; it holds {_ARCHIVE}"
         )
+    if labels.dtype.kind not in "iu" or int(labels.min()) < 0 or int(labels.max()) > 9:
+        raise FpgmError(f"{path} is not CIFAR-10: its {part} labels are not whole numbers from 0 to 9")
     return pixels, labels
 
 

@@ -104,9 +104,13 @@ def _opened(
         if text == files.name:
             return _cifar(files, home() / "data", download)
     path = Path(data).expanduser()
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):  # no path at all: too long, or with a null byte
+        is_file = is_folder = False
+    if is_file:
         return _of_archive(path)
-    if not path.is_dir():
+    if not is_folder:
         raise FpgmError(f"no images at {data}; give {KINDS}")
     for files in (CIFAR10, CIFAR100):
         if files.folder_in(path) is not None:

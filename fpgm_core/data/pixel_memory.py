@@ -169,6 +169,7 @@ class KeptPixels:
                 file.truncate(math.prod(pixels.shape))
                 file.seek(0, os.SEEK_END)
                 file.write(text + f"{len(text):>{_TAIL}}".encode())
+            self._unfinished.chmod(0o644)
             os.replace(self._unfinished, self._path)
             self._unfinished = None
         return pixels

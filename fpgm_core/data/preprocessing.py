@@ -89,6 +89,14 @@ class Preprocessing:
             raise FpgmError(f"this is not a data config of timm's ({error!r}); give a Preprocessing") from error
 
     @classmethod
+    def of_transforms(cls, transforms: Any) -> Preprocessing | None:
+        """What a library publishes beside its weights: torchvision's transforms, timm's data config; else None."""
+        try:
+            return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+        except FpgmError:
+            return None
+
+    @classmethod
     def for_input(
         cls, input_shape: Sequence[int], mean: Sequence[float], std: Sequence[float], *, share: float = 0.875
     ) -> Preprocessing:

@@ -107,6 +107,11 @@ class ImageSource:
         What does not decode is left out and named in the set's `unread`. Raises FpgmError where nothing decodes, where
         images differ in size, and where there is no room for them.
         """
+        if not isinstance(preprocessing, Preprocessing):
+            raise FpgmError(
+                f"nobody said how the pictures of {self.name} are prepared; give a Preprocessing(resize=256, "
+                "crop=(224, 224), mean=..., std=...)"
+            )
         decoded = yield from timed(decode_work(self, preprocessing))
         if not len(decoded.pixels):
             raise FpgmError(f"none of the {len(self):,} images of {self.name} decodes; the first: {decoded.problem}")

@@ -81,8 +81,9 @@ def scored_work(
         evaluate(pruned, loader, score=dice)
 
     `images` are an ImageSet, whose batches are (images (B, C, H, W) normalised, labels (B,)), or anything that yields
-    batches, a DataLoader say; their tensors are moved to `device`. `score` gets a network in eval mode and a batch,
-    and returns a number an image. A Progress has the ScoredMeasurement so far as its `partial`.
+    batches, a DataLoader say; their tensors are moved to `device`. `score` gets a network in eval mode and a batch, and
+    returns a number an image; where the network is part of another, a detector's backbone, it gets the whole. A
+    Progress has the ScoredMeasurement so far as its `partial`.
 
     Raises FpgmError for a network without trained weights, no images, and scores that are not finite, one an image.
     """
@@ -96,7 +97,7 @@ def _scored_work(
     pruned: PrunedNetwork, images: ImageSet | Iterable[Any], score: Score, device: torch.device
 ) -> Work[ScoredMeasurement]:
     start = time.perf_counter()
-    networks = [to_device(part.compact(), device).eval() for part in (pruned, pruned.network.prune(0.0))]
+    networks = [to_device(part.whole(), device).eval() for part in (pruned, pruned.network.prune(0.0))]
     batches, total = _batches(images, device), _number(images, device)
     found: list[tuple[np.ndarray, np.ndarray]] = []
 

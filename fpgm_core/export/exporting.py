@@ -21,7 +21,7 @@ from fpgm_core.export.artefacts import ARTEFACTS, Artefact
 from fpgm_core.export.bundle import MANIFEST, Bundle, write_bundle
 from fpgm_core.export.manifest import as_manifest
 from fpgm_core.export.plans import as_json
-from fpgm_core.inference.classify import count_correct_work
+from fpgm_core.inference import FEW_CLASSES, TOP, rank_work
 from fpgm_core.pruning import Proof, PrunedNetwork, verify_work
 from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.runtime.locks import FORWARD_LOCK
@@ -192,24 +192,26 @@ def _checked_work(
     splits = subject.splits if network.trained and network.num_classes is not None else {}
     for number, (split, images) in enumerate(splits.items()):
         begin, end, what = number / len(splits), (number + 1) / len(splits), f"measuring {artefact.title} on {split}"
-        facts[split] = yield from within(_accuracy_work(reloaded, images), begin, end, what)
+        ranks = yield from within(rank_work(reloaded, images.to(torch.device("cpu"))), begin, end, what)
+        facts[split] = _accuracy(ranks, network.num_classes)
     facts["latency_ms"] = {
         str(batch): _median_ms(reloaded, subject.samples, batch=batch, runs=config.runs) for batch in config.batches
     }
     return facts
 
 
-def _accuracy_work(module: networks.Reloaded, images: ImageSet) -> Work[dict[str, Any]]:
-    """Accuracy with its interval, in float32, on the CPU: where artefacts run."""
-    correct = yield from count_correct_work(module, images.to(torch.device("cpu")))
-    interval = wilson(correct, len(images))
-    return {
+def _accuracy(ranks: Tensor, num_classes: int | None) -> dict[str, Any]:
+    """Accuracy with its interval, in float32, on the CPU, where artefacts run; top-5 too with more than ten classes."""
+    correct, top5 = int((ranks == 0).sum()), int((ranks < TOP).sum())
+    interval = wilson(correct, len(ranks))
+    facts = {
         "correct": correct,
-        "images": len(images),
+        "images": len(ranks),
         "accuracy": interval.value,
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
     }
+    return facts if (num_classes or 0) <= FEW_CLASSES else {**facts, "correct_top5": top5, "top5": top5 / len(ranks)}
 
 
 def _answers(module: networks.Reloaded, images: Tensor) -> list[Tensor]:

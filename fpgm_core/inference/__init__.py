@@ -2,7 +2,7 @@
 
 from fpgm_core.inference.batches import reset_batches, usual_batch
 from fpgm_core.inference.classifier import FEW_CLASSES, TOP, Classifier, DenseAnswers, dense_answers
-from fpgm_core.inference.classify import count_correct_work
+from fpgm_core.inference.classify import count_correct_work, rank_work
 from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.folding import folded_module
 from fpgm_core.inference.fusing import fused
@@ -21,6 +21,7 @@ __all__ = [
     "folded_module",
     "fused",
     "on_device",
+    "rank_work",
     "reset_batches",
     "segments",
     "usual_batch",

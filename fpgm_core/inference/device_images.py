@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fpgm_core.data import ImageSet
-from fpgm_core.runtime.cache import Cache, limit_of
+from fpgm_core.runtime.cache import Cache, budget_of
 
 
 def on_device(images: ImageSet, device: torch.device) -> ImageSet:
@@ -13,7 +13,7 @@ def on_device(images: ImageSet, device: torch.device) -> ImageSet:
 
     A set that would take more than half of what caches may take there stays where it is, and goes batch by batch.
     """
-    if images.pixels.device == device or images.pixels.nbytes > limit_of(device) // 2:
+    if images.pixels.device == device or images.pixels.nbytes > budget_of(device).limit // 2:
         return images
     copies = Cache[ImageSet]("images", device=device)
     copy = copies.get(images.serial)

@@ -74,8 +74,8 @@ def _begins_as_safetensors(content: bytes) -> bool:
 def _kind_of_zip(content: bytes) -> str | None:
     try:
         names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    except zipfile.BadZipFile:
-        return "it is cut short: download or copy it again"
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        return "it is cut short or damaged: download or copy it again"
     inner = [name.partition("/")[2] for name in names]
     if "archive_format" in inner or any(name.endswith("exported_program.json") for name in names):
         return "it is a torch.export program: load it in Python, and give it to Network.from_module"

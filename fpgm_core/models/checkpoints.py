@@ -13,6 +13,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.models.checkpoint_files import Beside, parse
 from fpgm_core.models.matching import COUNTER, Match, Mismatch, match_names
 from fpgm_core.models.state_dicts import not_plain, state_dicts
+from fpgm_core.runtime.files import read_file
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -40,10 +41,7 @@ def read_state_dicts(path: Path, sha256: str | None = None) -> dict[str, dict[st
 
     Raises FpgmError for a file that is missing, damaged, of another hash, or without a state dict.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FpgmError(f"cannot read the checkpoint {path}: {error.strerror}; check the path") from error
+    content = read_file(path, what="the checkpoint ")
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise FpgmError(f"{path.name} is damaged: its SHA-256 is not the recorded {sha256[:12]}...; reinstall it")
     loaded = parse(path, content)

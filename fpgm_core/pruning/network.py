@@ -19,7 +19,6 @@ from fpgm_core.criteria import (
     batch_norm_scores,
     combined,
     get_criterion,
-    joint_name,
     overlap,
     score,
     select,
@@ -81,15 +80,25 @@ class Network(TracedModule):
         self._digests: Mapping[str, str] = {}
 
     @classmethod
-    def load(cls, name: str, weights: Any = None) -> Network:
+    def load(
+        cls,
+        name: str,
+        weights: Any = None,
+        *,
+        seconds: float = TRACE_SECONDS,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Network:
         """Load a network by its name ("resnet20", "torchvision/resnet50", "timm/resnet50d"), with weights.
 
-        Both as in `models.load_model`.
+        Both as in `models.load_model`; the others as in `from_module`.
         """
         loaded = load_model(name, weights)
-        info = loaded.info
+        # This project's own networks are small, and known to run: no need of the meta device's import.
+        info, module, traced = loaded.info, loaded.module, None
+        if info.library:
+            module, traced = opened(module, info.input_shape, seconds=seconds, on_progress=on_progress)
         return cls(
-            loaded.module,
+            module,
             info.input_shape,
             name=info.name,
             title=info.title,
@@ -99,9 +108,10 @@ class Network(TracedModule):
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
-            # This project's own networks are small, and known to run: no need of the meta device's import.
+            preprocessing=None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms),
             shapes_on="meta" if info.library else "cpu",
-            build=info.build,
+            build=info.build if module is loaded.module else None,
+            traced=traced,
         )
 
     @classmethod
@@ -267,9 +277,6 @@ class Network(TracedModule):
 
         Raises FpgmError for a criterion that needs images, where `with_scores` was not given its scores.
         """
-        own = self._scores.get(criterion, {}).get(joint_name(unit.members))
-        if own is not None:
-            return own
         return combined([self._layer_scores(criterion, member, options, stage) for member in unit.members])
 
     def with_scores(self, criterion: str, scores: Mapping[str, np.ndarray]) -> Network:
@@ -287,6 +294,10 @@ class Network(TracedModule):
     def has_scores(self, criterion: str) -> bool:
         """Whether plans with this criterion can be made: always, but where it needs images, see `with_scores`."""
         return get_criterion(criterion).needs != "images" or criterion in self._scores
+
+    def scores_digest(self, criterion: str) -> str | None:
+        """A hash of the scores that `with_scores` was given of a criterion; None where it was given none."""
+        return self._digests.get(criterion)
 
     def _layer_scores(
         self, criterion: str, layer: str, options: SelectionOptions = SelectionOptions(), stage: int = -1
@@ -357,7 +368,7 @@ class Network(TracedModule):
         read = tuple(getattr(options, name) for name in criterion.options)
         counts = criterion.counts(unit.size, rate, options=options, blocks=unit.blocks)
         return self._memo(
-            ("mask", unit, criterion, self._digests.get(criterion_name), read, counts, locked_in, locked_out),
+            ("mask", unit, criterion, self.scores_digest(criterion_name), read, counts, locked_in, locked_out),
             lambda: select(
                 criterion,
                 self._weights(unit),
@@ -425,7 +436,7 @@ class Network(TracedModule):
 
     def cost(self, plan: Plan) -> Cost:
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
-        key = plan.key, get_criterion(plan.criterion), self._digests.get(plan.criterion)
+        key = plan.key, get_criterion(plan.criterion), self.scores_digest(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
 
 

@@ -22,6 +22,7 @@ from fpgm_core.graph import Cost, count_cost, live_sources, overlay
 from fpgm_core.pruning.compact import carried_sources, compact_module
 from fpgm_core.pruning.masked import masked_module
 from fpgm_core.pruning.plan import Plan
+from fpgm_core.runtime.files import read_file
 from fpgm_core.runtime.storage import write_atomic
 
 if TYPE_CHECKING:  # the two know each other: a network makes pruned networks, which remember it
@@ -195,10 +196,7 @@ class PrunedNetwork:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FpgmError(f"cannot read {path}: {error.strerror}; check the path") from error
+    content = read_file(path)
     try:
         tensors = load_safetensors(content)
         size = int.from_bytes(content[:8], "little")

@@ -41,7 +41,10 @@ class DamageSurface:
         return float(np.interp(check_rate(rate), (0.0, *self.rates), (0.0, *row)))
 
     def predicted(self, plan: Plan) -> float:
-        """The predicted losses of a plan's units at its rates, summed: more is worse. Ranks plans; is no accuracy."""
+        """The predicted losses of a plan's units at its rates, summed: more is worse. No accuracy.
+
+        Plans of equal MACs it ranks poorly, see `fpgm_core.allocation.ranking`.
+        """
         return sum(self.at(unit, rate) for unit, rate in plan.rates.items())
 
 

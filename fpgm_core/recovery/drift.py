@@ -42,7 +42,7 @@ class Sum:
 
 
 def sum_behind(module: nn.Module, flow: Flow, node: Node, unfitted: Collection[Node]) -> Sum | None:
-    """The sum that a layer's output alone goes into; None where there is none, or where what it is added to is not final.
+    """The sum that a layer's output alone goes into; None where there is none, or the other part is not final yet.
 
     `unfitted` are the nodes of layers that are refitted after this one.
     """
@@ -56,7 +56,12 @@ def sum_behind(module: nn.Module, flow: Flow, node: Node, unfitted: Collection[N
     if after is None or operation is None or operation.role != "sum":
         return None
     others = [each for each in after.all_input_nodes if each is not last]
-    if len(others) != 1 or len(after.args) != 2 or after.kwargs or others[0].meta.get("shape") != last.meta.get("shape"):
+    if (
+        len(others) != 1
+        or len(after.args) != 2
+        or after.kwargs
+        or others[0].meta.get("shape") != last.meta.get("shape")
+    ):
         return None
     behind = _ancestors(others[0])
     known = set(list(flow.graph.graph.nodes)[: list(flow.graph.graph.nodes).index(node)])

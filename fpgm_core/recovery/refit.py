@@ -59,9 +59,10 @@ def refit_work(
         W' = (E[y x^T] + r W) (E[x x^T] + r I)^-1,   r = ridge * mean diagonal of E[x x^T],
 
     the ridge least squares solution that is pulled towards the old weights W; where there are under 30 samples a
-    column, r rises in proportion. The means go into the layer's bias, or into the running mean of the norm behind it,
-    so that the whole is the fit and nothing else; a layer that has neither is fitted without centring. Depthwise
-    convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
+    column, r rises in proportion. Where a layer's output is added to a stream, y also has what the stream has lost by
+    then, see `fpgm_core.recovery.drift`. The means go into the layer's bias, or into the running mean of the norm
+    behind it, so that the whole is the fit and nothing else; a layer that has neither is fitted without centring.
+    Depthwise convolutions, each of whose filters reads one channel that is there or gone, are left as they are.
 
     `images` lie on the device that is used, and are taken `batch` at a time (as many as calibration takes, unless
     given). So many are read that their values fit into 1 GiB. Tensors come in the dense network's shapes, on the CPU,

@@ -13,12 +13,14 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import closed_form_cut
 from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.files import read_file
 from fpgm_core.runtime.progress import Work
 from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.training.outcome import Outcome, outcome_work, write_outcome
 from fpgm_core.training.recipe import Recipe
 from fpgm_core.training.trainer import Trainer
 
+_MOST_OF_A_RESULT = 16 << 20  # bytes
 # Accuracy on CIFAR-10's 10,000 test images in percent, mean and deviation: He et al., CVPR 2019, Table 1.
 PAPER: Mapping[tuple[str, str, float], tuple[float, float]] = {
     ("resnet20", "dense", 0.0): (92.20, 0.18),
@@ -207,7 +209,7 @@ def _finished(path: Path, recipe: Recipe, case: Case) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        result: dict[str, Any] = json.loads(path.read_bytes())
+        result: dict[str, Any] = json.loads(read_file(path, _MOST_OF_A_RESULT))
         same = result["recipe"] == asdict(recipe) and result["case"] == asdict(case)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FpgmError(f"{path} is not a result of this tool ({error}); move it away") from error

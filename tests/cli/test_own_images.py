@@ -130,6 +130,9 @@ def test_training_on_them(result, photographs, tmp_path):
         (["--data", "{tree}", "--images", "31"], "31 images asked of both choose, which has 30; ask for 1 to 30"),
         (["--data", "{tree}", "--images", "0"], "ask for 1 to 30"),
         (["--data", "hf:{tree}/nowhere"], "cannot open the data set"),
+        (["--data", "cifar10"], "no complete CIFAR-10 under"),
+        (["--data", "cifar100"], "no complete CIFAR-100 under"),
+        (["--download"], "--download needs --data"),
         (["--data", "{many}"], "labels up to 11, and resnet20 has 10 outputs"),
     ],
 )
@@ -156,5 +159,10 @@ def test_a_network_at_224_by_224_from_a_folder_to_an_export(result, write_tree, 
     assert result("repair", *network, "--rate", "0.3", "--coupling", "inner")[0]["watched"] == 1
     assert len(result("sensitivity", *network, "--rate", "0.5", "--rung", "as_is", *CPU)[0]["points"]) == 8
     words = ["--rate", "0.3", "--coupling", "inner", "--only", "python", "--runs", "1", "--out", tmp_path / "out"]
-    assert result("export", *network, *words)[0]["proof"]["holds"]
+    exported = result("export", *network, *words)[0]
+    assert exported["proof"]["holds"]
+    assert (
+        exported["artefacts"][0]["measured"]["sealed"]["top5"]
+        >= exported["artefacts"][0]["measured"]["sealed"]["accuracy"]
+    )
     assert torch.cuda.is_available() or found["device"] == "cpu"

@@ -1,7 +1,9 @@
 """The bundled CIFAR-10, its halves, and the same splits of the user's own copy."""
 
+import gc
 import hashlib
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -204,6 +206,15 @@ def test_an_archive_has_the_same_images_in_the_same_order(archive):
     train = load_images("cifar10", "train", path)
     assert len(train) == 50_000
     assert train.pixels[:5000, 31, 31, 2].tolist() == (indices("train") % 251).tolist()
+
+
+def test_ones_own_copy_is_let_go_of(archive):
+    images = load_images("cifar10", "sealed", archive())
+    assert load_images("cifar10", "sealed", archive()) is images
+    reference = weakref.ref(images)
+    del images
+    gc.collect()
+    assert reference() is None
 
 
 def test_an_archive_of_something_else_is_refused(archive, tmp_path):

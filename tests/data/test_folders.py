@@ -168,6 +168,11 @@ def test_images_of_different_sizes_need_a_crop(write_tree):
         ImageSet.from_folder(write_tree(), preprocessing=Preprocessing(resize=20))
 
 
+def test_a_network_that_nobody_said_anything_about(write_tree):
+    with pytest.raises(FpgmError, match="nobody said how the pictures of photos are prepared"):
+        ImageSet.from_folder(write_tree(), preprocessing=None)
+
+
 def test_progress_says_how_many_and_how_long(write_tree):
     root = write_tree(count=40)
     steps = []

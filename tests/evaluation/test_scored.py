@@ -87,6 +87,32 @@ def test_repair_of_several_outputs_is_watched_by_how_near_they_are(segmenting):
     assert step.details["says"] == "nearer the dense network on"
 
 
+class Counted(nn.Module):
+    """A network around another: it answers with something else than its part."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = Segments(), nn.Conv2d(2, 5, 1)
+
+    def forward(self, x):
+        return {"boxes": self.head(self.body(x)["out"])}
+
+
+def test_a_network_that_is_part_of_another_is_judged_by_the_whole(images):
+    torch.manual_seed(0)
+    network = Network.from_module(Counted(), (3, 32, 32), part="body")
+    asked = []
+
+    def channels(model, batch):
+        boxes = model(batch[0])["boxes"]
+        asked.append(boxes.shape[1])
+        return boxes.mean((1, 2, 3))
+
+    found = evaluate(network.prune(0.5, coupling="coupled"), images.first(20), CPU, score=channels)
+    assert (found.num_images, asked) == (20, [5, 5])
+    assert found.change.value != 0
+
+
 def test_it_is_streamed(resnet20, images):
     steps = list(scored_work(resnet20.prune(0.2), images, is_right, device="cpu"))
     assert [step.partial.num_images for step in steps] == [100, 120]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fpgm_core.data import load_images
-from fpgm_core.inference.classify import count_correct_work
+from fpgm_core.inference import TOP, count_correct_work, rank_work
 from fpgm_core.runtime.progress import run
 
 
@@ -30,3 +30,13 @@ def test_any_function_of_images_will_do():
 
     assert run(count_correct_work(always_three, images)) == int((images.labels == 3).sum())
     assert given == [(50, 3, 32, 32)]
+
+
+def test_ranks_say_how_many_classes_come_first():
+    images = load_images("cifar10", "choose").first(50)
+    labels = images.labels
+
+    def in_their_order(x):
+        return -torch.arange(12.0).expand(len(x), 12)
+
+    assert run(rank_work(in_their_order, images)).tolist() == labels.clamp(max=TOP).tolist()

@@ -25,6 +25,7 @@ from fpgm_core.recovery import (
     refit_work,
     repaired_work,
 )
+from fpgm_core.recovery.drift import sum_behind
 from fpgm_core.recovery.interpreter import Walk, bytes_an_image
 from fpgm_core.recovery.refit import PairSums
 from fpgm_core.runtime.progress import Progress, run
@@ -113,6 +114,57 @@ def test_without_a_bias_the_norm_behind_takes_the_mean(normed):
     shift = normed.module.bn2.running_mean - tensors["bn2.running_mean"]
     torch.testing.assert_close(made + shift, dense, rtol=1e-3, atol=1e-4)
     assert set(tensors) == {"two.weight", "bn2.running_mean", "fc.weight", "fc.bias"}
+
+
+def test_a_branch_makes_good_what_its_stream_has_lost():
+    """The layer is fitted to what its norm must be given so that the sum is the dense network's (He et al., 2017)."""
+    torch.manual_seed(3)
+    layers = {"one": conv(3, 6), "two": conv(6, 6, bias=False), "bn": nn.BatchNorm2d(6), "fc": nn.Linear(6, 5)}
+
+    def forward(net, x):
+        stream = F.relu(net.one(x))
+        return head(net, net.bn(net.two(stream)) + stream)
+
+    net = network(Toy(forward, **layers))
+    norm = net.module.bn
+    norm.running_mean.normal_(0, 0.3)
+    norm.running_var.uniform_(0.5, 1.5)
+    norm.weight.data.uniform_(0.5, 1.5)
+    keep, pictures = np.array([True, False, True, True, False, True]), images()
+    tensors = refitted(net, {"one": keep}, pictures)
+    with torch.no_grad():
+        stream = F.relu(net.module.one(pictures.normalised(0, 40)))
+        left = stream * torch.from_numpy(keep)[:, None, None]
+        scale = (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
+        y = net.module.two(stream) + (stream - left) / scale
+        y = y.flatten(2).transpose(1, 2).flatten(0, 1).double().numpy()
+    inputs = columns(net.module, left[:, keep])
+    weight = net.module.two.weight[:, keep].detach().flatten(1).double().numpy()
+    centred, wanted = inputs - inputs.mean(0), y - y.mean(0)
+    ridge = 1e-3 * (centred**2).mean(0).mean()
+    pull = np.sqrt(len(inputs) * ridge) * np.eye(inputs.shape[1])
+    solution, *_ = np.linalg.lstsq(np.vstack([centred, pull]), np.vstack([wanted, pull @ weight.T]), rcond=None)
+    np.testing.assert_allclose(tensors["two.weight"][:, keep].flatten(1), solution.T, rtol=2e-3, atol=1e-4)
+
+
+def test_a_sum_whose_other_part_is_refitted_later_waits_for_that():
+    """A stream's own convolution comes after the branch: it is the one that makes good."""
+    torch.manual_seed(4)
+    layers = {"one": conv(3, 6), "two": conv(6, 4), "short": conv(6, 4, 1), "fc": nn.Linear(4, 5)}
+
+    def forward(net, x):
+        x = F.relu(net.one(x))
+        branch = net.two(x)
+        return head(net, branch + net.short(x))
+
+    net = network(Toy(forward, **layers))
+    nodes = {str(node.target): node for node in net.flow.graph.graph.nodes}
+    assert sum_behind(net.module, net.flow, nodes["two"], [nodes["short"], nodes["fc"]]) is None
+    found = sum_behind(net.module, net.flow, nodes["short"], [nodes["fc"]])
+    assert found is not None
+    assert found.other is nodes["two"]
+    assert found.norm is None
+    assert sum_behind(net.module, net.flow, nodes["one"], []) is None
 
 
 def test_a_filter_that_the_others_make_up_costs_nothing(plain):
@@ -263,7 +315,8 @@ def test_masked_and_compact_answer_alike(resnet20, coupling):
 
 def test_the_watched_images_are_the_last_and_counted_by_a_plain_loop(resnet20):
     pruned, training = resnet20.prune(0.4, coupling="inner"), load_images("cifar10", "train").first(200)
-    repaired = recover(pruned, "repaired", training, device="cpu", config=CalibrationConfig(100, 8))
+    repaired = recover(pruned, "repaired", training, device="cpu", config=CalibrationConfig(160, 24))
+    assert repaired.method == "repaired"
     recalibrated = pruned.masked()
     list(recalibrate(recalibrated, training))
     x, labels = training.normalised(160, 200), training.labels[160:]

@@ -16,7 +16,7 @@ from fpgm_core.runtime.progress import run
 from fpgm_core.training import Recipe, Trainer
 
 RECIPE = Recipe(epochs=3, learning_rate=0.02, batch=32)
-FILE = "checkpoint.safetensors"
+FILE, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_killed_run_resumes_to_the_same_curve(train, tmp_path, schedule, momen
     resumed = train(recipe=recipe, schedule=schedule, folder=tmp_path)
     assert len(resumed.run.epochs) == 1
     assert curve(resumed) == undisturbed
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [PREVIOUS, FILE]
 
 
 def test_a_finished_run_is_not_trained_again(train, tmp_path):
@@ -86,8 +86,22 @@ def test_a_checkpoint_of_another_run_is_refused_and_stays(resnet20, train, repai
 
 def test_a_damaged_checkpoint_is_refused(train, tmp_path):
     (tmp_path / FILE).write_bytes(b"not one")
-    with pytest.raises(FpgmError, match="not a checkpoint of this tool"):
+    with pytest.raises(FpgmError, match=r"not a checkpoint of this tool.*move it away to begin anew"):
         train(folder=tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.99])
+def test_a_flipped_bit_is_noticed_and_the_last_good_checkpoint_is_named(train, tmp_path, share):
+    for step in train(folder=tmp_path).train_work():
+        if len(step.partial.epochs) == 2:
+            break
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[int(share * len(content))] ^= 0x10
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(FpgmError, match=f"holds 1 epochs: move {PREVIOUS} into its place"):
+        train(folder=tmp_path)
+    (tmp_path / PREVIOUS).replace(tmp_path / FILE)
+    assert len(train(folder=tmp_path).run.epochs) == 1
 
 
 def as_formerly(path, **more):

@@ -1,0 +1,146 @@
+"""What ranks plans of equal MACs? What is predicted of them, or measured quickly, against what they come to in the end.
+
+Over plans that cut different MACs the cut alone ranks as well as any prediction (0.98 on ResNet-20), so a correlation
+over such plans says nothing. Here plans are drawn at a few levels of MACs, and each level is looked at by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fpgm_core.allocation.allocators import allocated
+from fpgm_core.allocation.choices import Choices
+from fpgm_core.allocation.goals import Goal
+from fpgm_core.allocation.losses import Losses, losses_work
+from fpgm_core.criteria import spearman
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import EvaluationConfig, Interval, measure_work
+from fpgm_core.pruning import Network, Plan, PrunedNetwork
+from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.runtime.device import choose_device, choose_precision
+from fpgm_core.runtime.progress import Progress, Work, run, within
+from fpgm_core.training import Recipe
+
+LEVELS = (0.3, 0.5, 0.7)
+SHORT = Recipe(epochs=2, learning_rate=0.02)  # the one recipe of a short fine-tune
+_RESAMPLES = 2000
+_FEWEST = 5
+
+
+@dataclass(frozen=True)
+class StudiedPlan:
+    """One plan at a level of MACs cut: `figures` holds what is predicted and measured of it, by name.
+
+    Predicted losses are negative, so that of every figure more is better; "macs" are the MACs that are left; rungs'
+    names stand for right answers on the studied images.
+    """
+
+    level: float
+    plan: Plan
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RankingStudy:
+    """What was found so far; `total` plans were asked for, and `target` is what the others should foretell."""
+
+    plans: tuple[StudiedPlan, ...]
+    target: str
+    total: int
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels of MACs cut, ascending."""
+        return tuple(sorted({plan.level for plan in self.plans}))
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """The figures beside the target."""
+        return tuple(name for name in (self.plans[0].figures if self.plans else ()) if name != self.target)
+
+    def agreement(self, predictor: str, level: float) -> Interval | None:
+        """Spearman's correlation of a figure with the target among plans of one level, with a bootstrap interval.
+
+        95%, percentiles of 2,000 resamples of the plans (seed 0). None for under five plans, or a constant figure.
+        """
+        chosen = [plan.figures for plan in self.plans if plan.level == level]
+        return rank_bootstrap(*(np.array([one[name] for one in chosen]) for name in (predictor, self.target)))
+
+
+def rank_bootstrap(first: np.ndarray, second: np.ndarray) -> Interval | None:
+    """Spearman's rank correlation of two (N,) with a bootstrap 95% interval; None where N < 5 or one is constant."""
+    rho = spearman(first, second) if len(first) >= _FEWEST else None
+    if rho is None:
+        return None
+    random = np.random.RandomState(0)
+    drawn = [random.randint(len(first), size=len(first)) for _ in range(_RESAMPLES)]
+    found = [value for which in drawn if (value := spearman(first[which], second[which])) is not None]
+    low, high = np.percentile(found, (2.5, 97.5)) if found else (math.nan, math.nan)
+    return Interval(rho, float(low), float(high))
+
+
+def ranking_work(
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    *,
+    like: Plan | None = None,
+    levels: Sequence[float] = LEVELS,
+    num_plans: int = 8,
+    losses: Sequence[str] = ("damage",),
+    rungs: Sequence[str] = ("as_is", "recalibrated", "repaired"),
+    recipe: Recipe | None = None,
+    config: EvaluationConfig = EvaluationConfig(),
+) -> Work[RankingStudy]:
+    """Draw `num_plans` random plans at each level, predict and measure them; each Progress has the study so far.
+
+    The target is the last of `rungs`, or accuracy after fine-tuning by `recipe` where one is given. `like` says
+    criterion, coupling and options (fpgm, inner). Raises FpgmError as `losses_work` and `measure_work` do, and for
+    fewer than five plans a level.
+    """
+    if num_plans < _FEWEST:
+        raise FpgmError(f"{num_plans} plans tell nothing; study at least {_FEWEST} at each level")
+    like = like or network.plan(coupling="inner")
+    device = choose_device(config.device)
+    context = RecoveryContext(device, choose_precision(config.precision, device))
+    choices, known = Choices.of(network, like), dict[str, Losses]()
+    for place, name in enumerate(losses):
+        work = losses_work(choices, training, name, context=context)
+        known[name] = yield from within(work, 0.1 * place / len(losses), 0.1 * (place + 1) / len(losses))
+    studied, total = list[StudiedPlan](), num_plans * len(levels)
+    target = rungs[-1] if recipe is None else "fine_tuned"
+    for level in levels:
+        for seed in range(num_plans):
+            so_far = RankingStudy(tuple(studied), target, total)
+            yield Progress(
+                0.1 + 0.9 * len(studied) / total, what=f"measuring plans that cut {level:.0%}", partial=so_far
+            )
+            pruned = allocated(choices, Goal({"macs": level}), "random", seed=seed)
+            chosen = choices.nearest({name: int((~mask).sum()) for name, mask in pruned.keep_masks.items()})
+            figures = {name: -float(each.of(chosen)) for name, each in known.items()}
+            figures["macs"] = float(pruned.cost.macs)
+            for rung in rungs:
+                measuring = measure_work(pruned, images, method=rung, training=training, config=config, preview=False)
+                figures[rung] = float(run(measuring).num_correct)
+            if recipe is not None:
+                figures["fine_tuned"] = float(_after(pruned, images, training, recipe, context, config))
+            studied.append(StudiedPlan(level, pruned.plan, figures))
+    return RankingStudy(tuple(studied), target, total)
+
+
+def _after(
+    pruned: PrunedNetwork,
+    images: ImageSet,
+    training: ImageSet,
+    recipe: Recipe,
+    context: RecoveryContext,
+    config: EvaluationConfig,
+) -> int:
+    """Right answers after fine-tuning by a recipe."""
+    tuned = run(get_recovery_method("fine_tuned").work(pruned, training, context, recipe=recipe))
+    return run(measure_work(tuned, images, config=config, preview=False)).num_correct

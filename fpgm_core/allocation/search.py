@@ -1,0 +1,218 @@
+"""Local search on measured accuracy: what the predicted losses leave open, the choose half decides.
+
+A move takes more filters, or fewer, from one unit or from one stage, holds those, and puts the others right for the
+goal at the least predicted loss. The plan is measured, recovered, on a few images of the choose half; where it is not
+behind there, on more; and it is kept where it is ahead. Processes that share a history search together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fpgm_core.allocation.choices import Choices, UnitChoices
+from fpgm_core.allocation.goals import COSTS, Goal
+from fpgm_core.allocation.losses import Losses
+from fpgm_core.allocation.solver import Problem, put_right
+from fpgm_core.allocation.suggestion import Prepared, SuggestConfig, Suggestion, suggestion_as, suggestion_of
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import History, Interval, Measurement, measure_work
+from fpgm_core.pruning import PrunedNetwork, stage_of
+from fpgm_core.runtime.progress import Progress, Work, run
+
+SECONDS = 180.0
+_SHIFTS = (-0.25, -0.1, 0.1, 0.25)  # of a unit's filters
+_TRIES = 50  # moves drawn until one is new
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How to search: for `seconds`, or until `trials` plans are measured; networks stand on the rung `method`.
+
+    `sample` images of the choose half sort out, `more` decide; `seed` draws the moves.
+    """
+
+    seconds: float = SECONDS
+    trials: int | None = None
+    method: str = "recalibrated"
+    sample: int = 500
+    more: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search came to: the best suggestion and the one it began with, measured; how many plans it measured."""
+
+    best: Suggestion
+    start: Suggestion
+    num_measured: int
+
+    @property
+    def gain(self) -> Interval:
+        """The best's accuracy minus the start's, on the images that chose it: optimistic; the sealed half tells."""
+        assert self.best.measurement is not None
+        assert self.start.measurement is not None
+        return self.best.measurement.against(self.start.measurement)
+
+
+def search_work(
+    prepared: Prepared,
+    goal: Goal,
+    choose: ImageSet,
+    training: ImageSet,
+    *,
+    search: SearchConfig = SearchConfig(),
+    config: SuggestConfig = SuggestConfig(),
+    history: History | None = None,
+) -> Work[Found]:
+    """Search from the solved plan; each Progress has the Found so far: stop iterating at any time, and keep that.
+
+    With a `history`, whatever is measured on all its images is kept there, and processes that search the same with the
+    same one measure no plan twice and go on from the best of all. Raises FpgmError without predicted losses.
+    """
+    if prepared.losses is None:
+        raise FpgmError("a search needs predicted losses; prepare it with an allocator that reads some")
+    session = _Search(prepared, prepared.losses, goal, choose, training, search, config, history)
+    return session.work()
+
+
+class _Search:
+    """One search under way."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        losses: Losses,
+        goal: Goal,
+        choose: ImageSet,
+        training: ImageSet,
+        search: SearchConfig,
+        config: SuggestConfig,
+        history: History | None,
+    ) -> None:
+        self._prepared, self._losses, self._goal, self._training = prepared, losses, goal, training
+        self._images = choose.first(min(search.more, len(choose)))
+        self._sample = choose.first(min(search.sample, len(self._images)))
+        self._search, self._config, self._history = search, config, history
+        self._random = np.random.RandomState(search.seed)
+        self._costs = tuple(COSTS[name].model(prepared.choices) for name in goal.cuts)
+        self._seen: set[str] = set()
+        self._measured = 0
+        self._study = self._name()
+
+    def _name(self) -> str:
+        """What those who search together have in common."""
+        choices = self._prepared.choices
+        common = [
+            choices.network.identity, choices.like.to_json(), choices.network.scores_digest(choices.like.criterion),
+            sorted(self._goal.cuts.items()), self._images.digest, self._training.digest, self._search.method,
+            self._losses.name,
+        ]  # fmt: skip
+        return f"search {hashlib.sha256(json.dumps(common).encode()).hexdigest()[:24]}"
+
+    def work(self) -> Work[Found]:
+        """The whole search."""
+        begun = time.monotonic()
+        start = suggestion_of(self._prepared, self._goal, self._config)
+        start = best = replace(start, measurement=self._measure(start.pruned, self._images))
+        while (share := self._share(time.monotonic() - begun)) < 1:
+            yield Progress(share, what=f"{self._measured} plans measured", partial=Found(best, start, self._measured))
+            best = self._best_of_all(best)
+            pruned = self._new(best)
+            if pruned is None:
+                break
+            measured = self._ahead(pruned, best)
+            if measured is not None:
+                best = replace(suggestion_as(self._prepared, self._goal, self._config, pruned), measurement=measured)
+        return Found(best, start, self._measured)
+
+    def _share(self, seconds: float) -> float:
+        by_time = seconds / self._search.seconds
+        return by_time if self._search.trials is None else self._measured / self._search.trials
+
+    def _measure(self, pruned: PrunedNetwork, images: ImageSet) -> Measurement:
+        work = measure_work(
+            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation,
+            preview=False, remember_late=False,
+        )  # fmt: skip
+        measured = run(work)
+        self._seen.add(pruned.plan.key)
+        if len(images) == len(self._images):
+            self._measured += 1
+            if self._history is not None:
+                self._history.add(pruned, images, measured, study=self._study)
+        return measured
+
+    def _ahead(self, pruned: PrunedNetwork, best: Suggestion) -> Measurement | None:
+        """What was measured of a plan where it is ahead of the best; None where it is behind, on few images or all."""
+        assert best.measurement is not None
+        few = len(self._sample)
+        if few < len(self._images):
+            sample = self._measure(pruned, self._sample)
+            if sample.num_correct < best.measurement.right[:few].sum():
+                self._measured += 1
+                return None
+        measured = self._measure(pruned, self._images)
+        return measured if measured.num_correct > best.measurement.num_correct else None
+
+    def _best_of_all(self, best: Suggestion) -> Suggestion:
+        """The best that anybody who searches together has measured."""
+        assert best.measurement is not None
+        entries = self._history.entries(study=self._study) if self._history is not None else ()
+        ahead = [entry for entry in entries if entry.num_correct > best.measurement.num_correct]
+        if not ahead:
+            return best
+        first = max(ahead, key=lambda entry: entry.num_correct)
+        pruned = self._prepared.choices.network.prune(first.plan)
+        measured = replace(
+            best.measurement, num_correct=first.num_correct, num_both_correct=first.num_both_correct,
+            answers=first.answers,
+        )  # fmt: skip
+        return replace(suggestion_as(self._prepared, self._goal, self._config, pruned), measurement=measured)
+
+    def _new(self, best: Suggestion) -> PrunedNetwork | None:
+        """A plan one move from the best that meets the goal and that nobody has measured; None where none is found."""
+        counts = {name: int((~mask).sum()) for name, mask in best.pruned.keep_masks.items()}
+        for group, shift in self._moves():
+            try:
+                pruned = self._moved(counts, group, shift)
+            except FpgmError:  # nothing that the others can do meets the goal
+                continue
+            if pruned.plan.key in self._seen or not self._goal.met(pruned):
+                continue
+            self._seen.add(pruned.plan.key)
+            if self._history is None or self._history.claim(self._study, pruned.plan):
+                return pruned
+        return None
+
+    def _moves(self) -> Iterator[tuple[frozenset[str], float]]:
+        names = [one.unit.name for one in self._prepared.choices.units]
+        stages = list(dict.fromkeys(map(stage_of, names)))
+        groups = [frozenset([name]) for name in names]
+        groups += [frozenset(name for name in names if stage_of(name) == stage) for stage in stages]
+        for _ in range(_TRIES):
+            yield groups[self._random.randint(len(groups))], float(self._random.choice(_SHIFTS))
+
+    def _moved(self, counts: dict[str, int], group: frozenset[str], shift: float) -> PrunedNetwork:
+        """The units of a group with so much more of their filters pruned, and the others put right for the goal."""
+        choices, start = self._prepared.choices, self._prepared.choices.nearest(counts)
+        units, rows = list[UnitChoices](), list[np.ndarray]()
+        for place, one in enumerate(choices.units):
+            row = self._losses.by_unit[place]
+            if one.unit.name in group:
+                step = np.sign(shift) * max(1, round(abs(shift) * one.unit.size))
+                at = int(np.abs(one.counts - (one.counts[start[place]] + step)).argmin())
+                one, row = UnitChoices(one.unit, one.counts[at : at + 1], one.rates[at : at + 1]), row[at : at + 1]
+                start[place] = 0
+            units.append(one)
+            rows.append(row)
+        held = Choices(choices.network, choices.like, tuple(units))
+        problem = Problem(Losses(self._losses.name, held, tuple(rows)), self._costs, self._goal.limits(choices))
+        return choices.network.prune(held.plan(put_right(problem, start)))

@@ -1,0 +1,279 @@
+"""Commands that choose rates: from a goal to a plan, with the reasons."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fpgm_core.allocation import (
+    ALLOCATORS,
+    CUTS,
+    LOSSES,
+    Found,
+    Goal,
+    Prepared,
+    SearchConfig,
+    SuggestConfig,
+    Suggestion,
+    front_work,
+    prepared_work,
+    search_work,
+    suggestion_of,
+    within_loss_work,
+)
+from fpgm_core.allocation.optimism import optimism_work
+from fpgm_core.cli.arguments import (
+    Command,
+    about,
+    add_choices,
+    add_model,
+    add_place,
+    add_rung,
+    config_of,
+    opened,
+    plan_of,
+    points_of,
+    rung_of,
+    show,
+)
+from fpgm_core.cli.images import add_data, images_of, training_of
+from fpgm_core.cli.progress import finish
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation import History
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.progress import Work
+from fpgm_core.runtime.storage import write_atomic
+
+COUPLING = "coupled"
+CHOOSE_IMAGES = 2000
+
+
+def add_goal(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what to cut, or what may be lost."""
+    parser.add_argument("--macs-cut", type=_cut, metavar="SHARE", help="cut this share of the MACs: 0.5, say")
+    parser.add_argument("--params-cut", type=_cut, metavar="SHARE", help="cut this share of the parameters")
+
+
+def _cut(text: str) -> float:
+    """An argument as a share to cut."""
+    try:
+        cut = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1") from error
+    if not 0 < cut < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1; 0.5 cuts half")
+    return cut
+
+
+def add_allocation(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how to allocate."""
+    add_choices(parser, COUPLING)
+    parser.add_argument("--allocator", choices=list(ALLOCATORS), default="solved", help="(default solved)")
+    parser.add_argument("--loss", choices=list(LOSSES), default="blend", help="what is predicted (default blend)")
+    parser.add_argument(
+        "--fix", action="append", metavar="UNIT", default=[], help="keep this unit whole; may be repeated"
+    )
+
+
+def config_of_allocation(chosen: argparse.Namespace) -> SuggestConfig:
+    """How to suggest, as `add_allocation`'s and `add_place`'s arguments say."""
+    return SuggestConfig(
+        chosen.allocator,
+        chosen.loss,
+        tuple(chosen.fix),
+        chosen.seed if chosen.seed is not None else 0,
+        config_of(chosen),
+    )
+
+
+def like_of(chosen: argparse.Namespace, network: Network) -> Plan:
+    """The plan that says criterion, coupling and options, as `add_allocation`'s arguments do."""
+    chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or COUPLING
+    return plan_of(chosen, network)
+
+
+def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_goal(parser)
+    parser.add_argument("--max-loss", type=points_of, metavar="POINTS", help="cut all that loses no more, measured")
+    parser.add_argument("--search", type=float, metavar="SECONDS", help="then search on measured accuracy so long")
+    parser.add_argument("--trials", type=int, metavar="N", help="with --search: end after N plans")
+    parser.add_argument("--optimism", type=int, metavar="N", help="with --search: how it flatters, on N random halves")
+    parser.add_argument("--together", action="store_true", help="with --search: share the history with other processes")
+    parser.add_argument(
+        "--front",
+        nargs="*",
+        type=_cut,
+        metavar="SHARE",
+        help="measure plans at these cuts of the MACs (default twelve)",
+    )
+    parser.add_argument("--against", action="append", choices=list(ALLOCATORS), default=[], help="with --front: too")
+    parser.add_argument("--csv", type=Path, help="with --front: the file to write the points to")
+    add_allocation(parser)
+    add_rung(parser)
+    parser.add_argument("--images", type=int, default=CHOOSE_IMAGES, help="of choose, to measure on (default 2000)")
+    parser.add_argument("--out", type=Path, help="the file to write the plan to")
+    add_place(parser)
+    add_data(parser)
+
+
+def _suggest(chosen: argparse.Namespace) -> int:
+    network = opened(chosen)
+    cuts = {name: cut for name, cut in (("macs", chosen.macs_cut), ("params", chosen.params_cut)) if cut is not None}
+    asked = [chosen.front is not None, chosen.max_loss is not None, bool(cuts)]
+    if asked.count(True) != 1:
+        raise FpgmError("say one thing: what to cut (--macs-cut 0.5), what may be lost (--max-loss 2), or --front")
+    if chosen.optimism is not None and chosen.search is None:
+        raise FpgmError("--optimism is of a search: what is only predicted reads no test images; give --search")
+    if chosen.search is not None and not cuts:
+        raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
+    like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
+    if chosen.front is not None:
+        return _front(chosen, network, like, training, config)
+    if chosen.max_loss is not None:
+        suggestion = finish(_within(chosen, network, like, training, config))
+    else:
+        prepared = finish(prepared_work(network, training, like=like, config=config))
+        if chosen.optimism is not None:
+            return _optimism(chosen, prepared, Goal(cuts), training, config)
+        suggestion = suggestion_of(prepared, Goal(cuts), config)
+        if chosen.search is not None:
+            suggestion = _searched(chosen, prepared, Goal(cuts), training, config)
+    if chosen.out:
+        write_atomic(chosen.out, suggestion.plan.to_json(indent=2).encode())
+    show(chosen, _result(suggestion), report(suggestion))
+    return 0
+
+
+def _within(
+    chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig
+) -> Work[Suggestion]:
+    images = images_of(chosen, network, "choose", chosen.images)
+    return within_loss_work(
+        network, training, images, chosen.max_loss, method=rung_of(chosen, network), like=like, config=config
+    )
+
+
+def _searched(
+    chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
+) -> Suggestion:
+    """The best suggestion that a search finds; interrupted, the best so far."""
+    images = images_of(chosen, prepared.choices.network, "choose", chosen.images)
+    search = replace(_search_of(chosen, prepared), seed=config.seed if not chosen.together else os.getpid())
+    history = History() if chosen.together else None
+    work, found = (
+        search_work(prepared, goal, images, training, search=search, config=config, history=history),
+        list[Found](),
+    )
+
+    def told() -> Work[Found]:
+        try:
+            while True:
+                progress = next(work)
+                found[:] = [progress.partial]
+                yield progress
+        except StopIteration as end:
+            result: Found = end.value
+            return result
+
+    try:
+        last = finish(told(), "searching")
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        last = found[0]
+    gain = f"{last.num_measured} plans measured; ahead of the first on choose by {last.gain.told(100)} points"
+    print(f"note: {gain}: measure it on sealed", file=sys.stderr)
+    return last.best
+
+
+def _search_of(chosen: argparse.Namespace, prepared: Prepared) -> SearchConfig:
+    method = rung_of(chosen, prepared.choices.network)
+    return SearchConfig(seconds=chosen.search, trials=chosen.trials, method=method, more=chosen.images)
+
+
+def _optimism(
+    chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
+) -> int:
+    network, search = prepared.choices.network, _search_of(chosen, prepared)
+    images = images_of(chosen, network, "all")
+    found = finish(
+        optimism_work(prepared, goal, images, training, halves=chosen.optimism, search=search, config=config)
+    )
+    text = f"better by {found.mean.told(100)} points on the half that chose, over {chosen.optimism} pairs of halves"
+    show(chosen, {**about(network), "gaps": list(found.gaps), "mean": asdict(found.mean)}, text)
+    return 0
+
+
+def _front(chosen: argparse.Namespace, network: Network, like: Plan, training: ImageSet, config: SuggestConfig) -> int:
+    images = images_of(chosen, network, "choose", chosen.images)
+    names = list(dict.fromkeys([chosen.allocator, *chosen.against]))
+    needing = next((name for name in names if ALLOCATORS[name].needs_losses), names[0])
+    prepared = finish(prepared_work(network, training, like=like, config=replace(config, allocator=needing)))
+    work = front_work(
+        prepared, images, training, cuts=chosen.front or CUTS, allocators=names, method=rung_of(chosen, network),
+        config=config, history=History(),
+    )  # fmt: skip
+    front = finish(work)
+    if chosen.csv:
+        write_atomic(chosen.csv, front.as_csv().encode())
+    rows = [point.to_dict() for point in front.points]
+    lines = [f"{'':12} {'asked':>6} {'cut':>6}  accuracy on choose"]
+    for row in rows:
+        interval = f"{row['accuracy']:.2%} [{row['accuracy_low']:.2%}, {row['accuracy_high']:.2%}]"
+        cut = 1 - row["macs"] / row["dense_macs"]
+        lines.append(f"{row['allocator']:12} {row['cut']:6.0%} {cut:6.1%}  {interval} {row['rung']}")
+    lines += [f"{name:12} {cut:6.0%}  cannot be met" for name, cut in front.impossible]
+    impossible = [{"allocator": name, "cut": cut} for name, cut in front.impossible]
+    show(chosen, {**about(network), "points": rows, "impossible": impossible}, "\n".join(lines))
+    return 0
+
+
+def _result(suggestion: Suggestion) -> dict[str, Any]:
+    network = suggestion.pruned.network
+    return {
+        **about(network),
+        **suggestion.to_dict(),
+        "macs": suggestion.pruned.cost.macs,
+        "dense_macs": network.dense_cost.macs,
+        "params": suggestion.pruned.cost.params,
+        "dense_params": network.dense_cost.params,
+    }
+
+
+def report(suggestion: Suggestion) -> str:
+    """A suggestion for people: every unit with its count and prices, and the sentence."""
+    network, plan = suggestion.pruned.network, suggestion.plan
+    width = max(len(unit.name) for unit in network.units(plan.coupling))
+    lines = [f"{'':{width}} {'pruned':>9} {'loss':>9} {'last':>9} {'next':>9}"]
+    priced = {price.unit: price for price in suggestion.prices}
+    for unit in network.units(plan.coupling):
+        gone = f"{network.count_pruned(plan, unit)}/{unit.size}"
+        price = priced.get(unit.name)
+        figures = "" if price is None else f" {price.loss:9.4f} {_told(price.last_price)} {_told(price.next_price)}"
+        lines.append(f"{unit.name:{width}} {gone:>9}{figures}")
+    if priced:
+        lines.append("loss: predicted, alone; last and next: predicted loss by a million saved, last and next")
+    cuts = ", ".join(f"{cut:.1%} of the {name}" for name, cut in suggestion.reached.items())
+    lines.append(f"{suggestion.allocator}, {plan.criterion}, {plan.coupling}: cuts {cuts}. {suggestion.reason}".strip())
+    if suggestion.measurement is not None:
+        measured = suggestion.measurement
+        lines.append(f"{measured.method} it changes accuracy on choose by {measured.change.told(100)} points")
+    return "\n".join(lines)
+
+
+def _told(price: float | None) -> str:
+    return f"{'-' if price is None else f'{price:.4f}':>9}"
+
+
+SUGGEST = Command(
+    "suggest",
+    "choose rates for a goal: cut half the MACs, say, at the least predicted loss; says why each rate",
+    _suggest_arguments,
+    _suggest,
+)

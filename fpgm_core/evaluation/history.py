@@ -1,0 +1,273 @@
+"""The history: every measured plan, kept in one SQLite data base that several processes write at once.
+
+    history = History()
+    history.add(pruned, images, measurement)
+    best = max(history.entries(model="resnet20"), key=lambda entry: entry.accuracy.value)
+
+It lies in `FPGM_HOME`, in write-ahead mode: what was added is there after a reload, and after kill -9. A file that is
+damaged, or of another version, is set aside beside it, and `notice` says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpgm_core.data import ImageSet
+from fpgm_core.errors import FpgmError
+from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.evaluation.measurement import Measurement
+from fpgm_core.pruning import Plan, PrunedNetwork
+from fpgm_core.runtime.storage import home
+
+_VERSION = 1
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the first: other tables
+_WAIT = 30.0  # seconds for another process's write
+_TABLES = """
+CREATE TABLE measured (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    plan_key TEXT NOT NULL, plan TEXT NOT NULL, method TEXT NOT NULL, images TEXT NOT NULL, digest TEXT NOT NULL,
+    num_images INTEGER NOT NULL, num_correct INTEGER NOT NULL, num_dense_correct INTEGER NOT NULL,
+    num_both_correct INTEGER NOT NULL, macs INTEGER NOT NULL, dense_macs INTEGER NOT NULL, params INTEGER NOT NULL,
+    dense_params INTEGER NOT NULL, answers BLOB, study TEXT NOT NULL, name TEXT NOT NULL, pinned INTEGER NOT NULL,
+    UNIQUE (fingerprint, plan_key, method, digest)
+);
+CREATE INDEX measured_by_model ON measured (model, at);
+CREATE TABLE claims (study TEXT NOT NULL, plan_key TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (study, plan_key));
+"""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One measured plan: when, by which recovery method, on which images, what came of it, and what it costs.
+
+    `at` is in seconds since 1970; `images` the set's name; counts as in Measurement. `answers` says which images were
+    classified rightly, as there, or None. `study` names the search it was part of, "" for none.
+    """
+
+    id: int
+    at: float
+    plan: Plan
+    method: str
+    images: str
+    digest: str
+    num_images: int
+    num_correct: int
+    num_dense_correct: int
+    num_both_correct: int
+    macs: int
+    dense_macs: int
+    params: int
+    dense_params: int
+    answers: bytes | None
+    study: str
+    name: str
+    pinned: bool
+
+    @property
+    def accuracy(self) -> Interval:
+        """The accuracy with Wilson's 95% interval, fractions in 0..1."""
+        return wilson(self.num_correct, self.num_images)
+
+    @property
+    def change(self) -> Interval:
+        """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
+        only_new = self.num_correct - self.num_both_correct
+        only_old = self.num_dense_correct - self.num_both_correct
+        neither = self.num_images - self.num_both_correct - only_new - only_old
+        return paired_change(self.num_both_correct, only_new, only_old, neither)
+
+    @property
+    def right(self) -> np.ndarray | None:
+        """Which images were classified rightly, bool (num_images,); None where that was not kept."""
+        if self.answers is None:
+            return None
+        return np.unpackbits(np.frombuffer(self.answers, np.uint8), count=self.num_images).astype(bool)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the answers, as plain data."""
+        return {
+            "id": self.id, "at": self.at, "name": self.name, "pinned": self.pinned, "study": self.study,
+            "model": self.plan.model, "criterion": self.plan.criterion, "coupling": self.plan.coupling,
+            "rung": self.method, "images": self.images, "num_images": self.num_images,
+            "accuracy": self.accuracy.value, "accuracy_low": self.accuracy.low, "accuracy_high": self.accuracy.high,
+            "change": self.change.value, "change_low": self.change.low, "change_high": self.change.high,
+            "macs": self.macs, "dense_macs": self.dense_macs, "params": self.params,
+            "dense_params": self.dense_params, "plan": self.plan.to_dict(),
+        }  # fmt: skip
+
+
+class History:
+    """The measured plans of everybody who shares a home; `path` is another file than that of `FPGM_HOME`.
+
+    Every call opens the data base for itself: an object may be shared between threads, or made anew anywhere.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or home() / "history.sqlite"
+        self.notice: str | None = None
+
+    def add(self, pruned: PrunedNetwork, images: ImageSet, measurement: Measurement, *, study: str = "") -> int:
+        """Keep what was measured of a pruned network on `images`; its number. The same again replaces what was there.
+
+        Raises FpgmError for a measurement that is not exact, and where nothing can be written.
+        """
+        if measurement.state != "exact":
+            raise FpgmError(f"a {measurement.state} measurement is not kept; wait for the exact one")
+        plan, cost, dense = pruned.plan, pruned.cost, pruned.network.dense_cost
+        values = {
+            "at": time.time(), "model": plan.model, "fingerprint": plan.fingerprint, "plan_key": plan.key,
+            "plan": plan.to_json(), "method": measurement.method, "images": images.name, "digest": images.digest,
+            "num_images": measurement.num_images, "num_correct": measurement.num_correct,
+            "num_dense_correct": measurement.num_dense_correct, "num_both_correct": measurement.num_both_correct,
+            "macs": cost.macs, "dense_macs": dense.macs, "params": cost.params, "dense_params": dense.params,
+            "answers": measurement.answers, "study": study, "name": "", "pinned": 0,
+        }  # fmt: skip
+        kept = ("name", "pinned", "fingerprint", "plan_key", "method", "digest")  # what people said of it stays
+        changed = ", ".join(f"{name} = excluded.{name}" for name in values if name not in kept)
+        with self._opened() as data:
+            row = data.execute(
+                f"INSERT INTO measured ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "
+                f"ON CONFLICT (fingerprint, plan_key, method, digest) DO UPDATE SET {changed} RETURNING id",
+                tuple(values.values()),
+            ).fetchone()
+        return int(row[0])
+
+    def entries(
+        self, *, model: str = "", search: str = "", study: str = "", pinned: bool = False, limit: int = 10_000
+    ) -> tuple[HistoryEntry, ...]:
+        """What was measured, the latest first: of a model, of a study, pinned, or with `search` in its name or plan."""
+        wanted = (("model = ?", model), ("study = ?", study), ("(name || ' ' || plan || ' ' || method) LIKE ?", search))
+        given = [(test, f"%{value}%" if "LIKE" in test else value) for test, value in wanted if value]
+        tests = [test for test, _ in given] + (["pinned"] if pinned else [])
+        where = f"WHERE {' AND '.join(tests)}" if tests else ""
+        with self._opened() as data:
+            found = data.execute(
+                f"SELECT * FROM measured {where} ORDER BY at DESC, id DESC LIMIT ?", (*(v for _, v in given), limit)
+            )
+            return tuple(map(_entry, found))
+
+    def entry(self, number: int) -> HistoryEntry:
+        """One of them. Raises FpgmError where there is none of that number."""
+        with self._opened() as data:
+            found = data.execute("SELECT * FROM measured WHERE id = ?", (number,)).fetchone()
+        if found is None:
+            raise FpgmError(f"the history has no entry {number}; `history` lists them")
+        return _entry(found)
+
+    def rename(self, number: int, name: str) -> None:
+        """Give one a name. Raises FpgmError where it is not there."""
+        self._change("UPDATE measured SET name = ? WHERE id = ?", (name, number), number)
+
+    def pin(self, number: int, pinned: bool = True) -> None:
+        """Pin one, or take the pin out. Raises FpgmError where it is not there."""
+        self._change("UPDATE measured SET pinned = ? WHERE id = ?", (int(pinned), number), number)
+
+    def delete(self, number: int) -> None:
+        """Forget one. Raises FpgmError where it is not there."""
+        self._change("DELETE FROM measured WHERE id = ?", (number,), number)
+
+    def claim(self, study: str, plan: Plan) -> bool:
+        """Whether a plan of a study is this caller's to measure: nobody else who asks is told so."""
+        with self._opened() as data:
+            done = data.execute(
+                "INSERT OR IGNORE INTO claims (study, plan_key, at) VALUES (?, ?, ?)", (study, plan.key, time.time())
+            )
+            return done.rowcount == 1
+
+    def as_json(self, **which: Any) -> str:
+        """Entries as JSON; `which` as for `entries`."""
+        return json.dumps([entry.to_dict() for entry in self.entries(**which)], indent=1)
+
+    def as_csv(self, **which: Any) -> str:
+        """Entries as CSV, plans as JSON in the last column; `which` as for `entries`."""
+        rows = [entry.to_dict() for entry in self.entries(**which)]
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "plan": json.dumps(row["plan"])} for row in rows)
+        return text.getvalue()
+
+    def _change(self, statement: str, values: tuple[Any, ...], number: int) -> None:
+        with self._opened() as data:
+            if data.execute(statement, values).rowcount == 0:
+                raise FpgmError(f"the history has no entry {number}; `history` lists them")
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are kept at the end, all or none."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            data = self._connected()
+        except (OSError, sqlite3.Error) as error:
+            raise FpgmError(f"cannot open the history {self.path}: {error}; free it, or set FPGM_HOME") from error
+        try:
+            with data:
+                yield data
+        except sqlite3.Error as error:
+            raise FpgmError(f"the history {self.path} cannot be read or written: {error}") from error
+        finally:
+            data.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        try:
+            return _connection(self.path)
+        except (_OtherVersion, sqlite3.DatabaseError) as error:
+            if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                raise  # locked, or no place to write
+            self._set_aside(str(error))
+            return _connection(self.path)
+
+    def _set_aside(self, reason: str) -> None:
+        aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}.damaged")
+        os.replace(self.path, aside)
+        for tail in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
+        self.notice = f"the history could not be read ({reason}) and lies beside the new one as {aside.name}"
+        _log.warning("%s", self.notice)
+
+
+class _OtherVersion(Exception):
+    """A data base of another version of this program."""
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    """A connection to the data base, made where it is not there. Raises _OtherVersion, or sqlite3's own errors."""
+    data = sqlite3.connect(path, timeout=_WAIT)
+    try:
+        data.row_factory = sqlite3.Row
+        data.execute("PRAGMA journal_mode = WAL")
+        version = data.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            with data:
+                data.execute("BEGIN IMMEDIATE")  # of two that find it new, the second finds it made
+                if data.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    for statement in _TABLES.split(";"):
+                        data.execute(statement)
+                    data.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version != _VERSION:
+            raise _OtherVersion(f"it is of version {version}, and this program reads {_VERSION}")
+        data.execute("SELECT count(*) FROM measured").fetchone()
+    except BaseException:
+        data.close()
+        raise
+    return data
+
+
+def _entry(row: sqlite3.Row) -> HistoryEntry:
+    values = {name: row[name] for name in HistoryEntry.__dataclass_fields__ if name not in ("plan", "pinned")}
+    return HistoryEntry(**values, plan=Plan.from_json(row["plan"]), pinned=bool(row["pinned"]))

@@ -1,0 +1,48 @@
+"""What ranks plans of equal MACs: the study's plans, figures and intervals."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from fpgm_core import EvaluationConfig, FpgmError
+from fpgm_core.allocation import ranking_work
+from fpgm_core.allocation.ranking import rank_bootstrap
+from fpgm_core.data import load_images
+from fpgm_core.runtime.progress import run
+from fpgm_core.training import Recipe
+
+
+def test_a_study_at_equal_macs(resnet20):
+    images, training = load_images("cifar10", "choose").first(60), load_images("cifar10", "train").first(60)
+    config = EvaluationConfig(device="cpu", precision="float32")
+    work = ranking_work(resnet20, images, training, levels=(0.3, 0.6), num_plans=5, rungs=("as_is",), config=config,
+                        recipe=Recipe(epochs=1, batch=60))  # fmt: skip
+    study = run(work)
+    assert study.target == "fine_tuned"
+    assert study.levels == (0.3, 0.6)
+    assert set(study.predictors) == {"damage", "macs", "as_is"}
+    assert len({one.plan.key for one in study.plans}) == study.total == 10
+    dense = resnet20.dense_cost.macs
+    for level in study.levels:
+        plans = [one for one in study.plans if one.level == level]
+        cuts = [1 - one.figures["macs"] / dense for one in plans]
+        assert all(level <= cut < level + 0.01 for cut in cuts)  # to within one filter
+        found = study.agreement("damage", level)
+        expected = spearmanr(*([one.figures[name] for one in plans] for name in ("damage", "fine_tuned"))).statistic
+        assert found is None or found.value == pytest.approx(expected)
+
+
+def test_a_bootstrap_interval_holds_its_value():
+    random = np.random.RandomState(0)
+    first = random.normal(size=40)
+    found = rank_bootstrap(first, first + random.normal(size=40))
+    assert -1 <= found.low < found.value < found.high <= 1
+    assert found.high - found.low < 0.6
+    assert rank_bootstrap(first[:4], first[:4]) is None
+    assert rank_bootstrap(first, np.ones(40)) is None
+
+
+def test_few_plans_tell_nothing(resnet20):
+    images = load_images("cifar10", "choose").first(10)
+    with pytest.raises(FpgmError, match="study at least 5"):
+        run(ranking_work(resnet20, images, images, num_plans=4))

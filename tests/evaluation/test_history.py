@@ -1,0 +1,155 @@
+"""The history: kept, found, named, exported; several processes; damage set aside."""
+
+import csv
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from fpgm_core import FpgmError
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import History, evaluate
+
+WRITER = textwrap.dedent("""
+    import sys
+    from fpgm_core import Network
+    from fpgm_core.data import load_images
+    from fpgm_core.evaluation import History, evaluate
+    network, images = Network.load("resnet20"), load_images("cifar10", "choose").first(4)
+    measurement = evaluate(network.prune(0.3, coupling="inner"), images)
+    history, name = History(), int(sys.argv[1])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for step in range(40):
+        pruned = network.prune((name * 40 + step + 1) / 1000, criterion="random", coupling="inner")
+        history.add(pruned, images, measurement, study="together")
+        print(step, flush=True)
+    sys.stdin.readline()
+""")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load_images("cifar10", "choose").first(20)
+
+
+@pytest.fixture
+def measured(resnet20, images):
+    """A function that measures a rate and keeps it."""
+
+    def measure(rate, history=None, **fields):
+        pruned = resnet20.prune(rate, coupling="inner")
+        return (history or History()).add(pruned, images, evaluate(pruned, images), **fields)
+
+    return measure
+
+
+def test_what_was_measured_is_read_back(resnet20, images, measured):
+    number = measured(0.4, study="some")
+    pruned = resnet20.prune(0.4, coupling="inner")
+    truth = evaluate(pruned, images)
+    entry = History().entry(number)
+    assert entry.plan == pruned.plan
+    assert (entry.accuracy, entry.change) == (truth.accuracy, truth.change)
+    assert (entry.macs, entry.params) == (pruned.cost.macs, pruned.cost.params)
+    assert (entry.method, entry.images, entry.study) == ("as_is", images.name, "some")
+    assert np.array_equal(entry.right, truth.right)
+
+
+def test_it_is_searched_named_pinned_and_deleted(measured):
+    history = History()
+    first, second = measured(0.3), measured(0.5)
+    history.rename(first, "the careful one")
+    history.pin(second)
+    assert [entry.id for entry in history.entries(search="careful")] == [first]
+    assert [entry.id for entry in history.entries(pinned=True)] == [second]
+    assert [entry.id for entry in history.entries(model="resnet20")] == [second, first]
+    assert history.entries(model="resnet56") == ()
+    measured(0.3)
+    assert history.entry(first).name == "the careful one"  # measured again, it is still that one
+    history.pin(second, False)
+    history.delete(first)
+    assert [entry.id for entry in history.entries()] == [second]
+    assert not history.entries(pinned=True)
+    for act in (history.entry, history.delete, history.pin, lambda number: history.rename(number, "x")):
+        with pytest.raises(FpgmError, match="no entry 77"):
+            act(77)
+
+
+def test_exports_say_the_same(measured):
+    measured(0.3)
+    measured(0.6)
+    as_json = json.loads(History().as_json())
+    as_csv = list(csv.DictReader(io.StringIO(History().as_csv())))
+    assert [row["macs"] for row in as_json] == [int(row["macs"]) for row in as_csv]
+    assert [row["plan"] for row in as_json] == [json.loads(row["plan"]) for row in as_csv]
+    assert History().as_csv(model="none") == ""
+
+
+def test_a_plan_is_claimed_once(resnet20):
+    plan = resnet20.plan(0.3)
+    assert History().claim("study", plan)
+    assert not History().claim("study", plan)
+    assert History().claim("another", plan)
+
+
+@pytest.mark.parametrize("harm", ["no data base", "another version", "another's tables"])
+def test_what_cannot_be_read_is_set_aside(measured, harm, own_home, caplog):
+    measured(0.3)
+    path = own_home / "history.sqlite"
+    if harm == "no data base":
+        path.write_bytes(b"something else" * 100)
+    else:
+        with sqlite3.connect(path) as data:
+            data.execute("PRAGMA user_version = 9" if harm == "another version" else "ALTER TABLE measured RENAME TO x")
+        data.close()
+    history = History()
+    assert history.entries() == ()
+    assert "lies beside the new one as history.sqlite" in history.notice
+    assert len(list(own_home.glob("history.sqlite.*.damaged"))) == 1
+    measured(0.5, history)
+    assert len(History().entries()) == 1
+
+
+def test_only_exact_measurements_are_kept(resnet20, images):
+    from dataclasses import replace
+
+    pruned = resnet20.prune(0.3)
+    with pytest.raises(FpgmError, match="a provisional measurement is not kept"):
+        History().add(pruned, images, replace(evaluate(pruned, images), state="provisional"))
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FpgmError, match="cannot open the history"):
+        History(tmp_path / "file" / "history.sqlite").entries()
+
+
+@pytest.mark.thorough
+def test_two_processes_write_at_once_and_one_is_killed():
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    told = [next(line for line in writers[0].stdout if line == "10\n")]
+    writers[0].kill()
+    writers[0].communicate()
+    for line in writers[1].stdout:
+        if line == "39\n":
+            break
+    writers[1].communicate("\n", timeout=60)
+    entries = History().entries(study="together")
+    assert told
+    assert 51 <= len(entries) <= 80  # all of one, and all that the other said it had kept
