@@ -1,4 +1,4 @@
-"""Pictures of what is replaceable: each filter's refit cost and share made good, each layer's answers, the damage."""
+"""Pictures of what is replaceable: each layer's answers to the two questions, and the damage."""
 
 from __future__ import annotations
 
@@ -12,30 +12,8 @@ from plotly.colors import sample_colorscale
 from fpgm_core.evaluation import QUESTIONS, Finding, Replaceability
 from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
-from fpgm_core.figures.layer import FilterStates, filter_traces, layout
 
 _ROW = 24  # pixels of a layer
-
-
-def cost_figure(
-    layer: Replaceability, states: FilterStates, *, by_norm: bool = False, made_good: bool = False
-) -> go.Figure:
-    """A layer's filters: g, or the L2 norm, against refit cost, or against the share made good; all exact.
-
-    Costs are on a log scale unless one is 0.
-    """
-    x = layer.norms if by_norm else layer.distance_sums
-    name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
-    y, hover, title = layer.costs, "refit cost %{y:.3g}", "refit cost: what its readers still lose after the refit"
-    if made_good:
-        y, hover, title = layer.made_good, "made good %{y:.1%}", "share of its loss that the refit makes good"
-    drawn = layout(name, title)
-    if made_good:
-        drawn["yaxis"] |= {"tickformat": ".0%"}
-    elif (y > 0).all():
-        drawn["yaxis"] |= {"type": "log", "dtick": "D2"}
-    hover = f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>{hover}"
-    return go.Figure(filter_traces(x, y, states=states, hover=hover), drawn)
 
 
 def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go.Figure:

@@ -33,7 +33,7 @@ from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
 from pages.ui.panels.under_way import under_way
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
-from pages.ui.session.networks import images_of
+from pages.ui.session.networks import images_of, network_key
 from pages.ui.session.session import Session, current_session
 from pages.ui.session.work_status import result_of
 
@@ -167,7 +167,7 @@ def _evidence(session: Session, step: Step, words: Words) -> Evidence:
                 session,
                 f"lesson_{need}",
                 partial(MEASUREMENTS[need], network, images, training),
-                key=(need, network.fingerprint),
+                key=(need, *network_key(network)),
                 doing=words(f"page.{_DOING[need]}"),
                 resume=words("page.go_on"),
                 page="Learn",

@@ -15,7 +15,7 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import set_preset
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import images_of
+from pages.ui.session.networks import images_of, network_key
 from pages.ui.session.session import Session, menu, mirror
 from pages.ui.session.work_status import result_of
 
@@ -82,7 +82,7 @@ def _judge(session: Session, words: Words) -> None:
         session,
         "judge",
         partial(_judge_work, session.network, plan, method),
-        key=("judge", plan.key, method),
+        key=("judge", *network_key(session.network), plan.key, method),
         doing=words("challenge.judging"),
         resume=words("page.go_on"),
         page="Learn",

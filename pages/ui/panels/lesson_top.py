@@ -11,7 +11,7 @@ import streamlit as st
 from fpgm_core.lesson import LANGUAGES, STEPS, Words, document_work, pack
 from pages.ui.panels.lesson_controls import mirror_lesson
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import images_of
+from pages.ui.session.networks import images_of, network_key
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import result_of
 
@@ -66,7 +66,7 @@ def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
 def _printable(session: Session, lesson: LessonState, words: Words) -> None:
     """The lesson as a worksheet and its answers, written in the background once they are asked for."""
     network, language, controls = session.network, lesson.language, lesson.controls
-    key = ("print", network.fingerprint, language, *(f"{name}{pack(values)}" for name, values in controls.items()))
+    key = ("print", *network_key(network), language, *(f"{name}{pack(values)}" for name, values in controls.items()))
     st.caption(words("page.print_help"))
     if st.session_state.get("printing") != key:
         st.button(words("page.print"), on_click=lambda: st.session_state.update(printing=key))

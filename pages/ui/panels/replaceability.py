@@ -11,6 +11,7 @@ from fpgm_core.evaluation import QUESTIONS, Replaceability, answers_told
 from fpgm_core.figures import agreement_figure
 from pages.ui.panels.layer_views import correlation
 from pages.ui.panels.pictures import cached_figure, clicked, first_number
+from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, callback
 
 
@@ -38,9 +39,10 @@ def replaceability_view(session: Session, layers: Sequence[Replaceability]) -> N
 
 
 def _agreement(session: Session, layers: Sequence[Replaceability], chosen: str) -> None:
-    plan, names = session.state.plan, [costs.layer for costs in layers]
+    names = [costs.layer for costs in layers]
+    key = ("agreement", *network_key(session.network), session.state.plan.coupling, chosen)
     st.plotly_chart(
-        cached_figure(("agreement", plan.fingerprint, plan.coupling, chosen), lambda: agreement_figure(layers, chosen)),
+        cached_figure(key, lambda: agreement_figure(layers, chosen)),
         key="agreement",
         alt="rank correlations of g and of the norm with refit cost and share made good, layer by layer",
         on_select=callback(lambda session: _choose(session, names)),
