@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import multiprocessing
@@ -101,14 +102,15 @@ class _Worker:
 
 
 def _serve(connection: Connection, function: Callable[[Subject], Trial]) -> None:
-    connection.send(None)
-    while True:
-        subject = connection.recv()
-        try:
-            found = function(subject)
-        except Exception as error:  # of any kind: the table goes on
-            found = Trial(subject.title, subject.family, problem=f"{type(error).__name__}: {error}"[:200])
-        connection.send(found)
+    with contextlib.suppress(EOFError, BrokenPipeError):  # nobody asks any more
+        connection.send(None)
+        while True:
+            subject = connection.recv()
+            try:
+                found = function(subject)
+            except Exception as error:  # of any kind: the table goes on
+                found = Trial(subject.title, subject.family, problem=f"{type(error).__name__}: {error}"[:200])
+            connection.send(found)
 
 
 def _write(path: Path, rows: Sequence[Trial]) -> None:
