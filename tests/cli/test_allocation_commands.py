@@ -33,7 +33,7 @@ def test_suggest(run, few_images, tmp_path):
     assert "The bargain is " in out
     for wrong, said in (
         (["--macs-cut", 2], "not a share between 0 and 1"),
-        ([], "something to cut"),
+        ([], "say one thing"),
         (["--macs-cut", 0.5, "--fix", "fc"], "no unit 'fc'"),
     ):
         status, out, err = run("suggest", "resnet20", *wrong)
