@@ -246,6 +246,7 @@ def test_the_language_goes_with_a_person_to_the_other_pages():
     again(app.switch_page("pages/1_Export.py"))
     assert [link.proto.label for link in app.get("page_link")] == labels
     assert app.button(key="undo").help == KO("frame.undo")
+    assert any(KO("live.accuracy") in element.proto.body for element in app.get("html"))
 
 
 def test_another_network_is_opened_and_its_figures_shown():

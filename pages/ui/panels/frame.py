@@ -115,11 +115,12 @@ def live_figures(session: Session, slots: Slots) -> None:
     """The figures of the bar, drawn again while they are measured."""
     job = session.measuring
     is_coming = job is not None and not job.done
+    words = words_of(tab_language()).under("live")
 
     @st.fragment(run_every=0.5 if is_coming else None)
     def watch() -> None:
         session = current_session()
-        draw_figures(session, *slots)
+        draw_figures(session, *slots, words=words)
         if is_coming and (session.measuring is None or session.measuring.done):
             st.rerun()
 
