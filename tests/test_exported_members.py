@@ -15,7 +15,8 @@ ROOMS = [
 ]
 TOP = {
     "COUPLINGS", "CRITERIA", "RECOVERY_METHODS", "EvaluationConfig", "FpgmError", "ImageSet", "Measurement", "Network",
-    "Plan", "PrunedNetwork", "SelectionOptions", "evaluate", "export", "list_models", "load_model", "num_pruned",
+    "Plan", "PrunedNetwork", "SelectionOptions", "evaluate", "explore", "export", "list_models",
+    "load_model", "num_pruned",
     "recover", "suggest",
 }  # fmt: skip
 

@@ -60,6 +60,11 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
     "test_sensitivity.py::test_the_criterion_and_the_coupling_are_the_plans_and_its_rates_are_not": ALL,
     "test_contest.py::test_hits_are_the_evaluators": ALL,
     "test_bench.py::test_a_bench_times_both_sides": ("changed", "evaluation", "limit"),
+    # Allocation: every allocator under one coupling, one loss, one of Torch-Pruning's rankings.
+    "test_solver.py::test_every_allocator_meets_the_goal_to_within_one_filter": ("coupled-*", "*-solved"),
+    "test_suggestion.py::test_at_most_a_loss": ALL,
+    "test_rivals.py::test_torch_pruning_cuts_what_was_asked": ("tp_fpgm_global",),
+    "test_ranking.py::test_a_study_at_equal_macs": ALL,
     # Recovery and training.
     "test_refit.py::test_every_rung_is_measured": ("as_is", "recalibrated"),
     "test_refit.py::test_masked_and_compact_answer_alike": ("inner",),

@@ -240,15 +240,15 @@ def refit_cost(network: TracedModule, layer: str, *, moments: Moments, ridge: fl
 
 
 def stand_in(
-    network: TracedModule, layer: str, *, moments: Moments, ridge: float = RIDGE
+    network: TracedModule, layer: str, *, moments: Moments, ridge: float = RIDGE, relative: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """What each filter of a layer costs its readers when it goes, alone and with the others standing in: (N,), (N,).
 
-    Both as shares of the variance of what each reader makes, summed over the readers. The first leaves the readers'
-    weights as they are, tr(W_i G_ii W_i^T), but for their constants; the second refits them, see `refit_cost`, and is
-    never more. Raises FpgmError as `UnitLoss.of` does.
+    Summed over the readers; with `relative` each reader's as a share of the variance of what it makes. The first leaves
+    the readers' weights as they are, tr(W_i G_ii W_i^T), but for their constants; the second refits them, see
+    `refit_cost`, and is never more. Raises FpgmError as `UnitLoss.of` does.
     """
-    loss = UnitLoss.of(network, [layer], moments=moments, ridge=ridge, relative=True)
+    loss = UnitLoss.of(network, [layer], moments=moments, ridge=ridge, relative=relative)
     total = np.zeros(loss.size)
     for reading, problem, scale in zip(loss.readings, loss.problems, loss.scale, strict=True):
         ridged = moments.of(reading.layer).ridged(ridge)[reading.group]

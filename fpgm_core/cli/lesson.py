@@ -1,4 +1,4 @@
-"""The command that writes the lesson, with a network's own figures, as one file."""
+"""The command that writes the lesson, with a network's own figures, as a worksheet and its answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fpgm_core.runtime.storage import write_atomic
 def _lesson_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--language", default="en", help="en or ko (default en)")
-    parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    parser.add_argument("--out", type=Path, required=True, help="the worksheet; its answers go to <name>-answers.html")
     add_data(parser)
 
 
@@ -27,12 +27,20 @@ def _lesson(chosen: argparse.Namespace) -> int:
     images = images_of(chosen, network, "choose") if measured else None
     training = training_of(chosen, network) if measured else None
     work = document_work(network, chosen.language, images=images, training=training)
-    content = finish(work, "the lesson").encode()
+    document = finish(work, "the lesson")
+    files = {chosen.out: document.worksheet, chosen.out.with_stem(f"{chosen.out.stem}-answers"): document.key}
     if world().is_main:
-        write_atomic(chosen.out, content)
-    result = {**about(network), "language": chosen.language, "out": str(chosen.out), "bytes": len(content)}
-    show(chosen, result, f"the lesson on {network.title}: {chosen.out}, {len(content):,} bytes")
+        for path, text in files.items():
+            write_atomic(path, text.encode())
+    written = [{"path": str(path), "bytes": len(text.encode())} for path, text in files.items()]
+    names = " and ".join(str(path) for path in files)
+    show(chosen, {**about(network), "language": chosen.language, "files": written}, f"{network.title}: {names}")
     return 0
 
 
-LESSON = Command("lesson", "write the lesson with this network's figures as one HTML file", _lesson_arguments, _lesson)
+LESSON = Command(
+    "lesson",
+    "write the lesson with this network's figures: a worksheet and its answers, as HTML files",
+    _lesson_arguments,
+    _lesson,
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -30,10 +32,15 @@ from fpgm_core.cli.progress import finish
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
+    QUESTIONS,
     EvaluationConfig,
+    Finding,
     Interval,
+    Question,
     Replaceability,
+    answers_told,
     replaceability,
+    verdict_counts,
 )
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network
@@ -156,15 +163,42 @@ def _replaceability_arguments(parser: argparse.ArgumentParser) -> None:
 def _replaceability(chosen: argparse.Namespace) -> int:
     network = network_of(chosen)
     found = replaceability(network, _moments(chosen, network), chosen.coupling)
-    result = {**about(network), "coupling": chosen.coupling, "layers": [_row(one) for one in found]}
-    lines = [f"{'layer':28} {'filters':>7}  {'g and refit cost':22} {'norm and refit cost':22}"]
-    for one in found:
-        lines.append(
-            f"{one.layer:28} {len(one.costs):7}  {_rho(one.by_distance):22} {_rho(one.by_norm):22} {one.verdict}"
-        )
-    lines.append("Spearman's rank correlations; intervals are Bonett and Wright's, 95%")
+    result = {
+        **about(network),
+        "coupling": chosen.coupling,
+        "questions": [_asked(question, found) for question in QUESTIONS.values()],
+        "layers": [_row(one) for one in found],
+    }
+    *told, parted = answers_told(found)
+    lines = [
+        line
+        for question, said in zip(QUESTIONS.values(), told, strict=True)
+        for line in [said, *_answers(question, found), ""]
+    ]
+    lines += [
+        f"{parted}.",
+        "Share made good = 1 - refit cost / loss without a refit. Spearman's rank correlations with Bonett and",
+        "Wright's 95% intervals; verdicts come from intervals that Holm's method widens over the layers.",
+    ]
     show(chosen, result, "\n".join(lines))
     return 0
+
+
+def _asked(question: Question, found: Sequence[Replaceability]) -> dict[str, Any]:
+    counts = verdict_counts(found, question.name)
+    return {"name": question.name, "asks": question.asks, "correlates": question.pair, "verdicts": counts}
+
+
+def _answers(question: Question, found: Sequence[Replaceability]) -> list[str]:
+    """A question's answer in every layer, under a heading."""
+    with_norm = any(question.name in one.by_norm for one in found)
+    beside = f"  {'by norm':22}" if with_norm else ""
+    lines = [f"{'layer':28} {question.pair:31}{beside}".rstrip()]
+    for one in found:
+        finding = one.by_distance[question.name]
+        beside = f"  {_rho(one.by_norm[question.name].interval):22}" if with_norm else ""
+        lines.append(f"{one.layer:28} {_rho(finding.interval):31}{beside}  {finding.told}")
+    return lines
 
 
 def _rho(interval: Interval | None) -> str:
@@ -175,12 +209,23 @@ def _row(one: Replaceability) -> dict[str, Any]:
     return {
         "name": one.layer,
         "filters": len(one.costs),
-        "by_distance": asdict(one.by_distance) if one.by_distance else None,
-        "by_norm": asdict(one.by_norm) if one.by_norm else None,
-        "verdict": one.verdict,
+        "by_distance": {name: _finding(finding) for name, finding in one.by_distance.items()},
+        "by_norm": {name: _finding(finding) for name, finding in one.by_norm.items()},
         "distance_sums": one.distance_sums.tolist(),
         "norms": one.norms.tolist(),
+        "losses": one.losses.tolist(),
         "costs": one.costs.tolist(),
+        "made_good": [None if math.isnan(share) else share for share in one.made_good.tolist()],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """An answer: the 95% interval, the one that Holm's method widens, and the verdict that follows from it."""
+    return {
+        "interval": asdict(finding.interval) if finding.interval else None,
+        "widened": asdict(finding.widened) if finding.widened else None,
+        "verdict": finding.verdict,
+        "told": finding.told,
     }
 
 
@@ -274,7 +319,7 @@ REPAIR_COMMAND = Command(
 )
 REPLACEABILITY = Command(
     "replaceability",
-    "test the paper's premise: are the filters nearest the others the cheapest to replace?",
+    "test the paper's premise: are the filters nearest the others cheap to lose, and are they replaceable?",
     _replaceability_arguments,
     _replaceability,
 )

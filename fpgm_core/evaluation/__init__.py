@@ -8,32 +8,48 @@ from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
-from fpgm_core.evaluation.replaceability import Replaceability, premise, rank_interval, replaceability, verdict
+from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
+from fpgm_core.evaluation.replaceability import (
+    QUESTIONS,
+    VERDICTS,
+    Finding,
+    Question,
+    Replaceability,
+    answers_told,
+    replaceability,
+    verdict_counts,
+)
 from fpgm_core.evaluation.scored import ScoredMeasurement, scored_work
 from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, check_loss, sweep_work
 
 __all__ = [
     "CONTESTED",
     "PREVIEW_IMAGES",
+    "QUESTIONS",
     "RATES",
     "SWEEP_IMAGES",
+    "VERDICTS",
     "ClassChange",
     "Comparison",
     "Contest",
     "ContestConfig",
     "Entry",
     "EvaluationConfig",
+    "Finding",
     "History",
     "HistoryEntry",
     "Interval",
     "Latency",
     "Measurement",
     "Point",
+    "Question",
+    "RankCorrelation",
     "Ranking",
     "Replaceability",
     "ScoredMeasurement",
     "Sweep",
     "Zeros",
+    "answers_told",
     "bootstrap_mean",
     "change_between",
     "check_loss",
@@ -43,19 +59,20 @@ __all__ = [
     "equal_plan",
     "evaluate",
     "filters_that_differ",
+    "holm",
     "known_contest",
     "latency_work",
     "measure_latency",
     "measure_work",
     "paired_change",
     "predictions_work",
-    "premise",
+    "rank_correlation",
     "rank_interval",
     "replaceability",
     "scored_work",
     "sweep_work",
     "time_pass",
-    "verdict",
+    "verdict_counts",
     "wilson",
     "zeros_work",
 ]

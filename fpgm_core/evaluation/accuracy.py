@@ -22,7 +22,7 @@ from fpgm_core.recovery import NUM_IMAGES, RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices, to_device
 from fpgm_core.runtime.progress import Progress, Work, run, timed, within
 
-PREVIEW_IMAGES = 250
+PREVIEW_IMAGES, _FEWEST = 250, 50  # that a provisional measurement is on: of 32 x 32, and of large ones
 # What is counted among the images, in this order: fields of a Measurement.
 _COUNTS = ("num_correct", "num_dense_correct", "num_both_correct", "num_correct_top5", "num_dense_correct_top5")
 
@@ -118,6 +118,12 @@ def measure_work(
     return timed(_on_some_device(_Evaluation.create(config), config, begin))
 
 
+def _preview(images: ImageSet) -> int:
+    """On how many images a provisional measurement is: fewer of large ones, so that it comes as soon."""
+    height, width = images.pixels.shape[1:3]
+    return min(PREVIEW_IMAGES, max(_FEWEST, PREVIEW_IMAGES * 32 * 32 // (height * width)))
+
+
 def _recovery_share(method: str, training: ImageSet | None, images: ImageSet) -> float:
     """The share of the whole that recovery takes, roughly, in forward passes: for progress and the time left."""
     record = get_recovery_method(method)
@@ -186,8 +192,9 @@ class _Evaluation:
                     recovered: PrunedNetwork = end.value
                     return recovered
                 offered, provisional = progress.partial, None
-                if isinstance(offered, PrunedNetwork) and images is not None and len(images) > PREVIEW_IMAGES:
-                    measuring = self.measure(offered, images.first(PREVIEW_IMAGES), state="provisional")
+                count = 0 if images is None else _preview(images)
+                if isinstance(offered, PrunedNetwork) and images is not None and len(images) > count:
+                    measuring = self.measure(offered, images.first(count), state="provisional")
                     provisional = yield from within(measuring, progress.done, progress.done)
                 yield replace(progress, partial=provisional)
 

@@ -8,6 +8,5 @@ MEDIAN = "#CC79A7"
 QUIET = "#8a8f98"
 OUTLINE = "#E69F00"
 
-KEPT_SYMBOL = "circle"
 PRUNED_SYMBOL = "x"
 MEDIAN_SYMBOL = "star"

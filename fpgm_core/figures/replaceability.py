@@ -1,78 +1,80 @@
-"""Pictures of what is replaceable: each filter's measured refit cost, each layer's agreement with it, the damage."""
+"""Pictures of what is replaceable: each layer's answers to the two questions, and the damage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from fpgm_core.evaluation import Interval, Replaceability
+from fpgm_core.evaluation import QUESTIONS, Finding, Replaceability
 from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
-from fpgm_core.figures.layer import FilterStates, filter_traces, layout
 
 _ROW = 24  # pixels of a layer
 
 
-def cost_figure(layer: Replaceability, states: FilterStates, *, by_norm: bool = False) -> go.Figure:
-    """A layer's filters: g, or the L2 norm, against refit cost, both exact; on a log scale unless a cost is 0."""
-    x = layer.norms if by_norm else layer.distance_sums
-    name = "L2 norm of the filter" if by_norm else "g: sum of distances to the other filters"
-    hover = f"{'L2 norm' if by_norm else 'g'} %{{x:.4f}}<br>refit cost %{{y:.3g}}"
-    drawn = layout(name, "refit cost: what its readers still lose after the refit")
-    if (layer.costs > 0).all():
-        drawn["yaxis"] |= {"type": "log", "dtick": 1}
-    return go.Figure(filter_traces(x, layer.costs, states=states, hover=hover), drawn)
-
-
 def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go.Figure:
-    """Each layer's rank correlation with refit cost, of g and of the norm, with 95% intervals; `chosen` stands out."""
-    names = [layer.layer for layer in layers]
-    traces = [
-        _correlations(
-            {layer.layer: layer.by_distance for layer in layers}, "g", colour=KEPT, symbol="circle", shift=-0.14
-        ),
-        _correlations(
-            {layer.layer: layer.by_norm for layer in layers}, "L2 norm", colour=QUIET, symbol="diamond", shift=0.14
-        ),
+    """Each layer's rank correlations with 95% intervals, a panel a question: g's and, where it is asked, the norm's.
+
+    Filled where the verdict is not undecided, see `Finding`; `chosen` stands out. A mark's first `customdata` is its
+    layer's number.
+    """
+    names, traces, drawn = [layer.layer for layer in layers], list[go.Scatter](), dict[str, Any]()
+    for number, question in enumerate(QUESTIONS.values(), 1):
+        axis = "" if number == 1 else str(number)
+        for label, shift in (("g", -0.14), ("L2 norm", 0.14)):
+            findings = [(layer.by_distance if label == "g" else layer.by_norm).get(question.name) for layer in layers]
+            trace = _correlations(names, findings, label=label, shift=shift)
+            traces.append(trace.update(xaxis=f"x{axis}", showlegend=number == 1))
+        left = (number - 1) / len(QUESTIONS)
+        drawn[f"xaxis{axis}"] = {
+            "title": f"{question.pair} ({'>' if question.sign > 0 else '<'} 0 as the premise has it)",
+            "domain": [left, left + 1 / len(QUESTIONS) - 0.02],
+            "range": [-1.02, 1.02],
+            "zeroline": True,
+            "zerolinecolor": QUIET,
+        }
+    rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
+    frame = {
+        "height": 100 + _ROW * max(4, len(names)),
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        "clickmode": "event+select",
+        "hovermode": "closest",
+        "shapes": [_band(names.index(chosen))] if chosen in names else [],
+        "yaxis": rows | {"zeroline": False, "automargin": True},
+    }
+    return go.Figure(traces, frame | drawn)
+
+
+def _band(row: int) -> dict[str, Any]:
+    """What sets a row apart, across all panels."""
+    place = {"x0": 0, "x1": 1, "xref": "paper", "y0": row - 0.5, "y1": row + 0.5, "layer": "below"}
+    return {"type": "rect", **place, "fillcolor": MEDIAN, "opacity": 0.15, "line": {"width": 0}}
+
+
+def _correlations(names: Sequence[str], findings: Sequence[Finding | None], *, label: str, shift: float) -> go.Scatter:
+    """The layers' findings, a row each, `shift` below its middle; layers without an interval are left out."""
+    known = [
+        (row, finding, finding.interval)
+        for row, finding in enumerate(findings)
+        if finding is not None and finding.interval is not None
     ]
-    shapes = [{"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "y domain", "line": {"color": QUIET}}]
-    if chosen in names:
-        row = names.index(chosen)
-        band = {"x0": 0, "x1": 1, "xref": "x domain", "y0": row - 0.5, "y1": row + 0.5, "layer": "below"}
-        shapes.append({"type": "rect", **band, "fillcolor": MEDIAN, "opacity": 0.15, "line": {"width": 0}})
-    return go.Figure(
-        traces,
-        {
-            "height": 90 + _ROW * max(4, len(names)),
-            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
-            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-            "clickmode": "event+select",
-            "hovermode": "closest",
-            "shapes": shapes,
-            "xaxis": {"title": "rank correlation with measured refit cost", "range": [-1.02, 1.02], "zeroline": False},
-            "yaxis": {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]},
-        },
-    )
-
-
-def _correlations(
-    intervals: Mapping[str, Interval | None], label: str, *, colour: str, symbol: str, shift: float
-) -> go.Scatter:
-    """The layers' intervals, a row each, `shift` below its middle; layers without one are left out."""
-    known = [(row, name, rho) for row, (name, rho) in enumerate(intervals.items()) if rho is not None]
+    colour, symbol = (KEPT, "circle") if label == "g" else (QUIET, "diamond")
+    open_or_filled = ["-open" if finding.verdict == "undecided" else "" for _, finding, _ in known]
     return go.Scatter(
         x=[rho.value for _, _, rho in known],
         y=[row + shift for row, _, _ in known],
         error_x=error_bars([rho for _, _, rho in known], thickness=1.5),
         mode="markers",
         name=label,
-        text=[f"{name}: {rho.told()}" for _, name, rho in known],
+        text=[f"{names[row]}: {rho.told()}<br>{finding.verdict}" for row, finding, rho in known],
         customdata=[row for row, _, _ in known],
-        hovertemplate=f"{label} and refit cost<br>%{{text}}<extra></extra>",
-        marker={"color": colour, "symbol": symbol, "size": 9},
+        hovertemplate=f"{label}, %{{text}}<extra></extra>",
+        marker={"color": colour, "symbol": [symbol + kind for kind in open_or_filled], "size": 9},
     )
 
 

@@ -1,9 +1,10 @@
-"""The lesson: norm against redundancy in eight steps, every figure computed on the network on screen."""
+"""The lesson: norm against redundancy in ten steps, every figure computed on the network on screen."""
 
 from fpgm_core.lesson.content import Evidence, Picture, Step, StepContext, StepView
 from fpgm_core.lesson.controls import Controls, FilterControls, PlaneControls, pack, unpack
-from fpgm_core.lesson.document import document_work
+from fpgm_core.lesson.document import LessonDocument, document_work
 from fpgm_core.lesson.evidence import MEASUREMENTS, combined, known_evidence
+from fpgm_core.lesson.markup import STYLES
 from fpgm_core.lesson.steps import STEPS, get_step
 from fpgm_core.lesson.steps.challenge import TARGET_CUT, Verdict, judge_work, macs_cut
 from fpgm_core.lesson.toys import PLANES, plane_facts
@@ -14,10 +15,12 @@ __all__ = [
     "MEASUREMENTS",
     "PLANES",
     "STEPS",
+    "STYLES",
     "TARGET_CUT",
     "Controls",
     "Evidence",
     "FilterControls",
+    "LessonDocument",
     "Picture",
     "PlaneControls",
     "Step",

@@ -61,12 +61,16 @@ class StepContext:
 class Step:
     """One step: its name in the words, its controls, the function that shows it, and the options of its question.
 
-    `needs` names the measurements that it reads; `minutes` is how long a class spends on it.
+    A step that `asks` has a question in the words; without options it is answered in the picture. `explained` says that
+    the words have a reason, `why`, that is given with the answer. `needs` names the measurements that it reads;
+    `minutes` is how long a class spends on it.
     """
 
     name: str
     controls: type[Controls]
     show: Callable[[StepContext, Any], StepView]
     options: tuple[str, ...] = ()
+    asks: bool = True
+    explained: bool = False
     needs: tuple[str, ...] = ()
     minutes: int = 3

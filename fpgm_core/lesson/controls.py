@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.lesson.toys import PLANES, Points
@@ -18,8 +18,8 @@ MIN_FILTERS, MAX_FILTERS = 4, 24  # on the plane
 MAX_MARKED = 3
 
 
-def _between(default: float, *, low: float, high: float, step: float) -> Any:
-    return field(default=default, metadata={"range": (low, high, step)})
+def _between(default: float, *, low: float, high: float, step: float, after: bool = False) -> Any:
+    return field(default=default, metadata={"range": (low, high, step), "after": after})
 
 
 def _one_of(default: Any, options: tuple[Any, ...]) -> Any:
@@ -30,9 +30,12 @@ def _one_of(default: Any, options: tuple[Any, ...]) -> Any:
 class Controls:
     """The base: a field with a `range` (low, high, step) or `options` in its metadata takes no other values.
 
-    Pages draw such fields as sliders and menus, in this order; links carry fields by their names. Raises FpgmError
+    Pages draw such fields as sliders and menus, in this order, those marked `after` once the step's answer is shown;
+    links carry fields by their names, and may still carry those of `retired`, which are passed over. Raises FpgmError
     for a value that a field does not take.
     """
+
+    retired: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         for control in fields(self):
@@ -75,7 +78,7 @@ class MedianControls(Controls):
     """How far the outlier lies, and how many of Weiszfeld's steps are taken."""
 
     away: float = _between(5.0, low=OUTLIER_START, high=8.0, step=0.5)
-    taken: int = _between(3, low=0, high=20, step=1)
+    taken: int = _between(3, low=0, high=20, step=1, after=True)
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,17 @@ class AgreementControls(Controls):
 
 @dataclass(frozen=True)
 class CostControls(Controls):
-    """The recovery whose intervals are shown (`rung` in links), and the rate whose FLOPs are counted."""
+    """The recovery whose intervals are shown (`rung` in links)."""
+
+    retired = frozenset({"rate"})  # which is the next step's now
 
     rung: str = _one_of("recalibrated", ladder())
+
+
+@dataclass(frozen=True)
+class FlopsControls(Controls):
+    """The rate whose FLOPs are counted."""
+
     rate: float = _between(0.4, low=0.1, high=0.7, step=0.05)
 
 
@@ -143,6 +154,6 @@ def unpack(kind: type[Controls], text: str) -> Controls:
     except (ValueError, RecursionError) as error:
         raise FpgmError("the link's settings are damaged; open the step without them") from error
     names = {control.name for control in fields(kind)}
-    if not isinstance(changed, Mapping) or not set(changed) <= names:
+    if not isinstance(changed, Mapping) or not set(changed) <= names | kind.retired:
         raise FpgmError("the link's settings are of another step; open the step without them")
-    return kind(**changed)
+    return kind(**{name: value for name, value in changed.items() if name in names})

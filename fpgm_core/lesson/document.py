@@ -1,15 +1,16 @@
-"""The whole lesson with one network's figures as a single HTML file that opens without a server and prints."""
+"""The lesson on paper with one network's figures: a worksheet, and the key to it. They open without a server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fpgm_core.data import ImageSet
 from fpgm_core.lesson.content import Evidence, Picture, Step, StepContext, StepView
 from fpgm_core.lesson.controls import Controls
 from fpgm_core.lesson.evidence import MEASUREMENTS, Measure, combined
-from fpgm_core.lesson.markup import marked, number
+from fpgm_core.lesson.markup import STYLES, formulas, marked, number, paragraphs
 from fpgm_core.lesson.steps import STEPS
 from fpgm_core.lesson.words import Words, words_of
 from fpgm_core.pruning import Network
@@ -18,14 +19,23 @@ from fpgm_core.runtime.progress import Progress, Work, within
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c1e21; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin-top: 3rem; border-bottom: 2px solid #0072B2; } h3 { margin: 1.2rem 0 .2rem; font-size: 1rem; }
-.formula { font-family: "Cambria Math", "STIX Two Text", serif; font-size: 1.1rem; padding: .6rem 1rem;
-  background: #f2f4f7; white-space: pre-wrap; }
+.formula { padding: .6rem 1rem; background: #f2f4f7; } .formula div { margin: .5rem 0; }
+.formula math { white-space: nowrap; }
+.options { list-style: none; padding: 0; } .lines { border-bottom: 1px solid #8a9099; height: 2rem; }
 .says { border-left: 4px solid #0072B2; padding: .2rem 1rem; } figure { margin: 1rem 0; break-inside: avoid; }
 figcaption, small { color: #50565e; font-size: .9rem; } table { border-collapse: collapse; font-size: .8rem; }
 td, th { padding: .1rem .6rem; text-align: right; } td:first-child, th:first-child { text-align: left; }
 details { break-inside: avoid; } section { break-before: page; } .js-plotly-plot .modebar { display: none; }
 @media print { details { display: none; } body { margin: 0; } }
 """
+
+
+@dataclass(frozen=True)
+class LessonDocument:
+    """Two HTML files, each whole by itself: questions with room for answers, and the answers with what proves them."""
+
+    worksheet: str
+    key: str
 
 
 def document_work(
@@ -36,12 +46,12 @@ def document_work(
     training: ImageSet | None = None,
     controls: Mapping[str, Controls] | None = None,
     measurements: Mapping[str, Measure] = MEASUREMENTS,
-) -> Work[str]:
-    """Write the lesson on a network, in a language, as HTML.
+) -> Work[LessonDocument]:
+    """Write the lesson on a network, in a language, as a worksheet and its key.
 
-    Steps stand as `controls` (by step) set them, else at their defaults, with all answers shown. What they need is
-    first measured by `measurements` on `images` to choose on and `training` images; without either, or for a network
-    with random weights, what needs images is left out.
+    Steps stand as `controls` (by step) set them, else at their defaults. What they need is first measured by
+    `measurements` on `images` to choose on and `training` images; without either, or for a network with random
+    weights, what needs images is left out.
 
     Raises FpgmError for an unknown language, or controls that do not fit the network.
     """
@@ -49,15 +59,22 @@ def document_work(
     evidence = None
     if images is not None and training is not None and network.trained:
         evidence = yield from within(_evidence_work(network, images, training, measurements=measurements), 0.0, 0.95)
-    context = StepContext(network, words, evidence or Evidence())
-    sections = []
+    context = StepContext(network, words, evidence or Evidence(), revealed=False)
+    asked, answered = list[str](), list[str]()
     for position, step in enumerate(STEPS.values(), 1):
-        view = step.show(context, (controls or {}).get(step.name) or step.controls())
-        sections.append(
-            _section(step, view, position=position, complete=evidence is not None or not step.needs, words=words)
-        )
+        chosen = (controls or {}).get(step.name) or step.controls()
+        title = f"<h2>{position}. {marked(words(f'{step.name}.title'))}</h2>"
+        note = "" if evidence is not None or not step.needs else f"<p>{marked(words('page.only_trained'))}</p>"
+        for parts, revealed, write in ((asked, False, _asked), (answered, True, _answered)):
+            view = step.show(replace(context, revealed=revealed), chosen)
+            body = write(step, view, with_script=position == 1, words=words)
+            parts.append(f'<section id="{step.name}">{title}{body}{note}</section>')
         yield Progress(0.95 + 0.05 * position / len(STEPS))
-    return _page(network, sections, words=words)
+    worksheet = [f"<p>{marked(words('page.name'))}</p>", *asked, _check(words), _list(words, "glossary")]
+    key = [*answered, _check(words, answered=True), _list(words, "references")]
+    return LessonDocument(
+        _page(network, "worksheet", worksheet, words=words), _page(network, "answers", key, words=words)
+    )
 
 
 def _evidence_work(
@@ -72,39 +89,50 @@ def _evidence_work(
     return combined(parts)
 
 
-def _page(network: Network, sections: Sequence[str], *, words: Words) -> str:
+def _page(network: Network, kind: str, parts: Sequence[str], *, words: Words) -> str:
+    """One of the two files, the `kind` of which stands beside its title."""
     minutes = sum(step.minutes for step in STEPS.values())
-    title = marked(words("page.title"))
+    title = marked(f"{words('page.title')} · {words(f'page.{kind}')}")
+    subtitle = words("page.subtitle", count=len(STEPS), minutes=minutes, network=network.title)
     made = words("page.made", fingerprint=network.fingerprint[:12])
-    parts = [
-        f"<h1>{title}</h1><p>{marked(words('page.subtitle', minutes=minutes, network=network.title))}</p>",
-        f"<p><small>{marked(made)}</small></p>",
-        *sections,
-        _check(words),
-        _list(words, "glossary"),
-        _list(words, "references"),
-    ]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    body = "\n".join(parts)
+    top = [f"<h1>{title}</h1><p>{marked(subtitle)}</p>", f"<p><small>{marked(made)}</small></p>"]
+    style = f"{_STYLE}{STYLES.get(words.language, '')}"
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    body = "\n".join([*top, *parts])
     return f'<!doctype html>\n<html lang="{words.language}"><head>{head}</head><body>{body}</body></html>\n'
 
 
-def _section(step: Step, view: StepView, *, position: int, complete: bool, words: Words) -> str:
-    """A step; the first brings plotly's script along, and one that is not `complete` says what it would take."""
+def _asked(step: Step, view: StepView, *, with_script: bool, words: Words) -> str:
+    """A step on the worksheet: its words, its pictures as they are before the answer, its question."""
     name = step.name
-    parts = [f"<h2>{position}. {marked(words(f'{name}.title'))}</h2>", _paragraphs(words(f"{name}.lead"))]
-    parts.append(f'<p class="formula">{marked(words(f"{name}.formula"))}</p>')
-    if step.options:
+    parts = [paragraphs(words(f"{name}.lead")), formulas(words(f"{name}.formula"))]
+    parts += [
+        _picture(replace(picture, table=None), with_script=with_script and not index, words=words)
+        for index, picture in enumerate(view.pictures)
+    ]
+    if step.asks:
+        options = "".join(f"<li>☐ {marked(words(f'{name}.{option}'))}</li>" for option in step.options)
+        parts.append(f'<h3>{marked(words(f"{name}.question"))}</h3><ul class="options">{options}</ul>')
+        parts.append(f"<p>{marked(words('page.reason'))}</p>" + '<div class="lines"></div>' * 2)
+    return "".join(parts)
+
+
+def _answered(step: Step, view: StepView, *, with_script: bool, words: Words) -> str:
+    """A step of the key: its question with the right option ticked, why, and the pictures that prove it."""
+    name, parts = step.name, list[str]()
+    if step.asks:
         options = " · ".join(_option(words(f"{name}.{option}"), option == view.answer) for option in step.options)
         parts.append(f"<h3>{marked(words(f'{name}.question'))}</h3><p>{options}</p>")
-    for index, picture in enumerate(view.pictures):
-        parts.append(_picture(picture, with_script=position == 1 and index == 0, words=words))
+    if step.explained:
+        parts.append(paragraphs(words(f"{name}.why")))
     if view.conclusion:
         sentences = "".join(f"<li>{marked(sentence)}</li>" for sentence in view.conclusion)
         parts.append(f'<div class="says"><h3>{marked(words("page.conclusion"))}</h3><ul>{sentences}</ul></div>')
-    if not complete:
-        parts.append(f"<p>{marked(words('page.only_trained'))}</p>")
-    return f'<section id="{name}">{"".join(parts)}</section>'
+    parts += [
+        _picture(picture, with_script=with_script and not index, words=words)
+        for index, picture in enumerate(view.pictures)
+    ]
+    return "".join(parts)
 
 
 def _option(text: str, right: bool) -> str:
@@ -128,9 +156,12 @@ def _table(table: Mapping[str, Sequence[Any]], words: Words) -> str:
     return f"<details><summary>{marked(words('page.numbers'))}</summary><table><tr>{head}</tr>{rows}</table></details>"
 
 
-def _check(words: Words) -> str:
+def _check(words: Words, *, answered: bool = False) -> str:
+    """The closing questions, with their answers or with room for them."""
     pairs = "".join(
-        f"<h3>{marked(words(f'check.q{n}'))}</h3><p>{marked(words(f'check.a{n}'))}</p>" for n in range(1, 5)
+        f"<h3>{marked(words(f'check.q{n}'))}</h3>"
+        + (f"<p>{marked(words(f'check.a{n}'))}</p>" if answered else '<div class="lines"></div>' * 3)
+        for n in range(1, 5)
     )
     return f"<section><h2>{marked(words('page.check'))}</h2>{pairs}</section>"
 
@@ -138,7 +169,3 @@ def _check(words: Words) -> str:
 def _list(words: Words, kind: str) -> str:
     items = "".join(f"<li>{marked(text)}</li>" for text in words.under(kind).values())
     return f"<h2>{marked(words(f'page.{kind}'))}</h2><ul>{items}</ul>"
-
-
-def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{marked(line)}</p>" for line in text.splitlines() if line.strip())

@@ -21,7 +21,7 @@ from fpgm_core.runtime.progress import Progress, Work
 
 BATCH = 128
 _LEAST, _PIXELS = 32, 128 * 64**2  # of a batch of large images: their positions make up for their number
-EARLY_IMAGES = 256  # of a provisional result
+EARLY_IMAGES = 256  # of a provisional result: two batches; of large images as many batches
 NUM_IMAGES = 2000
 _GOLDEN = 40503  # 2^16 over the golden ratio: neighbours begin far apart
 
@@ -164,7 +164,7 @@ def recalibrated_work(
     training = on_device(images.first(min(num_images, len(images))), device)
     offered = False
     for seen in recalibrate(chain, training, dtype):
-        early = not offered and seen >= EARLY_IMAGES
+        early = not offered and seen >= EARLY_IMAGES * _batch_size(training) // BATCH
         offered = offered or early
         partial = _reached(pruned, compact, chain, training.name, seen) if early else None
         yield Progress(seen, len(training), "recalibrating", partial=partial)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,6 +13,7 @@ from fpgm_core import FpgmError
 from fpgm_core.lesson import (
     MEASUREMENTS,
     STEPS,
+    STYLES,
     Evidence,
     Picture,
     Step,
@@ -27,21 +27,20 @@ from fpgm_core.lesson import (
 )
 from pages.ui.components.page_keys import page_keys, read_turn
 from pages.ui.panels.challenge import challenge
-from pages.ui.panels.frame import STYLE, live_figures, navigation, top_bar
+from pages.ui.panels.frame import STYLE, live_figures, navigation, open_page, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
 from pages.ui.panels.under_way import under_way
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
-from pages.ui.session.networks import images_of
+from pages.ui.session.networks import images_of, network_key
 from pages.ui.session.session import Session, current_session
 from pages.ui.session.work_status import result_of
 
 _KEYS = "page_keys"
 _STYLE = """
 .st-key-lesson [data-testid="stMarkdownContainer"] p, .st-key-lesson li { font-size: 1.06rem; line-height: 1.5; }
-.st-key-lesson .formula { font-family: "Cambria Math", "STIX Two Text", serif; font-size: 1.15rem;
-  white-space: pre-wrap; padding: .5rem .9rem; border-radius: .3rem; background: rgba(128,128,128,.12); }
+.st-key-lesson .katex-display { margin: .3rem 0 .8rem; overflow-x: auto; overflow-y: hidden; }
 .st-key-says { border-left: 4px solid #0072B2 !important; }
 """
 _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
@@ -49,15 +48,14 @@ _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "
 
 def learn_page() -> None:
     """Draw the page."""
-    st.set_page_config(
-        page_title="FPGM explorer: learn", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
-    )
+    current_lesson()  # so that the page is opened in its language
+    open_page("Learn")
     session = current_session()
     lesson = _turned(current_lesson(session))
     words, step = words_of(lesson.language), get_step(lesson.step)
     share_lesson(lesson, session.state)
-    st.html(f"<style>{STYLE}{_STYLE}</style>")
-    page_keys(_KEYS)
+    st.html(f"<style>{STYLE}{_STYLE}{STYLES.get(lesson.language, '')}</style>")
+    page_keys(_KEYS, step.name)
     session.enter("Learn")
     if not lesson.bare:
         navigation()
@@ -72,7 +70,8 @@ def learn_page() -> None:
         st.header(f"{number}. {words(f'{step.name}.title')}", anchor=False)
         _step(session, lesson, step, words)
         _turn_buttons(lesson, words)
-        _appendix(words)
+        if not lesson.bare:
+            _appendix(words)
     under_way(session, place, words("page.stop"))
 
 
@@ -100,16 +99,23 @@ def _step(session: Session, lesson: LessonState, step: Step, words: Words) -> No
             for picture in view.pictures[:1]:
                 _picture(picture, words)
     with left:
-        st.markdown(words(f"{step.name}.lead").replace("\n", "\n\n"))
-        st.html(f'<div class="formula">{html.escape(words(f"{step.name}.formula"))}</div>')
-        st.markdown(f"**{words('page.do_this')}:** {words(f'{step.name}.do')}")
         if not lesson.bare:
-            step_controls(session, lesson, step, view, words)
-        if step.options:
+            st.markdown(_paragraphs(words(f"{step.name}.lead")))
+            lines = words(f"{step.name}.formula").replace("\n", r"\\[.5em] ")
+            st.latex(rf"\begin{{gathered}} {lines} \end{{gathered}}")
+        if step.asks:
             _question(lesson, step, view, words)
+        if not lesson.bare:
+            st.markdown(f"**{words('page.do_this')}:** {words(f'{step.name}.do')}")
+        step_controls(session, lesson, step, view, words)
     with _pictures(view.pictures[1:], words):
         if step.options:
-            _conclusion(lesson, view, words)
+            _conclusion(lesson, step, view, words)
+
+
+def _paragraphs(text: str) -> str:
+    """Lines as Markdown's paragraphs."""
+    return text.replace("\n", "\n\n")
 
 
 def _pictures(pictures: Sequence[Picture], words: Words) -> DeltaGenerator:
@@ -161,7 +167,7 @@ def _evidence(session: Session, step: Step, words: Words) -> Evidence:
                 session,
                 f"lesson_{need}",
                 partial(MEASUREMENTS[need], network, images, training),
-                key=(need, network.fingerprint),
+                key=(need, *network_key(network)),
                 doing=words(f"page.{_DOING[need]}"),
                 resume=words("page.go_on"),
                 page="Learn",
@@ -173,10 +179,14 @@ def _evidence(session: Session, step: Step, words: Words) -> Evidence:
 
 def _question(lesson: LessonState, step: Step, view: StepView, words: Words) -> None:
     """Predict first: the answer comes once an option was chosen, or the answer asked for."""
+    question = f"**{words('page.predict')}:** {words(f'{step.name}.question')}"
+    if not step.options:  # answered in the picture
+        st.markdown(question)
+        return
     answer = lesson.answers.get(step.name)
     key = f"learn-answer-{step.name}-{lesson.revision}-{answer}"
     st.radio(
-        f"**{words('page.predict')}:** {words(f'{step.name}.question')}",
+        question,
         step.options,
         index=step.options.index(answer) if answer in step.options else None,
         format_func=lambda option: words(f"{step.name}.{option}"),
@@ -192,10 +202,12 @@ def _question(lesson: LessonState, step: Step, view: StepView, words: Words) -> 
         (st.success if is_right else st.info)(f"{said} {words('page.right' if is_right else 'page.wrong')}")
 
 
-def _conclusion(lesson: LessonState, view: StepView, words: Words) -> None:
+def _conclusion(lesson: LessonState, step: Step, view: StepView, words: Words) -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if lesson.revealed:
+            if step.explained:
+                st.markdown(_paragraphs(words(f"{step.name}.why")))
             st.markdown("\n".join(f"- {sentence}" for sentence in view.conclusion))
         else:
             st.caption(words("page.covered"))

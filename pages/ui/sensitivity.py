@@ -15,14 +15,15 @@ from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work
 from pages.ui.panels.pictures import cached_figure, clicked
 from pages.ui.session.jobs import Job
+from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, callback
 
 _JOB = "sensitivity"
 
 
 def _key(session: Session) -> Hashable:
-    plan = session.state.plan
-    return ("sensitivity", plan.fingerprint, plan.criterion, plan.coupling, plan.options, session.state.method)
+    plan, network = session.state.plan, network_key(session.network)
+    return ("sensitivity", *network, plan.criterion, plan.coupling, plan.options, session.state.method)
 
 
 def _sweep_work(session: Session) -> Work[Sweep]:

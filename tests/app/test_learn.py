@@ -14,6 +14,7 @@ from fpgm_core.lesson import (
     STEPS,
     TARGET_CUT,
     Evidence,
+    LessonDocument,
     StepContext,
     get_step,
     known_evidence,
@@ -31,7 +32,7 @@ from pages.ui.session.view_state import ViewState, encode
 
 EN, KO = words_of("en"), words_of("ko")
 PAGE = "pages/4_Learn.py"
-TOYS = ("norms", "median", "reviewer", "agreement")
+TOYS = ("norms", "median", "reviewer", "agreement", "flops")
 
 
 def unmeasured(network, images, training):
@@ -131,7 +132,7 @@ def test_back_and_forward_and_the_steps_above():
     assert lesson(app).step == "challenge"
     assert app.button(key="learn-forward").disabled
     press(app, "learn-back")
-    assert lesson(app).step == "cost"
+    assert lesson(app).step == "zeros"
 
 
 def test_keys_turn_the_page_once_a_message():
@@ -153,13 +154,44 @@ def test_other_messages_turn_nothing(message):
     assert read_turn(message) is None
 
 
-def test_a_bare_link_has_the_question_and_no_controls():
+def test_a_bare_link_has_the_question_and_its_sliders_and_no_text():
     app = learn(step="norms", bare="1", c='{"rate":0.5}')
-    assert not app.slider
-    assert not app.selectbox
+    assert [slider.label for slider in app.slider] == [
+        EN(f"norms.{name}") for name in ("deviation", "smallest", "rate")
+    ]
     assert app.radio
     assert lesson(app).step_controls == NormControls(rate=0.5)
-    assert EN("page.step", number=2, count=8, minutes=3) in texts(app)
+    assert EN("page.step", number=2, count=10, minutes=3) in texts(app)
+    for line in (*EN("norms.lead").splitlines(), EN("norms.do"), EN("norms.formula"), EN("check.a1")):
+        assert line not in texts(app)
+    assert not app.get("page_link")
+    widget(app.slider, EN("norms.smallest")).set_value(0.2).run()
+    assert lesson(app).step_controls.smallest == 0.2
+
+
+@pytest.mark.parametrize("step", [name for name, step in STEPS.items() if step.explained])
+def test_the_reason_waits_for_the_answer(step):
+    app = learn(step=step)
+    reasons = [line for line in EN(f"{step}.why").splitlines() if "$$" not in line]
+    assert not [line for line in reasons if line in texts(app)]
+    app.radio[0].set_value(get_step(step).options[0]).run()
+    if not get_step(step).needs:
+        assert all(line in texts(app) for line in reasons)
+
+
+def test_a_control_of_the_answer_waits_for_it():
+    app = learn(step="median")
+    assert [slider.label for slider in app.slider] == [EN("median.away")]
+    press(app, "learn-show")
+    assert [slider.label for slider in app.slider] == [EN("median.away"), EN("median.taken")]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_korean_is_set_as_korean_is(language):
+    app = learn(step="plane", lang=language)
+    styles = "".join(element.proto.body for element in app.get("html"))
+    assert ("word-break: keep-all" in styles) == (language == "ko")
+    assert ("em { font-style: normal" in styles) == (language == "ko")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +228,7 @@ def test_another_layer_shows_its_own_filters(resnet20):
     other = (shown.controls.filter + 1) % 16
     widget(app.selectbox, EN("reviewer.filter")).set_value(other).run()
     assert lesson(app).step_controls == FilterControls("conv1", other)
-    assert EN("reviewer.terms", chosen=other, layer="conv1") in texts(app)
+    assert EN("reviewer.terms_covered", chosen=other, layer="conv1") in texts(app)
 
 
 def test_the_language_changes_every_word():
@@ -205,6 +237,16 @@ def test_the_language_changes_every_word():
     assert KO("median.title") in app.header[0].value
     assert app.query_params["lang"] == "ko"
     assert EN("median.do") not in texts(app)
+
+
+def test_the_language_goes_with_a_person_to_the_other_pages():
+    app = learn(step="median", lang="ko")
+    labels = [link.proto.label for link in app.get("page_link")]
+    assert labels == [KO(f"frame.{name}") for name in ("learn", "explore", "choose", "recover", "export")]
+    again(app.switch_page("pages/1_Export.py"))
+    assert [link.proto.label for link in app.get("page_link")] == labels
+    assert app.button(key="undo").help == KO("frame.undo")
+    assert any(KO("live.accuracy") in element.proto.body for element in app.get("html"))
 
 
 def test_another_network_is_opened_and_its_figures_shown():
@@ -261,8 +303,11 @@ def test_filters_are_added_and_removed_by_buttons_too():
 def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
     look = resnet20_view()
     bare = Network.load("resnet110")
-    app = learn(ViewState(bare.plan(0.2, coupling=look.plan.coupling), "conv1"), step="cost")
+    look = ViewState(bare.plan(0.2, coupling=look.plan.coupling), "conv1")
+    app = learn(look, step="cost")
     assert any(EN("page.only_trained") in warning.value for warning in app.warning)
+    app = learn(look, step="flops")
+    assert not app.warning
     assert any(chart for chart in app.get("plotly_chart")), "the FLOPs need no weights"
 
 
@@ -285,10 +330,10 @@ def test_a_contest_that_is_not_at_hand_is_measured_when_asked(monkeypatch):
 
 def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
     app = learn(step="cost")
-    assert until(app, lambda: len(app.get("plotly_chart")) == 2)
+    assert until(app, lambda: len(app.get("plotly_chart")) == 1)
     assert any("ten random draws" in caption.value for caption in app.caption)
     press(app, "learn-show")
-    assert until(app, lambda: len(app.get("plotly_chart")) == 3)
+    assert until(app, lambda: len(app.get("plotly_chart")) == 2)
     widget(app.get("button_group"), EN("cost.rung")).set_value("repaired").run()
     assert lesson(app).step_controls == CostControls("repaired")
     images, training = (load_images("cifar10", split) for split in ("choose", "train"))
@@ -343,10 +388,11 @@ def test_a_link_carries_the_whole_course(resnet20):
 def test_the_printed_lesson_is_written_in_the_background(monkeypatch):
     def document_work(network, language, **options):
         yield Progress(0.5)
-        return "<html></html>"
+        return LessonDocument("<html></html>", "<html>answers</html>")
 
     monkeypatch.setattr(lesson_top, "document_work", document_work)
     app = learn(step="plane")
     next(one for one in app.button if one.label == EN("page.print")).click().run()
-    assert until(app, lambda: app.get("download_button"))
-    assert app.get("download_button")[0].proto.label == EN("page.download")
+    assert until(app, lambda: len(app.get("download_button")) == 3)  # and the plan, in the bar
+    labels = [button.proto.label for button in app.get("download_button")]
+    assert labels[-2:] == [EN("page.download_worksheet"), EN("page.download_answers")]

@@ -10,7 +10,7 @@ from view_states import resnet20_view
 from fpgm_core import Network
 from fpgm_core.calibration import CalibrationConfig, calibrate
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import replaceability
+from fpgm_core.evaluation import QUESTIONS, answers_told, replaceability
 from fpgm_core.recovery import damage_work
 from fpgm_core.runtime.progress import Progress, run
 from pages.ui.panels import refit
@@ -45,18 +45,25 @@ def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, 
     assert "Reading training images" in picture(app)["cut"]["busy"]["Replaceability"]
     assert until(app, lambda: figure(app, "agreement"), 90)
     found = replaceability(resnet20, moments, "independent")
-    by_g = next(trace for trace in figure(app, "agreement")["data"] if trace["name"] == "g")
-    assert by_g["x"] == pytest.approx([one.by_distance.value for one in found], abs=1e-6)
-    holds = sum(one.verdict.startswith("holds") for one in found)
-    assert any(f"holds in {holds}" in heading.value and f"of {len(found)} layers" in heading.value
-               for heading in app.subheader)  # fmt: skip
+    panels = [trace for trace in figure(app, "agreement")["data"] if trace["name"] == "g"]
+    for panel, question in zip(panels, QUESTIONS, strict=True):
+        findings = [one.by_distance[question] for one in found]
+        assert panel["x"] == pytest.approx([finding.interval.value for finding in findings], abs=1e-6)
+        assert [symbol.endswith("-open") for symbol in panel["marker"]["symbol"]] == [
+            finding.verdict == "undecided" for finding in findings
+        ]
+    *told, parted = answers_told(found)
+    assert parted in [heading.value for heading in app.subheader]
+    assert any(all(said in text.value for said in told) for text in app.markdown)
     look(app, view="Refit cost")
     one = next(one for one in found if one.layer == resnet20_view().layer)
-    by_sum, by_norm = picture(app)["views"]["Refit cost"]["panels"]
-    assert by_sum["y"] == by_norm["y"] == pytest.approx(one.costs, rel=1e-5)
-    assert by_sum["x"] == pytest.approx(one.distance_sums, rel=1e-5)
-    assert by_norm["x"] == pytest.approx(one.norms, rel=1e-5)
-    assert one.by_distance.told() in picture(app)["views"]["Refit cost"]["caption"]
+    cost, good = picture(app)["views"]["Refit cost"]["panels"]
+    assert cost["x"] == good["x"] == pytest.approx(one.distance_sums, rel=1e-5)
+    assert cost["y"] == pytest.approx(one.costs, rel=1e-5)
+    assert good["y"] == pytest.approx(one.made_good, rel=1e-5)
+    for answers in (one.by_distance, one.by_norm):
+        for question in ("cheap", "replaceable"):
+            assert answers[question].interval.told() in picture(app)["views"]["Refit cost"]["caption"]
 
 
 def test_the_refit_cost_view_says_where_a_layer_has_none(resnet20):

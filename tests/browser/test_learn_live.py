@@ -7,7 +7,7 @@ import pytest
 from browsing import NEEDS_CHROMIUM, check_components, until
 from view_states import resnet20_query
 
-from fpgm_core.lesson import plane_facts, words_of
+from fpgm_core.lesson import STEPS, plane_facts, words_of
 from fpgm_core.lesson.toys import PLANES
 
 pytestmark = NEEDS_CHROMIUM
@@ -97,6 +97,10 @@ def test_predict_before_reveal_in_korean(lesson):
     page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
     assert heading(page) == f"4. {KO('reviewer.title')}"
     assert KO("page.covered") in page.locator(".st-key-says").inner_text()
+    styles = page.locator(".st-key-lesson [data-testid=stMarkdownContainer] p").evaluate_all(
+        "all => all.map(each => getComputedStyle(each).wordBreak)"
+    )
+    assert set(styles) == {"keep-all"}
     page.get_by_text(KO("reviewer.none"), exact=True).click()
     page.locator(".st-key-says li").first.wait_for()
     assert KO("page.right") in page.locator("[data-testid=stAlert]").inner_text()
@@ -106,10 +110,25 @@ def test_a_teachers_link_opens_a_bare_step_elsewhere(lesson):
     page = lesson("step=median&lang=en")
     page.get_by_role("button", name=EN("page.teacher")).click()
     links = page.locator("[data-testid=stPopoverBody] a")
-    links.nth(15).wait_for()
+    links.nth(2 * len(STEPS) - 1).wait_for()
     query = links.nth(3).get_attribute("href").removeprefix("?")  # the second step, bare
     there = lesson(query)
     assert heading(there).startswith("2.")
     there.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
-    assert there.locator("[data-testid=stSlider]").count() == 0
+    assert there.locator("[data-testid=stSlider]").count() == 3
     assert there.locator("[data-testid=stRadio]").count() == 1
+    assert EN("norms.lead").split("\n")[0] not in there.locator(".st-key-lesson").inner_text()
+
+
+def test_next_lands_at_the_top_and_formulas_do_not_break(lesson):
+    page = lesson("step=norms&lang=en")
+    page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
+    page.locator(".st-key-learn-forward button").scroll_into_view_if_needed()
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") > 0
+    page.locator(".st-key-learn-forward button").click()
+    assert until(lambda: heading(page).startswith("3."))
+    assert until(lambda: page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0)
+    formula = page.locator(".st-key-lesson .katex-display .katex-html").first
+    formula.wait_for(state="attached")
+    assert formula.evaluate("each => getComputedStyle(each).whiteSpace") == "nowrap"
+    assert page.locator(".st-key-lesson .katex-error").count() == 0

@@ -53,12 +53,23 @@ def test_repair(result):
 def test_replaceability(result, run):
     found = result("replaceability", "resnet20", *FEW)
     assert [one["name"] for one in found["layers"]][:2] == ["layer1.0.conv1", "layer1.1.conv1"]
+    assert [question["name"] for question in found["questions"]] == ["cheap", "replaceable", "beyond_norm"]
     for one in found["layers"]:
-        low, high = one["by_distance"]["low"], one["by_distance"]["high"]
-        assert one["verdict"].startswith("holds" if low > 0 else "reversed" if high < 0 else "undecided")
-        assert len(one["costs"]) == one["filters"]
+        assert len(one["costs"]) == len(one["losses"]) == len(one["made_good"]) == one["filters"]
+        for name, sign in (("cheap", 1), ("replaceable", -1), ("beyond_norm", 1)):
+            finding = one["by_distance"][name]
+            low, high = sorted((sign * finding["widened"]["low"], sign * finding["widened"]["high"]))
+            assert finding["verdict"] == ("holds" if low > 0 else "reversed" if high < 0 else "undecided")
+            assert finding["widened"]["low"] < finding["interval"]["low"] < finding["interval"]["high"]
     _, out, _ = run("replaceability", "resnet20", *FEW)
-    assert "Bonett and Wright" in out
+    for question in found["questions"]:
+        said = next(line for line in out.splitlines() if line.startswith(question["asks"]))
+        for word, count in question["verdicts"].items():
+            assert (f"{word} in {count}" in said) == bool(count)
+    parted = sum(one["by_distance"]["cheap"]["verdict"] != one["by_distance"]["replaceable"]["verdict"]
+                 for one in found["layers"])  # fmt: skip
+    assert f"their verdicts differ in {parted} of {len(found['layers'])} layers" in out
+    assert "Holm" in out
 
 
 def test_damage(result, run):

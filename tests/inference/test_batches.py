@@ -81,10 +81,12 @@ def test_a_network_of_another_size_says_how_long_the_rest_takes():
     network = Network.from_module(module, (3, 224, 224))
     images = images_of_size(224, 200)
     steps = list(measure_work(network.prune(0.5, coupling="coupled"), images, method="recalibrated", training=images))
-    assert all(step.seconds_left is not None for step in steps[2:])
+    assert all(step.seconds_left is not None for step in steps if step.share > steps[0].share + 0.02)
+    (provisional,) = [step.partial for step in steps if getattr(step.partial, "state", None) == "provisional"]
+    assert (provisional.num_images, provisional.recovery_images) == (50, 64)  # of large images a few come first
     running = [step for step in steps if getattr(step.partial, "state", None) == "measuring"]
     assert running[0].partial.num_images < 100 < 200 == running[-1].partial.num_total
     shares = [step.share for step in steps]
     assert shares == sorted(shares)
-    recovery = next(step.share for step in steps if step.what.endswith("images"))
+    recovery = running[0].share
     assert 0.3 < recovery < 0.5  # a pass over 200 training images, then two over 200

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import PLANES, STEPS, FilterControls, PlaneControls, pack, unpack
-from fpgm_core.lesson.controls import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS
+from fpgm_core.lesson.controls import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS, CostControls
 
 KINDS = sorted({step.controls for step in STEPS.values()}, key=lambda kind: kind.__name__)
 RANGED = [(kind, control) for kind in KINDS for control in fields(kind) if "range" in control.metadata]
@@ -141,9 +141,15 @@ def test_settings_of_another_step_are_refused():
             strange = [
                 control.name for control in fields(other) if control.name not in {own.name for own in fields(kind)}
             ]
-            for name in strange:
+            for name in set(strange) - kind.retired:
                 with pytest.raises(FpgmError, match="of another step"):
                     unpack(kind, json.dumps({name: getattr(other(), name)}))
+
+
+def test_a_field_that_went_to_another_step_is_passed_over():
+    """Links of 0.1.0 set the rate of the FLOPs on the step `cost`."""
+    assert unpack(CostControls, '{"rung":"repaired","rate":0.5}') == CostControls("repaired")
+    assert not {name for kind in KINDS for name in kind.retired & {control.name for control in fields(kind)}}
 
 
 @pytest.mark.parametrize("text", ["{", "nobody", "{'rate': 1}", "\x00", "[" * 100_000, '{"rate": ' + "9" * 5000 + "}"])

@@ -1,4 +1,4 @@
-"""Steps 6 to 8: no sentence says more than what was measured."""
+"""Steps 6 to 9: no sentence says more than what was measured."""
 
 import re
 from dataclasses import replace
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import EN, TRAINED
+from samples import EN, TRAINED, ZEROS
 
 from fpgm_core.calibration import refit_cost, stand_in
 from fpgm_core.criteria import geometric_median
-from fpgm_core.evaluation import Contest, Entry, Interval, premise
+from fpgm_core.evaluation import QUESTIONS, VERDICTS, Contest, Entry, Interval, verdict_counts
 from fpgm_core.graph import weights_of
 from fpgm_core.lesson import (
     STEPS,
@@ -19,8 +19,9 @@ from fpgm_core.lesson import (
     FilterControls,
     StepContext,
 )
-from fpgm_core.lesson.controls import CostControls
-from fpgm_core.lesson.steps.cost import PRINTED
+from fpgm_core.lesson.controls import CostControls, FlopsControls
+from fpgm_core.lesson.steps.flops import PRINTED
+from fpgm_core.pruning import Network
 from fpgm_core.recovery import ladder
 
 # Step 6
@@ -43,30 +44,66 @@ def test_what_the_others_make_good(show, evidence, network, name):
         assert shown.answer == ("quarter" if good <= 0.25 else "half" if good < 0.75 else "most")
         answers.add(shown.answer)
         assert shown.pictures[1].figure.data[0].y == pytest.approx((alone[chosen], refitted[chosen]))
+        assert shown.pictures[2].figure.data[0].y == pytest.approx(1 - refitted / alone)
     costs = refit_cost(network(name), layer, moments=evidence(name).moments)
     assert words.values("replaceable.ranks")["cheapest"] == costs.argmin()
-    assert words.values("replaceable.norm")["rho"] == evidence(name).replaceability[3].by_norm.told()
+    by_norm = evidence(name).replaceability[3].by_norm
+    assert words.values("replaceable.norm") == {
+        "cost": by_norm["cheap"].interval.told(), "share": by_norm["replaceable"].interval.told(),
+    }  # fmt: skip
     nearest = geometric_median(weights_of(network(name).module, layer)).nearest
     assert words.values("replaceable.ranks")["nearest_rank"] == 1 + (costs < costs[nearest]).sum()
+    shares, ranked = 1 - refitted / alone, words.values("replaceable.ranks_good")
+    assert (ranked["best"], ranked["nearest_rank"]) == (shares.argmax(), 1 + (shares > shares[nearest]).sum())
 
 
-@pytest.mark.parametrize(
-    "interval", [Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1), Interval(0.3, -0.1, 0.6), None], ids=premise
-)
-def test_the_premise_is_judged_by_its_interval_alone(show, evidence, interval):
-    word = premise(interval)
+def answered(layer, question, widened):
+    """A layer where a question has another widened interval."""
+    finding = replace(layer.by_distance[question], interval=widened, widened=widened)
+    return replace(layer, by_distance=layer.by_distance | {question: finding})
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("interval", [Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1), Interval(0.3, -0.1, 0.6)])
+def test_each_question_is_judged_by_its_widened_interval_alone(show, evidence, question, interval):
     known = evidence("resnet20").replaceability
-    first = replace(known[0], by_distance=interval)
-    shown, words = show("replaceable", controls=FilterControls(first.layer), replaceability=(first, *known[1:]))
-    assert {f"replaceable.{kind}" for kind in ("holds", "reversed", "undecided", "few")} & words.names == {
-        f"replaceable.{word}"
-    }
-    over = words.values("replaceable.network")
-    assert over["holds"] + over["reversed"] + over["undecided"] == over["count"] == len(known) - (interval is None)
-    if interval and interval.value < 0:
-        assert over["weakest"] == first.layer
-    if interval:
-        assert any(interval.told() in sentence for sentence in shown.conclusion)
+    first = answered(known[0], question, interval)
+    layers = (first, *known[1:])
+    shown, words = show("replaceable", controls=FilterControls(first.layer), replaceability=layers)
+    word = QUESTIONS[question].verdict(interval)
+    assert {f"replaceable.{question}_{kind}" for kind in VERDICTS} & words.names == {f"replaceable.{question}_{word}"}
+    assert any(interval.told() in sentence for sentence in shown.conclusion)
+    for name in QUESTIONS:
+        over, counts = words.values(f"replaceable.network_{name}"), verdict_counts(layers, name)
+        assert {kind: over[kind] for kind in VERDICTS[:3]} == {kind: counts[kind] for kind in VERDICTS[:3]}
+        assert over["count"] == len(layers) - counts["few"]
+
+
+def test_too_few_filters_are_no_verdict(show, evidence):
+    known = evidence("resnet20").replaceability
+    first = answered(known[0], "cheap", None)
+    _, words = show("replaceable", controls=FilterControls(first.layer), replaceability=(first, *known[1:]))
+    assert "replaceable.few" in words.names
+    assert words.values("replaceable.network_cheap")["count"] == len(known) - 1
+
+
+def test_cheap_to_lose_and_replaceable_part_where_their_verdicts_do(show, evidence):
+    known = evidence("resnet20").replaceability
+    _, words = show("replaceable")
+    parted = sum(one.by_distance["cheap"].verdict != one.by_distance["replaceable"].verdict for one in known)
+    assert words.values("replaceable.parted") == {"parted": parted, "count": len(known)}
+    above, below = Interval(0.4, 0.1, 0.6), Interval(-0.4, -0.6, -0.1)
+    alike = tuple(answered(answered(one, "cheap", above), "replaceable", below) for one in known)
+    _, words = show("replaceable", replaceability=alike)
+    assert "replaceable.parted" not in words.names
+    assert "replaceable.alike" in words.names
+
+
+def test_the_covered_step_keeps_the_shares_to_itself(show):
+    covered = show("replaceable", revealed=False)[0]
+    assert [picture.name for picture in covered.pictures] == ["scatter"]
+    for title in ("alone", "made_good"):
+        assert EN(f"table.{title}") not in covered.pictures[0].table
 
 
 # Step 7
@@ -178,19 +215,23 @@ def test_the_contest_that_ships_is_told_as_it_was_measured(show, evidence, name,
 
 def test_a_covered_contest_has_the_control_alone(show):
     shown, words = show("cost", revealed=False)
-    assert [picture.name for picture in shown.pictures] == ["contest", "flops", "zeros"]
+    assert [picture.name for picture in shown.pictures] == ["contest"]
     assert len(shown.pictures[0].figure.data) == 1
     assert len(shown.pictures[0].table[EN("table.criterion")]) == 10
     assert "cost.ladder_covered" in words.names
 
 
+# Step 8
+
+
 def test_flops_are_the_papers_where_it_printed_them(show, network):
-    shown, words = show("cost", controls=CostControls(rate=0.3))
-    closed = words.values("cost.closed")
+    shown, words = show("flops", controls=FlopsControls(rate=0.3))
+    closed = words.values("flops.closed")
     assert f"{closed['closed']:.1%}" == "42.2%"
     net = network("resnet20")
     assert closed["counted"] == 1 - net.cost(net.plan(0.3)).macs / net.dense_cost.macs
-    picture = next(picture for picture in shown.pictures if picture.name == "flops")
+    assert shown.answer == "more"
+    (picture,) = shown.pictures
     lines = {
         round(rate, 2): share
         for rate, share in zip(*(picture.table[EN(f"figure.{key}")] for key in ("rate", "closed_form")), strict=True)
@@ -199,17 +240,53 @@ def test_flops_are_the_papers_where_it_printed_them(show, network):
 
 
 def test_networks_the_formula_does_not_know_borrow_resnet20(show):
-    (_, first), (_, other) = (show("cost", name, CostControls(rate=0.5)) for name in ("resnet20", "mobilenetv2_cifar"))
-    assert first.values("cost.closed") == other.values("cost.closed")
-    assert first.values("cost.flops")["network"] == other.values("cost.flops")["network"] == "ResNet-20"
+    (_, first), (_, other) = (
+        show("flops", name, FlopsControls(rate=0.5)) for name in ("resnet20", "mobilenetv2_cifar")
+    )
+    assert first.values("flops.closed") == other.values("flops.closed")
+    assert first.values("flops.curves")["network"] == other.values("flops.curves")["network"] == "ResNet-20"
 
 
-def test_time_is_told_as_it_was_taken(show):
-    _, words = show("cost")
-    time = words.values("cost.time")
-    assert (time["scattered_ratio"], time["compact_ratio"]) == pytest.approx((0.9, 0.65))
-    _, words = show("cost", zeros=None)
-    assert "cost.time" not in words.names
+@pytest.mark.parametrize(("counted", "answer"), [(0.4, "same"), (0.44, "same"), (0.46, "more"), (0.3, "less")])
+def test_the_share_of_the_flops_is_judged_by_the_count(show, monkeypatch, counted, answer):
+    class Counted:
+        """A cost that leaves as much as the case says."""
+
+        def __init__(self, dense):
+            self.macs = dense * (1 - counted)
+
+    monkeypatch.setattr(Network, "cost", lambda network, plan: Counted(network.dense_cost.macs))
+    assert show("flops", controls=FlopsControls(rate=0.4))[0].answer == answer
+
+
+def test_covered_flops_are_the_dashed_line_alone(show):
+    covered, words = show("flops", revealed=False)
+    (trace,) = covered.pictures[0].figure.data
+    assert trace.name == EN("figure.identity")
+    assert covered.pictures[0].table is None
+    assert "flops.covered" in words.names
+
+
+# Step 9
+
+
+@pytest.mark.parametrize(
+    ("scattered", "compact", "answer"),
+    [(9.6, 6.5, "compact"), (9.4, 6.5, "both"), (9.4, 9.6, "scattered"), (10.4, 9.5, "neither")],
+)
+def test_faster_is_what_takes_five_percent_less(show, scattered, compact, answer):
+    zeros = replace(ZEROS, dense_ms=10.0, scattered_ms=scattered, compact_ms=compact)
+    shown, words = show("zeros", zeros=zeros)
+    assert shown.answer == answer
+    said = words.values("zeros.said")
+    assert (said["scattered_ratio"], said["compact_ratio"]) == pytest.approx((scattered / 10, compact / 10))
+    assert list(shown.pictures[0].figure.data[0].y) == [10.0, scattered, compact]
+
+
+def test_covered_zeros_are_the_dense_network_alone(show):
+    covered, _ = show("zeros", revealed=False)
+    assert list(covered.pictures[0].figure.data[0].y) == [ZEROS.dense_ms]
+    assert show("zeros", zeros=None)[0].pictures == ()
 
 
 def test_macs_that_differ_are_told(show, network):

@@ -11,14 +11,17 @@ from scipy.stats import spearmanr
 
 from fpgm_core import FpgmError
 from fpgm_core.criteria import geometric_median, medoid, num_pruned, pairwise_distances
+from fpgm_core.evaluation import rank_interval
 from fpgm_core.figures import lesson as figures
 from fpgm_core.graph import weights_of
 from fpgm_core.lesson import (
     PLANES,
     FilterControls,
     PlaneControls,
+    toys,
 )
 from fpgm_core.lesson.controls import AgreementControls, MedianControls, NormControls
+from fpgm_core.lesson.steps.agreement import LayerAgreement, real_layers_say
 from fpgm_core.lesson.steps.reviewer import DistanceSums
 
 # Step 1
@@ -115,6 +118,18 @@ def test_the_mean_follows_the_outlier_the_median_does_not(show):
     assert words.values("median.moved")["mean"] == words.values("median.moved")["median"] == 0
 
 
+def test_the_covered_outlier_has_gone_and_mean_and_median_have_not_moved(show):
+    for away in (2.0, 8.0):
+        (picture,) = show("median", controls=MedianControls(away=away), revealed=False)[0].pictures
+        marks = {trace.name: (trace.x[-1], trace.y[-1]) for trace in picture.figure.data}
+        assert marks[EN("figure.outlier")][0] == away
+        home = np.array(toys.with_outlier(1.0))
+        assert marks[EN("figure.mean_before")] == pytest.approx(tuple(home.mean(0)))
+        start = geometric_median(toys.as_filters(home)).point
+        assert marks[EN("figure.median_before")] == pytest.approx(tuple(start.tolist()))
+        assert picture.table is None
+
+
 def test_the_path_goes_downhill_from_the_mean(show):
     shown, words = show("median", controls=MedianControls(taken=12))
     table = shown.pictures[0].table
@@ -158,6 +173,7 @@ def test_g_prime_is_g_for_any_filters(seed, filters, numbers):
     assert (sums.moved, sums.answer) == (0, "none")
     _, own = figures.terms_figure(distances[0], 0, words=EN).data
     assert own.y[0] == 0
+    assert len(figures.terms_figure(distances[0], 0, words=EN, own=False).data) == 1, "covered"
 
 
 def test_the_answer_would_tell_a_g_prime_that_differs():
@@ -235,14 +251,34 @@ def test_real_layers_by_scipy(show, network):
     said = words.values("agreement.network")
     assert said["low_layer"] == min(rhos, key=rhos.get) == "layer3.0.depthwise"
     assert said["low_numbers"] == 9
-    deep = [rho for name, rho in rhos.items() if name.endswith("depthwise")]
-    assert words.values("agreement.depthwise")["depthwise"] == pytest.approx(np.mean(deep), abs=1e-4)
+    deep = np.array([name.endswith("depthwise") for name in rhos])
+    values = np.array(list(rhos.values()))
+    (kind,) = (name for name in words.names if name.startswith("agreement.depthwise_"))
+    said = words.values(kind)
+    assert (said["depthwise"], said["others"]) == pytest.approx((values[deep].mean(), values[~deep].mean()), abs=1e-4)
+    found = rank_interval(deep, np.round(values, 9))
+    assert kind.endswith("alike" if not found.excludes_zero else "more" if found.value > 0 else "less")
+    assert kind == "agreement.depthwise_alike", "what the bundled network shows: 0.98 against 0.97"
+
+
+def agreement(layer, centre, rho, depthwise=False):
+    return LayerAgreement(layer, 9, centre, rho, depthwise)
+
+
+@pytest.mark.parametrize(("slope", "kind"), [(-0.02, "less"), (0.02, "more"), (0.0, "alike")])
+def test_what_is_said_of_real_layers_follows_from_them(recorded_words, slope, kind):
+    """Twelve layers whose agreement falls, rises or hardly changes with the centre, and with being depthwise."""
+    noise = np.random.RandomState(5).randn(12) / 1000
+    layers = [agreement(str(n), n / 4, 0.7 + slope * n + noise[n], depthwise=n > 5) for n in range(12)]
+    words = recorded_words()
+    assert len(real_layers_say(layers, words)) == 2
+    assert words.names == {f"agreement.centre_{kind}", f"agreement.depthwise_{kind}"}
 
 
 def test_depthwise_layers_are_borrowed_where_there_are_none(show, network):
     _, words = show("agreement", "resnet20")
     assert words.values("agreement.borrowed")["other"] == network("mobilenetv2_cifar").title
-    assert "agreement.depthwise" not in words.names
+    assert any(name.startswith("agreement.depthwise_") for name in words.names)
     for name in ("mobilenetv2_cifar", UNTRAINED):
         _, words = show("agreement", name)
         assert "agreement.borrowed" not in words.names

@@ -9,7 +9,6 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fpgm_core.figures.colours import KEPT, MEDIAN, MEDIAN_SYMBOL, OUTLINE, PRUNED
-from fpgm_core.figures.layer import layout
 
 Words = Callable[..., str]
 HEIGHT = 380
@@ -20,11 +19,20 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def lesson_layout(x: str, y: str, **more: Any) -> dict[str, Any]:
-    """The layers' layout, with room for the axis labels: the lesson is also drawn outside the page."""
-    drawn = layout(x, y, height=HEIGHT, clickmode="event", **more)
-    for axis in ("xaxis", "yaxis"):
-        drawn[axis] |= {"automargin": True}
-    return drawn
+    """The layout that the lesson's pictures share, with room for the axis labels: they are drawn outside the page too.
+
+    Figures are built in one go: plotly validates every change.
+    """
+    return {
+        "height": HEIGHT,
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "hovermode": "closest",
+        "dragmode": "pan",
+        "clickmode": "event",
+        "xaxis": {"title": x, "automargin": True},
+        "yaxis": {"title": y, "automargin": True},
+    } | more
 
 
 def dots(x: Any, y: Any, *, name: str, **more: Any) -> go.Scatter:

@@ -1,4 +1,4 @@
-"""Steps 6 and 7 as pictures: what was measured or timed. Every label comes from `words`, in some language."""
+"""Steps 6 to 9 as pictures: what was measured or timed. Every label comes from `words`, in some language."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from fpgm_core.figures.lesson.marks import SERIES, SHAPES, Words, dots, lesson_l
 
 
 def stand_in_figure(
-    sums: np.ndarray, costs: np.ndarray, *, chosen: int, nearest: int, smallest: int, words: Words
+    sums: np.ndarray,
+    values: np.ndarray,
+    *,
+    chosen: int,
+    nearest: int,
+    smallest: int,
+    words: Words,
+    made_good: bool = False,
 ) -> go.Figure:
-    """A layer's filters: g against refit cost, (N,) each; the one nearest the median, the smallest, the chosen one."""
+    """A layer's filters: g against refit cost, or against the share `made_good`, (N,) each.
+
+    The filter nearest the median, the smallest and the chosen one are marked.
+    """
     traces = [
-        dots(sums, costs, name=words("figure.filters"), customdata=np.arange(len(sums)),
+        dots(sums, values, name=words("figure.filters"), customdata=np.arange(len(sums)),
              hovertemplate="%{customdata}: g %{x:.3f}, %{y:.3g}<extra></extra>", marker={"size": 9, "color": KEPT})
     ]  # fmt: skip
     for index, name, colour, symbol in (
@@ -26,11 +36,11 @@ def stand_in_figure(
         (smallest, "smallest", QUIET, "diamond-open"),
         (chosen, "chosen", OUTLINE, "square-open"),
     ):
-        traces.append(dots([sums[index]], [costs[index]], name=words(f"figure.{name}"), hoverinfo="skip",
+        traces.append(dots([sums[index]], [values[index]], name=words(f"figure.{name}"), hoverinfo="skip",
                            marker={"size": 22, "color": colour, "symbol": symbol, "line": {"width": 3}}))  # fmt: skip
-    drawn = lesson_layout(words("figure.g"), words("figure.refit_cost"))
+    drawn = lesson_layout(words("figure.g"), words("figure.made_good" if made_good else "figure.refit_cost"))
     drawn["yaxis"] |= {"tickformat": ".2~%"}
-    if (costs > 0).all():
+    if not made_good and (values > 0).all():
         drawn["yaxis"] |= {"type": "log", "dtick": "D2"}
     return go.Figure(traces, drawn)
 
@@ -111,12 +121,20 @@ def flops_figure(
     printed: Mapping[float, float],
     words: Words,
 ) -> go.Figure:
-    """The share of FLOPs cut by rate: counted, by the paper's closed form, and as printed (percent by rate)."""
+    """The share of FLOPs cut by rate: counted, by the paper's closed form, and as printed (percent by rate).
+
+    What is empty is left out; dashed, beside them, where a share of the filters would be the same share of the FLOPs.
+    """
     percent = [rate * 100 for rate in rates]
-    traces = [
-        line(percent, [share * 100 for share in closed_form], name=words("figure.closed_form"), colour=QUIET),
-        line(percent, [share * 100 for share in counted], name=words("figure.counted"), colour=KEPT),
-        dots([rate * 100 for rate in printed], list(printed.values()), name=words("figure.printed"),
-             marker={"size": 11, "color": PRUNED, "symbol": PRUNED_SYMBOL}),
-    ]  # fmt: skip
-    return go.Figure(traces, lesson_layout(words("figure.rate"), words("figure.cut")))
+    traces = [line(percent, percent, name=words("figure.identity"), colour=QUIET, opacity=0.6)]
+    traces[0].line.dash = "dash"
+    if counted:
+        traces += [
+            line(percent, [share * 100 for share in closed_form], name=words("figure.closed_form"), colour=QUIET),
+            line(percent, [share * 100 for share in counted], name=words("figure.counted"), colour=KEPT),
+            dots([rate * 100 for rate in printed], list(printed.values()), name=words("figure.printed"),
+                 marker={"size": 11, "color": PRUNED, "symbol": PRUNED_SYMBOL}),
+        ]  # fmt: skip
+    drawn = lesson_layout(words("figure.rate"), words("figure.cut"), showlegend=True)
+    drawn["yaxis"] |= {"range": [0, 100]}
+    return go.Figure(traces, drawn)

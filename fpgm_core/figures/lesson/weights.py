@@ -157,17 +157,35 @@ def median_figure(
     return go.Figure(traces, drawn)
 
 
-def terms_figure(distances: np.ndarray, chosen: int, *, words: Words) -> go.Figure:
-    """g of one filter, term by term: its distance to every filter (N,), its own zero set apart."""
+def outlier_figure(
+    points: np.ndarray, *, outlier: int, median: tuple[float, float], mean: tuple[float, float], words: Words
+) -> go.Figure:
+    """Filters of the plane (N, 2), one of them far away; mean and median lie where they were before it went there."""
+    traces = [
+        dots(points[:, 0], points[:, 1], name=words("figure.filters"), marker={"size": 11, "color": KEPT},
+             hovertemplate="(%{x:.2f}, %{y:.2f})<extra></extra>"),
+        dots(*points[[outlier]].T, name=words("figure.outlier"), hoverinfo="skip",
+             marker={"size": 22, "color": PRUNED, "symbol": "circle-open", "line": {"width": 3}}),
+        dots([mean[0]], [mean[1]], name=words("figure.mean_before"), hoverinfo="skip",
+             marker={"size": 13, "color": QUIET, "symbol": "cross"}),
+        dots([median[0]], [median[1]], name=words("figure.median_before"), marker=STAR, hoverinfo="skip"),
+    ]  # fmt: skip
+    drawn = lesson_layout("", "")
+    drawn["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
+    return go.Figure(traces, drawn)
+
+
+def terms_figure(distances: np.ndarray, chosen: int, *, words: Words, own: bool = True) -> go.Figure:
+    """g of one filter, term by term: its distance to every filter (N,); its `own` zero is set apart."""
     others = np.flatnonzero(np.arange(len(distances)) != chosen)
     bars = go.Bar(x=others, y=distances[others], marker={"color": KEPT}, name=words("figure.terms"),
                   hovertemplate="%{x}: %{y:.4f}<extra></extra>")  # fmt: skip
-    own = dots([chosen], [distances[chosen]], name=words("figure.own_term"), cliponaxis=False,
+    ring = dots([chosen], [distances[chosen]], name=words("figure.own_term"), cliponaxis=False,
                marker={"size": 15, "color": OUTLINE, "symbol": "circle-open", "line": {"width": 4}},
                hovertemplate="%{x}: %{y:.1f}<extra></extra>")  # fmt: skip
     drawn = lesson_layout(words("figure.filter_number"), words("figure.distance", chosen=chosen))
     drawn["yaxis"] |= {"rangemode": "tozero"}
-    return go.Figure([bars, own], drawn)
+    return go.Figure([bars, ring] if own else [bars], drawn)
 
 
 def four_points_figure(

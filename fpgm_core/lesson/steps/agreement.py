@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fpgm_core.criteria import CRITERIA
+from fpgm_core.evaluation import Interval, rank_interval
 from fpgm_core.figures import lesson as figures
 from fpgm_core.graph import Layer, weights_of
 from fpgm_core.lesson.content import Picture, StepContext, StepView
@@ -29,7 +30,7 @@ Agreements = Mapping[tuple[int, float], Agreement]  # by dimension and centre
 
 
 @dataclass(frozen=True)
-class _LayerAgreement:
+class LayerAgreement:
     """A real layer: numbers in a filter, distance of the centre from 0, and the rank correlation of norm and g.
 
     `centre` is in units of the filters' scatter, their root mean square distance from the centre.
@@ -43,6 +44,7 @@ class _LayerAgreement:
 
     @property
     def row(self) -> tuple[str, int, float, float]:
+        """Layer, dimension, centre and rank correlation."""
         return self.layer, self.dimension, self.centre, self.rho
 
 
@@ -51,22 +53,23 @@ def show_agreement(context: StepContext, controls: AgreementControls) -> StepVie
     words, network = context.words, context.network
     centres = sorted({*_CENTRES, controls.centre})
     toys = agreements(DIMENSIONS, centres)
-    layers, borrowed = _layer_agreements(network), list[_LayerAgreement]()
+    layers, borrowed = _layer_agreements(network), list[LayerAgreement]()
     if not any(layer.depthwise for layer in layers) and network.name != _DEPTHWISE_NETWORK:
         borrowed = [layer for layer in _layer_agreements(bundled_network(_DEPTHWISE_NETWORK)) if layer.depthwise]
-    pictures = (
-        _cloud_picture(controls, words),
-        _curves_picture(toys, controls, centres=centres, words=words),
-        Picture("real", figures.layers_figure(_groups(layers, borrowed, words=words), words), words("agreement.real"),
-                _layer_table([*layers, *borrowed], words)),
-    )  # fmt: skip
+    pictures = [_cloud_picture(controls, words)]
+    if context.revealed:
+        real = figures.layers_figure(_groups(layers, borrowed, words=words), words)
+        pictures += [
+            _curves_picture(toys, controls, centres=centres, words=words),
+            Picture("real", real, words("agreement.real"), _layer_table([*layers, *borrowed], words)),
+        ]
     conclusion = (
         *_toys_say(toys, controls, words=words),
         *_layers_say(network, layers, borrowed=borrowed, words=words),
     )
     gained = toys[DIMENSIONS[-1], controls.centre].mean - toys[DIMENSIONS[0], controls.centre].mean
     answer = "same" if abs(gained) < 0.01 else "more" if gained > 0 else "less"
-    return StepView(pictures, conclusion, answer)
+    return StepView(tuple(pictures), conclusion, answer)
 
 
 def _cloud_picture(controls: AgreementControls, words: Words) -> Picture:
@@ -105,10 +108,10 @@ def _toys_say(toys: Agreements, controls: AgreementControls, *, words: Words) ->
 
 
 @lru_cache(maxsize=NETWORKS)
-def _layer_agreements(network: Network) -> list[_LayerAgreement]:
+def _layer_agreements(network: Network) -> list[LayerAgreement]:
     norms = layer_norms(network)  # not within `each`: that would wait for a core while holding one
 
-    def agreement(layer: Layer) -> _LayerAgreement | None:
+    def agreement(layer: Layer) -> LayerAgreement | None:
         rho = norms[layer.name].diagnostics.spearman
         if rho is None or layer.filters < _MIN_FILTERS:
             return None
@@ -116,13 +119,13 @@ def _layer_agreements(network: Network) -> list[_LayerAgreement]:
         centre = filters.mean(0)
         scatter = (filters - centre).square().sum(1).mean().sqrt()
         depthwise = layer.groups > 1 and layer.shape[1] == 1
-        return _LayerAgreement(layer.name, filters.shape[1], float(centre.norm() / scatter), rho, depthwise)
+        return LayerAgreement(layer.name, filters.shape[1], float(centre.norm() / scatter), rho, depthwise)
 
     return [known for known in each(agreement, network.layers, CPU) if known is not None]
 
 
 def _groups(
-    layers: Sequence[_LayerAgreement], borrowed: Sequence[_LayerAgreement], *, words: Words
+    layers: Sequence[LayerAgreement], borrowed: Sequence[LayerAgreement], *, words: Words
 ) -> dict[str, list[tuple[str, int, float, float]]]:
     first, rest = layers[:1], layers[1:]
     groups = {
@@ -136,7 +139,7 @@ def _groups(
     return {name: rows for name, rows in groups.items() if rows}
 
 
-def _layer_table(layers: Sequence[_LayerAgreement], words: Words) -> dict[str, Sequence[object]]:
+def _layer_table(layers: Sequence[LayerAgreement], words: Words) -> dict[str, Sequence[object]]:
     return {
         words("table.layer"): [layer.layer for layer in layers],
         words("table.dimension"): [layer.dimension for layer in layers],
@@ -146,7 +149,7 @@ def _layer_table(layers: Sequence[_LayerAgreement], words: Words) -> dict[str, S
 
 
 def _layers_say(
-    network: Network, layers: Sequence[_LayerAgreement], *, borrowed: Sequence[_LayerAgreement], words: Words
+    network: Network, layers: Sequence[LayerAgreement], *, borrowed: Sequence[LayerAgreement], words: Words
 ) -> list[str]:
     if not layers:
         return []
@@ -154,11 +157,32 @@ def _layers_say(
     sentences = [words("agreement.network", network=network.title, low=low.rho, low_layer=low.layer,
                        low_numbers=low.dimension, high=high.rho, high_layer=high.layer,
                        high_numbers=high.dimension)]  # fmt: skip
-    depthwise = borrowed or [layer for layer in layers if layer.depthwise]
-    others = [layer for layer in layers if not layer.depthwise]
-    if depthwise and others:
-        means = [float(np.mean([layer.rho for layer in group])) for group in (depthwise, others)]
-        name = "borrowed" if borrowed else "depthwise"
-        sentences.append(words(f"agreement.{name}", network=network.title, depthwise=means[0], others=means[1],
-                               other=bundled_network(_DEPTHWISE_NETWORK).title))  # fmt: skip
-    return sentences
+    if borrowed:
+        other = bundled_network(_DEPTHWISE_NETWORK).title
+        sentences.append(words("agreement.borrowed", network=network.title, other=other))
+    return [*sentences, *real_layers_say([*layers, *borrowed], words)]
+
+
+def real_layers_say(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
+    """Whether real layers agree less far from the origin, and where they are depthwise: by intervals alone."""
+    return [*_centres_say(layers, words), *_depthwise_says(layers, words)]
+
+
+def _centres_say(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
+    found = rank_interval(np.array([layer.centre for layer in layers]), np.array([layer.rho for layer in layers]))
+    return [words(f"agreement.centre_{_direction(found)}", rho=found.told())] if found else []
+
+
+def _depthwise_says(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
+    depthwise = np.array([layer.depthwise for layer in layers])
+    rhos = np.array([layer.rho for layer in layers])
+    found = rank_interval(depthwise, rhos)
+    if found is None:
+        return []
+    return [words(f"agreement.depthwise_{_direction(found)}", depthwise=float(rhos[depthwise].mean()),
+                  others=float(rhos[~depthwise].mean()), rho=found.told())]  # fmt: skip
+
+
+def _direction(correlation: Interval) -> str:
+    """Whether agreement is less, more or alike where the other quantity is larger."""
+    return "alike" if not correlation.excludes_zero else "more" if correlation.value > 0 else "less"

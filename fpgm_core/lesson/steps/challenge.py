@@ -1,4 +1,4 @@
-"""Step 8: a finished plan is judged on the sealed half, beside FPGM at one rate for all and no more MACs."""
+"""Step 10: a finished plan is judged on the sealed half, beside FPGM at one rate for all and no more MACs."""
 
 from __future__ import annotations
 

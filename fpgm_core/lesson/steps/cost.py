@@ -1,46 +1,28 @@
-"""Step 7: criteria at equal MACs on every rung; where the paper's FLOPs come from; what zeros are worth in time."""
+"""Step 7: criteria at equal MACs on every rung."""
 
 from __future__ import annotations
 
-from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Contest, Zeros
+from fpgm_core.evaluation import Contest
 from fpgm_core.figures import lesson as figures
-from fpgm_core.graph import closed_form_cut
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import CostControls
-from fpgm_core.lesson.layers import bundled_network
 from fpgm_core.lesson.words import Words
 from fpgm_core.models import bundled_record
 from fpgm_core.pruning import Network
 
-# Share of FLOPs cut, percent, by network and rate, as printed: He et al., CVPR 2019, Table 1.
-PRINTED = {
-    "resnet20": {0.3: 42.2, 0.4: 54.0},
-    "resnet32": {0.3: 41.5, 0.4: 53.2},
-    "resnet56": {0.4: 52.6},
-    "resnet110": {0.4: 52.3},
-}
-_FLOPS_NETWORK = "resnet20"  # stands in where the closed form does not hold
-_RATES = tuple(round(0.05 * n, 2) for n in range(1, 15))
-
 
 def show_cost(context: StepContext, controls: CostControls) -> StepView:
-    """The contest and its sentences, if it was measured; the FLOPs; the time that zeros take, if it was measured."""
-    words, contest, zeros = context.words, context.evidence.contest, context.evidence.zeros
-    pictures, sentences, answer = list[Picture](), list[str](), None
-    if contest is not None:
-        rung = controls.rung if controls.rung in contest.rungs else contest.rungs[0]  # a network may not have it
-        pictures += _contest_pictures(context, contest, rung=rung)
-        sentences += _contest_says(context.network, contest, rung=rung, words=words)
-        leaders = contest.ranking(rung).leaders
-        answer = leaders[0] if len(leaders) == 1 else "none"
-    picture, sentence = _flops(context.network, controls.rate, words=words)
-    pictures.append(picture)
-    sentences.append(sentence)
-    if zeros is not None:
-        pictures.append(_zeros_picture(context.network, zeros, words=words))
-        sentences.append(_zeros_say(zeros, words))
-    return StepView(tuple(pictures), tuple(sentences), answer)
+    """The contest and what it says; empty if it was not measured."""
+    contest = context.evidence.contest
+    if contest is None:
+        return StepView()
+    rung = controls.rung if controls.rung in contest.rungs else contest.rungs[0]  # a network may not have it
+    leaders = contest.ranking(rung).leaders
+    return StepView(
+        tuple(_contest_pictures(context, contest, rung=rung)),
+        tuple(_contest_says(context.network, contest, rung=rung, words=context.words)),
+        leaders[0] if len(leaders) == 1 else "none",
+    )
 
 
 def _contest_pictures(context: StepContext, contest: Contest, *, rung: str) -> list[Picture]:
@@ -147,51 +129,3 @@ def _rungs_say(contest: Contest, words: Words) -> str:
         gaps.append(max(accuracies) - min(accuracies))
     return words("cost.rungs", first=words(f"rung.{first}"), last=words(f"rung.{last}"), low=low, high=high,
                  gap=max(gaps) * 100)  # fmt: skip
-
-
-def _flops(network: Network, rate: float, *, words: Words) -> tuple[Picture, str]:
-    """The FLOPs cut in every convolution, by the closed form and counted, with the sentence for one rate."""
-    try:
-        closed_form_cut(network.flow, rate)
-    except FpgmError:  # the paper gives no formula for this network
-        network = bundled_network(_FLOPS_NETWORK)
-    counted = [_counted_cut(network, rate) for rate in _RATES]
-    closed_form = [closed_form_cut(network.flow, rate) for rate in _RATES]
-    figure = figures.flops_figure(
-        _RATES, counted=counted, closed_form=closed_form, printed=PRINTED.get(network.name, {}), words=words
-    )
-    table = {
-        words("figure.rate"): list(_RATES),
-        words("figure.closed_form"): closed_form,
-        words("figure.counted"): counted,
-    }
-    sentence = words("cost.closed", network=network.title, rate=rate, closed=closed_form_cut(network.flow, rate),
-                     counted=_counted_cut(network, rate))  # fmt: skip
-    return Picture("flops", figure, words("cost.flops", network=network.title), table), sentence
-
-
-def _counted_cut(network: Network, rate: float) -> float:
-    """The share of MACs that FPGM really cuts at one rate for every convolution."""
-    return 1 - network.cost(network.plan(rate)).macs / network.dense_cost.macs
-
-
-def _zeros_picture(network: Network, zeros: Zeros, *, words: Words) -> Picture:
-    bars = {
-        words("figure.dense_time"): zeros.dense_ms,
-        words("figure.scattered_time"): zeros.scattered_ms,
-        words("figure.compact_time"): zeros.compact_ms,
-    }
-    figure = figures.bars_figure(bars, axis=words("figure.milliseconds"), number_format=".2f")
-    caption = words("cost.zeros", network=network.title, share=zeros.share, batch=zeros.batch, threads=zeros.threads)
-    return Picture("zeros", figure, caption)
-
-
-def _zeros_say(zeros: Zeros, words: Words) -> str:
-    return words(
-        "cost.time",
-        scattered=zeros.scattered_ms,
-        dense=zeros.dense_ms,
-        compact=zeros.compact_ms,
-        scattered_ratio=zeros.scattered_ms / zeros.dense_ms,
-        compact_ratio=zeros.compact_ms / zeros.dense_ms,
-    )

@@ -13,18 +13,19 @@ from fpgm_core.lesson.words import Words
 
 
 def show_norms(context: StepContext, controls: NormControls) -> StepView:
-    """The toy layer beside the ideal one, every layer's requirements, and every layer's norms."""
+    """The toy layer beside the ideal one; once revealed, every layer's requirements and norms."""
     words, network = context.words, context.network
     toy = toy_norms(controls.deviation, controls.smallest, rate=controls.rate)
     ideal = toy_norms(IDEAL_DEVIATION, IDEAL_SMALLEST, rate=controls.rate)
     layers = layer_norms(network)
     ratios = {name: layer.ratio(controls.rate) for name, layer in layers.items()}
-    pictures = (
-        _bells(controls, cuts=(ideal.cut, toy.cut), words=words),
-        _requirements(layers, ratios, toy=toy, ideal=ideal, words=words),
-        Picture("boxes", figures.layer_norms_figure({name: layer.norms for name, layer in layers.items()}, words),
-                words("norms.boxes")),
-    )  # fmt: skip
+    pictures = [_bells(controls, cuts=(ideal.cut, toy.cut), words=words)]
+    if context.revealed:
+        norms = {name: layer.norms for name, layer in layers.items()}
+        pictures += [
+            _requirements(layers, ratios, toy=toy, ideal=ideal, words=words),
+            Picture("boxes", figures.layer_norms_figure(norms, words), words("norms.boxes")),
+        ]
     low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
     worst = layers[high].diagnostics
     conclusion = (
@@ -33,7 +34,7 @@ def show_norms(context: StepContext, controls: NormControls) -> StepView:
         words("norms.fails", layer=high, floor=worst.floor, spread=worst.spread),
     )
     answer = "quarter" if toy.ratio < 0.375 else "half" if toy.ratio < 0.75 else "most"
-    return StepView(pictures, conclusion, answer)
+    return StepView(tuple(pictures), conclusion, answer)
 
 
 def _bells(controls: NormControls, *, cuts: tuple[float, float], words: Words) -> Picture:

@@ -57,11 +57,11 @@ def show_reviewer(context: StepContext, controls: FilterControls) -> StepView:
     sums, best = DistanceSums.of(distances), medoid(filters)
     chosen = choose_filter(layer, controls.filter, count=len(distances), default=best)
     central = central_filters(network)
-    pictures = (
-        Picture("terms", figures.terms_figure(distances[chosen], chosen, words=words),
-                words("reviewer.terms", chosen=chosen, layer=layer)),
-        _four_points_picture(_layer_table(offered, central, words=words), words),
-    )  # fmt: skip
+    terms = figures.terms_figure(distances[chosen], chosen, words=words, own=context.revealed)
+    caption = words("reviewer.terms" if context.revealed else "reviewer.terms_covered", chosen=chosen, layer=layer)
+    pictures = [Picture("terms", terms, caption)]
+    if context.revealed:
+        pictures.append(_four_points_picture(_layer_table(offered, central, words=words), words))
     median = geometric_median(filters).value
     conclusion = (
         words("reviewer.same", chosen=chosen, g=sums.g[chosen], g_prime=sums.g_prime[chosen], moved=sums.moved,
@@ -72,7 +72,7 @@ def show_reviewer(context: StepContext, controls: FilterControls) -> StepView:
         words("reviewer.bound", medoid=float(sums.g[best]), median=median,
               ratio=float(sums.g[best]) / median if median else 1.0),
     )  # fmt: skip
-    return StepView(pictures, conclusion, sums.answer, FilterControls(layer, chosen), offered)
+    return StepView(tuple(pictures), conclusion, sums.answer, FilterControls(layer, chosen), offered)
 
 
 @lru_cache(maxsize=NETWORKS)

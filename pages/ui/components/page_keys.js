@@ -1,10 +1,14 @@
-// The arrow keys turn the lesson's pages, unless the focus is on something that uses them itself.
+// The arrow keys turn the lesson's pages, unless the focus is on something that uses them itself. However it was
+// turned, a new page begins at its top.
 const instances = new WeakMap();
 const OWN = "input, textarea, select, [contenteditable=true], [role=slider], [role=combobox], [role=radio], [role=radiogroup], [role=tab], [role=listbox], .pl-point, .eq-unit";
 
-export default function ({ parentElement, setStateValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const before = instances.get(parentElement);
-  if (before) window.removeEventListener("keydown", before);
+  if (before) {
+    window.removeEventListener("keydown", before.turn);
+    if (before.page !== data.page) document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
+  }
   const turn = (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
@@ -13,7 +17,7 @@ export default function ({ parentElement, setStateValue }) {
     event.preventDefault();
     setStateValue("turn", { seq: Date.now(), by });
   };
-  instances.set(parentElement, turn);
+  instances.set(parentElement, { turn, page: data.page });
   window.addEventListener("keydown", turn);
   return whenGone(parentElement, () => {
     window.removeEventListener("keydown", turn);

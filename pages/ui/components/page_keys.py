@@ -1,4 +1,4 @@
-"""Arrow keys that turn the lesson's pages. What the browser sends is checked here."""
+"""Arrow keys that turn the lesson's pages, each shown from its top. What the browser sends is checked here."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def read_turn(message: Any) -> tuple[int, int] | None:
     return int(seq), int(by)
 
 
-def page_keys(key: str) -> None:
-    """Listen to the keys; the last turn lies in the session state of `key`."""
-    _component(key=key, data={}, on_turn_change=lambda: None)
+def page_keys(key: str, page: str) -> None:
+    """Listen to the keys; the last turn lies in the session state of `key`. Another `page` is shown from its top."""
+    _component(key=key, data={"page": page}, on_turn_change=lambda: None)

@@ -1,4 +1,4 @@
-"""Step 8 of the lesson: make a plan, hand it in, and have the sealed half judge it."""
+"""Step 10 of the lesson: make a plan, hand it in, and have the sealed half judge it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import set_preset
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import images_of
+from pages.ui.session.networks import images_of, network_key
 from pages.ui.session.session import Session, menu, mirror
 from pages.ui.session.work_status import result_of
 
@@ -27,8 +27,7 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     session.record()
     accuracy, macs, params = (column.empty() for column in st.columns([2, 1, 1]))
     live_bars(accuracy, macs, params, words.under("live"))
-    if not lesson.bare:
-        _controls(session, words)
+    _controls(session, words)
     cut = macs_cut(session.network.prune(session.state.plan))
     state, button = st.columns([2.2, 1], vertical_alignment="center")
     enough = cut >= TARGET_CUT and session.network.trained
@@ -83,7 +82,7 @@ def _judge(session: Session, words: Words) -> None:
         session,
         "judge",
         partial(_judge_work, session.network, plan, method),
-        key=("judge", plan.key, method),
+        key=("judge", *network_key(session.network), plan.key, method),
         doing=words("challenge.judging"),
         resume=words("page.go_on"),
         page="Learn",

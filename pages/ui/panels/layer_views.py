@@ -10,7 +10,7 @@ import numpy as np
 from fpgm_core import Network, Plan
 from fpgm_core.criteria import Projection, get_criterion
 from fpgm_core.criteria.projections import UMAP_MINIMUM
-from fpgm_core.evaluation import Replaceability
+from fpgm_core.evaluation import Interval, Replaceability
 from fpgm_core.graph import Unit
 from pages.ui.components.picture import Panel, View
 from pages.ui.panels.layer_facts import LayerFacts, exact_projection, stored_layout
@@ -131,18 +131,27 @@ def norms_view(subject: Subject) -> View:
 
 
 def cost_view(subject: Subject, layers: Sequence[Replaceability]) -> View:
-    """Every filter's g, and its norm, against its refit cost."""
+    """Every filter's g against its refit cost, and against the share of its loss that the refit makes good."""
     words = subject.words
     costs = next((costs for costs in layers if costs.layer == subject.layer), None)
     if costs is None:
         return View(caption=words["cost_none"])
-    y, log = numbers(costs.costs), bool((costs.costs > 0).all())
+    x, log = numbers(costs.distance_sums), bool((costs.costs > 0).all())
     panels = [
-        Panel(numbers(x), y, title, words["cost"], log=log)
-        for x, title in ((costs.distance_sums, words["sum_of"]), (costs.norms, words["norm_of"]))
+        Panel(x, numbers(costs.costs), words["sum_of"], words["cost"], log=log),
+        Panel(x, numbers(np.nan_to_num(costs.made_good)), words["sum_of"], words["made_good"]),
     ]
-    told = ["–" if rho is None else rho.told() for rho in (costs.by_distance, costs.by_norm)]
-    return View(panels, words["cost_caption"].format(by_sum=told[0], by_norm=told[1]))
+    told = {
+        f"{short}_{name}": correlation(answers[question].interval)
+        for short, question in (("cost", "cheap"), ("good", "replaceable"))
+        for name, answers in (("g", costs.by_distance), ("norm", costs.by_norm))
+    }
+    return View(panels, words["cost_caption"].format(**told))
+
+
+def correlation(interval: Interval | None) -> str:
+    """A rank correlation with its interval; a dash where there is none."""
+    return "–" if interval is None else interval.told()
 
 
 def facts_of(subject: Subject) -> str:

@@ -28,11 +28,11 @@ def mirror_lesson(
 
 
 def step_controls(session: Session, lesson: LessonState, step: Step, view: StepView, words: Words) -> None:
-    """A widget for every field of the step's controls, and what some steps have beside."""
+    """A widget for every field of the step's controls that is set by now, and what some steps have beside."""
     if step.name == "plane":
         plane_controls(lesson, words)
     for control in fields(lesson.step_controls):
-        if control.metadata:
+        if control.metadata and (lesson.revealed or not control.metadata.get("after")):
             _widget(lesson.step_controls, control, step, words)
     if isinstance(view.controls, FilterControls):
         _filter_menus(session, view.controls, view, step, words)

@@ -11,7 +11,7 @@ import streamlit as st
 from fpgm_core.lesson import LANGUAGES, STEPS, Words, document_work, pack
 from pages.ui.panels.lesson_controls import mirror_lesson
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import images_of
+from pages.ui.session.networks import images_of, network_key
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import result_of
 
@@ -25,7 +25,7 @@ def lesson_top(session: Session, lesson: LessonState, words: Words) -> None:
         return
     title, language, teacher = st.columns([4.1, 1, 1], vertical_alignment="bottom")
     minutes = sum(step.minutes for step in STEPS.values())
-    subtitle = words("page.subtitle", minutes=minutes, network=session.network.title)
+    subtitle = words("page.subtitle", count=len(names), minutes=minutes, network=session.network.title)
     title.markdown(f"**{words('page.title')}**  \n{subtitle}")
     language.segmented_control(
         words("page.language"),
@@ -55,8 +55,8 @@ def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
         for number, name in enumerate(STEPS, 1):
             full, bare = (urlencode(link(lesson, session.state, name, bare=bare)) for bare in (False, True))
             rows.append(
-                f"{number}. {words(f'{name}.title')}: [{words('page.with_controls')}](?{full}) · "
-                f"[{words('page.without_controls')}](?{bare})"
+                f"{number}. {words(f'{name}.title')}: [{words('page.whole')}](?{full}) · "
+                f"[{words('page.bare')}](?{bare})"
             )
         st.markdown("\n".join(rows))
         st.caption(words("page.keys"))
@@ -64,9 +64,9 @@ def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
 
 
 def _printable(session: Session, lesson: LessonState, words: Words) -> None:
-    """The lesson as one file, written in the background once it is asked for."""
+    """The lesson as a worksheet and its answers, written in the background once they are asked for."""
     network, language, controls = session.network, lesson.language, lesson.controls
-    key = ("print", network.fingerprint, language, *(f"{name}{pack(values)}" for name, values in controls.items()))
+    key = ("print", *network_key(network), language, *(f"{name}{pack(values)}" for name, values in controls.items()))
     st.caption(words("page.print_help"))
     if st.session_state.get("printing") != key:
         st.button(words("page.print"), on_click=lambda: st.session_state.update(printing=key))
@@ -82,5 +82,12 @@ def _printable(session: Session, lesson: LessonState, words: Words) -> None:
         page="Learn",
     )
     if document is not None:
-        name = f"lesson-{network.name}-{language}.html"
-        st.download_button(words("page.download"), document, name, "text/html", on_click="ignore")
+        for kind, text in (("worksheet", document.worksheet), ("answers", document.key)):
+            st.download_button(
+                words(f"page.download_{kind}"),
+                text,
+                f"lesson-{network.name}-{language}-{kind}.html",
+                "text/html",
+                key=f"learn-{kind}",
+                on_click="ignore",
+            )

@@ -17,6 +17,7 @@ from pages.ui.components.labels import LABELS
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
 from pages.ui.session.jobs import device_worker
+from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, current_session, share
 
 KEY = "equaliser"
@@ -126,7 +127,9 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
     network, plan = session.network, session.plan
     share_of = {layer.name: layer.share for layer in network.layers}
     surface = damage(session)
-    heat = {} if surface is None else strips((plan.fingerprint, plan.criterion, plan.coupling, plan.options), surface)
+    heat = (
+        {} if surface is None else strips((*network_key(network), plan.criterion, plan.coupling, plan.options), surface)
+    )
     units = network.units(plan.coupling)
     labels = short_names(tuple(unit.name for unit in units))
 

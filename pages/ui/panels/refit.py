@@ -17,6 +17,7 @@ from fpgm_core.recovery import damage_work as predict_work
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.jobs import Job
+from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
 
@@ -48,14 +49,14 @@ def damage_work(network: Network, like: Plan) -> Work[DamageSurface]:
 def refit_cost_job(session: Session) -> Job[tuple[Replaceability, ...]] | None:
     """Every layer's filters with their refit costs, as they come; None where that was stopped."""
     network, coupling = session.network, session.state.plan.coupling
-    key = ("replaceability", network.fingerprint, coupling)
+    key = ("replaceability", *network_key(network), coupling)
     work = partial(refit_cost_work, network, coupling)
     return job_for(session, "replaceability", work, key=key, doing="measuring what losing each filter costs")
 
 
 def _damage_request(session: Session) -> tuple[Callable[[], Work[DamageSurface]], Hashable]:
-    plan = session.state.plan
-    key = ("damage", plan.fingerprint, plan.criterion, plan.coupling, plan.options)
+    plan, network = session.state.plan, network_key(session.network)
+    key = ("damage", *network, plan.criterion, plan.coupling, plan.options)
     return partial(damage_work, session.network, plan), key
 
 
