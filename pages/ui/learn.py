@@ -27,7 +27,7 @@ from fpgm_core.lesson import (
 )
 from pages.ui.components.page_keys import page_keys, read_turn
 from pages.ui.panels.challenge import challenge
-from pages.ui.panels.frame import STYLE, live_figures, navigation, top_bar
+from pages.ui.panels.frame import STYLE, live_figures, navigation, open_page, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
@@ -48,9 +48,8 @@ _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "
 
 def learn_page() -> None:
     """Draw the page."""
-    st.set_page_config(
-        page_title="FPGM explorer: learn", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
-    )
+    current_lesson()  # so that the page is opened in its language
+    open_page("Learn")
     session = current_session()
     lesson = _turned(current_lesson(session))
     words, step = words_of(lesson.language), get_step(lesson.step)
