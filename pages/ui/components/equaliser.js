@@ -2,7 +2,9 @@
 const clamp = (x, low = 0, high = 1) => Math.min(high, Math.max(low, Math.round(x * 100) / 100));
 const KEYS = { ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1 };
 
+// Colours and counts follow the hand by themselves: the server is asked for costs only, ten times a second.
 const fresh = () => ({
+  pace: 100,
   seq: Date.now(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
   drag: null, hover: null, focused: null, leaving: 0, open: false, typed: [],
 });
