@@ -202,6 +202,8 @@ def rates_bench_work(
 
     Raises FpgmError where a rival's package is not there.
     """
+    for cut in cuts:
+        Goal({"macs": cut})  # what cannot be asked is refused at once
     like = network.plan(criterion=criterion, coupling=coupling)
     prepared = yield from within(prepared_work(network, training, like=like, config=config), 0, 0.1)
     contenders = [Rival(OURS, "Solved", _solved(config)), *rivals]
@@ -222,4 +224,10 @@ def rates_bench_work(
 
 
 def _solved(config: SuggestConfig) -> Callable[[Prepared, float, ImageSet], PrunedNetwork]:
-    return lambda prepared, cut, training: suggestion_of(prepared, Goal({"macs": cut}), config).pruned
+    def prune(prepared: Prepared, cut: float, training: ImageSet) -> PrunedNetwork:
+        try:
+            return suggestion_of(prepared, Goal({"macs": cut}), config).pruned
+        except FpgmError as error:
+            raise CannotCut(str(error)) from error
+
+    return prune

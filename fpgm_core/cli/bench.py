@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fpgm_core.allocation import SuggestConfig
+from fpgm_core.allocation import LOSSES, SuggestConfig
 from fpgm_core.allocation.rivals import RIVALS, rates_bench_work
 from fpgm_core.cli.arguments import Command, show
 from fpgm_core.cli.progress import finish
@@ -28,6 +28,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", default="resnet20", help="rates: the network (default resnet20)")
     parser.add_argument("--coupling", choices=list(COUPLINGS), default="coupled", help="rates: (default coupled)")
     parser.add_argument("--criterion", default="fpgm", help="rates: ours (default fpgm)")
+    parser.add_argument(
+        "--loss", choices=list(LOSSES), default="blend", help="rates: predicted by ours (default blend)"
+    )
     parser.add_argument("--cut", type=float, action="append", help="rates: of the MACs (default 0.3, 0.5, 0.7)")
     parser.add_argument("--rung", action="append", choices=ladder(), help="rates: (default recalibrated, repaired)")
     parser.add_argument("--rival", action="append", help="rates: one rival, by name; may be repeated (default all)")
@@ -56,7 +59,7 @@ def _rates(chosen: argparse.Namespace) -> int:
         cuts=chosen.cut or (0.3, 0.5, 0.7),
         rungs=chosen.rung or ("recalibrated", "repaired"),
         rivals=[known[name] for name in chosen.rival or known],
-        config=SuggestConfig(evaluation=EvaluationConfig(chosen.device)),
+        config=SuggestConfig(loss=chosen.loss, evaluation=EvaluationConfig(chosen.device)),
     )
     bench = finish(work)
     matches = [

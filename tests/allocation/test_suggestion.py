@@ -1,4 +1,4 @@
-"""Losses by running the pruned network itself, suggestions and their reasons, a table of one's own, the command."""
+"""Losses by running the pruned network itself, suggestions and their reasons, a table of one's own."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fpgm_core import FpgmError, Plan, recover, suggest
+from fpgm_core import FpgmError, recover, suggest
 from fpgm_core.allocation import (
     Choices,
     CostMeasure,
@@ -164,40 +164,6 @@ def test_at_most_a_loss(resnet20, train):
     found = suggest(resnet20, images=train, max_loss=0.05, choose=choose, coupling="inner", config=config)
     assert found.measurement.change.value >= -0.05
     assert found.reached["macs"] > 0
-
-
-def test_the_command(run, few_images, tmp_path):
-    few_images(300)
-    path = tmp_path / "plan.json"
-    words = [
-        "suggest",
-        "resnet20",
-        "--macs-cut",
-        0.3,
-        "--coupling",
-        "inner",
-        "--loss",
-        "damage",
-        "--fix",
-        "layer3.0.conv1",
-    ]
-    status, out, err = run(*words, "--out", path, "--json")
-    assert (status, err) == (0, "")
-    result = json.loads(out)
-    assert 1 - result["macs"] / result["dense_macs"] == pytest.approx(result["reached"]["macs"])
-    assert Plan.from_json(path.read_text()) == Plan.from_dict(result["plan"])
-    assert "layer3.0.conv1" not in result["plan"]["rates"]
-    status, out, _ = run(*words)
-    assert "solved, fpgm, inner: cuts 3" in out
-    assert "The bargain is " in out
-    for wrong, said in (
-        (["--macs-cut", 2], "not a share between 0 and 1"),
-        ([], "something to cut"),
-        (["--macs-cut", 0.5, "--fix", "fc"], "no unit 'fc'"),
-    ):
-        status, out, err = run("suggest", "resnet20", *wrong)
-        assert (status, out) == (2, "")
-        assert said in err
 
 
 def test_scores_are_made_where_the_criterion_needs_them(resnet20, train):
