@@ -40,7 +40,8 @@ from pages.ui.session.work_status import result_of
 _KEYS = "page_keys"
 _STYLE = """
 .st-key-lesson [data-testid="stMarkdownContainer"] p, .st-key-lesson li { font-size: 1.06rem; line-height: 1.5; }
-.st-key-lesson .katex-display { margin: .3rem 0 .8rem; overflow-x: auto; overflow-y: hidden; }
+.st-key-lesson .katex-display { margin: .3rem 0 .8rem; overflow: visible !important; }
+.st-key-lesson .katex-display > .katex { font-size: 1.08em; }
 .st-key-says { border-left: 4px solid #0072B2 !important; }
 """
 _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
