@@ -14,7 +14,7 @@ from fpgm_core.criteria import unregister_criterion
 from fpgm_core.graph.operations import OPERATIONS
 from fpgm_core.recovery import unregister_recovery_method
 
-CRITERION, MODEL, OPERATION, RECOVERY, EXPORT = blocks("CONTRIBUTING.md", "python")
+CRITERION, MODEL, OPERATION, RECOVERY, IMAGES, EXPORT = blocks("CONTRIBUTING.md", "python")
 
 
 def names_of(example):
@@ -73,6 +73,15 @@ def test_a_recovery_method():
     finally:
         unregister_recovery_method("shrunk")
     assert "shrunk" not in RECOVERY_METHODS
+
+
+def test_a_kind_of_images(own_home):
+    names = names_of(IMAGES)
+    splits, choose = names["splits"], names["choose"]
+    assert choose.pixels.shape == (len(splits.choose), 32, 32, 3)
+    assert choose.class_names == ("a", "b", "c")
+    indices = [int(index) for part in (splits.choose, splits.sealed, splits.train) for index in part.indices]
+    assert sorted(indices) == list(range(12))
 
 
 def test_an_export_format():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import multiprocessing
@@ -101,14 +102,15 @@ class _Worker:
 
 
 def _serve(connection: Connection, function: Callable[[Subject], Trial]) -> None:
-    connection.send(None)
-    while True:
-        subject = connection.recv()
-        try:
-            found = function(subject)
-        except Exception as error:  # of any kind: the table goes on
-            found = Trial(subject.title, subject.family, problem=f"{type(error).__name__}: {error}"[:200])
-        connection.send(found)
+    with contextlib.suppress(EOFError, BrokenPipeError):  # nobody asks any more
+        connection.send(None)
+        while True:
+            subject = connection.recv()
+            try:
+                found = function(subject)
+            except Exception as error:  # of any kind: the table goes on
+                found = Trial(subject.title, subject.family, problem=f"{type(error).__name__}: {error}"[:200])
+            connection.send(found)
 
 
 def _write(path: Path, rows: Sequence[Trial]) -> None:
@@ -170,4 +172,4 @@ network's own size; *prunable* is the share of them in layers that get smaller w
 column says what share is cut so, alone where masked and compact networks answer alike (on 8 random images of the
 smallest size that the network takes) and cost what was counted, and what is wrong elsewhere. Torch-Pruning 1.6.1
 prunes 30% of every group, hidden Linear layers too, which this library keeps; its network is compared with the dense
-one whose removed filters and norms are set to zero."""
+one whose removed filters and norms are set to zero, layer and group norms running over what is left."""

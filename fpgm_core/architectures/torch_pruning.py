@@ -6,9 +6,11 @@ import copy
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from fpgm_core.graph.operations import KeptNorm, as_plain_norm
 from fpgm_core.pruning.proof import counted_macs, tensors_in
 from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.limits import time_limit
@@ -26,7 +28,8 @@ def beside_torch_pruning(
     """The share of multiply-adds of images of `shape` that it prunes at a rate of everywhere, and what comes out.
 
     That is "equal" where its network computes what the dense one does with the removed filters, and their norms, set to
-    zero; else how far it is from that, or what it raised. `traced_at` is the shape of images that it is traced with.
+    zero, layer and group norms running over what is left; else how far it is from that, or what it raised. `traced_at`
+    is the shape of images that it is traced with.
     """
     peer: Any = copy.deepcopy(module)
     dense = copy.deepcopy(module)
@@ -59,22 +62,39 @@ def _pruned(peer: Any, image: torch.Tensor, rate: float) -> dict[str, set[int]]:
     outputs = [m for m in peer.modules() if getattr(m, "out_features", None) in widths]
     importance = tp.importance.MagnitudeImportance(p=2)
     pruner = tp.pruner.BasePruner(peer, image, importance=importance, pruning_ratio=rate, ignored_layers=outputs)
-    names, removed = {m: name for name, m in peer.named_modules()}, dict[str, set[int]]()
+    names, left = {m: name for name, m in peer.named_modules()}, dict[str, list[int]]()
+    removed: dict[str, set[int]] = {}
     for group in pruner.step(interactive=True):
+        now: dict[str, set[int]] = {}
         for dependency, indices in group:
             layer, how = dependency.target.module, dependency.handler.__name__
-            if layer in names and ("out" in how or isinstance(layer, _NORMS)):
-                removed.setdefault(names[layer], set()).update(map(int, indices))
+            if layer in names and "out" in how:
+                left.setdefault(names[layer], list(range(_width(layer))))
+                now.setdefault(names[layer], set()).update(map(int, indices))
+        for name, gone in now.items():  # its indices are those of what the groups before have left
+            removed.setdefault(name, set()).update(left[name][i] for i in gone)
+            left[name] = [index for i, index in enumerate(left[name]) if i not in gone]
         group.prune()
     return removed
+
+
+def _width(layer: Any) -> int:
+    """How many filters or channels a layer has."""
+    weight = layer.weight if getattr(layer, "weight", None) is not None else layer.running_mean
+    return int(weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else weight.shape[0])
 
 
 def _silence(dense: nn.Module, removed: dict[str, set[int]]) -> None:
     for name, indices in removed.items():
         layer: Any = dense.get_submodule(name)
+        gone, plain = sorted(indices), as_plain_norm(layer)
+        if isinstance(plain, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
+            keep = np.ones(len(layer.weight), dtype=bool)
+            keep[gone] = False
+            dense.set_submodule(name, KeptNorm(plain, keep))
+            continue
         if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, _NORMS)):
             continue
-        gone = sorted(indices)
         weight = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
         weight.data[gone] = 0
         for tensor in (layer.bias, getattr(layer, "running_mean", None)):

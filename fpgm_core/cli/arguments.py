@@ -61,6 +61,23 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", help="a checkpoint file, weights that torchvision or timm publish (DEFAULT, a name), or random"
     )
+    parser.add_argument(
+        "--input-size", type=_size_of, metavar="PIXELS", help="what its images measure, 64 or 64x96 (high x wide)"
+    )
+
+
+def _size_of(text: str) -> tuple[int, int]:
+    """A side, or height and width."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 8192 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of images; write 64, or 64x96 for height x width")
+    return int(sides[0]), int(sides[-1])
+
+
+def network_of(chosen: argparse.Namespace, weights: str | None = None) -> Network:
+    """The network of `add_model`'s arguments; `weights` are what none given means."""
+    shape = None if chosen.input_size is None else (3, *chosen.input_size)
+    return Network.load(chosen.model, chosen.weights or weights, input_shape=shape)
 
 
 def add_plan(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -109,7 +126,7 @@ def config_of(chosen: argparse.Namespace) -> EvaluationConfig:
 
 def opened(chosen: argparse.Namespace) -> Network:
     """The network of `add_model`'s arguments; what must be known of its weights goes to stderr."""
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     if network.notice:
         print(f"note: {network.notice}", file=sys.stderr)
     return network

@@ -14,6 +14,7 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_place,
     config_of,
+    network_of,
     rate_of,
     show,
 )
@@ -22,7 +23,6 @@ from fpgm_core.cli.progress import finish
 from fpgm_core.data import SPLITS
 from fpgm_core.evaluation import Contest, ContestConfig, Entry, Interval, contest_work
 from fpgm_core.graph import COUPLINGS
-from fpgm_core.pruning import Network
 from fpgm_core.recovery import get_recovery_method, refused_rungs
 
 _BASE = "fpgm"  # what the others are compared with
@@ -43,7 +43,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _contest(chosen: argparse.Namespace) -> int:
-    network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
+    network, start = network_of(chosen), time.perf_counter()
     rules = ContestConfig(rate=chosen.rate, coupling=chosen.coupling, seeds=chosen.seeds)
     images = measured_on(chosen, network, chosen.split)
     training = training_of(chosen, network)

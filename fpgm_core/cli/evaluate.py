@@ -19,6 +19,7 @@ from fpgm_core.cli.arguments import (
     add_plan,
     add_rung,
     config_of,
+    network_of,
     opened,
     plan_of,
     points_of,
@@ -61,7 +62,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     plan = plan_of(chosen, network)
     if not network.trained:
         raise FpgmError(f"cannot evaluate: {network.notice}")
@@ -232,7 +233,7 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
         raise FpgmError("--out is for the plan that --within makes; say how many points a unit may lose")
     rates = chosen.rate or RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or _SWEEP_COUPLING
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     like, method = plan_of(chosen, network), rung_of(chosen, network)
     training = training_of(chosen, network)
     images = (

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from fpgm_core.cli.arguments import Command, about, add_model, rate_of, show
-from fpgm_core.criteria import CRITERIA, geometric_median, medoid, norm_diagnostics, overlap, select
+from fpgm_core.cli.arguments import Command, about, add_model, network_of, rate_of, show
+from fpgm_core.criteria import CRITERIA, geometric_median, medoid, overlap, select
 from fpgm_core.graph import Layer, weights_of
 from fpgm_core.models import list_models
 from fpgm_core.pruning import Network
@@ -52,7 +52,7 @@ def _layers_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _layers(chosen: argparse.Namespace) -> int:
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     if network.notice:
         print(f"note: {network.notice}", file=sys.stderr)
     rows = [_layer_row(network, layer, chosen.rate) for layer in network.layers]
@@ -79,7 +79,7 @@ def _maybe(value: float | None, form: str, width: int) -> str:
 
 def _layer_row(network: Network, layer: Layer, rate: float | None) -> dict[str, Any]:
     filters = weights_of(network.module, layer.name)
-    norms = norm_diagnostics(filters)
+    norms = network.norm_diagnostics(layer.name)
     row: dict[str, Any] = {
         "name": layer.name,
         "filters": layer.filters,

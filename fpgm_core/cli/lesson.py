@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fpgm_core.cli.arguments import Command, about, add_model, show
+from fpgm_core.cli.arguments import Command, about, add_model, network_of, show
 from fpgm_core.cli.images import add_data, has_images, images_of, training_of
 from fpgm_core.cli.progress import finish
-from fpgm_core.pruning import Network
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.storage import write_atomic
 
@@ -23,7 +22,7 @@ def _lesson_arguments(parser: argparse.ArgumentParser) -> None:
 def _lesson(chosen: argparse.Namespace) -> int:
     from fpgm_core.lesson import document_work  # brings plotly: only those who draw wait for it
 
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     measured = has_images(chosen, network) and network.trained
     images = images_of(chosen, network, "choose") if measured else None
     training = training_of(chosen, network) if measured else None

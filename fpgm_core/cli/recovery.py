@@ -19,6 +19,7 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_place,
     add_plan,
+    network_of,
     opened,
     plan_of,
     pruned_of,
@@ -81,7 +82,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(chosen: argparse.Namespace) -> int:
-    network, start = Network.load(chosen.model, chosen.weights), time.perf_counter()
+    network, start = network_of(chosen), time.perf_counter()
     moments = _moments(chosen, network)
     layers = [
         {"name": name, "columns": one.columns, "groups": len(one.mean), "samples": one.samples,
@@ -160,7 +161,7 @@ def _replaceability_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _replaceability(chosen: argparse.Namespace) -> int:
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     found = replaceability(network, _moments(chosen, network), chosen.coupling)
     result = {
         **about(network),
@@ -243,7 +244,7 @@ def _damage_arguments(parser: argparse.ArgumentParser) -> None:
 def _damage(chosen: argparse.Namespace) -> int:
     rates = chosen.rate or SURFACE_RATES
     chosen.plan, chosen.rate, chosen.coupling = None, 0.0, chosen.coupling or "inner"
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     if chosen.study is not None:
         return _study(chosen, network)
     like = plan_of(chosen, network)

@@ -17,6 +17,7 @@ from fpgm_core.cli.arguments import (
     add_place,
     add_plan,
     config_of,
+    network_of,
     plan_of,
     rate_of,
     recovered,
@@ -187,8 +188,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(chosen: argparse.Namespace) -> int:
     chosen.rate = 0.0 if chosen.rate is None and chosen.plan is None else chosen.rate
-    given = chosen.weights or (None if chosen.from_weights or chosen.plan else "random")
-    network = Network.load(chosen.model, given)
+    network = network_of(chosen, None if chosen.from_weights or chosen.plan else "random")
     pruned, images = _pruned(chosen, network), _training_images(chosen, network)
     halves = halves_of(chosen, network)
     trainer = Trainer(
@@ -234,7 +234,7 @@ def _recover_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _recover(chosen: argparse.Namespace) -> int:
-    network = Network.load(chosen.model, chosen.weights)
+    network = network_of(chosen)
     if not network.trained:
         raise FpgmError(f"nothing to fine-tune: {network.notice}; train from scratch instead")
     pruned, images = _pruned(chosen, network), _training_images(chosen, network)

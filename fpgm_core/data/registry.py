@@ -19,6 +19,11 @@ HALVES = ("choose", "sealed")
 SPLITS = (*HALVES, "all")
 
 
+def _never_a_copy(path: Path) -> bool:
+    """Of a data set without official splits no folder or file is a copy."""
+    return False
+
+
 @dataclass(frozen=True)
 class DataInfo:
     """One data set: its name, its title, and `load(split, root, download)`, which brings a split of it.
@@ -30,7 +35,7 @@ class DataInfo:
     name: str
     title: str
     load: Callable[[str, Path | None, bool], ImageSet]
-    is_copy: Callable[[Path], bool] = lambda path: False
+    is_copy: Callable[[Path], bool] = _never_a_copy
     preprocessing: Preprocessing | None = None
 
 

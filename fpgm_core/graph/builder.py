@@ -51,6 +51,7 @@ class Builder:
     functional: set[str] = field(default_factory=set)  # modules whose parameters a function is called with
     unlike: set[str] = field(default_factory=set)  # norms that run more than once, on different channels
     other_macs: dict[str, int] = field(default_factory=dict)
+    by_channel: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         nodes = list(self.graph.graph.nodes)
@@ -245,6 +246,7 @@ class Builder:
             repeated=frozenset(self.again),
             other_params=self._other_params(),
             other_macs=self.other_macs,
+            by_channel={name: reads for name, reads in self.by_channel.items() if name in self.other_macs},
         )
 
     def _fix_what_is_read_by_name(self) -> None:

@@ -27,8 +27,8 @@ class Cost:
     """What a network costs under some keep masks.
 
     `macs` counts the multiply-adds of one image (no bias, no norm; FLOPs = 2 x MACs): of convolutions and Linear layers
-    in `layers`, of everything else that PyTorch's own counter finds some in (attention products) in `other_macs`, by
-    the node's name; those are never pruned. `params` counts every learnable parameter that is left and a forward pass
+    in `layers`, of everything else that PyTorch's own counter finds some in (attention products, blurring) in
+    `other_macs`, by the node's name. `params` counts every learnable parameter that is left and a forward pass
     in eval mode reads (auxiliary heads, which only training runs, are not counted).
     """
 
@@ -127,8 +127,10 @@ def _counted(flow: Flow, live: np.ndarray) -> Cost:
     norms = sum(2 * int(live[norm.reads].any(0).sum()) for norm in flow.batch_norms if norm.affine)
     scales = sum(one.size * int(live[one.reads].any(0).sum()) for one in flow.channel_tensors)
     params = sum(layer.params for layer in layers) + norms + scales + flow.other_params
-    macs = sum(layer.macs for layer in layers) + sum(flow.other_macs.values())
-    return Cost(tuple(layers), macs, params, flow.other_macs)
+    others = dict(flow.other_macs)
+    for name, reads in flow.by_channel.items():
+        others[name] = others[name] * int(live[reads].any(0).sum()) // reads.shape[1]
+    return Cost(tuple(layers), sum(layer.macs for layer in layers) + sum(others.values()), params, others)
 
 
 def _layer_cost(site: WeightedLayer, live: np.ndarray, shared: bool) -> LayerCost:

@@ -167,7 +167,8 @@ class Flow:
     same channels. `blocks` says of how many equal blocks a layer must keep equally many filters, for a
     grouped convolution's sake. `repeated` layers cannot be refitted one by one: they run more than once, on more rows
     than images, or are no plain convolution or Linear module. `other_params` counts the parameters a forward pass uses
-    outside sites, norms and channel tensors, `other_macs` the multiply-adds of one image outside sites, by node.
+    outside sites, norms and channel tensors, `other_macs` the multiply-adds of one image outside sites, by node; those
+    of nodes in `by_channel` are the same for each of the channels that they read, (S, C), and leave with them.
     """
 
     graph: torch.fx.GraphModule
@@ -189,6 +190,7 @@ class Flow:
     repeated: frozenset[str]
     other_params: int
     other_macs: Mapping[str, int]
+    by_channel: Mapping[str, np.ndarray]
 
     @property
     def joint_norms(self) -> tuple[JointNorm, ...]:

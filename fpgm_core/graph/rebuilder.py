@@ -48,7 +48,7 @@ class Rebuilder:
         for node in self._flow.graph.graph.nodes:
             known = self._flow.values.get(node.name)
             if known is None:
-                made = self.copied(node, self.whole)
+                made = self.copied(node, self.narrow if self._asks_how_many(node) else self.whole)
                 self._rebuilt[node.name] = made, np.zeros(0, dtype=int)
                 self._numbers += [made] * (node.op != "output")
             elif _taken_from_base(known):
@@ -65,6 +65,16 @@ class Rebuilder:
         built = torch.fx.GraphModule(self._root, self._graph, type(self._module).__name__)
         built.delete_all_unused_submodules()
         return built.train(self._module.training)
+
+    def _asks_how_many(self, node: torch.fx.Node) -> bool:
+        """Whether a node is a size that pruning does not change: x.size(0), of a tensor of which something is left."""
+        if node.op != "call_method" or node.target != "size" or len(node.args) != 2 or node.kwargs:
+            return False
+        source: Any = node.args[0]
+        known, dim = self.known(source), node.args[1]
+        if known is None or known.spread or self.made(source) is None or not isinstance(dim, int):
+            return False
+        return dim % len(source.meta["shape"]) != known.dim
 
     def _made(self, node: torch.fx.Node, value: Value) -> Rebuilt:
         if node.op == "placeholder":

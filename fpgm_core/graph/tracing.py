@@ -143,6 +143,8 @@ _NUMBERS = (int, float, bool, str, torch.Size, torch.dtype, torch.device, type(N
 def _visit(walk: Builder, node: torch.fx.Node) -> Known:
     """What is known of a node's result; the walk notes what it means for the filters that write it."""
     if node.op == "placeholder":
+        if len(shape_of(node)) < 2:  # an argument beside the images that nobody gives, a mask say
+            return None
         return Value(np.full((1, shape_of(node)[1]), ALWAYS))
     inputs: list[Value] = []
     for source in node.all_input_nodes:

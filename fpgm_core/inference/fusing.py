@@ -139,8 +139,8 @@ def _is_identity(modules: dict[str, nn.Module], node: Node) -> bool:
 
 
 def _is_sum(modules: dict[str, nn.Module], node: Node) -> bool:
-    """Whether a node is the sum of two values."""
-    two = len(node.args) == len(node.all_input_nodes) == 2 and not node.kwargs
+    """Whether a node is the sum of two values of one shape."""
+    two = len(node.args) == len(node.all_input_nodes) == 2 and not node.kwargs and not node.meta.get("spreads")
     return two and _role(modules, node) == "sum"
 
 

@@ -30,7 +30,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.graph import TRACE_SECONDS, TracedModule, bake_in, opened, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
-from fpgm_core.models import load_model
+from fpgm_core.models import LoadedModel, load_model
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.pruning.surroundings import Surroundings, surroundings_of
@@ -85,21 +85,23 @@ class Network(TracedModule):
         name: str,
         weights: Any = None,
         *,
+        input_shape: tuple[int, int, int] | None = None,
         seconds: float = TRACE_SECONDS,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Network:
         """Load a network by its name ("resnet20", "torchvision/resnet50", "timm/resnet50d"), with weights.
 
-        Both as in `models.load_model`; the others as in `from_module`.
+        Both as in `models.load_model`; `input_shape` (channels, height, width) where its images have another than its
+        weights were published for; the others as in `from_module`.
         """
         loaded = load_model(name, weights)
-        # This project's own networks are small, and known to run: no need of the meta device's import.
         info, module, traced = loaded.info, loaded.module, None
+        shape = info.input_shape if input_shape is None else input_shape
         if info.library:
-            module, traced = opened(module, info.input_shape, seconds=seconds, on_progress=on_progress)
+            module, traced = opened(module, shape, seconds=seconds, on_progress=on_progress)
         return cls(
             module,
-            info.input_shape,
+            shape,
             name=info.name,
             title=info.title,
             dataset=info.dataset,
@@ -108,7 +110,8 @@ class Network(TracedModule):
             weights=loaded.weights,
             trained=loaded.trained,
             notice=loaded.notice,
-            preprocessing=None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms),
+            preprocessing=_preprocessing(loaded, shape),
+            # This project's own networks are small, and known to run: no need of the meta device's import.
             shapes_on="meta" if info.library else "cpu",
             build=info.build if module is loaded.module else None,
             traced=traced,
@@ -194,7 +197,10 @@ class Network(TracedModule):
         if isinstance(config, Mapping):
             return Preprocessing.from_timm({**config, "input_size": self.input_shape})
         if self.dataset == "imagenet1k":
-            return torchvision_preprocessing(self.name.rpartition("/")[2], self.weights.rpartition(" ")[2])
+            known = torchvision_preprocessing(self.name.rpartition("/")[2], self.weights.rpartition(" ")[2])
+            if known is None or known.crop == self.input_shape[1:]:
+                return known
+            return Preprocessing.for_input(self.input_shape, known.mean, known.std)
         if self.normalization is not None:
             return Preprocessing.for_input(self.input_shape, *self.normalization)
         return None
@@ -438,6 +444,17 @@ class Network(TracedModule):
         """MACs and parameters, by layer and in total, exact under the plan's masks."""
         key = plan.key, get_criterion(plan.criterion), self.scores_digest(plan.criterion)
         return self._costs(key, lambda: count_cost(self.flow, self.keep_masks(plan)))
+
+
+def _preprocessing(loaded: LoadedModel, shape: tuple[int, int, int]) -> Preprocessing | None:
+    """What the recipe of a network's library does to pictures, or the usual one for images of another shape.
+
+    None where there is no recipe.
+    """
+    own = None if loaded.transforms is None else Preprocessing.of_transforms(loaded.transforms)
+    if own is None or shape == loaded.info.input_shape:
+        return own
+    return Preprocessing.for_input(shape, own.mean, own.std)
 
 
 def _copied(module: nn.Module) -> nn.Module:

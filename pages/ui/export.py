@@ -105,7 +105,7 @@ def _result(bundle: Bundle, model: str) -> None:
     st.download_button(
         "Download everything (zip)",
         zip_bundle(bundle),
-        file_name=f"{model}-compact.zip",
+        file_name=f"{model.replace('/', '-')}-compact.zip",
         mime="application/zip",
         key="download_zip",
         type="primary",

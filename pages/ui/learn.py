@@ -27,7 +27,7 @@ from fpgm_core.lesson import (
 )
 from pages.ui.components.page_keys import page_keys, read_turn
 from pages.ui.panels.challenge import challenge
-from pages.ui.panels.frame import STYLE, live_figures, navigation, top_bar
+from pages.ui.panels.frame import STYLE, live_figures, navigation, open_page, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
@@ -40,7 +40,8 @@ from pages.ui.session.work_status import result_of
 _KEYS = "page_keys"
 _STYLE = """
 .st-key-lesson [data-testid="stMarkdownContainer"] p, .st-key-lesson li { font-size: 1.06rem; line-height: 1.5; }
-.st-key-lesson .katex-display { margin: .3rem 0 .8rem; overflow-x: auto; overflow-y: hidden; }
+.st-key-lesson .katex-display { margin: .3rem 0 .8rem; overflow: visible !important; }
+.st-key-lesson .katex-display > .katex { font-size: 1.08em; }
 .st-key-says { border-left: 4px solid #0072B2 !important; }
 """
 _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "timing"}
@@ -48,9 +49,8 @@ _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "
 
 def learn_page() -> None:
     """Draw the page."""
-    st.set_page_config(
-        page_title="FPGM explorer: learn", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
-    )
+    current_lesson()  # so that the page is opened in its language
+    open_page("Learn")
     session = current_session()
     lesson = _turned(current_lesson(session))
     words, step = words_of(lesson.language), get_step(lesson.step)

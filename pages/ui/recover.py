@@ -15,7 +15,7 @@ from fpgm_core import Measurement, Plan, PrunedNetwork
 from fpgm_core.data import DATA, ImageSet, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.figures import training_figure
-from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_method, ladder
+from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
@@ -95,7 +95,8 @@ def _before(session: Session, training: Training) -> None:
         f"Trains on {'your copy' if training.copy else bundled}, in the background: other pages stay usable. What it "
         "reaches is measured on choose, is a rung of its own on Explore, and is what Export takes from there."
     )
-    rows = [(RECOVERY_METHODS[name].title, RECOVERY_METHODS[name].summary, session.measured(name)) for name in ladder()]
+    methods = [RECOVERY_METHODS[name] for name in ladder(session.network)]
+    rows = [(method.title, method.summary, session.measured(method.name)) for method in methods]
     rows.append((get_recovery_method(_TRAINED).title, get_recovery_method(_TRAINED).summary, None))
     table = {
         "rung": [title for title, _, _ in rows],
@@ -128,7 +129,7 @@ def _choices(session: Session, running: bool) -> Training:
         recipe=recipe,
         schedule=schedule,
         copy=Path(copy) if copy else None,
-        before="repaired" if repaired else "recalibrated",
+        before="repaired" if repaired else usual_rung(session.network),
         stop=threading.Event(),
     )
 

@@ -465,6 +465,15 @@ def test_a_network_without_weights_shows_costs_and_no_accuracy(app):
     assert "of 252,887,680" in cards(app)
 
 
+def test_a_network_without_batch_norms_has_no_recalibrated_rung_and_the_page_says_why():
+    app = opened(s=encode(replace(first_view("squeezenet1_1"), method="recalibrated")))
+    assert session_of(app).state.method == "as_is"
+    assert "squeezenet1_1 has no batch normalisation" in app.error[0].value
+    ladder = widget(app.get("button_group"), "Ladder")
+    assert [str(option) for option in ladder.options] == ["As is", "Merged", "Repaired"]
+    assert "No **Recalibrated**: squeezenet1_1 has no batch normalisation" in ladder.help
+
+
 def test_the_exact_figure_arrives_and_enters_the_trace(app):
     widget(app.selectbox, "Preset").set_value("uniform_0%").run()
     deadline = time.monotonic() + 60

@@ -239,6 +239,16 @@ def test_the_language_changes_every_word():
     assert EN("median.do") not in texts(app)
 
 
+def test_the_language_goes_with_a_person_to_the_other_pages():
+    app = learn(step="median", lang="ko")
+    labels = [link.proto.label for link in app.get("page_link")]
+    assert labels == [KO(f"frame.{name}") for name in ("learn", "explore", "choose", "recover", "export")]
+    again(app.switch_page("pages/1_Export.py"))
+    assert [link.proto.label for link in app.get("page_link")] == labels
+    assert app.button(key="undo").help == KO("frame.undo")
+    assert any(KO("live.accuracy") in element.proto.body for element in app.get("html"))
+
+
 def test_another_network_is_opened_and_its_figures_shown():
     app = learn(step="norms")
     press(app, "learn-show")
@@ -383,6 +393,6 @@ def test_the_printed_lesson_is_written_in_the_background(monkeypatch):
     monkeypatch.setattr(lesson_top, "document_work", document_work)
     app = learn(step="plane")
     next(one for one in app.button if one.label == EN("page.print")).click().run()
-    assert until(app, lambda: app.get("download_button"))
+    assert until(app, lambda: len(app.get("download_button")) == 3)  # and the plan, in the bar
     labels = [button.proto.label for button in app.get("download_button")]
-    assert labels == [EN("page.download_worksheet"), EN("page.download_answers")]
+    assert labels[-2:] == [EN("page.download_worksheet"), EN("page.download_answers")]

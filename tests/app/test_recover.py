@@ -15,6 +15,7 @@ from fpgm_core.runtime.progress import Progress
 from fpgm_core.training import Epoch, Recipe, Run
 from pages.ui import export as export_page
 from pages.ui import recover as recover_page
+from pages.ui.session import session as session_module
 from pages.ui.session.recovered import recovered_networks
 from pages.ui.session.view_state import encode
 
@@ -69,9 +70,14 @@ def training(monkeypatch):
         right = 4300 if pruned.method == "fine_tuned" else 3000
         return replace(measurement(right), method=pruned.method)
 
+    def measured_at_once(network, plan, method, split="choose"):
+        yield Progress(1.0)
+        return replace(measurement(3000), method=method)
+
     def few(name, split, copy=None):
         return load_images(name, split, copy).first(FEW)
 
+    monkeypatch.setattr(session_module, "measurement_work", measured_at_once)
     monkeypatch.setattr(recover_page, "load_images", few)
     monkeypatch.setattr(recover_page, "fine_tune_work", fine_tune)
     monkeypatch.setattr(recover_page, "measure_work", measure)
@@ -111,7 +117,7 @@ def test_choices_reach_the_recipe(app, training):
 def test_progress_curves_and_the_result(app, training):
     calls, gate = training
     train(app)
-    assert until(app, lambda: "(epoch 2 of 20): 50%, about 37 s left" in bars(app), 90), bars(app)
+    assert until(app, lambda: "(epoch 2 of 20): 50%, about 37 s left" in bars(app), 240), bars(app)
     assert app.get("plotly_chart")
     assert app.button(key="train").disabled
     gate.set()

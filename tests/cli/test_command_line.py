@@ -470,6 +470,16 @@ def test_the_model_is_a_place_or_an_option(run):
     complains(run("layers", "resnet20", "--model", "resnet56"), "not allowed with")
 
 
+def test_images_of_another_size(run):
+    macs = [
+        sum(row["macs"] for row in json.loads(run("layers", "squeezenet1_1", "--json", *size)[1])["layers"])
+        for size in ((), ("--input-size", "64"), ("--input-size", "64x96"))
+    ]
+    assert macs[0] > macs[2] > macs[1]
+    for wrong in ("0", "64x", "64x64x3", "big", "-4", "99999"):
+        complains(run("layers", "squeezenet1_1", f"--input-size={wrong}"), wrong, "write 64, or 64x96")
+
+
 def test_models_by_pattern(run):
     _, out, _ = run("models", "torchvision/resnet?0", "--json")
     assert [row["name"] for row in json.loads(out)["models"]] == ["resnet50"]

@@ -86,6 +86,23 @@ class Standardised(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, padding=1)
 
 
+class Blurred(nn.Module):
+    """Smoothed before it is strided: a kernel for each channel, which nobody learns."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.register_buffer("kernel", torch.rand(width, 1, 3, 3))
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, [1, 1, 1, 1], "reflect"), self.kernel, stride=2, groups=len(self.kernel))
+
+
+def global_context(net, y):
+    weights = net.k(y).reshape(y.size(0), 1, -1).softmax(-1).unsqueeze(3)
+    context = (y.reshape(y.size(0), y.size(1), -1).unsqueeze(1) @ weights).view(y.size(0), y.size(1), 1, 1)
+    return y + net.e(F.relu(net.s(context)))
+
+
 class ChannelsFirst(nn.Module):
     """Layer normalisation of images, written out: each position over its channels."""
 
@@ -229,6 +246,11 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "root mean square": Case(
         lambda net, y: F.relu(net.m(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)), {"m": nn.RMSNorm(8, 1e-6)}
     ),
+    "blurred": Case(lambda net, y: F.relu(net.m(F.relu(y))), {"m": Blurred(8)}),
+    "blurred with one kernel": Case(
+        lambda net, y: F.conv2d(y, net.m.factor.expand(8, 1, 3, 3), stride=2, groups=8), {"m": Scale(1, 1, 3, 3)}
+    ),
+    "global context": Case(global_context, {"k": conv(8, 1, 1), "s": conv(8, 4, 1), "e": conv(4, 8, 1)}, {"k"}),
     "layer norm as a function": Case(lambda net, y: F.group_norm(y, 2), {}, {"a"}),
     "padded with ones": Case(lambda net, y: F.pad(y, (1, 1, 1, 1), value=1.0), {}, {"a"}),
     "tanh of a part": Case(lambda net, y: torch.cat([torch.tanh_(y[:, :4]), y[:, 4:]], 1) + net.p(y), twin(), {"a"}),

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from toys import Toy, close, conv, head
 
-from fpgm_core import FpgmError
+from fpgm_core import FpgmError, Network
 from fpgm_core.graph.tracer import DataDependent, Tracer
 
 SHAPE = (3, 8, 8)
@@ -98,3 +98,22 @@ def test_a_forward_may_read_a_layers_weight(forward, refused):
     assert all("the forward reads the weight of b beside calling it" in reason for reason in refusals.values())
     plan, x = network.plan(0.5, coupling="coupled"), torch.randn(4, *SHAPE)
     assert close(network.prune(plan).compact()(x), network.prune(plan).masked()(x), network.module(x))
+
+
+class Masked(nn.Module):
+    """Takes a mask beside the images, as timm's transformers do; classifiers are called without."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x, mask=None):
+        return self.fc(torch.relu(self.b(torch.relu(self.a(x)))).mean((2, 3)))
+
+
+def test_an_argument_beside_the_images_that_nobody_gives():
+    network = Network.from_module(Masked(), (3, 12, 12))
+    pruned = network.prune(0.5, coupling="coupled")
+    images = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pruned.compact()(images), pruned.masked()(images))
+    assert pruned.cost.macs < network.dense_cost.macs

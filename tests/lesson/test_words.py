@@ -17,6 +17,7 @@ from fpgm_core.evaluation import CONTESTED, QUESTIONS, VERDICTS
 from fpgm_core.lesson import LANGUAGES, PLANES, STEPS, FilterControls, Words, words_of
 from fpgm_core.lesson.markup import formulas
 from fpgm_core.recovery import ladder
+from pages.ui.panels.frame import PAGES
 
 ROOT = Path(fpgm_core.__file__).parent.parent
 SOURCES = [
@@ -254,6 +255,22 @@ def test_every_registered_choice_has_its_words():
     assert [name for name in wanted if name not in ENGLISH.strings] == []
 
 
+PAGE_NAMES = {name.lower() for name in PAGES.values()}
+
+
+def test_every_page_has_its_name_in_every_language():
+    assert [name for name in PAGE_NAMES if f"frame.{name}" not in ENGLISH.strings] == []
+
+
+def test_the_frame_says_nothing_but_words_of_a_language():
+    """Labels, helps and titles of the shared frame are never written out there."""
+    tree = ast.parse((ROOT / "pages" / "ui" / "panels" / "frame.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    said = [word.value for call in calls for word in call.keywords if word.arg in ("label", "help", "page_title")]
+    assert said
+    assert not [value for value in said if isinstance(value, (ast.Constant, ast.JoinedStr))]
+
+
 def test_no_string_is_dead():
     pages = set().union(*(constants(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES))
 
@@ -261,15 +278,19 @@ def test_no_string_is_dead():
         prefix, word = name.split(".")
         if prefix in ("glossary", "references"):
             return True
-        if prefix in ("live", "picture"):  # handed whole to bars, cards and picture, which take them by their words
-            return word in pages | STATES or f"words.{word}" in BROWSER
+        if prefix in (
+            "live",
+            "picture",
+            "frame",
+        ):  # handed whole to bars, cards, picture and frame, which take them by words
+            return word in pages | STATES | PAGE_NAMES or f"words.{word}" in BROWSER
         return any(becomes(pattern, name, known) for names in ASKED.values() for pattern, known in names)
 
     assert [name for name in ENGLISH.strings if not used(name)] == []
 
 
 def test_sections_that_are_taken_whole():
-    assert {"glossary", "references", "live", "picture"} <= set(sections())
+    assert {"glossary", "references", "live", "picture", "frame"} <= set(sections())
 
 
 def test_a_dead_string_would_be_found():

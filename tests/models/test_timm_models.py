@@ -133,6 +133,29 @@ def test_weights_timm_does_not_publish_are_refused_with_those_it_does():
         load_model(f"timm/{nameless}", "DEFAULT")
 
 
+def test_a_loaded_networks_recipe_is_its_preprocessing(tmp_path):
+    torch.save(state_of(SMALL), tmp_path / "mine.pth")
+    network = Network.load(f"timm/{SMALL}", tmp_path / "mine.pth")
+    config = timm.data.resolve_model_data_config(timm.create_model(SMALL))
+    made = network.preprocessing
+    assert (made.crop, made.interpolation) == (config["input_size"][1:], config["interpolation"])
+    assert (made.mean, made.std) == (config["mean"], config["std"])
+    with torch.no_grad():
+        assert network.module(torch.zeros(1, *network.input_shape)).shape == (1, 1000)
+
+
+def test_images_of_another_size(tmp_path):
+    torch.save(state_of(SMALL, num_classes=5), tmp_path / "mine.pth")
+    usual = Network.load(f"timm/{SMALL}", tmp_path / "mine.pth")
+    small = Network.load(f"timm/{SMALL}", tmp_path / "mine.pth", input_shape=(3, 64, 96))
+    assert small.preprocessing.crop == small.input_shape[1:] == (64, 96)
+    assert small.preprocessing.mean == usual.preprocessing.mean
+    assert small.dense_cost.macs < usual.dense_cost.macs / 4
+    assert small.fingerprint == usual.fingerprint
+    own = Network.load("resnet18", "random", input_shape=(3, 64, 64))
+    assert own.preprocessing.crop == (64, 64)
+
+
 def test_real_weights_under_other_names():
     """EfficientNet-Lite0's ImageNet weights, converted from TensorFlow's by another project, and what its filters say.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fpgm_core.graph.operations.arithmetic import Elementary, Multiplication
+from fpgm_core.graph.operations.arithmetic import Elementary, MatrixProduct, Multiplication
 from fpgm_core.graph.operations.base import (
     OPERATIONS,
     Operation,
@@ -89,7 +89,7 @@ def _named(names: str, operation: Operation, *modules: type[nn.Module]) -> None:
 
 
 def _register(targets: tuple[Any, ...], operation: Operation) -> None:
-    operation.counted = not isinstance(operation, (FunctionalConvolution, FunctionalLinear, ReadWhole))
+    operation.counted = not isinstance(operation, (FunctionalConvolution, FunctionalLinear, MatrixProduct, ReadWhole))
     for target in targets:
         register_op(target, operation)
 
@@ -128,6 +128,8 @@ _named("mul multiply", Multiplication())
 _register((operator.mul,), Multiplication())
 _named("div divide true_divide", Multiplication(divides=True))
 _register((operator.truediv,), Multiplication(divides=True))
+
+_register((torch.matmul, operator.matmul, torch.bmm, "matmul", "bmm"), MatrixProduct())
 
 _register((nn.Conv2d,), Convolution())
 _register((nn.ConvTranspose2d,), TransposedConvolution())

@@ -143,6 +143,7 @@ class Elementary(Meeting):
             self.role == "sum" and len(placed) == 2 and not node.kwargs.get("alpha")
         ):  # a tensor of its own, which what follows may change in place
             total = network.call(operator.add, *left) if len(left) == 2 else network.call(torch.clone, left[0])
+            total.meta["spreads"] = len({tuple(one.meta["shape"]) for one in operands}) > 1
             return total, channels
         if len(left) < len(placed):
             zeros = network.call(torch.zeros_like, left[0])
@@ -237,6 +238,38 @@ class Multiplication(Meeting):
         taken = dense.detach().index_select(known.dim, torch.from_numpy(channels))
         kept = torch.nn.Parameter(taken, requires_grad=dense.requires_grad)
         return network.get(known.name, kept)
+
+
+class MatrixProduct(Operation):
+    """matmul of channels, as rows, with weights for positions, the same for all channels: a weighted mean of each."""
+
+    makes_new_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """The same channels."""
+        given = [node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("other")]
+        known = [walk.of(one) if isinstance(one, Node) else None for one in given]
+        if len(inputs) != 2 or len(node.all_input_nodes) != 2 or not all(isinstance(one, Value) for one in known):
+            return None
+        value, weights, rank = inputs[0], inputs[1], len(shape_of(node))
+        rows = value.dim == rank - 2 == len(shape_of(node.all_input_nodes[0])) - 2
+        if not rows or value.batch != 0 or value.spread or value.unwritten or weights.spread:
+            return None
+        if not weights.unwritten:
+            walk.fix(weights.sources, f"it weighs all channels at once ({describe(walk, node)})")
+        walk.by_channel[node.name] = value.sources
+        return Value(value.sources, value.dim, self)
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same call on the rows that are left."""
+        source = network.operands(node)[0]
+        left = network.made(source) is not None
+        made = (
+            network.copied(node, lambda one: (network.narrow if one is source else network.whole)(one))
+            if left
+            else None
+        )
+        return made, network.present(source)
 
 
 def _met_in_product(walk: Builder, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.fx
 from torch import nn
+from torch.nn import functional as F
 
 from fpgm_core.graph.flow import BatchNormLayer, Known, Value
-from fpgm_core.graph.operations.base import Rebuilt, argument, shape_of
+from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, shape_of
 from fpgm_core.graph.operations.layers import BatchNorm, Convolution, Linear, narrowed_norm
 
 if TYPE_CHECKING:
@@ -68,13 +69,27 @@ class FunctionalConvolution(Convolution):
         """As a convolution does, where the weight is a parameter as it is."""
         given = {"weight": argument(node, 1, "weight"), "bias": argument(node, 2, "bias")}
         name, groups = owner_of(walk, given), argument(node, 6, "groups", 1)
-        if name is None or not isinstance(groups, int) or len(shape_of(node)) != 4:
+        if not isinstance(groups, int) or len(shape_of(node)) != 4:
             return None
+        if name is None:
+            return self._blurred(walk, node, inputs, groups)
         walk.again.add(name)
         walk.functional.add(name)
         value = walk.of(node.all_input_nodes[0])
         assert isinstance(value, Value)
         return self.wrote(walk, node, name, value, _Sizes(**given, groups=groups))
+
+    def _blurred(self, walk: Builder, node: Node, inputs: list[Value], groups: int) -> Known:
+        """Each channel by itself with a kernel that is no layer's: channels stay who they are."""
+        weight, value = argument(node, 1, "weight"), inputs[0]
+        alone = isinstance(weight, Node) and isinstance(kernel := walk.of(weight), Value) and kernel.unwritten
+        straight = value.dim == 1 and value.batch == 0 and not value.spread and not value.unwritten
+        if not alone or not straight or argument(node, 2, "bias") is not None:
+            return None
+        if shape_of(weight)[0] != groups or groups != value.channels or groups in (0, 1):
+            return None
+        walk.by_channel[node.name] = value.sources
+        return Value(value.sources, operation=_BLUR)
 
     def name(self, node: Node) -> str:
         """The weight's owner."""
@@ -88,6 +103,28 @@ class FunctionalConvolution(Convolution):
         }
         weight: Any = network.tensor(f"{name}.weight")
         return nn.Conv2d(1, 1, tuple(weight.shape[2:]), bias=False, device=weight.device, **more)
+
+
+class Blur(Operation):
+    """F.conv2d of each channel by itself, with a kernel that is no layer's."""
+
+    makes_new_memory = True
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same call with the kernels of the channels that are left."""
+        source, weight = network.operands(node)[0], argument(node, 1, "weight")
+        made, present = network.made(source), network.present(source)
+        if made is None or not len(present):
+            return None, present
+        everything = np.arange(value.channels)
+        kernels = network.place(network.whole(weight), everything, present, 0, len(shape_of(weight)))
+        settings = [argument(node, at, name, default) for at, name, default in _SETTINGS]
+        assert kernels is not None
+        return network.call(F.conv2d, made, kernels, None, *settings, len(present)), present
+
+
+_BLUR = Blur()
+_SETTINGS = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
 
 
 class FunctionalLinear(Linear):

@@ -2,7 +2,9 @@
 const clamp = (x, low = 0, high = 1) => Math.min(high, Math.max(low, Math.round(x * 100) / 100));
 const KEYS = { ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1 };
 
+// Colours and counts follow the hand by themselves: the server is asked for costs only, ten times a second.
 const fresh = () => ({
+  pace: 100,
   seq: Date.now(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
   drag: null, hover: null, focused: null, leaving: 0, open: false, typed: [],
 });
@@ -54,7 +56,10 @@ function move(root, me, name, rate, unrounded = false) {
   const { low, high } = me.data.units.find((unit) => unit.name === name);
   me.rates[name] = unrounded ? Math.min(high, Math.max(low, rate)) : clamp(rate, low, high);
   me.held.add(name);
-  paint(root, me);
+  paintBar(root, me, me.data.units.find((unit) => unit.name === name));
+  line(root, me);
+  paintTable(root, me, name);
+  tell(me.rates);
 }
 
 // How many filters a unit loses: the server's count at the rate it knows, at others its table of whole percents.
@@ -99,6 +104,7 @@ function build(root, me) {
   const bars = root.querySelector(".eq-bars");
   const focused = me.focused;
   bars.replaceChildren();
+  me.nodes = new Map();
   let stage = null;
   for (const unit of me.data.units) {
     if (stage !== null && unit.stage !== stage) element("div", "eq-gap", bars);
@@ -106,10 +112,8 @@ function build(root, me) {
     bars.append(bar(root, me, unit.name));
   }
   buildTable(root, me);
-  if (focused && [document.body, null].includes(document.activeElement)) barOf(root, focused)?.focus({ preventScroll: true });
+  if (focused && [document.body, null].includes(document.activeElement)) me.nodes.get(focused)?.focus({ preventScroll: true });
 }
-
-const barOf = (root, name) => [...root.querySelectorAll(".eq-unit")].find((node) => node.dataset.unit === name);
 
 function bar(root, me, name) {
   const unit = element("div", "eq-unit");
@@ -120,23 +124,20 @@ function bar(root, me, name) {
   unit.setAttribute("aria-valuemin", "0");
   unit.setAttribute("aria-valuemax", "100");
   const track = element("div", "eq-track", unit);
-  element("div", "eq-pruned", track);
+  const pruned = element("div", "eq-pruned", track);
   const heat = element("div", "eq-heat", track);
-  element("div", "eq-pct", track);
-  element("div", "eq-lock", track);
-  element("i", "", element("div", "eq-share", unit));
-  element("div", "eq-count", unit);
-  element("div", "eq-name", unit);
+  const inside = [pruned, heat, element("div", "eq-pct", track), element("div", "eq-lock", track)];
+  const share = element("i", "", element("div", "eq-share", unit));
+  unit.parts = [...inside, share, element("div", "eq-count", unit), element("div", "eq-name", unit)];
+  me.nodes.set(name, unit);
 
-  const rateAt = (y) => {
-    const box = track.getBoundingClientRect();
-    return (box.bottom - y) / box.height;
-  };
+  const rateAt = (y) => (me.drag.box.bottom - y) / me.drag.box.height;
   unit.onpointerdown = (event) => {
     if (event.button) return;
     unit.setPointerCapture(event.pointerId);
     unit.focus({ preventScroll: true });
-    me.drag = { name, from: event.clientY, moved: event.target === heat };
+    // Measured once: to ask where the bar is after every change would have the page laid out for every move.
+    me.drag = { name, from: event.clientY, moved: event.target === heat, box: track.getBoundingClientRect() };
     if (me.drag.moved) unit.onpointermove(event); // a place on the strip is a rate
     else post(me, "drag", name); // its layer comes into the picture before the bar moves
   };
@@ -184,7 +185,7 @@ function press(root, me, name, event) {
 function rove(root, me) {
   const names = me.data.units.map((unit) => unit.name);
   const stop = [me.focused, me.data.chosen].find((name) => names.includes(name)) ?? names[0];
-  for (const node of root.querySelectorAll(".eq-unit")) node.tabIndex = node.dataset.unit === stop ? 0 : -1;
+  for (const [name, node] of me.nodes) node.tabIndex = name === stop ? 0 : -1;
 }
 
 // A name that is too long loses its middle: beginnings tell the stage, endings the layer.
@@ -198,40 +199,46 @@ function shorten(text, most) {
 function paint(root, me) {
   if (root !== me.root) return;
   const { units, words } = me.data;
-  const known = new Map(units.map((u) => [u.name, u]));
   const room = root.clientWidth / Math.max(1, units.length) - 2;
-  const roomy = room > 24;
-  const showAll = units.every((u) => `${u.pruned}/${u.size}`.length * 6.5 < room); // else the pruned alone
-  const largest = Math.max(...units.map((u) => u.share), 1e-9);
-  for (const node of root.querySelectorAll(".eq-unit")) {
-    const unit = known.get(node.dataset.unit);
-    if (!unit) continue;
-    const rate = me.rates[unit.name] ?? 0;
-    const count = countOf(me, unit);
-    const part = (name) => node.querySelector(name);
-    node.classList.toggle("chosen", unit.name === (me.drag?.name ?? me.data.chosen));
-    part(".eq-pruned").style.height = `${rate * 100}%`;
-    part(".eq-pruned").classList.toggle("zero", rate === 0);
-    part(".eq-pct").textContent = roomy ? `${Math.round(rate * 100)}%` : "";
-    part(".eq-heat").style.background = unit.heat;
-    part(".eq-heat").hidden = !unit.heat;
-    part(".eq-pct").style.right = unit.heat ? "34%" : "0";
-    part(".eq-lock").textContent = unit.locks ? "🔒" : "";
-    part(".eq-share i").style.height = `${(unit.share / largest) * 12}px`;
-    part(".eq-count").textContent = roomy ? (showAll ? `${count}/${unit.size}` : count) : "";
-    part(".eq-name").textContent = roomy ? shorten(unit.label, Math.floor(room / 5.7)) : "";
-    node.dataset.count = count;
-    node.setAttribute("aria-label", unit.name);
-    node.setAttribute("aria-valuenow", String(Math.round(rate * 100)));
-    const numbers = { rate: Math.round(rate * 100), k: count, n: unit.size, share: (unit.share * 100).toFixed(1) };
-    node.setAttribute("aria-valuetext", fill(words.rate, numbers));
-    node.title = `${unit.name}: ${fill(words.prunes, numbers)}`;
-  }
+  me.drawn = {
+    room,
+    // Counts of all, where they fit, else of what is pruned alone.
+    showAll: units.every((unit) => `${unit.size}/${unit.size}`.length * 6.5 < room),
+    largest: Math.max(...units.map((unit) => unit.share), 1e-9),
+  };
+  for (const unit of units) paintBar(root, me, unit);
   root.querySelector(".eq-bars").setAttribute("aria-label", words.bars);
   rove(root, me);
   line(root, me);
   paintTable(root, me);
   tell(me.rates);
+}
+
+function paintBar(root, me, unit) {
+  const node = me.nodes.get(unit.name);
+  if (!node || !me.drawn) return;
+  const { room, showAll, largest } = me.drawn, { words } = me.data;
+  const roomy = room > 24;
+  const rate = me.rates[unit.name] ?? 0;
+  const count = countOf(me, unit);
+  const [pruned, heat, percent, lock, share, counted, name] = node.parts;
+  node.classList.toggle("chosen", unit.name === (me.drag?.name ?? me.data.chosen));
+  pruned.style.height = `${rate * 100}%`;
+  pruned.classList.toggle("zero", rate === 0);
+  percent.textContent = roomy ? `${Math.round(rate * 100)}%` : "";
+  percent.style.right = unit.heat ? "34%" : "0";
+  heat.style.background = unit.heat;
+  heat.hidden = !unit.heat;
+  lock.textContent = unit.locks ? "🔒" : "";
+  share.style.height = `${(unit.share / largest) * 12}px`;
+  counted.textContent = roomy ? (showAll ? `${count}/${unit.size}` : count) : "";
+  name.textContent = roomy ? shorten(unit.label, Math.floor(room / 5.7)) : "";
+  node.dataset.count = count;
+  const numbers = { rate: Math.round(rate * 100), k: count, n: unit.size, share: (unit.share * 100).toFixed(1) };
+  node.setAttribute("aria-label", unit.name);
+  node.setAttribute("aria-valuenow", String(numbers.rate));
+  node.setAttribute("aria-valuetext", fill(words.rate, numbers));
+  node.title = `${unit.name}: ${fill(words.prunes, numbers)}`;
 }
 
 function line(root, me) {

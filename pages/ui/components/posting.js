@@ -1,5 +1,6 @@
 // How what a hand moves goes to the server: at most one message under way; the next one leaves when the server has
-// answered, with the newest state. `me.message` makes it of what is pending, `me.send` sends it.
+// answered, with the newest state. `me.message` makes it of what is pending, `me.send` sends it. While a hand moves,
+// `me.pace` milliseconds lie between two, where there are some.
 const PATIENCE = 600; // milliseconds; an answer that takes longer no longer holds up the next message
 
 function post(me, phase, name) {
@@ -13,7 +14,8 @@ function post(me, phase, name) {
 function flush(me) {
   clearTimeout(me.retry);
   if (!me.pending || me.away) return;
-  const left = me.waiting ? me.waitedSince + PATIENCE - Date.now() : 0;
+  const held = me.waiting ? PATIENCE : me.pending.phase === "drag" ? me.pace ?? 0 : 0;
+  const left = (me.waitedSince ?? 0) + held - Date.now();
   if (left > 0) {
     me.retry = setTimeout(() => flush(me), left);
     return;

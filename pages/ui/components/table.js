@@ -77,7 +77,8 @@ function back(root, me) {
 
 const percentOf = (rate) => String(Math.round(rate * 10_000) / 100);
 
-function paintTable(root, me) {
+// All rows, or one.
+function paintTable(root, me, only) {
   const place = root.querySelector(".eq-table");
   place.hidden = !me.open;
   if (!me.open) return;
@@ -86,7 +87,7 @@ function paintTable(root, me) {
   place.querySelector(".eq-undo").disabled = me.typed.length === 0;
   for (const line of place.querySelectorAll("tbody tr")) {
     const unit = known.get(line.dataset.unit);
-    if (!unit) continue;
+    if (!unit || (only && unit.name !== only)) continue;
     const input = line.querySelector("input");
     const rate = me.rates[unit.name] ?? 0;
     if (input !== active || me.drag) input.value = percentOf(rate);

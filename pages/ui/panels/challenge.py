@@ -61,7 +61,7 @@ def _controls(session: Session, words: Words) -> None:
     )
     method.segmented_control(
         words("cost.rung"),
-        list(ladder()),
+        list(ladder(session.network)),
         required=True,
         format_func=lambda name: words(f"rung.{name}"),
         **mirror("challenge-method", session.state.method, lambda session, name: session.change(method=name)),

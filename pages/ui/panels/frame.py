@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from fpgm_core.lesson import words_of
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.open_dialog import open_button
 from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
 from pages.ui.panels.under_way import under_way
+from pages.ui.session.lesson_state import tab_language
 from pages.ui.session.session import Session, callback, current_session, share
 
 STYLE = (Path(__file__).parent / "frame.css").read_text()
@@ -23,15 +25,28 @@ PAGES = {
     "pages/5_Choose.py": "Choose",
     "pages/2_Recover.py": "Recover",
     "pages/1_Export.py": "Export",
-}
+}  # in the order of the work; their names are words of every language
 Slots = tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]
+
+
+def frame_words() -> Mapping[str, str]:
+    """What the frame says, in the tab's language."""
+    return words_of(tab_language()).under("frame")
+
+
+def open_page(page: str) -> None:
+    """Set the page up: its title in the browser, the whole width, no sidebar."""
+    words = frame_words()
+    title = words["title"].format(page=words[page.lower()])
+    st.set_page_config(page_title=title, page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
 
 
 def navigation() -> None:
     """The pages in the order of the work, one link each."""
     with st.container(key="navigation", horizontal=True, gap="small", vertical_alignment="center"):
-        for page, label in PAGES.items():
-            st.page_link(page, label=label)
+        words = frame_words()
+        for file, page in PAGES.items():
+            st.page_link(file, label=words[page.lower()])
 
 
 def top_bar(session: Session) -> Slots:
@@ -54,12 +69,13 @@ def top_bar(session: Session) -> Slots:
 
 def _tools(session: Session) -> None:
     """Undo, redo, the plan as a file, and the link."""
+    words = frame_words()
     for text, name, can, steps in (
-        ("↶", "Undo", session.history.can_undo, -1),
-        ("↷", "Redo", session.history.can_redo, 1),
+        ("↶", "undo", session.history.can_undo, -1),
+        ("↷", "redo", session.history.can_redo, 1),
     ):
         act = callback(partial(Session.step, steps=steps))
-        st.button(text, key=name.lower(), help=name, disabled=not can, on_click=act)
+        st.button(text, key=name, help=words[name], disabled=not can, on_click=act)
     share_menu(session)
 
 
@@ -85,9 +101,7 @@ def messages(session: Session) -> DeltaGenerator:
 
 def plan_page(page: str, draw: Callable[[Session], None]) -> None:
     """A page about the plan that Explore shows: its bar, its figures as they come, and what `draw` draws."""
-    st.set_page_config(
-        page_title=f"FPGM explorer: {page.lower()}", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed"
-    )
+    open_page(page)
     session, slots, place = begin_page(page)
     share(session.state)
     session.begin()
@@ -101,11 +115,12 @@ def live_figures(session: Session, slots: Slots) -> None:
     """The figures of the bar, drawn again while they are measured."""
     job = session.measuring
     is_coming = job is not None and not job.done
+    words = words_of(tab_language()).under("live")
 
     @st.fragment(run_every=0.5 if is_coming else None)
     def watch() -> None:
         session = current_session()
-        draw_figures(session, *slots)
+        draw_figures(session, *slots, words=words)
         if is_coming and (session.measuring is None or session.measuring.done):
             st.rerun()
 

@@ -86,7 +86,7 @@ def _printable(session: Session, lesson: LessonState, words: Words) -> None:
             st.download_button(
                 words(f"page.download_{kind}"),
                 text,
-                f"lesson-{network.name}-{language}-{kind}.html",
+                f"lesson-{network.name.replace('/', '-')}-{language}-{kind}.html",
                 "text/html",
                 key=f"learn-{kind}",
                 on_click="ignore",

@@ -10,7 +10,7 @@ import streamlit as st
 
 from fpgm_core.graph import Unit
 from fpgm_core.pruning import PRESETS, stage_of, stages
-from fpgm_core.recovery import RECOVERY_METHODS
+from fpgm_core.recovery import RECOVERY_METHODS, refused_rungs
 from pages.ui.panels.refit import damage_status
 from pages.ui.session.session import Session, can_stand_on, menu, mirror
 
@@ -49,7 +49,10 @@ def _rungs(session: Session) -> None:
         required=True,
         format_func=titles.__getitem__,
         label_visibility="collapsed",
-        help="  \n".join(f"**{RECOVERY_METHODS[name].title}**: {RECOVERY_METHODS[name].summary}" for name in rungs),
+        help="  \n".join(
+            [f"**{RECOVERY_METHODS[name].title}**: {RECOVERY_METHODS[name].summary}" for name in rungs]
+            + [f"No **{RECOVERY_METHODS[name].title}**: {why}." for name, why in refused_rungs(session.network).items()]
+        ),
         # Words that change make another widget to Streamlit, which then has nothing chosen: so it is another.
         **mirror(
             "method", session.state.method, lambda session, name: session.change(method=name), "|".join(titles.values())

@@ -19,7 +19,7 @@ def share_menu(session: Session) -> None:
         st.download_button(
             "Save the plan (JSON)",
             session.state.plan.to_json(indent=2),
-            file_name=f"{session.state.plan.model}-plan.json",
+            file_name=f"{session.state.plan.model.replace('/', '-')}-plan.json",
             mime="application/json",
             key="save_plan",
             on_click="ignore",

@@ -76,6 +76,12 @@ def current_lesson(session: Session | None = None) -> LessonState:
     return lesson if session is None else _fitting(lesson, session.network)
 
 
+def tab_language() -> str:
+    """The language that this tab is read in: its lesson's, or the one that a lesson would begin in."""
+    lesson: LessonState | None = st.session_state.get("lesson")
+    return _first_language() if lesson is None else lesson.language
+
+
 def set_lesson(lesson: LessonState) -> None:
     """Make a lesson state this tab's."""
     st.session_state.lesson = lesson
@@ -96,8 +102,7 @@ def _fitting(lesson: LessonState, network: Network) -> LessonState:
 def _from_link() -> LessonState:
     """The lesson of the address; without one the first step, in the browser's language where the lesson has it."""
     query = {name: st.query_params.get(name) for name in _PARAMETERS}
-    language = (st.context.locale or "").partition("-")[0]
-    lesson = LessonState(language=language if language in LANGUAGES else next(iter(LANGUAGES)))
+    lesson = LessonState(language=_first_language())
     try:
         if query["lang"]:
             lesson = replace(lesson, language=query["lang"])
@@ -107,6 +112,12 @@ def _from_link() -> LessonState:
     except FpgmError as error:
         return replace(lesson, problem=str(error))
     return lesson
+
+
+def _first_language() -> str:
+    """The browser's language where the lesson has it."""
+    language = (st.context.locale or "").partition("-")[0]
+    return language if language in LANGUAGES else next(iter(LANGUAGES))
 
 
 def link(lesson: LessonState, state: ViewState, step: str | None = None, *, bare: bool | None = None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from fpgm_core import FpgmError, Measurement, Network, Plan
 from fpgm_core.data import DATA, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
-from fpgm_core.recovery import get_recovery_method
+from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
@@ -112,9 +112,9 @@ class Session:
         One whose criterion has no scores yet is moved to when they are made, in the background.
         """
         self.draft = None
-        if not can_stand_on(state):  # another plan than the one that was trained
-            state = replace(state, method=ViewState.method)
         try:
+            if not can_stand_on(state):  # another plan than the one that was trained, or a network without the rung
+                state = replace(state, method=usual_rung(network_of(state)))
             if self._waits_for_scores(state):
                 return
             check(state)
@@ -296,9 +296,9 @@ def measurement_work(network: Network, plan: Plan, method: str, split: str = "ch
 
 
 def can_stand_on(state: ViewState) -> bool:
-    """Whether a view state's plan can be shown on its rung: a trained one only where it was trained on this server."""
+    """Whether a view state's plan can be shown on its rung: one that the network has, a trained one trained here."""
     if not get_recovery_method(state.method).trains:
-        return True
+        return state.method not in refused_rungs(network_of(state))
     return trained_networks().get(network_of(state), state.plan, state.method) is not None
 
 
@@ -321,8 +321,12 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
         try:
             state = decode(text)
             if not can_stand_on(state):
-                problem = "this plan has not been trained on this server: train it on Recover; here it is recalibrated"
-                return replace(state, method=ViewState.method), None, problem
+                rung = usual_rung(network_of(state))
+                reason = refused_rungs(network_of(state)).get(state.method) or (
+                    "this plan has not been trained on this server: train it on Recover"
+                )
+                problem = f"{reason}; here it is measured {get_recovery_method(rung).title.lower()}"
+                return replace(state, method=rung), None, problem
             if not network_of(state).has_scores(state.plan.criterion):
                 return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
