@@ -27,6 +27,7 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 _ONE_AT_A_TIME = threading.Lock()
 _OWN: weakref.WeakValueDictionary[tuple[str, Path], ImageSet] = weakref.WeakValueDictionary()  # while somebody has them
+_NUM_TRAINING = 50_000
 _ARCHIVE = "train_images, train_labels, test_images, test_labels: uint8, (N, 32, 32, 3) and (N,)"
 
 
@@ -36,7 +37,8 @@ def _bundled() -> Path:
 
 
 @cache
-def _index() -> dict[str, np.ndarray]:
+def bundled_index() -> dict[str, np.ndarray]:
+    """By split the places, int (N,), of its images in CIFAR-10's official order, and the labels of the bundled ones."""
     with np.load(_bundled() / "index.npz") as index:
         return {name: index[name] for name in index.files}
 
@@ -78,7 +80,7 @@ def is_copy(root: Path) -> bool:
 
 
 def _own_archive(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    size = 50_000 if part == "train" else 10_000
+    size = _NUM_TRAINING if part == "train" else 10_000
     try:
         with open_npz(path) as archive:
             missing = {f"{part}_images", f"{part}_labels"} - set(archive.files)
@@ -127,19 +129,26 @@ def _images(split: str, root: Path | None, download: bool) -> ImageSet:
     if split == "train":
         return _image_set("train", *_training(root, download))
     if root is None:
-        pixels, labels = _bundled_pixels("test"), _index()["test_labels"]
+        pixels, labels = _bundled_pixels("test"), bundled_index()["test_labels"]
     else:
         pixels, labels = _own(root, train=False, download=download)
-    order = slice(None) if split == "all" else _index()[split].astype(np.int64)
+    order = slice(None) if split == "all" else bundled_index()[split].astype(np.int64)
     return _image_set(split, pixels[order], labels[order])
 
 
 def _training(root: Path | None, download: bool) -> tuple[np.ndarray, np.ndarray]:
     if root is None:
-        return _bundled_pixels("train"), _index()["train_labels"]
+        return _bundled_pixels("train"), bundled_index()["train_labels"]
     pixels, labels = _own(root, train=True, download=download)
-    # The bundled images first, in their order: calibration on the first n reads the same images either way.
-    bundled = _index()["train"].astype(np.int64)
-    rest = np.setdiff1d(np.arange(len(labels)), bundled)
-    order = np.concatenate([bundled, np.random.RandomState(0).permutation(rest)])
+    order = training_order()
     return pixels[order], labels[order]
+
+
+def training_order() -> np.ndarray:
+    """The order, int64 (50000,), in which the user's own training images are taken.
+
+    The bundled ones come first, as they are: calibration on the first n reads the same images either way.
+    """
+    bundled = bundled_index()["train"].astype(np.int64)
+    rest = np.setdiff1d(np.arange(_NUM_TRAINING), bundled)
+    return np.concatenate([bundled, np.random.RandomState(0).permutation(rest)])

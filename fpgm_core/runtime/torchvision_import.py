@@ -15,7 +15,7 @@ _SCHEMAS = tuple(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Te
 _library: Any = None
 
 
-def _extension_loads() -> bool:
+def extension_loads() -> bool:
     """Whether torchvision's own compiled operators load here."""
     package = importlib.util.find_spec("torchvision")
     locations = package.submodule_search_locations if package else None
@@ -44,7 +44,7 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
     Raises ImportError where torchvision is not installed.
     """
     global _library
-    if _library is None and not hasattr(torch.ops.torchvision, "nms") and not _extension_loads():
+    if _library is None and not hasattr(torch.ops.torchvision, "nms") and not extension_loads():
         _library = torch.library.Library("torchvision", "DEF")
         for schema in _SCHEMAS:
             _library.define(schema)

@@ -66,7 +66,7 @@ def test_torchvision_is_not_imported_to_name_what_was_named_before(forgotten, ow
     known = forgotten.names()
     forgotten.names.cache_clear()
     with monkeypatch.context() as without:
-        without.setattr(forgotten, "_models", lambda: pytest.fail("imported"))
+        without.setattr(forgotten, "import_torchvision", lambda name: pytest.fail("imported"))
         assert forgotten.names() == known
     (kept,) = (own_home / "torchvision").iterdir()
     for damaged in (b"", b"[]", kept.read_bytes().replace(b"resnet50", b"resnet51"), b"\xff"):

@@ -27,10 +27,9 @@ sys.modules["torchvision"] = None
 load_model("resnet20")  # needs no torchvision
 del sys.modules["torchvision"]
 
-matching = shim._extension_loads()
+matching = shim.extension_loads()
 models = shim.import_torchvision("torchvision.models")
 assert models.__name__ == "torchvision.models" and models.resnet18 and shim.import_torchvision().datasets
-assert (shim._library is None) == matching
 assert (nms() is NotImplementedError) != matching
 """
 
@@ -38,19 +37,17 @@ SIMULATED = """
 imported = []
 shim.importlib.import_module = imported.append
 
-shim._extension_loads = lambda: True
+shim.extension_loads = lambda: True
 shim.import_torchvision()
-assert shim._library is None and nms() is AttributeError  # builds match: nothing is registered
+assert nms() is AttributeError  # builds match: nothing is registered
 
-shim._extension_loads = lambda: False
+shim.extension_loads = lambda: False
 shim.import_torchvision("torchvision.models")
-library = shim._library
-assert library is not None and nms() is NotImplementedError  # declared, not implemented
+assert nms() is NotImplementedError  # declared, not implemented
 assert torch.ops.torchvision.qnms.default._schema == torch._C.parse_schema(
     "torchvision::qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 )
-shim.import_torchvision("torchvision.datasets")
-assert shim._library is library  # once
+shim.import_torchvision("torchvision.datasets")  # once: declared twice they would raise
 
 assert imported == ["torchvision", "torchvision.models", "torchvision.datasets"]
 """
@@ -65,7 +62,7 @@ def test_operators_are_declared_exactly_where_torchvisions_own_do_not_load(code)
 
 def test_where_torchvision_is_not_installed_nothing_is_mended(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert torchvision_shim._extension_loads() is True
+    assert torchvision_shim.extension_loads() is True
 
 
 @pytest.mark.parametrize("content", [None, b"not a library"], ids=["missing", "unloadable"])
@@ -75,4 +72,4 @@ def test_an_extension_that_is_missing_or_damaged_does_not_load(tmp_path, monkeyp
     spec = importlib.machinery.ModuleSpec("torchvision", None, is_package=True)
     spec.submodule_search_locations.append(str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    assert torchvision_shim._extension_loads() is False
+    assert torchvision_shim.extension_loads() is False
