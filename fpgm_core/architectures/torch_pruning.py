@@ -59,7 +59,7 @@ def _pruned(peer: Any, image: torch.Tensor, rate: float) -> dict[str, set[int]]:
         parameter.requires_grad_(True)
     with torch.inference_mode():
         widths = {tensor.shape[1] for tensor in tensors_in(peer(image)) if tensor.ndim > 1}
-    outputs = [m for m in peer.modules() if getattr(m, "out_features", None) in widths]
+    outputs = [m for m in peer.modules() if getattr(m, "out_features", getattr(m, "out_channels", None)) in widths]
     importance = tp.importance.MagnitudeImportance(p=2)
     pruner = tp.pruner.BasePruner(peer, image, importance=importance, pruning_ratio=rate, ignored_layers=outputs)
     names, left = {m: name for name, m in peer.named_modules()}, dict[str, list[int]]()

@@ -162,7 +162,7 @@ def test_at_most_a_loss(resnet20, train):
     choose = load_images("cifar10", "choose").first(100)
     config = SuggestConfig(loss="damage")
     found = suggest(resnet20, images=train, max_loss=0.05, choose=choose, coupling="inner", config=config)
-    assert found.measurement.change.value >= -0.05
+    assert found.measurement.num_dense_correct - found.measurement.num_correct <= 5  # of 100
     assert found.reached["macs"] > 0
 
 

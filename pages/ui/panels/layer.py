@@ -31,7 +31,7 @@ from pages.ui.panels.layer_views import (
     rival_of,
     scores_view,
 )
-from pages.ui.panels.refit import refit_cost_job
+from pages.ui.panels.refit import COST_JOB, refit_cost_job
 from pages.ui.panels.replaceability import replaceability_view
 from pages.ui.session.jobs import Job, layout_worker
 from pages.ui.session.session import Session
@@ -46,6 +46,8 @@ def take_look(session: Session) -> bool:
     if look is None or look.seq <= session.look_echo:
         return False
     session.look_echo = look.seq
+    if look.view != session.state.view and session.jobs.get(COST_JOB) is None:
+        session.jobs.cancel(COST_JOB)  # that it was stopped is forgotten: a view looked at anew begins it
     accepted = session.look(layer=look.layer, chosen=look.chosen, view=look.view, mapping=look.mapping, seed=look.seed)
     unit = session.network.unit_of(look.layer, session.state.plan.coupling)
     if not accepted or not look.locks or unit is None:

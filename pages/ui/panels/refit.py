@@ -21,6 +21,7 @@ from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
 
+COST_JOB = "replaceability"  # the name of the work that measures refit costs
 CALIBRATION = CalibrationConfig()
 _PREDICTING = "predicting the damage of every bar at every rate"
 
@@ -51,7 +52,7 @@ def refit_cost_job(session: Session) -> Job[tuple[Replaceability, ...]] | None:
     network, coupling = session.network, session.state.plan.coupling
     key = ("replaceability", *network_key(network), coupling)
     work = partial(refit_cost_work, network, coupling)
-    return job_for(session, "replaceability", work, key=key, doing="measuring what losing each filter costs")
+    return job_for(session, COST_JOB, work, key=key, doing="measuring what losing each filter costs")
 
 
 def _damage_request(session: Session) -> tuple[Callable[[], Work[DamageSurface]], Hashable]:
