@@ -37,7 +37,7 @@ from pages.ui.session.view_state import ViewState, encode
 STEPS, PATIENCE = 5, (4.0, 8.0)  # steps of a drag; seconds to wait for the exact figure
 EQUALISER = "fpgm_equaliser"
 _CARD = re.compile(r'class="label">([A-Za-z]+)')
-_STATE = re.compile(r'class="state">([^<]*)<')
+_STATE = re.compile(r'class="state"[^>]*>([^<]*)<')
 _MACS = re.compile(r'class="more">([\d,]+)')
 
 

@@ -117,7 +117,7 @@ def test_choices_reach_the_recipe(app, training):
 def test_progress_curves_and_the_result(app, training):
     calls, gate = training
     train(app)
-    assert until(app, lambda: "(epoch 2 of 20): 50%, about 37 s left" in bars(app), 240), bars(app)
+    assert until(app, lambda: "(epoch 2 of 20): 8%, about 37 s left" in bars(app), 240), bars(app)
     assert app.get("plotly_chart")
     assert app.button(key="train").disabled
     gate.set()

@@ -1,5 +1,7 @@
 """The Sensitivity page in a browser: a sweep comes in, is stopped, and a click on its map sets a bar."""
 
+import re
+
 from browsing import NEEDS_CHROMIUM, state_of, until
 
 pytestmark = NEEDS_CHROMIUM
@@ -8,12 +10,15 @@ pytestmark = NEEDS_CHROMIUM
 def test_a_click_on_the_map_sets_the_bar(page, address):
     page.locator(".st-key-navigation").get_by_text("Choose").click()
     page.locator(".st-key-begin_sweep button").click()
-    page.wait_for_selector(".st-key-sweep .js-plotly-plot", timeout=60_000)  # the first cells
+    under_way = page.locator(".st-key-under_way")
+    assert until(lambda: under_way.count() and re.search(r": [1-9]\d*%", under_way.inner_text()), 60)  # the first cells
+    page.wait_for_selector(".st-key-sweep .js-plotly-plot", timeout=60_000)
     page.locator(".st-key-under_way button").click()
     page.wait_for_selector(".st-key-begin_sweep button", timeout=30_000)
     assert "are measured" in page.locator(".st-key-begin_sweep").inner_text()
     plan = state_of(page).plan
     units = len(page.locator(".st-key-sweep .ytick").all())
+    assert until(lambda: page.locator(".st-key-sweep .nsewdrag").count() == 1, 30)  # the one before has gone
     cells = page.locator(".st-key-sweep .nsewdrag").bounding_box()
     first = {"x": cells["width"] / 18, "y": cells["height"] / (2 * units)}  # the first unit at 10%
     page.locator(".st-key-sweep .nsewdrag").click(position=first)

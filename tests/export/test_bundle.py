@@ -24,9 +24,10 @@ from fpgm_core.pruning import RecoveryStep
 from fpgm_core.runtime.progress import run
 
 FILES = {
-    "plan.json", "plan.csv", "torch_pruning.json", "torch_ao.json", "compact.safetensors", "compact.py", "compact.pt2",
-    "compact.onnx", "manifest.json",
+    "plan.json", "plan.csv", "torch_ao.json", "compact.safetensors", "compact.py", "compact.pt2", "compact.onnx",
+    "manifest.json",
 }  # fmt: skip
+MISREAD = "torch_pruning"  # of option A's padded shortcuts Torch-Pruning makes something else
 
 
 def only(*names, **more):
@@ -44,11 +45,11 @@ def entries(bundle):
 
 def test_every_artefact_is_there_and_the_manifest_names_it(bundle):
     assert set(bundle.files) == FILES
-    assert list(entries(bundle)) == list(ARTEFACTS)
+    assert list(entries(bundle)) == [name for name in ARTEFACTS if name != MISREAD]
     named = [file["file"] for entry in entries(bundle).values() for file in entry["files"]]
     assert sorted([*named, MANIFEST]) == sorted(FILES)
     assert all(entry["title"] == ARTEFACTS[name].title for name, entry in entries(bundle).items())
-    assert manifest_of(bundle)["skipped"] == []
+    assert [skipped["name"] for skipped in manifest_of(bundle)["skipped"]] == [MISREAD]
     assert manifest_of(bundle) == json.loads(json.dumps(bundle.manifest))
 
 
@@ -282,7 +283,7 @@ def test_a_network_of_ones_own_leaves_in_every_form_and_comes_back_the_same(tmp_
     recovered = recover(pruned, "recalibrated", images=choose, device="cpu")
     config = ExportConfig(batches=(1, 2), runs=1)
     bundle = export(recovered, tmp_path / "out", images={"choose": choose, "sealed": sealed}, config=config)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {"torch_pruning.json"} == FILES
 
     x = images.normalised(0, 90)
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
