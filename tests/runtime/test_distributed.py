@@ -68,7 +68,9 @@ def test_only_the_first_writes_and_speaks(found):
     told, alone = json.loads(first["said"]), json.loads(single["said"])
     assert told["correct"] == alone["correct"]
     assert told["images"] == 301
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.safetensors", "found-0.json", "found-1.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+            "checkpoint.previous.safetensors", "checkpoint.safetensors", "found-0.json", "found-1.json",
+        ]  # fmt: skip
 
 
 def test_alone_nothing_is_shared_out(monkeypatch):
