@@ -69,8 +69,8 @@ def test_only_the_first_writes_and_speaks(found):
     assert told["correct"] == alone["correct"]
     assert told["images"] == 301
     assert sorted(path.name for path in folder.iterdir()) == [
-            "checkpoint.previous.safetensors", "checkpoint.safetensors", "found-0.json", "found-1.json",
-        ]  # fmt: skip
+        "checkpoint.previous.safetensors", "checkpoint.safetensors", "found-0.json", "found-1.json",
+    ]  # fmt: skip
 
 
 def test_alone_nothing_is_shared_out(monkeypatch):
