@@ -45,7 +45,7 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
         "*-coupled",
     ),
     "test_plans.py::test_torch_pruning_prunes_as_many_filters_of_every_layer": ("resnet18-inner", "mobilenet_v3*"),
-    "test_plans.py::test_what_torch_pruning_prunes_otherwise_is_not_written": ("resnet20-*", "shufflenet*-inner"),
+    "test_plans.py::test_what_torch_pruning_prunes_otherwise_is_not_written": ("resnet20-*",),
     "test_operations.py::test_every_form_computes_what_silencing_computes": ("*-0.5",),
     "test_operations.py::test_what_was_once_wrong": ("*-random",),
     "test_operations.py::test_odd_plans": ("*-1", "*-3"),

@@ -232,6 +232,11 @@ class Jobs:
         self._closed = False
         self._end_all()  # what an earlier visit under the same name left
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the tab was closed, after which nothing begins."""
+        return self._closed
+
     def start(
         self,
         name: str,

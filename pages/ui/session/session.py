@@ -225,6 +225,8 @@ class Session:
 
     def measure(self) -> None:
         """Start the measurement of what is on screen; any other of this session is cancelled."""
+        if self.jobs.is_closed:  # the tab closed while its last message was on the way
+            return
         self.unmeasured = False
         network, plan, method = self.network, self.state.plan, self.state.method
         if not network.trained or network.dataset not in DATA:
