@@ -5,9 +5,8 @@ Which filters of a unit those are, the plan's criterion says: selection and allo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from fpgm_core.allocation.solver import Problem, along, put_right, solve
 from fpgm_core.criteria import get_criterion
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import PrunedNetwork, stage_of, stages
+from fpgm_core.runtime.registry import Registry
 
 _STEPS = 257  # on a path from nothing to everything
 _TRIES = 8  # of a model of cost that is not exact
@@ -155,27 +155,19 @@ _RECORDS = (
     Allocator("isomorphic", "Isomorphic groups", "One threshold on scores among units of one shape.", _isomorphic),
     Allocator("random", "Random", "Rates drawn evenly: the control.", _random),
 )  # fmt: skip
-_records = {record.name: record for record in _RECORDS}
-ALLOCATORS: Mapping[str, Allocator] = MappingProxyType(_records)
-_OWN = frozenset(_records)
+ALLOCATORS = Registry[Allocator]("allocator", _RECORDS)
 
 
 def get_allocator(name: str) -> Allocator:
     """The allocator called `name`. Raises FpgmError, listing the names, where there is none."""
-    if name not in ALLOCATORS:
-        raise FpgmError(f"unknown allocator {name!r}; choose one of {', '.join(ALLOCATORS)}")
-    return ALLOCATORS[name]
+    return ALLOCATORS.find(name)
 
 
 def register_allocator(allocator: Allocator) -> None:
     """Add an allocator of your own, or replace one that was added. Raises FpgmError for the name of a library's own."""
-    if allocator.name in _OWN:
-        raise FpgmError(f"the allocator {allocator.name!r} is the library's own; choose another name")
-    _records[allocator.name] = allocator
+    ALLOCATORS.add(allocator)
 
 
 def unregister_allocator(name: str) -> None:
     """Take out an allocator that `register_allocator` added. Raises FpgmError for any other name."""
-    if name in _OWN or name not in _records:
-        raise FpgmError(f"no allocator {name!r} was registered")
-    del _records[name]
+    ALLOCATORS.remove(name)

@@ -10,6 +10,7 @@ from fpgm_core.allocation.choices import Choices
 from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.runtime.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class CostMeasure:
     exact: Callable[[PrunedNetwork], float]
 
 
-_MEASURES = {
-    "macs": CostMeasure("macs", "MACs", "multiply-adds of one image", macs_of, lambda pruned: float(pruned.cost.macs)),
-    "params": CostMeasure("params", "Parameters", "parameters", params_of, lambda pruned: float(pruned.cost.params)),
-}
-COSTS: Mapping[str, CostMeasure] = MappingProxyType(_MEASURES)
+_OWN = (
+    CostMeasure("macs", "MACs", "multiply-adds of one image", macs_of, lambda pruned: float(pruned.cost.macs)),
+    CostMeasure("params", "Parameters", "parameters", params_of, lambda pruned: float(pruned.cost.params)),
+)
+COSTS = Registry[CostMeasure]("cost", _OWN)
 
 
 def register_cost(measure: CostMeasure) -> None:
@@ -39,16 +40,12 @@ def register_cost(measure: CostMeasure) -> None:
 
     Raises FpgmError for the name of one of the library's own.
     """
-    if measure.name in ("macs", "params"):
-        raise FpgmError(f"the cost {measure.name!r} is the library's own; choose another name")
-    _MEASURES[measure.name] = measure
+    COSTS.add(measure)
 
 
 def unregister_cost(name: str) -> None:
     """Take out a measure that `register_cost` added. Raises FpgmError for any other name."""
-    if name in ("macs", "params") or name not in _MEASURES:
-        raise FpgmError(f"no cost {name!r} was registered")
-    del _MEASURES[name]
+    COSTS.remove(name)
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,7 @@ class Goal:
         if not self.cuts:
             raise FpgmError("a goal needs something to cut: macs_cut=0.5, say")
         for name, cut in self.cuts.items():
-            if name not in COSTS:
-                raise FpgmError(f"unknown cost {name!r}; choose one of {', '.join(COSTS)}")
+            COSTS.find(name)
             if isinstance(cut, bool) or not isinstance(cut, (int, float)) or not 0 < cut < 1:
                 raise FpgmError(f"a cut of {cut!r} is no share of the {COSTS[name].title}; give one between 0 and 1")
         object.__setattr__(self, "cuts", MappingProxyType(dict(self.cuts)))

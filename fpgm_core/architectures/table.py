@@ -81,7 +81,6 @@ class _Worker:
             self._process.start()
             theirs.close()
             self._own.recv()  # it is up: what it imports takes nobody's time
-        problem = "its process died"
         try:
             self._own.send(subject)
             if self._own.poll(seconds):
@@ -89,7 +88,7 @@ class _Worker:
                 return found
             problem = f"it takes longer than {seconds:.0f} s"
         except (EOFError, BrokenPipeError):
-            pass
+            problem = "its process died"
         self.close()
         return Trial(subject.title, subject.family, problem=problem)
 

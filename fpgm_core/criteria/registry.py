@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from fpgm_core.criteria.batch_norm_scale import BATCH_NORM_SCALE
 from fpgm_core.criteria.criterion import Criterion
 from fpgm_core.criteria.fpgm import FPGM, FPGM_COSINE, FPGM_L1
@@ -16,22 +13,21 @@ from fpgm_core.criteria.random import RANDOM
 from fpgm_core.criteria.refit_cost import REFIT_COST, REFIT_COST_GREEDY
 from fpgm_core.criteria.taylor import TAYLOR
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.registry import Registry
 
-_OWN = (
-    L1_NORM, L2_NORM, FPGM, FPGM_L1, FPGM_COSINE, FPGM_EXACT, FPGM_MIX, RANDOM, REFIT_COST, REFIT_COST_GREEDY,
-    BATCH_NORM_SCALE, TAYLOR,
+CRITERIA = Registry[Criterion](
+    "criterion",
+    (
+        L1_NORM, L2_NORM, FPGM, FPGM_L1, FPGM_COSINE, FPGM_EXACT, FPGM_MIX, RANDOM, REFIT_COST, REFIT_COST_GREEDY,
+        BATCH_NORM_SCALE, TAYLOR,
+    ),
 )  # fmt: skip
-_OWN_NAMES = frozenset(record.name for record in _OWN)
-_records = {record.name: record for record in _OWN}
-CRITERIA: Mapping[str, Criterion] = MappingProxyType(_records)
 """Every criterion by name, in the order of menus: a live view, in which registered ones come last."""
 
 
 def get_criterion(name: str) -> Criterion:
     """The criterion called `name`. Raises FpgmError, listing the names, where there is none."""
-    if name not in _records:
-        raise FpgmError(f"unknown criterion {name!r}; choose one of {', '.join(_records)}")
-    return _records[name]
+    return CRITERIA.find(name)
 
 
 def register_criterion(criterion: Criterion) -> Criterion:
@@ -49,16 +45,11 @@ def register_criterion(criterion: Criterion) -> Criterion:
 
     Raises FpgmError for a name that one of the library's own criteria has, or that is no name.
     """
-    if criterion.name in _OWN_NAMES:
-        raise FpgmError(f"the criterion {criterion.name!r} is the library's own; choose another name")
     if not criterion.name.isidentifier():
         raise FpgmError(f"{criterion.name!r} is no name; use letters, digits and underscores")
-    _records[criterion.name] = criterion
-    return criterion
+    return CRITERIA.add(criterion)
 
 
 def unregister_criterion(name: str) -> None:
     """Take out a criterion that `register_criterion` added. Raises FpgmError for any other name."""
-    if name in _OWN_NAMES or name not in _records:
-        raise FpgmError(f"no criterion {name!r} was registered")
-    del _records[name]
+    CRITERIA.remove(name)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -14,6 +13,7 @@ from fpgm_core.data.cifar10 import MEAN, STD, is_copy, load_cifar10
 from fpgm_core.data.images import ImageSet
 from fpgm_core.data.preprocessing import Preprocessing
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.registry import Registry
 
 HALVES = ("choose", "sealed")
 SPLITS = (*HALVES, "all")
@@ -39,13 +39,10 @@ class DataInfo:
     preprocessing: Preprocessing | None = None
 
 
-_RECORDS = {
-    "cifar10": DataInfo(
-        "cifar10", "CIFAR-10", load_cifar10, is_copy, Preprocessing(resize=32, crop=(32, 32), mean=MEAN, std=STD)
-    )
-}
-_OWN_NAMES = frozenset(_RECORDS)
-DATA: Mapping[str, DataInfo] = MappingProxyType(_RECORDS)
+_CIFAR10 = DataInfo(
+    "cifar10", "CIFAR-10", load_cifar10, is_copy, Preprocessing(resize=32, crop=(32, 32), mean=MEAN, std=STD)
+)
+DATA = Registry[DataInfo]("data set", [_CIFAR10])
 """Every data set by name: a live view, in which registered ones come last."""
 
 
@@ -55,17 +52,12 @@ def register_data(info: DataInfo) -> DataInfo:
     Registering another one under the same name replaces it. Raises FpgmError for a name that one of the library's own
     data sets has.
     """
-    if info.name in _OWN_NAMES:
-        raise FpgmError(f"the data set {info.name!r} is the library's own; choose another name")
-    _RECORDS[info.name] = info
-    return info
+    return DATA.add(info)
 
 
 def unregister_data(name: str) -> None:
     """Take out a data set that `register_data` added. Raises FpgmError for any other name."""
-    if name in _OWN_NAMES or name not in _RECORDS:
-        raise FpgmError(f"no data set {name!r} was registered")
-    del _RECORDS[name]
+    DATA.remove(name)
 
 
 def get_data(dataset: str) -> DataInfo:

@@ -27,7 +27,7 @@ import numpy as np
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.intervals import Interval, paired_change, wilson
+from fpgm_core.evaluation.intervals import Interval, change_of_counts, wilson
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Plan, PrunedNetwork
 from fpgm_core.runtime.storage import home
@@ -85,10 +85,7 @@ class HistoryEntry:
     @property
     def change(self) -> Interval:
         """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
-        only_new = self.num_correct - self.num_both_correct
-        only_old = self.num_dense_correct - self.num_both_correct
-        neither = self.num_images - self.num_both_correct - only_new - only_old
-        return paired_change(self.num_both_correct, only_new, only_old, neither)
+        return change_of_counts(self.num_correct, self.num_dense_correct, self.num_both_correct, self.num_images)
 
     @property
     def right(self) -> np.ndarray | None:

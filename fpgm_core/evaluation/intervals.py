@@ -64,6 +64,12 @@ def paired_change(both: int, only_new: int, only_old: int, neither: int) -> Inte
     return Interval(change, max(-1.0, low), min(1.0, high))
 
 
+def change_of_counts(correct: int, dense_correct: int, both_correct: int, images: int) -> Interval:
+    """`paired_change` from how many of the `images` each of two networks classifies rightly, and both do."""
+    only_new, only_old = correct - both_correct, dense_correct - both_correct
+    return paired_change(both_correct, only_new, only_old, images - both_correct - only_new - only_old)
+
+
 def change_between(new: np.ndarray, old: np.ndarray) -> Interval:
     """The change of accuracy from `old` to `new`, which images each classifies rightly, bool (images,); paired.
 

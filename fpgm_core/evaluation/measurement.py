@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation.intervals import Interval, change_between, paired_change, wilson
+from fpgm_core.evaluation.intervals import Interval, change_between, change_of_counts, wilson
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,7 @@ class Measurement:
     @property
     def change(self) -> Interval:
         """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
-        only_new = self.num_correct - self.num_both_correct
-        only_old = self.num_dense_correct - self.num_both_correct
-        neither = self.num_images - self.num_both_correct - only_new - only_old
-        return paired_change(self.num_both_correct, only_new, only_old, neither)
+        return change_of_counts(self.num_correct, self.num_dense_correct, self.num_both_correct, self.num_images)
 
     @property
     def right(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from fpgm_core.criteria import check_rate
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.accuracy import EvaluationConfig, measure_work
-from fpgm_core.evaluation.intervals import Interval, paired_change
+from fpgm_core.evaluation.intervals import Interval, change_of_counts
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.runtime.device import choose_device, choose_precision
@@ -40,10 +40,7 @@ class Point:
     @property
     def change(self) -> Interval:
         """Accuracy minus the dense network's on the same images, with the paired 95% interval."""
-        only_new = self.num_correct - self.num_both_correct
-        only_old = self.num_dense_correct - self.num_both_correct
-        neither = self.num_images - self.num_both_correct - only_new - only_old
-        return paired_change(self.num_both_correct, only_new, only_old, neither)
+        return change_of_counts(self.num_correct, self.num_dense_correct, self.num_both_correct, self.num_images)
 
 
 def check_loss(loss: float) -> float:

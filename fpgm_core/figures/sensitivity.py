@@ -120,7 +120,12 @@ def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | N
         "clickmode": "event+select",
         "hovermode": "closest",
         "dragmode": False,
-        "xaxis": {"title": "share of the unit's filters pruned, %", "tickvals": list(percent), "showgrid": False},
+        "xaxis": {
+            "title": "share of the unit's filters pruned, %",
+            "tickvals": list(percent),
+            "range": _edges(percent),
+            "showgrid": False,
+        },
         "yaxis": {
             "tickvals": list(range(len(units))),
             "ticktext": [f"<b>{unit}</b>" if unit == chosen else unit for unit in units],
@@ -129,6 +134,12 @@ def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | N
             "zeroline": False,
         },
     }
+
+
+def _edges(percent: Sequence[int]) -> list[float]:
+    """Where the cells begin and end, so that those to come have their places before they are measured."""
+    first, last = (percent[1] - percent[0], percent[-1] - percent[-2]) if len(percent) > 1 else (10, 10)
+    return [percent[0] - first / 2, percent[-1] + last / 2]
 
 
 def sensitivity_curves(sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: bool = False) -> go.Figure:

@@ -27,13 +27,14 @@ from fpgm_core.criteria import (
 )
 from fpgm_core.data import DATA, ImageSet, Preprocessing, class_misfit, torchvision_preprocessing
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import TRACE_SECONDS, TracedModule, bake_in, opened, weights_of
+from fpgm_core.graph import TRACE_SECONDS, TracedModule, opened, weights_of
 from fpgm_core.graph.cost import Cost, count_cost
 from fpgm_core.graph.units import Unit
 from fpgm_core.models import LoadedModel, load_model
+from fpgm_core.pruning.opening import open_module
 from fpgm_core.pruning.plan import Plan
 from fpgm_core.pruning.pruned import PrunedNetwork
-from fpgm_core.pruning.surroundings import Surroundings, surroundings_of
+from fpgm_core.pruning.surroundings import Surroundings
 from fpgm_core.runtime.memo import Memo
 from fpgm_core.runtime.progress import Progress
 
@@ -149,28 +150,14 @@ class Network(TracedModule):
         Raises FpgmError for what is no module, and where neither a shape nor an example is given; at first use where
         it cannot be traced.
         """
-        if type(module).__name__ == "ExportedProgram":
-            from fpgm_core.graph import exported  # brings torch.export and sympy
-
-            program: Any = module
-            module, input_shape = exported.module_of(program), input_shape or exported.shape_of_images(program)
-        if not isinstance(module, nn.Module):
-            raise FpgmError(f"{type(module).__name__} is not a torch.nn.Module; give the network itself")
-        if input_shape is None and example_input is not None:
-            input_shape = tuple(example_input.shape[-3:])  # type: ignore[assignment]
-        if input_shape is None or len(input_shape) != 3:
-            raise FpgmError(f"input_shape {input_shape!r} is not (channels, height, width); give it, or example_input")
-        copied = _copied(module).to("cpu", torch.float32).requires_grad_(False)
-        input_shape = tuple(map(int, input_shape))  # type: ignore[assignment]
-        surroundings = surroundings_of(copied, part)
-        if surroundings is not None:
-            copied = copied.get_submodule(surroundings.part)
-        copied, traced = opened(copied, input_shape, seconds=seconds, on_progress=on_progress)
-        name = name or type(module).__name__
+        found = open_module(
+            module, input_shape, example_input=example_input, part=part, seconds=seconds, on_progress=on_progress
+        )
+        name = name or found.kind
         notice = None if trained else f"{name} is not trained: its costs are exact, but no accuracy can be measured"
         return cls(
-            copied,
-            input_shape,
+            found.module,
+            found.input_shape,
             name=name,
             dataset=dataset,
             class_names=None if class_names is None else tuple(class_names),
@@ -178,8 +165,8 @@ class Network(TracedModule):
             trained=trained,
             notice=notice,
             preprocessing=preprocessing,
-            traced=traced,
-            surroundings=surroundings,
+            traced=found.traced,
+            surroundings=found.surroundings,
         )
 
     @property
@@ -455,14 +442,3 @@ def _preprocessing(loaded: LoadedModel, shape: tuple[int, int, int]) -> Preproce
     if own is None or shape == loaded.info.input_shape:
         return own
     return Preprocessing.for_input(shape, own.mean, own.std)
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """A copy in eval mode whose weights are all ordinary parameters. Raises FpgmError where it cannot be copied."""
-    made = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
-    try:  # tensors with a history, which hooks make, are not copied by deepcopy
-        copied = copy.deepcopy(module, {id(value): value.detach().clone() for value in made if not value.is_leaf})
-    except Exception as error:
-        raise FpgmError(f"this network cannot be copied ({error}); give a module that copy.deepcopy copies") from error
-    bake_in(copied)
-    return copied

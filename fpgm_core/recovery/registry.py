@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from fpgm_core.data import ImageSet
@@ -15,10 +13,9 @@ from fpgm_core.recovery.merged import MERGED
 from fpgm_core.recovery.method import RecoveryMethod
 from fpgm_core.recovery.recalibrated import RECALIBRATED
 from fpgm_core.recovery.repaired import REPAIRED
+from fpgm_core.runtime.registry import Registry
 
-_METHODS = {method.name: method for method in (AS_IS, MERGED, RECALIBRATED, REPAIRED, FINE_TUNED)}
-_OWN_NAMES = frozenset(_METHODS)
-RECOVERY_METHODS: Mapping[str, RecoveryMethod] = MappingProxyType(_METHODS)
+RECOVERY_METHODS = Registry[RecoveryMethod]("recovery method", (AS_IS, MERGED, RECALIBRATED, REPAIRED, FINE_TUNED))
 
 
 def register_recovery_method(method: RecoveryMethod) -> RecoveryMethod:
@@ -27,17 +24,12 @@ def register_recovery_method(method: RecoveryMethod) -> RecoveryMethod:
     Registering another one under the same name replaces it, so that a notebook's cell can be run again. Raises
     FpgmError for a name that one of the library's own methods has.
     """
-    if method.name in _OWN_NAMES:
-        raise FpgmError(f"the recovery method {method.name!r} is the library's own; choose another name")
-    _METHODS[method.name] = method
-    return method
+    return RECOVERY_METHODS.add(method)
 
 
 def unregister_recovery_method(name: str) -> None:
     """Take out a method that `register_recovery_method` added. Raises FpgmError for any other name."""
-    if name in _OWN_NAMES or name not in _METHODS:
-        raise FpgmError(f"no recovery method {name!r} was registered")
-    del _METHODS[name]
+    RECOVERY_METHODS.remove(name)
 
 
 def get_recovery_method(name: str) -> RecoveryMethod:

@@ -8,12 +8,11 @@ import torch.fx
 
 from fpgm_core.graph.flow import Known, Value
 from fpgm_core.graph.operations.arithmetic import Elementary
-from fpgm_core.graph.operations.base import Operation, Rebuilt
+from fpgm_core.graph.operations.base import Operation
 from fpgm_core.graph.operations.shapes import Reduction
 
 if TYPE_CHECKING:
     from fpgm_core.graph.builder import Builder
-    from fpgm_core.graph.rebuilder import Rebuilder
 
 
 class Extreme(Operation):
@@ -25,10 +24,6 @@ class Extreme(Operation):
         self._of_two, self._over = Elementary(), Reduction(several=True)
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
-        """As the one or the other; what rebuilds it is that one."""
+        """As the one or the other, which is what rebuilds it, too."""
         operation = self._of_two if len(inputs) == 2 else self._over
         return operation.propagate(walk, node, inputs)
-
-    def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
-        """Never called: `propagate` names the operation that is."""
-        raise NotImplementedError
