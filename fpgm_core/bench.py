@@ -32,8 +32,8 @@ from fpgm_core.recovery import BATCH, NUM_IMAGES, batch_norms_of, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
 from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
-from fpgm_core.timing.machine import lap
 from fpgm_core.timing.runtimes import wait_for
+from fpgm_core.timing.turns import lap
 
 _LOOP_BATCH = 128
 

@@ -37,7 +37,7 @@ def zeros_work(
     training: ImageSet,
     *,
     target: Target | None = None,
-    config: TimingConfig = TimingConfig(),
+    config: TimingConfig | None = None,
 ) -> Work[Evidence]:
     """What zeros are worth in time, scattered over the weights or taken out as whole filters; reads no images.
 

@@ -59,12 +59,8 @@ class Latency:
 
     @property
     def told(self) -> str:
-        """The verdict for people: "1.42 times as fast [1.38, 1.47]", or that no difference was found."""
-        between = f"[{self.ratio.low:.2f}, {self.ratio.high:.2f}]"
-        if self.speed_up is None:
-            return f"{VERDICTS[self.verdict]} {between}"
-        slower = " (slower)" if self.verdict == SLOWER else ""
-        return f"{self.speed_up:.2f} times as fast{slower} {between}"
+        """The verdict for people: see `speed_told`."""
+        return speed_told(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values. `speed_up` is None where the ratio's interval includes 1; `ratio` is always there."""
@@ -83,8 +79,17 @@ class Latency:
         }  # fmt: skip
 
 
+def speed_told(row: Mapping[str, Any]) -> str:
+    """What a latency's plain values allow to say: "1.42 times as fast [1.38, 1.47]", or "no difference found"."""
+    between = f"[{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+    if row["speed_up"] is None:
+        return f"{VERDICTS[row['verdict']]} {between}"
+    slower = " (slower)" if row["verdict"] == SLOWER else ""
+    return f"{row['speed_up']:.2f} times as fast{slower} {between}"
+
+
 def measure_latency(
-    pruned: PrunedNetwork, *, target: Target | None = None, config: TimingConfig = TimingConfig()
+    pruned: PrunedNetwork, *, target: Target | None = None, config: TimingConfig | None = None
 ) -> Latency:
     """Time the dense and the compact network on random images. See `latency_work`."""
     return run(latency_work(pruned, target=target, config=config))
@@ -94,7 +99,7 @@ def latency_work(
     pruned: PrunedNetwork,
     *,
     target: Target | None = None,
-    config: TimingConfig = TimingConfig(),
+    config: TimingConfig | None = None,
     forms: Mapping[str, Form] | None = None,
 ) -> Work[Latency]:
     """Time the dense and the compact network in turns on random images, in float32, in the target's runtime.
@@ -119,7 +124,7 @@ def forms_of(pruned: PrunedNetwork) -> dict[str, Form]:
 
 
 def formed_work(
-    forms: Mapping[str, Form], input_shape: Sequence[int], target: Target, config: TimingConfig
+    forms: Mapping[str, Form], input_shape: Sequence[int], target: Target, config: TimingConfig | None
 ) -> Work[Timings]:
     """Time forms of networks that read the same images in turns, on random images of a shape (C, H, W)."""
     yield Progress(0, what=f"loading networks into {target.record.title}")

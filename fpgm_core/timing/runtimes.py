@@ -16,9 +16,9 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.runtime.device import choose_device, to_device
 from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.registry import Registry
-from fpgm_core.timing.engine import Pass
-from fpgm_core.timing.machine import held_threads, processor
+from fpgm_core.timing.engine import held
 from fpgm_core.timing.onnx_form import as_onnx
+from fpgm_core.timing.turns import Pass, processor
 
 _TENSORRT = "TensorrtExecutionProvider"
 
@@ -107,7 +107,7 @@ class Target:
         if reason:
             raise FpgmError(f"{self.record.title} is not available here: {reason}")
         assert self.threads is not None
-        with held_threads(self.threads):
+        with held(self.threads):
             return self.record.load(form, images, self)
 
 

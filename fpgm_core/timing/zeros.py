@@ -35,7 +35,7 @@ class Zeros:
 
 
 def zeros_work(
-    pruned: PrunedNetwork, *, target: Target | None = None, config: TimingConfig = TimingConfig()
+    pruned: PrunedNetwork, *, target: Target | None = None, config: TimingConfig | None = None
 ) -> Work[Zeros]:
     """Time scattered zeros beside removed filters. Raises FpgmError as `latency_work` does."""
     network, target = pruned.network, target or Target()

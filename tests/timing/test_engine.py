@@ -12,8 +12,9 @@ from fpgm_core import FpgmError
 from fpgm_core.evaluation import Interval
 from fpgm_core.runtime.progress import run
 from fpgm_core.timing import RUNTIMES, Lap, Target, TimingConfig, median_interval, ratio_verdict, timings_work
-from fpgm_core.timing.machine import conditions_of, held_threads, known_work, lap
+from fpgm_core.timing.engine import held
 from fpgm_core.timing.runtimes import Form, images_for
+from fpgm_core.timing.turns import conditions_of, intervals_of, is_narrow, known_work, lap
 
 
 @pytest.mark.parametrize("count", [6, 7, 8, 25, 71, 500])
@@ -104,10 +105,10 @@ def test_short_passes_are_timed_several_on_end_and_long_ones_alone():
 def test_it_ends_when_the_interval_is_narrow():
     steady = timed(Clock(lambda name, call: Lap(0.01)), "a", "b", seconds=60)
     assert steady.rounds == 6
-    assert steady.narrow
+    assert all(is_narrow(one, steady.width) for one in intervals_of(steady.seconds))
     draws = np.random.RandomState(0)
     loose = timed(Clock(lambda name, call: Lap(0.01 * draws.uniform(0.9, 1.1))), "a", "b", seconds=60, width=0.01)
-    assert loose.narrow
+    assert all(is_narrow(one, loose.width) for one in intervals_of(loose.seconds))
     assert loose.rounds > 50
 
 
@@ -115,7 +116,7 @@ def test_it_ends_when_the_time_is_up_with_as_many_rounds_as_were_asked():
     draws = np.random.RandomState(0)
     found = timed(Clock(lambda name, call: Lap(draws.uniform(0.01, 1))), "a", "b", runs=9)
     assert found.rounds == 9
-    assert not found.narrow
+    assert not all(is_narrow(one, found.width) for one in intervals_of(found.seconds))
 
 
 def test_shared_disturbance_is_not_in_the_ratio():
@@ -156,7 +157,7 @@ def test_a_lap_tells_the_wall_from_the_processor():
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not hold threads to cores")
 def test_threads_are_held_and_given_back():
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
-    with held_threads(1):
+    with held(1):
         assert torch.get_num_threads() == 1
         assert len(os.sched_getaffinity(0)) == 1
     assert (torch.get_num_threads(), os.sched_getaffinity(0)) == (threads, cores)

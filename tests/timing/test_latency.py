@@ -20,7 +20,7 @@ from fpgm_core.timing import (
     scatter_zeros,
     zeros_work,
 )
-from fpgm_core.timing.machine import known_work
+from fpgm_core.timing.turns import known_work
 
 QUICK = TimingConfig(runs=6, seconds=0.01)
 
