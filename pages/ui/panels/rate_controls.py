@@ -73,19 +73,18 @@ def _rungs(session: Session) -> None:
 
 def _master(session: Session, units: Sequence[Unit]) -> None:
     """One rate for all units, or for those of a stage."""
-    groups = [ALL, *stages(units)]
+    words, groups = session.words, [ALL, *stages(units)]
     if st.session_state.get("group") not in groups:
         st.session_state.group = ALL
     st.selectbox(
-        session.words("rates.master_moves"),
+        words("rates.master_moves"),
         groups,
-        format_func=lambda name: name or session.words("rates.all"),
+        format_func=lambda name: name or words("rates.all"),
         key="group",
         label_visibility="collapsed",
         width=120,
     )
     chosen = [unit.name for unit in units if st.session_state.group in (ALL, stage_of(unit.name))]
-    words = session.words
     mean = sum(session.state.plan.rate(name) for name in chosen) / max(1, len(chosen))
     st.slider(
         words("rates.master"),
