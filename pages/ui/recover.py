@@ -20,6 +20,7 @@ from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
 from pages.ui.session.jobs import Job
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.recovered import Trained, trained_networks
 from pages.ui.session.session import Session, callback
 
@@ -58,8 +59,8 @@ def _training(job: Job[Trained]) -> Training:
 def recover_page(session: Session) -> None:
     """The choices, and the training of the plan on screen."""
     network = session.network
-    if not network.trained or network.dataset not in DATA:
-        why = network.notice or f"there are no images here that {network.title} could be trained on"
+    why = why_unmeasured(network)
+    if why is not None:
         st.warning(f"{why}. Training starts from trained weights and needs images.")
         return
     latest = session.jobs.get(_JOB)
@@ -89,19 +90,22 @@ def _begin(session: Session, training: Training) -> Job[Trained]:
 
 def _before(session: Session, training: Training) -> None:
     """Where there is no result yet: what training starts from, and what will be shown of it."""
-    images = len(load_images(session.network.dataset, "train"))
-    bundled = f"the {images:,} bundled training images"
+    dataset = session.network.dataset
+    count = len(load_images(dataset, "train"))
+    own = f"the {count:,} training images of {DATA[dataset].title}"
     st.caption(
-        f"Trains on {'your copy' if training.copy else bundled}, in the background: other pages stay usable. What it "
+        f"Trains on {'your copy' if training.copy else own}, in the background: other pages stay usable. What it "
         "reaches is measured on choose, is a rung of its own on Explore, and is what Export takes from there."
     )
     methods = [RECOVERY_METHODS[name] for name in ladder(session.network)]
     rows = [(method.title, method.summary, session.measured(method.name)) for method in methods]
     rows.append((get_recovery_method(_TRAINED).title, get_recovery_method(_TRAINED).summary, None))
+    top5 = [found and found.top5 and found.top5.percent for _, _, found in rows]
     table = {
         "rung": [title for title, _, _ in rows],
         "accuracy on choose": [found and f"{found.accuracy.value:.2%}" for _, _, found in rows],
         "change against dense, points": [found and found.change.told(100) for _, _, found in rows],
+        **({"top-5 on choose": top5} if any(top5) else {}),
         "what is done": [summary for _, summary, _ in rows],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True, placeholder="not measured yet")
@@ -118,12 +122,15 @@ def _choices(session: Session, running: bool) -> Training:
         disabled=running,
         help=f"Training starts from the repaired network. {RECOVERY_METHODS['repaired'].summary}",
     )
-    copy = own.text_input(
-        "Your own CIFAR-10",
-        key="own_copy",
-        placeholder="the bundled training images; or torchvision's folder, or an .npz file, with all 50,000",
-        disabled=running,
-    ).strip()
+    copy = ""
+    data = DATA[session.network.dataset]
+    if data.takes_copy:  # whose bundled images are but a tenth
+        copy = own.text_input(
+            f"Your own {data.title}",
+            key="own_copy",
+            placeholder="the bundled training images; or torchvision's folder, or an .npz file, with all 50,000",
+            disabled=running,
+        ).strip()
     return Training(
         plan=session.state.plan,
         recipe=recipe,
@@ -200,7 +207,7 @@ def fine_tune_work(
         _context(),
         recipe=training.recipe,
         schedule=training.schedule,
-        watched=watched.first(min(NUM_WATCHED, len(watched))),
+        watched=watched.at_most(NUM_WATCHED),
         stop=training.stop,
     )
 
@@ -267,13 +274,11 @@ def _name_of(measurement: Measurement) -> str:
 def _table(trained: Trained, macs: list[int]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for measurement, count in zip((trained.before, trained.after), macs, strict=True):
-        accuracy = measurement.accuracy
-        rows.append(
-            {
-                "": _name_of(measurement),
-                "MACs": f"{count:,}",
-                "choose": f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]",
-                "choose, change against dense": f"{measurement.change.told(100)} points",
-            }
-        )
+        row = {
+            "": _name_of(measurement),
+            "MACs": f"{count:,}",
+            "choose": measurement.accuracy.percent,
+            "choose, change against dense": f"{measurement.change.told(100)} points",
+        }
+        rows.append(row if measurement.top5 is None else {**row, "choose, top-5": measurement.top5.percent})
     return pd.DataFrame(rows)

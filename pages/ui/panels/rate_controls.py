@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
+from fpgm_core import Measurement
 from fpgm_core.graph import Unit
 from fpgm_core.pruning import PRESETS, stage_of, stages
 from fpgm_core.recovery import RECOVERY_METHODS, refused_rungs
@@ -42,7 +43,7 @@ def _rungs(session: Session) -> None:
     titles = {}
     for name in rungs:
         found = session.measured(name)
-        titles[name] = RECOVERY_METHODS[name].title + (f" · {found.accuracy.value:.2%}" if found else "")
+        titles[name] = RECOVERY_METHODS[name].title + (f" · {_told(found)}" if found else "")
     st.segmented_control(
         "Ladder",
         rungs,
@@ -58,6 +59,12 @@ def _rungs(session: Session) -> None:
             "method", session.state.method, lambda session, name: session.change(method=name), "|".join(titles.values())
         ),
     )
+
+
+def _told(measured: Measurement) -> str:
+    """Accuracy in short, and top-5 after it where there is one."""
+    top5 = measured.top5
+    return f"{measured.accuracy.value:.2%}" + (f", top-5 {top5.value:.1%}" if top5 else "")
 
 
 def _master(session: Session, units: Sequence[Unit]) -> None:

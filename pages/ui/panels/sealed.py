@@ -9,9 +9,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from fpgm_core.data import DATA
 from fpgm_core.runtime.storage import home, write_atomic
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, measurement_work
 from pages.ui.session.work_status import result_of
 
@@ -21,7 +20,7 @@ _COUNTING = threading.Lock()
 def sealed_report(session: Session) -> None:
     """The button that asks for it, how often it was asked, and the accuracy of the plan on its rung once it was."""
     network, plan, method = session.network, session.state.plan, session.state.method
-    if not network.trained or network.dataset not in DATA:
+    if why_unmeasured(network) is not None:
         return
     asked = (plan.key, method)
     st.subheader("Report on the sealed half", anchor=False)
@@ -40,6 +39,7 @@ def sealed_report(session: Session) -> None:
     if found is None:
         return
     accuracy, change = found.accuracy, found.change.told(100)
+    top5 = f" Top-5: {found.top5.percent}." if found.top5 else ""
     chosen = session.measured(method)
     gap = ""
     if chosen is not None:
@@ -47,7 +47,7 @@ def sealed_report(session: Session) -> None:
         gap += f"{100 * (accuracy.value - chosen.accuracy.value):+.2f} points."
     st.markdown(
         f"**{accuracy.value:.2%}** [{accuracy.low:.1%}, {accuracy.high:.1%}] on sealed, {change} points against dense."
-        f"{gap} Seen {_times(seen)}."
+        f"{top5}{gap} Seen {_times(seen)}."
     )
 
 

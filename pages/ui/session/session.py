@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
 from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
@@ -27,6 +27,7 @@ from pages.ui.session.networks import (
     network_of,
     scores_work,
     view_of,
+    why_unmeasured,
 )
 from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
@@ -229,7 +230,7 @@ class Session:
             return
         self.unmeasured = False
         network, plan, method = self.network, self.state.plan, self.state.method
-        if not network.trained or network.dataset not in DATA:
+        if why_unmeasured(network) is not None:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
