@@ -23,6 +23,7 @@ from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
 from pages.ui.panels.pickers import glossed
 from pages.ui.panels.pictures import labels_of
 from pages.ui.session.jobs import Job
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.recovered import Trained, trained_networks
 from pages.ui.session.session import Session, callback
 
@@ -61,9 +62,9 @@ def _training(job: Job[Trained]) -> Training:
 def recover_page(session: Session) -> None:
     """The choices, and the training of the plan on screen."""
     network, words = session.network, session.words
-    if not network.trained or network.dataset not in DATA:
-        why = network.notice or words("recover.no_images", network=network.title)
-        st.warning(words("recover.needs", why=why))
+    why = why_unmeasured(network)
+    if why is not None:
+        st.warning(words("recover.needs", why=words.phrase(why)))
         return
     latest = session.jobs.get(_JOB)
     running = latest is not None and not latest.done
@@ -92,16 +93,18 @@ def _begin(session: Session, training: Training) -> Job[Trained]:
 
 def _before(session: Session, training: Training) -> None:
     """Where there is no result yet: what training starts from, and what will be shown of it."""
-    images, words = len(load_images(session.network.dataset, "train")), session.words
-    what = words("recover.your_copy") if training.copy else words("recover.bundled", images=images)
-    st.caption(words("recover.about", what=what))
+    dataset, words = session.network.dataset, session.words
+    own = words("recover.images", images=len(load_images(dataset, "train")), data=DATA[dataset].title)
+    st.caption(words("recover.about", what=words("recover.your_copy") if training.copy else own))
     methods = [RECOVERY_METHODS[name] for name in ladder(session.network)]
     methods.append(get_recovery_method(_TRAINED))
     found = [session.measured(method.name) if not method.trains else None for method in methods]
+    top5 = [one and one.top5 and one.top5.percent for one in found]
     table = {
         words("sheet.rung"): [words.of(method) for method in methods],
         words("sheet.choose"): [one and f"{one.accuracy.value:.2%}" for one in found],
         words("sheet.against_dense"): [one and one.change.told(100) for one in found],
+        **({words("sheet.choose_top5"): top5} if any(top5) else {}),
         words("sheet.what"): [words.of(method, "summary") for method in methods],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True, placeholder=words("recover.not_measured"))
@@ -119,12 +122,15 @@ def _choices(session: Session, running: bool) -> Training:
         disabled=running,
         help=f"{words('recover.repair_first_help')} {words.of(RECOVERY_METHODS['repaired'], 'summary')}",
     )
-    copy = own.text_input(
-        words("recover.own"),
-        key="own_copy",
-        placeholder=words("recover.own_shows"),
-        disabled=running,
-    ).strip()
+    copy = ""
+    data = DATA[session.network.dataset]
+    if data.takes_copy:  # whose bundled images are but a tenth
+        copy = own.text_input(
+            words("recover.own", data=data.title),
+            key="own_copy",
+            placeholder=words("recover.own_shows"),
+            disabled=running,
+        ).strip()
     return Training(
         plan=session.state.plan,
         recipe=recipe,
@@ -201,7 +207,7 @@ def fine_tune_work(
         _context(),
         recipe=training.recipe,
         schedule=training.schedule,
-        watched=watched.first(min(NUM_WATCHED, len(watched))),
+        watched=watched.at_most(NUM_WATCHED),
         stop=training.stop,
     )
 
@@ -265,13 +271,13 @@ def _name_of(measurement: Measurement, words: Words) -> str:
 def _table(trained: Trained, macs: list[int], words: Words) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for measurement, count in zip((trained.before, trained.after), macs, strict=True):
-        accuracy = measurement.accuracy
-        rows.append(
-            {
-                "": _name_of(measurement, words),
-                words("sheet.macs"): f"{count:,}",
-                words("sheet.choose_short"): f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]",
-                words("sheet.choose_change"): words("recover.points", change=measurement.change.told(100)),
-            }
-        )
+        row = {
+            "": _name_of(measurement, words),
+            words("sheet.macs"): f"{count:,}",
+            words("sheet.choose_short"): measurement.accuracy.percent,
+            words("sheet.choose_change"): words("recover.points", change=measurement.change.told(100)),
+        }
+        if measurement.top5 is not None:
+            row[words("sheet.choose_top5")] = measurement.top5.percent
+        rows.append(row)
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
 from pages.ui.session.jobs import device_worker
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, current_session, share
 
 KEY = "equaliser"
@@ -92,7 +92,7 @@ def live_bars(
     draw_figures(session, accuracy, macs, params)
     network, plan = session.network, session.plan
     unit = network.unit_of(session.layer_in_sight, plan.coupling)
-    coming = session.unmeasured and network.trained
+    coming = session.unmeasured and why_unmeasured(network) is None
     waiting = coming or (job is not None and not job.has_news)
     poll = _poll_interval(session, coming, waiting)
     with place:

@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from fpgm_core import Measurement
 from fpgm_core.graph import Unit
 from fpgm_core.lesson import Words
 from fpgm_core.pruning import PRESETS, stage_of, stages
@@ -50,7 +51,7 @@ def _rungs(session: Session) -> None:
     titles = {}
     for name in rungs:
         found = session.measured(name)
-        titles[name] = words.of(RECOVERY_METHODS[name]) + (f" · {found.accuracy.value:.2%}" if found else "")
+        titles[name] = words.of(RECOVERY_METHODS[name]) + (f" · {_told(found, words)}" if found else "")
     st.segmented_control(
         words("rates.ladder"),
         rungs,
@@ -69,6 +70,12 @@ def _rungs(session: Session) -> None:
             "method", session.state.method, lambda session, name: session.change(method=name), "|".join(titles.values())
         ),
     )
+
+
+def _told(measured: Measurement, words: Words) -> str:
+    """Accuracy in short, and top-5 after it where there is one."""
+    top5 = measured.top5
+    return f"{measured.accuracy.value:.2%}" + (words("rates.top5", top5=top5.value) if top5 else "")
 
 
 def _master(session: Session, units: Sequence[Unit]) -> None:

@@ -49,10 +49,12 @@ def trace_panel(session: Session) -> None:
 
 
 def _table(tried: list[TriedPlan], points: list[TracePoint], dense: TracePoint, words: Words) -> None:
+    top5 = [plan.measurement.top5 and 100 * plan.measurement.top5.value for plan in tried]
     columns = {
         words("sheet.macs_cut"): [100 * (1 - plan.cost.macs / dense.macs) for plan in tried],
         words("sheet.accuracy"): [100 * point.accuracy.value for point in points],
         words("sheet.change"): [100 * plan.measurement.change.value for plan in tried],
+        **({words("sheet.top5"): top5} if any(share is not None for share in top5) else {}),
     }
     st.dataframe(
         pd.DataFrame({words("sheet.plan"): [point.label for point in points], **columns}),

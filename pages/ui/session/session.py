@@ -13,7 +13,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
 from fpgm_core.criteria import get_criterion
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
@@ -30,6 +30,7 @@ from pages.ui.session.networks import (
     network_of,
     scores_work,
     view_of,
+    why_unmeasured,
 )
 from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
@@ -238,7 +239,7 @@ class Session:
             return
         self.unmeasured = False
         network, plan, method = self.network, self.state.plan, self.state.method
-        if not network.trained or network.dataset not in DATA:
+        if why_unmeasured(network) is not None:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
