@@ -25,7 +25,9 @@ from fpgm_core.lesson import (
     known_evidence,
     words_of,
 )
+from pages.ui.components.incoming import sent
 from pages.ui.components.page_keys import page_keys, read_turn
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.challenge import challenge
 from pages.ui.panels.frame import STYLE, live_figures, navigation, open_page, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
@@ -66,7 +68,7 @@ def learn_page() -> None:
     with st.container(key="lesson"):
         lesson_top(session, lesson, words)
         if lesson.problem or session.message:
-            st.error(lesson.problem or session.message or "")
+            st.error(plain(lesson.problem or session.message or ""))
         number = list(STEPS).index(step.name) + 1
         st.header(f"{number}. {words(f'{step.name}.title')}", anchor=False)
         _step(session, lesson, step, words)
@@ -78,7 +80,7 @@ def learn_page() -> None:
 
 def _turned(lesson: LessonState) -> LessonState:
     """The lesson after the last arrow key, if that is news."""
-    turn = read_turn((st.session_state.get(_KEYS) or {}).get("turn"))
+    turn = read_turn(sent(_KEYS, "turn"))
     if turn is None or turn[0] <= st.session_state.get("turned", 0):
         return lesson
     st.session_state.turned = turn[0]
@@ -145,7 +147,7 @@ def _view(session: Session, lesson: LessonState, step: Step, words: Words) -> St
     try:
         return step.show(context, lesson.step_controls)
     except FpgmError as error:
-        st.error(words("page.failed", reason=error))
+        st.error(words("page.failed", reason=plain(told(error))))
         return StepView()
 
 

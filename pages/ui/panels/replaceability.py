@@ -10,7 +10,7 @@ import streamlit as st
 from fpgm_core.evaluation import QUESTIONS, Replaceability, answers_told
 from fpgm_core.figures import agreement_figure
 from pages.ui.panels.layer_views import correlation
-from pages.ui.panels.pictures import cached_figure, clicked, first_number
+from pages.ui.panels.pictures import cached_figure, clicked_index
 from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, callback
 
@@ -57,9 +57,9 @@ def _agreement(session: Session, layers: Sequence[Replaceability], chosen: str) 
 
 
 def _choose(session: Session, names: Sequence[str]) -> None:
-    point = clicked("agreement")
-    if point is not None:
-        session.change(layer=names[first_number(point)], chosen=None)
+    index = clicked_index("agreement", len(names))
+    if index is not None:
+        session.change(layer=names[index], chosen=None)
 
 
 def _table(layers: Sequence[Replaceability]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from fpgm_core import FpgmError, Plan
+from pages.ui.components.telling import told
 from pages.ui.session.session import Session, callback
 from pages.ui.session.view_state import encode
 
@@ -37,4 +38,4 @@ def _open(session: Session) -> None:
         session.network.check(plan)
         session.go(replace(session.state, plan=plan))
     except FpgmError as error:
-        session.message = f"{file.name}: {error}"
+        session.message = f"{file.name}: {told(error)}"
