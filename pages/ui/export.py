@@ -14,6 +14,7 @@ from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_
 from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work, within
+from pages.ui.components.telling import plain, without_places
 from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.recovered import recovered_networks, trained_networks
@@ -50,7 +51,7 @@ def export_page(session: Session) -> None:
         )
         st.dataframe(pd.DataFrame({"what will be in it": [a.title for a in ARTEFACTS.values()]}), hide_index=True)
     elif job.error:
-        st.error(job.error)
+        st.error(plain(job.error))
     elif job.result is not None:
         _result(job.result, plan.model)
     sealed_report(session)
@@ -139,7 +140,7 @@ def _result(bundle: Bundle, model: str) -> None:
             "read."
         )
     for skipped in manifest["skipped"]:
-        st.info(f"Left out: {ARTEFACTS[skipped['name']].title}. {skipped['reason']}")
+        st.info(f"Left out: {ARTEFACTS[skipped['name']].title}. {plain(without_places(skipped['reason']))}")
     with st.expander("One file at a time"):
         for name, content in bundle.files.items():
             st.download_button(f"{name} ({len(content):,} bytes)", content, name, key=f"get_{name}", on_click="ignore")

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import Measurement, Plan, PrunedNetwork
+from fpgm_core import FpgmError, Measurement, Plan, PrunedNetwork
 from fpgm_core.data import DATA, ImageSet, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.figures import training_figure
@@ -20,10 +21,12 @@ from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_m
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.pickers import glossed
 from pages.ui.panels.pictures import labels_of
 from pages.ui.session.jobs import Job
 from pages.ui.session.networks import why_unmeasured
+from pages.ui.session.opening import below_roots, data_roots
 from pages.ui.session.recovered import Trained, trained_networks
 from pages.ui.session.session import Session, callback
 
@@ -68,7 +71,11 @@ def recover_page(session: Session) -> None:
         return
     latest = session.jobs.get(_JOB)
     running = latest is not None and not latest.done
-    training = _choices(session, running)
+    try:
+        training = _choices(session, running)
+    except FpgmError as error:
+        st.error(plain(told(error)))
+        return
     job = _job_of_this_plan(session)
     if running and job is None:
         st.info(words("recover.another"))
@@ -122,23 +129,32 @@ def _choices(session: Session, running: bool) -> Training:
         disabled=running,
         help=f"{words('recover.repair_first_help')} {words.of(RECOVERY_METHODS['repaired'], 'summary')}",
     )
-    copy = ""
-    data = DATA[session.network.dataset]
-    if data.takes_copy:  # whose bundled images are but a tenth
-        copy = own.text_input(
-            words("recover.own", data=data.title),
-            key="own_copy",
-            placeholder=words("recover.own_shows"),
-            disabled=running,
-        ).strip()
     return Training(
         plan=session.state.plan,
         recipe=recipe,
         schedule=schedule,
-        copy=Path(copy) if copy else None,
+        copy=_own_copy(own, session, running),
         before="repaired" if repaired else usual_rung(session.network),
         stop=threading.Event(),
     )
+
+
+def _own_copy(place: DeltaGenerator, session: Session, running: bool) -> Path | None:
+    """A copy of all training images on this machine, where its owner lets visitors read some; None for those at hand.
+
+    Raises FpgmError for one that they may not read, or that is not there: which of the two is not said.
+    """
+    words, data = session.words, DATA[session.network.dataset]
+    if not data.takes_copy or not data_roots():  # only of some the bundled images are but a tenth
+        place.caption(words("recover.open"))
+        return None
+    path = place.text_input(
+        words("recover.own", data=data.title),
+        key="own_copy",
+        placeholder=words("recover.own_shows"),
+        disabled=running,
+    ).strip()
+    return below_roots(path) if path else None
 
 
 def _recipe_choices(words: Words, running: bool) -> tuple[Recipe, str]:
@@ -232,7 +248,7 @@ def _without_partial(work: Work[T]) -> Work[T]:
 def _watch(job: Job[Trained], words: Words) -> None:
     """The curves, redrawn while the training runs; what went wrong."""
     if job.error:
-        st.error(words.phrase(job.error))
+        st.error(plain(words.phrase(job.error)))
         return
 
     @st.fragment(run_every=1.0)

@@ -13,6 +13,7 @@ from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked
 from pages.ui.session.jobs import Job
 from pages.ui.session.networks import network_key, why_unmeasured
@@ -48,7 +49,7 @@ def sensitivity_page(session: Session) -> None:
     try:
         sweep = known_sweep(session)
     except FpgmError as error:
-        st.error(str(error))
+        st.error(plain(told(error)))
         return
     _progress(job, sweep)
     if sweep.points:
@@ -73,7 +74,7 @@ def _begin(session: Session) -> None:
 def _progress(job: Job[Sweep] | None, sweep: Sweep) -> None:
     """What went wrong, and the button that begins the sweep, or resumes it."""
     if job is not None and job.error:
-        st.error(job.error)
+        st.error(plain(job.error))
     known, total = len(sweep.points), sweep.total
     if job is not None and not job.done:
         _watch(job, len(sweep.units))
@@ -170,9 +171,11 @@ def _click(session: Session, names: list[str]) -> None:
         set_bar(session, names, point)
 
 
-def set_bar(session: Session, names: list[str], data: list[float] | dict[str, float]) -> None:
+def set_bar(session: Session, names: list[str], data: list[float]) -> None:
     """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its row and the rate."""
-    row, rate = data if isinstance(data, list) else (data[key] for key in sorted(data, key=int))
+    if len(data) != 2 or data[0] not in range(len(names)):
+        return
+    row, rate = data
     name, plan = names[int(row)], session.state.plan
     unit = next(unit for unit in session.network.units(plan.coupling) if unit.name == name)
     layer = session.state.layer if session.state.layer in unit.members else name

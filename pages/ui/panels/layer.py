@@ -18,6 +18,7 @@ from fpgm_core.graph import Unit, weights_of
 from fpgm_core.lesson import Words
 from fpgm_core.pruning import RemovalOrder, removal_order_work
 from fpgm_core.runtime.progress import Progress, Work
+from pages.ui.components.incoming import sent
 from pages.ui.components.picture import Cut, Look, Picture, View, picture, read_look
 from pages.ui.panels.layer_facts import layer_facts, order_key, order_of, stored_layout, takes_long, tiles_of
 from pages.ui.panels.layer_views import (
@@ -42,7 +43,7 @@ COST, SUMMARY = "Refit cost", "Replaceability"
 
 def take_look(session: Session) -> bool:
     """Act on the picture's newest message, if it is new; True where it changed the plan, or was refused."""
-    look = read_look((st.session_state.get(KEY) or {}).get("look"))
+    look = read_look(sent(KEY, "look"))
     if look is None or look.seq <= session.look_echo:
         return False
     session.look_echo = look.seq

@@ -14,6 +14,7 @@ from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.data import Preprocessing
 from fpgm_core.models import list_models, published_weights
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import plain, told
 from pages.ui.session.jobs import Job, opening_worker
 from pages.ui.session.networks import open_network, view_of
 from pages.ui.session.opened import live_names, remember
@@ -61,7 +62,7 @@ def _dialog() -> None:
     if job is not None:
         session.jobs.cancel(_JOB)  # looked at once
         if job.error:
-            st.error(job.error)
+            st.error(plain(job.error))
         elif _finish(session, job.result):
             _hide()
             st.rerun()
@@ -77,7 +78,7 @@ def _watch(job: Job[object]) -> None:
     if job.done:
         st.rerun()
     what = job.progress.what if job.progress else "waiting for its turn"
-    st.progress(job.share, text=f"{what[:1].upper()}{what[1:]} …")
+    st.progress(job.share, text=f"{plain(what[:1].upper() + what[1:])} …")
     st.button("Cancel", key="cancel_open", on_click=callback(lambda session: session.jobs.cancel(_JOB)))
 
 
@@ -99,7 +100,7 @@ def _finish(session: Session, result: Network | OpenedImages | None) -> bool:
     except FpgmError as error:
         session.refuse(error)
     if session.message:
-        st.error(session.message)
+        st.error(plain(session.message))
         session.message = None
         return False
     return True
@@ -123,7 +124,7 @@ def _choose_network(session: Session) -> None:
         help="safetensors, or what torch.save wrote of a state dict, bare or inside a training checkpoint. Nothing is "
         "unpickled. The number of classes is read off the classifier.",
     )
-    if file is not None and st.button(f"Open {file.name}", key="open_the_file"):
+    if file is not None and st.button(f"Open {plain(file.name)}", key="open_the_file"):
         content = file.getvalue()
         if file.name.lower().endswith(".json"):
             _open_plan(session, file.name, content)
@@ -143,19 +144,19 @@ def _open_plan(session: Session, name: str, content: bytes) -> None:
         session.go(replace(begin, plan=plan))
         _hide()
     except FpgmError as error:
-        session.message = f"{name}: {error}"
+        session.message = f"{name}: {told(error)}"
 
 
 def _choose_images(session: Session) -> None:
     network = session.network
     st.markdown(
-        f"Images for **{network.title}**: a zip with one folder a class (or with `train` and `val` in it), or an .npz. "
-        "They are split by class into *choose* and *sealed*; without training images beside them half of *choose* is "
-        "trained on. They stay in memory, for whoever has this page's link, and go when this tab closes."
+        f"Images for **{plain(network.title)}**: a zip with one folder a class (or with `train` and `val` in it), or "
+        "an .npz. They are split by class into *choose* and *sealed*; without training images beside them half of "
+        "*choose* is trained on. They stay in memory, for whoever has this page's link, and go when this tab closes."
     )
     preprocessing = _preprocessing(network)
     file = st.file_uploader("Your images", type=list(IMAGES), key="open_images")
-    if file is not None and st.button(f"Read {file.name}", key="read_images", type="primary"):
+    if file is not None and st.button(f"Read {plain(file.name)}", key="read_images", type="primary"):
         content = file.getvalue()
         _start(partial(images_work, network, file.name, content, preprocessing), file.file_id, network.identity)
         st.rerun()
@@ -176,7 +177,7 @@ def _read_folder(network: Network, text: str, preprocessing: Preprocessing | Non
     try:
         path = below_roots(text)
     except FpgmError as error:
-        st.error(str(error))
+        st.error(plain(told(error)))
         return
     title = PurePath(path).name
     _start(partial(folder_work, network, path, title, preprocessing), str(path), network.identity)
@@ -202,7 +203,7 @@ def _preprocessing(network: Network) -> Preprocessing | None:
         )
         return usual.changed(text)
     except FpgmError as error:
-        st.error(str(error))
+        st.error(plain(told(error)))
         return None
 
 

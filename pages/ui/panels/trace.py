@@ -11,7 +11,7 @@ from fpgm_core.evaluation import wilson
 from fpgm_core.figures import TracePoint, trace_figure
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
-from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
+from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.session.session import Session, TriedPlan, callback
 from pages.ui.session.view_state import ViewState
 
@@ -85,6 +85,7 @@ def _label(tried: TriedPlan, words: Words) -> str:
 
 
 def _go_back(session: Session) -> None:
-    point, tried = clicked("trace"), _of_this_network(session)
-    if point is not None and first_number(point) < len(tried):
-        session.go(tried[first_number(point)].state)
+    tried = _of_this_network(session)
+    index = clicked_index("trace", len(tried))
+    if index is not None:
+        session.go(tried[index].state)

@@ -19,6 +19,7 @@ from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import told
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
 from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
@@ -65,7 +66,7 @@ class Session:
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
         self.echo = self.look_echo = 0  # the last messages of the equaliser and of the picture
         self.held: str | None = None  # the unit under the hand
-        self.tick: object = None  # the equaliser's last poll for the measurement
+        self.tick: int | None = None  # the equaliser's last poll for the measurement
         self.refusals = 0
         self.page = ""  # that is on screen
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
@@ -198,7 +199,7 @@ class Session:
 
     def refuse(self, error: FpgmError) -> None:
         """Say why a change was not made; bars and widgets go back to what is true."""
-        self.message = str(error)
+        self.message = told(error)
         self.refusals += 1
         self.revision += 1
 
@@ -343,7 +344,7 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
             check(state)
             return state, None, None
         except FpgmError as error:
-            return first_view(), None, str(error)
+            return first_view(), None, told(error)
     return first_view(), None, None
 
 
