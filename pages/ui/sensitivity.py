@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
 from fpgm_core.figures import sensitivity_curves, sweep_figure
 from fpgm_core.recovery import get_recovery_method
@@ -16,7 +16,7 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked
 from pages.ui.session.jobs import Job
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback
 
 _JOB = "sensitivity"
@@ -30,14 +30,14 @@ def _key(session: Session) -> Hashable:
 def _sweep_work(session: Session) -> Work[Sweep]:
     network, plan, method = session.network, session.state.plan, session.state.method
     images, training = load_images(network.dataset, "choose"), load_images(network.dataset, "train")
-    return sweep_work(network, images.first(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
+    return sweep_work(network, images.at_most(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
 
 
 def sensitivity_page(session: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
     network = session.network
-    if not network.trained or network.dataset not in DATA:
-        why = network.notice or f"there are no images here that {network.title} could be measured on"
+    why = why_unmeasured(network)
+    if why is not None:
         st.warning(f"{why}. Choosing needs accuracy to lose; presets and the table on Explore set rates without it.")
         return
     method = get_recovery_method(session.state.method).title.lower()
@@ -183,7 +183,8 @@ def set_bar(session: Session, names: list[str], data: list[float]) -> None:
 
 
 def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
-    return pd.DataFrame(
+    top5 = [point.num_correct_top5 for point in sweep.points]
+    table = pd.DataFrame(
         {
             "unit": [point.unit for point in sweep.points],
             "rate": [point.rate for point in sweep.points],
@@ -194,3 +195,9 @@ def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
             "high": [100 * point.change.high for point in sweep.points],
         }
     )
+    if any(count is not None for count in top5):
+        table["top-5 %"] = [
+            None if count is None else 100 * count / point.num_images
+            for count, point in zip(top5, sweep.points, strict=True)
+        ]
+    return table

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fpgm_core import FpgmError
-from fpgm_core.lesson import words_of
 from fpgm_core.runtime.storage import home
 
+_FAILED = "The work failed on the server. Whoever runs it finds the reason in its log, under failure {number}."
 LONGEST = 600  # characters that are shown of a text
 _log = logging.getLogger(__name__)
 _APART = "\u2060"  # a word joiner, which is not seen: it keeps apart what would be read as one mark
@@ -50,7 +50,7 @@ def told(error: BaseException) -> str:
     if not isinstance(error, FpgmError):
         number = secrets.token_hex(3)
         _log.error("failure %s", number, exc_info=error)
-        return words_of("en")("serving.failed", number=number)
+        return _FAILED.format(number=number)
     text = str(error)
     for foreign in _foreign_words(error):
         for form in (f" ({foreign})", f": {foreign}", foreign):

@@ -192,15 +192,15 @@ def _preprocessing(network: Network) -> Preprocessing | None:
         mean, std = ("/".join(f"{value:.3g}" for value in values) for values in (known.mean, known.std))
         st.caption(f"As its weights want: resized and cropped to {height} × {width}, mean {mean}, std {std}.")
         return known
-    channels = network.input_shape[0]
-    text = st.text_input(
-        "How pictures are prepared: nobody said so for this network",
-        f"mean={'/'.join(['0.5'] * channels)},std={'/'.join(['0.5'] * channels)}",
-        key="open_preprocess",
-        help="resize=256,crop=224,interpolation=bicubic,mean=0.485/0.456/0.406,std=0.229/0.224/0.225",
-    )
-    usual = Preprocessing.for_input(network.input_shape, (0.0,) * channels, (1.0,) * channels)
     try:
+        usual = Preprocessing.usual(network.input_shape)
+        text = st.text_input(
+            "How pictures are prepared: nobody said so for this network. Below is what is usual",
+            usual.text,
+            key=f"open_preprocess:{network.identity}",
+            help="As its training prepared them, but for what was random there. resize: the shorter side; crop: from "
+            "the middle; mean and std: of pixels in 0..1.",
+        )
         return usual.changed(text)
     except FpgmError as error:
         st.error(plain(told(error)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from fpgm_core.figures import LABELS
+from fpgm_core.lesson import Words
 from pages.ui.components.incoming import read_point
 from pages.ui.session.kept import kept
 
@@ -15,6 +17,11 @@ from pages.ui.session.kept import kept
 def cached_figure(key: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
     """A figure, built once for each key: most of the page stays as it was when a bar moves."""
     return _build()
+
+
+def labels_of(words: Words) -> Mapping[str, str]:
+    """What figures say, in a language."""
+    return {**LABELS, **words.under("chart")}
 
 
 def clicked(chart: str) -> list[float] | None:

@@ -102,6 +102,17 @@ def scores_work(network: Network, criterion: str) -> Work[Scores]:
     return work()
 
 
+def why_unmeasured(network: Network) -> str | None:
+    """Why a network's accuracy cannot be measured here, in words; None where it can be."""
+    if not network.trained:
+        return network.notice
+    if network.num_classes is None:
+        return f"{network.title} does not answer with one row of logits an image, so it has no accuracy"
+    if network.dataset not in DATA:
+        return f"there are no images here to measure {network.title} on: Open … reads yours"
+    return None
+
+
 def images_of(network: Network, split: str) -> ImageSet | None:
     """The images of a split ("choose", "sealed", "train") of the network's data set; None where it has none here."""
     return load_images(network.dataset, split) if network.dataset in DATA else None

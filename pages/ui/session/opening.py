@@ -14,7 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from fpgm_core import FpgmError, ImageSet, Network
-from fpgm_core.data import ImageSplits, Preprocessing, open_images, unpack_images
+from fpgm_core.data import ImageSplits, Preprocessing, open_images
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.opened import add_images, keep_checkpoint
 
@@ -61,12 +61,11 @@ def images_work(
     """Read somebody's images, an .npz or a zip of folders, for a network, and register them as a data set."""
     yield Progress(0.02, what=f"unpacking {_plain(file_name)}")
     with _as_file(file_name, content) as path:
-        folder = unpack_images(content, path.parent / path.stem) if path.suffix.lower() == ".zip" else path
-        return (yield from within(folder_work(network, folder, path.stem, preprocessing), 0.1))
+        return (yield from within(folder_work(network, path, path.stem, preprocessing), 0.1))
 
 
 def folder_work(network: Network, path: Path, title: str, preprocessing: Preprocessing | None) -> Work[OpenedImages]:
-    """Read the images of a folder of this machine, or an .npz, for a network, and register them as a data set."""
+    """Read images for a network, whatever `open_images` takes, and register them as a data set."""
     splits = open_images(path, known_classes=network.class_names)
     return (yield from splits_work(network, splits, title, preprocessing))
 
