@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import streamlit as st
 
 from fpgm_core import CRITERIA, FpgmError, Network, Plan
 from fpgm_core.criteria import Projection, get_criterion
@@ -35,6 +34,7 @@ from pages.ui.panels.layer_views import (
 from pages.ui.panels.refit import COST_JOB, refit_cost_job
 from pages.ui.panels.replaceability import replaceability_view
 from pages.ui.session.jobs import Job, layout_worker
+from pages.ui.session.kept import kept
 from pages.ui.session.session import Session
 
 KEY = "picture"
@@ -110,7 +110,7 @@ def _selection(subject: Subject) -> tuple[Hashable, ...]:
     return (plan.criterion, plan.options, plan.coupling, *locks)
 
 
-@st.cache_resource(max_entries=128, show_spinner=False)
+@kept
 def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Picture:
     """The layer's picture, all of it that its rate does not change."""
     network, plan, unit, facts = _subject.network, _subject.plan, _subject.unit, _subject.facts

@@ -10,9 +10,10 @@ import streamlit as st
 from fpgm_core.figures import LABELS
 from fpgm_core.lesson import Words
 from pages.ui.components.incoming import read_point
+from pages.ui.session.kept import kept
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@kept
 def cached_figure(key: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
     """A figure, built once for each key: most of the page stays as it was when a bar moves."""
     return _build()

@@ -21,6 +21,7 @@ from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import told
 from pages.ui.session.history import History
+from pages.ui.session.housekeeping import house
 from pages.ui.session.jobs import Job, Jobs
 from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
 from pages.ui.session.networks import (
@@ -76,9 +77,11 @@ class Session:
         self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
+        self._network: Network | None = None
         self.trace: list[TriedPlan] = []
         context = get_script_run_ctx()
-        self.jobs = Jobs(context.session_id if context else "headless")
+        self.name = context.session_id if context else "headless"
+        self.jobs = Jobs(self.name)
 
     @property
     def words(self) -> Words:
@@ -92,8 +95,9 @@ class Session:
 
     @property
     def network(self) -> Network:
-        """The network on screen."""
-        return network_of(self.state)
+        """The network on screen; held here, so that it is there however little room there is for others."""
+        self._network = network_of(self.state)
+        return self._network
 
     @property
     def plan(self) -> Plan:
@@ -207,9 +211,18 @@ class Session:
         """Have a data set that was opened here go when the tab closes."""
         self._own_images.append(name)
 
+    def pause(self) -> None:
+        """End the tab's work; where the tab comes back, what is on screen is measured again."""
+        self.jobs.close()
+
+    def resume(self) -> None:
+        """Begin where `pause` or `close` ended: the tab is there again."""
+        self.jobs, self.unmeasured, self.pending = Jobs(self.name), True, None
+        house().enter(self.name, self)
+
     def close(self) -> None:
         """End everything that belongs to the tab."""
-        self.jobs.close()
+        self.pause()
         for name in self._own_images:
             forget_images(name)
 
@@ -323,8 +336,10 @@ def current_session() -> Session:
         session.message = problem or link_problem()
         if goal:
             session.go(goal)
-        _end_with_tab(session)
+        house().enter(session.name, session)
     current: Session = st.session_state.session
+    if current.jobs.is_closed:  # the connection was lost for a while
+        current.resume()
     return current
 
 
@@ -358,16 +373,6 @@ def share(state: ViewState) -> None:
     for name, text in plan_link(state).items():
         if st.query_params.get(name) != text:
             st.query_params[name] = text
-
-
-def _end_with_tab(session: Session) -> None:
-    """End all that belongs to the session when its tab closes."""
-
-    @st.cache_resource(scope="session", on_release=Session.close, show_spinner=False)
-    def lease(number: int) -> Session:
-        return session
-
-    lease(id(session))
 
 
 def callback(act: Callable[[Session], None]) -> Callable[[], None]:

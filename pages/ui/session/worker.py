@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -17,6 +18,8 @@ from fpgm_core.runtime.progress import Progress, Work
 from pages.ui.components.telling import told
 
 T = TypeVar("T")
+_LATELY, _AHEAD = 20.0, 1.0  # seconds: how far back a share of the time counts; by how much first figures may exceed it
+_OLDEST = 3  # every so many measurements the one that was asked for first is finished next
 _TOO_MUCH = "too much work waits on this server already; try again in a minute"
 
 
@@ -136,9 +139,10 @@ class Worker:
     """One thread that does the jobs of every session.
 
     A measurement's first figure comes before the rest of any, in the order they were asked for: in turns all would come
-    as late as the last. The rest, up to the exact figures, has half of the time where there are first figures to make
-    as well: one measurement after another, by turns the newest, whose asker still looks, and the oldest, so that none
-    waits for ever. Long work has every other step, each in turn, within `limits`; what is beyond them waits in a queue.
+    as late as the last. But the rest, up to the exact figures, has a third of the time at least: one measurement after
+    another, those that most sessions ask for first, then the newest, whose asker still looks; now and then the oldest,
+    so that none waits for ever. Long work has every other step, each in turn, within `limits`; what is beyond them
+    waits in a queue.
     """
 
     def __init__(self, remembered: int = 256, limits: Limits | None = None, patience: float = 4.0) -> None:
@@ -181,10 +185,14 @@ class Worker:
             self._wanted[session, name] = job
             self._forget()
             self._admit()
-            if not self._thread.is_alive() and not self._closed:
-                self._thread = self._started()
             self._wake.notify()
             return job
+
+    def tend(self) -> None:
+        """Go on where the thread was lost: what waits, and what was under way, is done by another."""
+        with self._wake:
+            if not self._thread.is_alive() and not self._closed:
+                self._thread = self._started()
 
     @property
     def limits(self) -> Limits:
@@ -287,36 +295,33 @@ class Turns:
     """Whose turn it is: `choose` picks, and is told what the step took."""
 
     def __init__(self) -> None:
-        self._step = 0
-        self._first = self._rest = 0.0  # seconds that first figures had, and the rest; the past counts ever less
+        self._steps = self._begun = 0
+        self._first = self._rest = 0.0  # seconds that first figures had lately, and the rest of measurements
         self._finishing: Job[Any] | None = None
-        self._from_the_end = True
 
     def choose(self, brief: Sequence[Job[Any]], long: Sequence[Job[Any]], askers: Mapping[int, int]) -> Job[Any]:
         """One of the jobs, of which there is one at least; `askers` says how many sessions want each brief one."""
-        self._step += 1
-        if long and (self._step % 2 or not brief):
-            return long[self._step // 2 % len(long)]
+        self._steps += 1
+        if long and (self._steps % 2 or not brief):
+            return long[self._steps // 2 % len(long)]
         firsts = [job for job in brief if not job.has_news]
         rest = [job for job in brief if job.has_news]
-        if firsts and (not rest or self._first <= self._rest):
+        if firsts and (not rest or self._first <= _AHEAD + 2 * self._rest):
             return min(firsts, key=lambda job: job.begun)
         if self._finishing is None or all(job is not self._finishing for job in rest):
             most = max(askers[id(job)] for job in rest)
             wanted = sorted((job for job in rest if askers[id(job)] == most), key=lambda job: job.begun)
-            self._finishing = wanted[-1 if self._from_the_end else 0]
-            self._from_the_end = not self._from_the_end
+            self._begun += 1
+            self._finishing = wanted[-1 if self._begun % _OLDEST else 0]
         return self._finishing
 
     def spent(self, job: Job[Any], seconds: float, *, is_first: bool) -> None:
         """A step of a job took so long; `is_first` where it had nothing to show before."""
         if job.long:
             return
-        self._first, self._rest = 0.95 * self._first, 0.95 * self._rest
-        if is_first:
-            self._first += seconds
-        else:
-            self._rest += seconds
+        kept = math.exp(-seconds / _LATELY)
+        self._first = kept * self._first + seconds * is_first
+        self._rest = kept * self._rest + seconds * (not is_first)
 
 
 def _yield_to_the_page() -> None:
