@@ -11,12 +11,15 @@ from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.graph import Unit
+from fpgm_core.lesson import words_of
 from fpgm_core.pruning import allowed_percents, pruned_counts, stage_of
 from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
 from pages.ui.components.labels import LABELS
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
+from pages.ui.panels.why import price_words, prices_of
 from pages.ui.session.jobs import device_worker
+from pages.ui.session.lesson_state import tab_language
 from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, current_session, share
 
@@ -133,9 +136,12 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
     units = network.units(plan.coupling)
     labels = short_names(tuple(unit.name for unit in units))
 
+    prices = prices_of(session, plan)
+    priced = price_words(prices, words_of(tab_language()).under("why"))
+
     def damage_words(unit: Unit) -> str:
-        if surface is None or unit.name not in heat:
-            return ""
+        if surface is None or unit.name not in heat or unit.name in prices:
+            return priced(unit.name)
         return words["damage"].format(loss=f"{surface.at(unit.name, plan.rate(unit.name)):.1%}")
 
     found = []
