@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 
-from fpgm_core.lesson import words_of
 from pages.ui.kept import history_view
 from pages.ui.sensitivity import sensitivity_page
-from pages.ui.session.lesson_state import tab_language
 from pages.ui.session.session import Session
 
 VIEWS: Mapping[str, Callable[[Session], None]] = {
@@ -21,14 +19,15 @@ _PARAMETER, _KEY = "view", "choose_view"
 
 def choose_page(session: Session) -> None:
     """The views in a row, and the chosen one: the link's where it names one."""
-    titles = words_of(tab_language()).under("choose.views")
+    words = session.words
     asked = st.query_params.get(_PARAMETER)
     if asked in VIEWS and st.session_state.get("view_asked") != asked:
         st.session_state[_KEY] = asked
     st.session_state.setdefault(_KEY, next(iter(VIEWS)))
     view = st.segmented_control(
-        words_of(tab_language())("choose.view"), list(VIEWS), key=_KEY, required=True, format_func=titles.__getitem__,
+        words("choose.look"), list(VIEWS), key=_KEY, required=True, format_func=lambda name: words(f"choose.view_{name}"),
         label_visibility="collapsed", persist_state="session",
     )  # fmt: skip
-    st.query_params[_PARAMETER] = st.session_state.view_asked = view
-    VIEWS[view](session)
+    chosen = view or next(iter(VIEWS))
+    st.query_params[_PARAMETER] = st.session_state.view_asked = chosen
+    VIEWS[chosen](session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui.panels.frame import begin_page, messages
+from pages.ui.panels.frame import begin_page, messages, open_page
 from pages.ui.panels.goal import goal_row
 from pages.ui.panels.layer import layer_panel, take_look
 from pages.ui.panels.live_bars import live_bars, take_move
@@ -16,7 +16,7 @@ from pages.ui.session.session import Session, current_session
 
 def main() -> None:
     """Draw the page: what is always in sight, the rates, the chosen layer, the trace."""
-    st.set_page_config(page_title="FPGM explorer", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
+    open_page("Explore")
     was_open = "session" in st.session_state
     session = current_session()
     if was_open:
@@ -28,7 +28,7 @@ def main() -> None:
     goal_row(session)
     with messages(session):
         if not session.network.trained:
-            st.warning(f"{session.network.notice}. Here its filters, units and costs can be explored.")
+            st.warning(session.words("explore.untrained", notice=session.network.notice))
         notices(session)
     rate_controls(session)
     live_bars(*slots, below=_picture)

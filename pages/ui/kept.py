@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.evaluation import History, HistoryEntry
+from fpgm_core.evaluation import History, HistoryEntry, Interval
 from fpgm_core.figures import trace_figure
-from fpgm_core.lesson import Words, words_of
-from pages.ui.panels.pictures import cached_figure, clicked, first_number
+from fpgm_core.lesson import Words
+from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
 from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
 from pages.ui.panels.trace import is_on_screen
-from pages.ui.session.lesson_state import tab_language
 from pages.ui.session.opening import is_private
 from pages.ui.session.session import Session, callback
 
@@ -25,7 +25,7 @@ _TABLE, _CHART = "history_table", "history_chart"
 
 def history_view(session: Session) -> None:
     """Search, the plans as points and as rows, and what can be done with those that are chosen."""
-    words = words_of(tab_language())
+    words = session.words
     which = _which(session, words)
     try:
         entries = kept_entries(session, **which)
@@ -62,7 +62,7 @@ def _which(session: Session, words: Words) -> dict[str, object]:
             ("json", "application/json", history.as_json),
         ):
             st.download_button(
-                kind.upper(), lambda write=write: write(**which), f"plans.{kind}", mime, key=f"history_{kind}",
+                kind.upper(), partial(write, **which), f"plans.{kind}", mime, key=f"history_{kind}",
                 on_click="ignore", help=words("history.export"),
             )  # fmt: skip
     return which
@@ -78,9 +78,9 @@ def _chart(session: Session, entries: Sequence[HistoryEntry], words: Words) -> N
     key = ("history", on_screen, dense, *points)
     ids = [entry.id for entry in entries]
     st.plotly_chart(
-        cached_figure(key, lambda: trace_figure(points, dense, current=on_screen)),
+        cached_figure(key, lambda: trace_figure(points, dense, current=on_screen, labels=labels_of(words))),
         key=_CHART,
-        alt=words("history.trace_alt"),
+        alt=words("trace.alt"),
         on_select=callback(lambda session: _restore_clicked(session, ids)),
         selection_mode="points",
         config={"displayModeBar": False},
@@ -102,30 +102,35 @@ def _restore(session: Session, number: int) -> None:
 
 
 def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
-    columns = words.under("history.columns")
     rows = {
-        "pinned": ["📌" if entry.pinned else "" for entry in entries],
-        "name": [entry.name for entry in entries],
-        "plan": [f"{entry.plan.model}: {plan_label(entry.plan, entry.method, words)}" for entry in entries],
-        "rung": [rung_title(entry.method, words) for entry in entries],
-        "cut": [100 * (1 - entry.macs / entry.dense_macs) for entry in entries],
-        "accuracy": [100 * entry.accuracy.value for entry in entries],
-        "interval": [f"[{100 * entry.accuracy.low:.1f}, {100 * entry.accuracy.high:.1f}]" for entry in entries],
-        "change": [100 * entry.change.value for entry in entries],
-        "images": [entry.num_images for entry in entries],
-        "when": [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.at)) for entry in entries],
-        "study": [entry.study.partition(" ")[0] for entry in entries],
+        words("history.column_pinned"): ["📌" if entry.pinned else "" for entry in entries],
+        words("history.column_name"): [entry.name for entry in entries],
+        words("sheet.plan"): [
+            f"{entry.plan.model}: {plan_label(entry.plan, entry.method, words)}" for entry in entries
+        ],
+        words("sheet.rung"): [rung_title(entry.method, words) for entry in entries],
+        words("sheet.macs_cut"): [100 * (1 - entry.macs / entry.dense_macs) for entry in entries],
+        words("sheet.accuracy"): [100 * entry.accuracy.value for entry in entries],
+        words("history.column_interval"): [_interval(entry.accuracy) for entry in entries],
+        words("sheet.change"): [100 * entry.change.value for entry in entries],
+        words("history.column_images"): [entry.num_images for entry in entries],
+        words("history.column_when"): [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.at)) for entry in entries],
+        words("history.column_study"): [entry.study.partition(" ")[0] for entry in entries],
     }
     number = st.column_config.NumberColumn(format="%.2f")
     st.dataframe(
-        pd.DataFrame({columns[name]: values for name, values in rows.items()}),
+        pd.DataFrame(rows),
         hide_index=True,
         height=420,
         key=_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
-        column_config={columns[name]: number for name in ("cut", "accuracy", "change")},
+        column_config={words(f"sheet.{name}"): number for name in ("macs_cut", "accuracy", "change")},
     )
+
+
+def _interval(accuracy: Interval) -> str:
+    return f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
 
 
 def _chosen(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:

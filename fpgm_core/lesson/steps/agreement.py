@@ -18,9 +18,9 @@ from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import DIMENSIONS, AgreementControls
 from fpgm_core.lesson.layers import CPU, NETWORKS, bundled_network, layer_norms
 from fpgm_core.lesson.toys import Agreement, agreements, cloud
-from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.cores import each
+from fpgm_core.runtime.words import Words
 
 _DEPTHWISE_NETWORK = "mobilenetv2_cifar"  # its depthwise layers stand in where a network has none
 _MIN_FILTERS = 5  # of a layer: fewer give no rank correlation worth a point

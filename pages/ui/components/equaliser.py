@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pages.ui.components.element import element
-from pages.ui.components.labels import LABELS
 
 _component = element("equaliser", "hand", "table")
 
@@ -76,14 +75,14 @@ def equaliser(
     poll: int,
     tick: object,
     key: str,
-    words: Mapping[str, str] = LABELS,
+    words: Mapping[str, str],
 ) -> None:
     """Draw the bars.
 
     `counts` has for each kind of bar how many filters every whole percent prunes: between two answers the browser
     counts by it. It adopts the bars' rates only when `revision` changes, or `session`, which names the tab to the
     server, and never those under a hand; `echo` answers its last message; with `poll` it polls again after so many
-    milliseconds. `tick` is its last poll, which this answers. `words` are LABELS' in some language.
+    milliseconds. `tick` is its last poll, which this answers. `words` are those of `live`.
     """
     _component(
         key=key,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core.recovery import get_recovery_method
 from pages.ui.components.cards import accuracy_card, macs_card, params_card
-from pages.ui.components.labels import LABELS
 from pages.ui.session.session import Session
 
 
@@ -17,19 +14,18 @@ def draw_figures(
     accuracy: DeltaGenerator,
     macs: DeltaGenerator,
     params: DeltaGenerator,
-    words: Mapping[str, str] = LABELS,
 ) -> None:
     """Draw the three cards into their places."""
-    network, job = session.network, session.measuring
+    network, job, words = session.network, session.measuring, session.words
     cost, dense = network.cost(session.plan), network.dense_cost
     accuracy.html(
         accuracy_card(
             session.measurement,
             refitted=session.refitted,
-            error=job.error if job else None,
+            error=words.phrase(job.error) if job and job.error else None,
             moving=session.is_moving,
             trained=network.trained,
-            rung=get_recovery_method(session.state.method).title.lower(),
+            rung=words.of(get_recovery_method(session.state.method)).lower(),
             words=words,
         )
     )

@@ -9,10 +9,9 @@ import streamlit as st
 
 from fpgm_core.allocation import COSTS
 from fpgm_core.data import DATA
-from fpgm_core.lesson import Words, words_of
+from fpgm_core.lesson import Words
 from pages.ui.panels.plan_list import rung_title
 from pages.ui.panels.why import why_button
-from pages.ui.session.lesson_state import tab_language
 from pages.ui.session.session import Session, callback, current_session
 from pages.ui.session.solving import LOSS, SEARCH, SOLVE, Solving, ask, take_solution
 
@@ -21,7 +20,7 @@ _EVERY = 1.0  # seconds
 
 def goal_row(session: Session) -> None:
     """The goal with its button, and beside it what came of it; before that, what the page shows."""
-    words = words_of(tab_language())
+    words = session.words
     with st.container(key="goal", horizontal=True, vertical_alignment="center", gap="small"):
         _goal(session, words)
         with st.container(key="intro", width="stretch"):
@@ -31,7 +30,7 @@ def goal_row(session: Session) -> None:
 
 def take_what_was_solved(session: Session) -> None:
     """Put on the bars what was found since the page was last drawn."""
-    words = words_of(tab_language())
+    words = session.words
     take_solution(session, doing=words("goal.searching", network=session.network.title))
 
 
@@ -63,18 +62,17 @@ def _running(session: Session) -> Sequence[object]:
 
 
 def _kind_words(words: Words, kind: str) -> str:
-    own = words.under("goal.kinds")
-    return own.get(kind) or words("goal.cut", what=COSTS[kind].title)
+    return words("goal.lose") if kind == LOSS else words("goal.cut", what=words.of(COSTS[kind]))
 
 
 def _ask(session: Session, kind: str, amount: float) -> None:
-    words = words_of(tab_language())
+    words = session.words
     ask(session, kind, amount, doing=words("goal.solving", goal=_goal_told(kind, amount, words)))
 
 
 def _goal_told(kind: str, amount: float, words: Words) -> str:
     name = "goal.asked_loss" if kind == LOSS else "goal.asked_cut"
-    return words(name, amount=100 * amount, what=COSTS[kind].title if kind != LOSS else "")
+    return words(name, amount=100 * amount, what=words.of(COSTS[kind]) if kind != LOSS else "")
 
 
 def _told(session: Session, words: Words) -> None:
@@ -87,7 +85,7 @@ def _told(session: Session, words: Words) -> None:
         session = current_session()
         solving, job = session.solving, session.jobs.get(SEARCH)
         if solving is None or solving.start is None:
-            st.markdown(words("goal.intro"))
+            st.markdown(words("explore.intro"))
             return
         if job is not None and not job.done:
             take_what_was_solved(session)

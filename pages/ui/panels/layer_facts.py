@@ -128,7 +128,7 @@ def tiles_of(
     ranks = ranks_of(fingerprint, layer, seed, names, _network)
     return Tiles(
         chosen,
-        [(get_criterion(name).title, int(rank[chosen])) for name, rank in ranks.items()],
+        [(name, int(rank[chosen])) for name, rank in ranks.items()],
         sheets[0].shape[1],
         limit,
         [_packed(sheet / limit) for sheet in sheets],

@@ -11,7 +11,7 @@ from math import hypot
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts, words_of
+from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts
 from pages.ui.components.plane import Plane, plane, read_plane
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
 from pages.ui.session.session import current_session
@@ -87,8 +87,9 @@ def live_plane() -> None:
     """The plane and its sentences: all that is drawn anew while a filter is dragged."""
     take_plane_move()
     lesson = current_lesson()
-    share_lesson(lesson, current_session().state)
-    words, controls = words_of(lesson.language), lesson.step_controls
+    session = current_session()
+    share_lesson(lesson, session.state)
+    words, controls = session.words, lesson.step_controls
     if not isinstance(controls, PlaneControls):  # another step's
         return
     plane(_plane(controls, lesson.revealed), _labels(words), lesson.revision, lesson.echo, _KEY)
@@ -96,7 +97,7 @@ def live_plane() -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if lesson.revealed:
-            context = StepContext(current_session().network, words)
+            context = StepContext(session.network, words)
             sentences = get_step("plane").show(context, controls).conclusion
             st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
         else:

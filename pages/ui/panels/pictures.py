@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+from fpgm_core.figures import LABELS
+from fpgm_core.lesson import Words
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def cached_figure(key: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
     """A figure, built once for each key: most of the page stays as it was when a bar moves."""
     return _build()
+
+
+def labels_of(words: Words) -> Mapping[str, str]:
+    """What figures say, in a language."""
+    return {**LABELS, **words.under("chart")}
 
 
 def clicked(chart: str) -> Any:

@@ -8,13 +8,14 @@ from typing import Any
 
 import streamlit as st
 
-from fpgm_core import FpgmError, Plan
+from fpgm_core import COUPLINGS, FpgmError, Plan
 from fpgm_core.criteria import get_criterion
 from fpgm_core.data import DATA, load_images
 from fpgm_core.evaluation import History, HistoryEntry, wilson
 from fpgm_core.figures import TracePoint
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
+from pages.ui.panels.pictures import labels_of
 from pages.ui.session.networks import open_network, view_of
 from pages.ui.session.session import Session
 from pages.ui.session.view_state import ViewState
@@ -43,14 +44,18 @@ def comparable_entries(session: Session, limit: int) -> tuple[HistoryEntry, ...]
 def plan_label(plan: Plan, method: str, words: Words) -> str:
     """A plan in a few words: criterion, coupling, rates, and the rung where it is not the usual one."""
     rates = sorted(set(plan.rates.values()))
-    spread = words("history.nothing") if not rates else f"{rates[0]:.0%}" + f" – {rates[-1]:.0%}" * (len(rates) > 1)
-    suffix = "" if method == ViewState.method else f", {rung_title(method, words)}"
-    return f"{get_criterion(plan.criterion).title}, {plan.coupling}, {spread}{suffix}"
+    spread = f"{rates[0]:.0%}" if rates else words("trace.nothing")
+    if len(rates) > 1:
+        spread = words("trace.rates", low=rates[0], high=rates[-1])
+    said = [words.of(get_criterion(plan.criterion)), words.of(COUPLINGS[plan.coupling]).lower(), spread]
+    if method != ViewState.method:
+        said.append(rung_title(method, words))
+    return ", ".join(said)
 
 
 def rung_title(method: str, words: Words) -> str:
-    """A rung in the language's words where it has some, else as the registry calls it."""
-    return words.under("rung").get(method, get_recovery_method(method).title.lower())
+    """A rung as it is called within a sentence."""
+    return words.of(get_recovery_method(method)).lower()
 
 
 def point_of(entry: HistoryEntry, words: Words) -> TracePoint:
@@ -61,7 +66,7 @@ def point_of(entry: HistoryEntry, words: Words) -> TracePoint:
 def dense_point(entries: Sequence[HistoryEntry], words: Words) -> TracePoint:
     """The dense network as those entries were paired with it: measured on the most images."""
     most = max(entries, key=lambda entry: entry.num_images)
-    return TracePoint(words("figure.dense"), most.dense_macs, wilson(most.num_dense_correct, most.num_images))
+    return TracePoint(labels_of(words)["dense"], most.dense_macs, wilson(most.num_dense_correct, most.num_images))
 
 
 def restore(session: Session, entry: HistoryEntry) -> None:
@@ -71,7 +76,7 @@ def restore(session: Session, entry: HistoryEntry) -> None:
         if (plan.model, plan.fingerprint) != (state.plan.model, state.plan.fingerprint):
             network = open_network(plan.model, plan.fingerprint)
             if network.fingerprint != plan.fingerprint:
-                raise FpgmError(f"{plan.model} with the weights of this plan is no longer at hand; open it again")
+                raise FpgmError(session.words("history.gone", model=plan.model))
             state = view_of(network)
         session.go(replace(state, plan=plan, method=entry.method))
     except FpgmError as error:

@@ -23,7 +23,6 @@ from pages.ui.session.work_status import job_for, result_of
 
 COST_JOB = "replaceability"  # the name of the work that measures refit costs
 CALIBRATION = CalibrationConfig()
-_PREDICTING = "predicting the damage of every bar at every rate"
 
 
 def _moments_work(network: Network) -> Work[Moments]:
@@ -52,7 +51,7 @@ def refit_cost_job(session: Session) -> Job[tuple[Replaceability, ...]] | None:
     network, coupling = session.network, session.state.plan.coupling
     key = ("replaceability", *network_key(network), coupling)
     work = partial(refit_cost_work, network, coupling)
-    return job_for(session, COST_JOB, work, key=key, doing="measuring what losing each filter costs")
+    return job_for(session, COST_JOB, work, key=key, doing=session.words("work.costs"))
 
 
 def _damage_request(session: Session) -> tuple[Callable[[], Work[DamageSurface]], Hashable]:
@@ -66,7 +65,7 @@ def damage(session: Session) -> DamageSurface | None:
     if not session.state.damage:
         return None
     work, key = _damage_request(session)
-    job = job_for(session, "damage", work, key=key, doing=_PREDICTING)
+    job = job_for(session, "damage", work, key=key, doing=session.words("work.damage"))
     return None if job is None else job.result
 
 
@@ -74,7 +73,7 @@ def damage_status(session: Session) -> None:
     """What is to be said of the damage surface, where it is wanted and not there."""
     if session.state.damage:
         work, key = _damage_request(session)
-        result_of(session, "damage", work, key=key, doing=_PREDICTING)
+        result_of(session, "damage", work, key=key, doing=session.words("work.damage"))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -9,10 +9,9 @@ import streamlit as st
 
 from fpgm_core.evaluation import HistoryEntry
 from fpgm_core.figures import TracePoint, trace_figure
-from fpgm_core.lesson import Words, words_of
-from pages.ui.panels.pictures import cached_figure, clicked, first_number
+from fpgm_core.lesson import Words
+from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
 from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of, restore
-from pages.ui.session.lesson_state import tab_language
 from pages.ui.session.session import Session, callback
 
 _MOST = 200  # points
@@ -20,25 +19,29 @@ _MOST = 200  # points
 
 def trace_panel(session: Session) -> None:
     """Accuracy against MACs of the latest plans that were measured of the network on screen."""
-    words = words_of(tab_language())
+    words = session.words
     entries = comparable_entries(session, _MOST)[::-1]
-    st.subheader(words("history.trace"), anchor=False)
+    st.subheader(words("trace.title"), anchor=False)
     if not entries:
-        st.caption(words("history.trace_empty"))
+        st.caption(words("trace.empty"))
         return
     points, dense = [point_of(entry, words) for entry in entries], dense_point(entries, words)
+    labels = labels_of(words)
     on_screen = next((i for i, entry in enumerate(entries) if is_on_screen(session, entry)), None)
     chart, table = st.columns([1.75, 1], gap="medium")
     with chart:
         st.plotly_chart(
-            cached_figure(("trace", on_screen, dense, *points), lambda: trace_figure(points, dense, current=on_screen)),
+            cached_figure(
+                ("trace", on_screen, dense, *points),
+                lambda: trace_figure(points, dense, current=on_screen, labels=labels),
+            ),
             key="trace",
-            alt=words("history.trace_alt"),
+            alt=words("trace.alt"),
             on_select=callback(_go_back),
             selection_mode="points",
             config={"displayModeBar": False},
         )
-        st.caption(words("history.trace_caption"))
+        st.caption(words("trace.caption"))
     with table:
         _table(entries, points, words)
         st.page_link(
@@ -54,12 +57,12 @@ def is_on_screen(session: Session, entry: HistoryEntry) -> bool:
 
 def _table(entries: Sequence[HistoryEntry], points: Sequence[TracePoint], words: Words) -> None:
     columns = {
-        words("history.columns.cut"): [100 * (1 - entry.macs / entry.dense_macs) for entry in entries],
-        words("history.columns.accuracy"): [100 * entry.accuracy.value for entry in entries],
-        words("history.columns.change"): [100 * entry.change.value for entry in entries],
+        words("sheet.macs_cut"): [100 * (1 - entry.macs / entry.dense_macs) for entry in entries],
+        words("sheet.accuracy"): [100 * entry.accuracy.value for entry in entries],
+        words("sheet.change"): [100 * entry.change.value for entry in entries],
     }
     st.dataframe(
-        pd.DataFrame({words("history.columns.plan"): [point.label for point in points], **columns}),
+        pd.DataFrame({words("sheet.plan"): [point.label for point in points], **columns}),
         hide_index=True,
         height=270,
         column_config={name: st.column_config.NumberColumn(format="%.2f") for name in columns},

@@ -24,8 +24,8 @@ def prices_of(session: Session, plan: Plan) -> Mapping[str, Price]:
     return {} if known is None else {price.unit: price for price in known.at(session.network, plan)}
 
 
-def price_words(prices: Mapping[str, Price], words: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that says why a unit has its rate; "" for a unit without a price. `words` are those of `why`."""
+def price_words(prices: Mapping[str, Price], words: Words) -> Callable[[str], str]:
+    """A function that says why a unit has its rate; "" for a unit without a price."""
     found = tuple(prices.values())
     cheap, dear = bargain(found), dearest(found)
 
@@ -33,16 +33,16 @@ def price_words(prices: Mapping[str, Price], words: Mapping[str, str]) -> Callab
         price = prices.get(unit)
         if price is None:
             return ""
-        said = [words["loses"].format(loss=_number(price.loss))]
+        said = [words("why.loses", loss=_number(price.loss))]
         if price.loss_fewer is not None:
-            said.append(words["fewer"].format(loss=_number(price.loss_fewer)))
+            said.append(words("why.fewer", loss=_number(price.loss_fewer)))
         if price.loss_more is not None:
-            said.append(words["more"].format(loss=_number(price.loss_more)))
+            said.append(words("why.more", loss=_number(price.loss_more)))
         text = ", ".join(said)
         if price.next_price is None or cheap is None or dear is None:
             return text
         here, low, high = map(_number, (price.next_price, cheap.next_price, dear.next_price))
-        return f"{text} · {words['here'].format(price=here, cheap=low, dear=high)}"
+        return f"{text} · {words('why.here', price=here, cheap=low, dear=high)}"
 
     return told
 
@@ -104,15 +104,15 @@ def _predict(session: Session, title: str) -> None:
 
 def _table(prices: tuple[Price, ...], words: Words) -> pd.DataFrame:
     columns = {
-        "unit": [price.unit for price in prices],
         "pruned": [f"{price.pruned}/{price.size}" for price in prices],
         "loss": [_number(price.loss) for price in prices],
-        "fewer_loss": [_number(price.loss_fewer) for price in prices],
-        "more_loss": [_number(price.loss_more) for price in prices],
+        "fewer": [_number(price.loss_fewer) for price in prices],
+        "more": [_number(price.loss_more) for price in prices],
         "last": [_number(price.last_price) for price in prices],
         "next": [_number(price.next_price) for price in prices],
     }
-    return pd.DataFrame({words(f"why.columns.{name}"): values for name, values in columns.items()})
+    named = {words(f"why.column_{name}"): values for name, values in columns.items()}
+    return pd.DataFrame({words("sheet.unit"): [price.unit for price in prices], **named})
 
 
 def _number(value: float | None) -> str:

@@ -12,15 +12,18 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
+from fpgm_core.criteria import get_criterion
 from fpgm_core.data import DATA, load_images
 from fpgm_core.evaluation import History as KeptPlans
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
+from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.history import History
 from pages.ui.session.jobs import Job, Jobs
 from pages.ui.session.kept_plans import history_of_visitor
+from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
 from pages.ui.session.networks import (
     check,
     first_view,
@@ -80,6 +83,11 @@ class Session:
         self.solving: Solving | None = None  # the goal that was asked for, and what came of it
         context = get_script_run_ctx()
         self.jobs = Jobs(context.session_id if context else "headless")
+
+    @property
+    def words(self) -> Words:
+        """What the pages say, in this tab's language."""
+        return tab_words()
 
     @property
     def state(self) -> ViewState:
@@ -146,7 +154,8 @@ class Session:
         if network.has_scores(criterion):
             return False
         key = ("scores", *network_key(network), criterion)
-        work, doing = partial(scores_work, network, criterion), f"reading training images for {criterion}"
+        work = partial(scores_work, network, criterion)
+        doing = self.words("work.scores", criterion=self.words.of(get_criterion(criterion)))
         job = self.jobs.start("scores", work, key=key, title=doing, end=self.cancel_pending)
         self.pending = PendingState(state, job)
         return True
@@ -331,7 +340,7 @@ def current_session() -> Session:
     if "session" not in st.session_state:
         begin, goal, problem = _from_link(st.query_params.get("s"))
         session = st.session_state.session = Session(begin)
-        session.message = problem
+        session.message = problem or link_problem()
         if goal:
             session.go(goal)
         _end_with_tab(session)
@@ -346,11 +355,10 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
             state = decode(text)
             if not can_stand_on(state):
                 rung = usual_rung(network_of(state))
-                reason = refused_rungs(network_of(state)).get(state.method) or (
-                    "this plan has not been trained on this server: train it on Recover"
-                )
-                problem = f"{reason}; here it is measured {get_recovery_method(rung).title.lower()}"
-                return replace(state, method=rung), None, problem
+                words, refusal = tab_words(), refused_rungs(network_of(state)).get(state.method)
+                reason = words.phrase(refusal) if refusal else words("explore.not_trained")
+                title = words.of(get_recovery_method(rung)).lower()
+                return replace(state, method=rung), None, words("explore.other_rung", reason=reason, rung=title)
             if not network_of(state).has_scores(state.plan.criterion):
                 return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
@@ -360,11 +368,16 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
     return first_view(), None, None
 
 
+def plan_link(state: ViewState) -> dict[str, str]:
+    """The query parameters of an address that opens a view state, in this tab's language."""
+    return {PARAMETER: tab_language(), "s": encode(state)}
+
+
 def share(state: ViewState) -> None:
     """Put the view state into the address, where it can be copied."""
-    text = encode(state)
-    if st.query_params.get("s") != text:
-        st.query_params["s"] = text
+    for name, text in plan_link(state).items():
+        if st.query_params.get(name) != text:
+            st.query_params[name] = text
 
 
 def _end_with_tab(session: Session) -> None:
@@ -387,10 +400,11 @@ def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope:
 
     The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
     next message would still carry the old value, and count as the person's change back to it. It carries the page as
-    well: to Streamlit a widget of another page is another one, which would begin with its first option.
+    well: to Streamlit a widget of another page is another one, which would begin with its first option. So is one whose
+    options are called something else, as in another language.
     """
     session = current_session()
-    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}"
+    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}:{tab_language()}"
     st.session_state[key] = value
 
     def changed() -> None:
