@@ -21,12 +21,11 @@ from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
 from fpgm_core.cli.progress import finish
 from fpgm_core.cli.timing import add_timing, runtimes_of, timing_of
 from fpgm_core.data import ImageSet
-from fpgm_core.export import ARTEFACTS, TIMING, Bundle, ExportConfig, export_work, write_bundle
-from fpgm_core.pruning import Network, PrunedNetwork
+from fpgm_core.export import ARTEFACTS, TIMING, Bundle, ExportConfig, export_work, most_measured, write_bundle
+from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
 NUM_SAMPLES = 64  # images that the forms are compared on
-_MOST, _FEWEST = 5000, 500  # images of a half that they are measured on: of 32 x 32, and of large ones
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +43,6 @@ def add_artefacts(parser: argparse.ArgumentParser) -> None:
     add_timing(parser, TIMING)
 
 
-def most_measured(network: Network) -> int:
-    """On how many images of each half every form is measured at most: fewer where they are large."""
-    _, height, width = network.input_shape
-    return max(_FEWEST, _MOST * 32 * 32 // (height * width))
-
-
 def exported(
     chosen: argparse.Namespace, pruned: PrunedNetwork, *, splits: Mapping[str, ImageSet], folder: Path
 ) -> Bundle:
@@ -58,7 +51,7 @@ def exported(
     Under torchrun all processes may call it: the first alone writes.
     """
     network = pruned.network
-    splits = {half: images.first(min(len(images), most_measured(network))) for half, images in splits.items()}
+    splits = {half: images.at_most(most_measured(network)) for half, images in splits.items()}
     config = ExportConfig(
         artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
         runtimes=runtimes_of(chosen, ("all",)),

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import wilson
+from fpgm_core.evaluation import Interval, wilson
 from fpgm_core.export import networks
 from fpgm_core.export.artefacts import ARTEFACTS, Artefact
 from fpgm_core.export.bundle import MANIFEST, Bundle, write_bundle
@@ -22,7 +22,7 @@ from fpgm_core.export.manifest import as_manifest
 from fpgm_core.export.plans import as_json
 from fpgm_core.export.speed import NOTHING_TIMED, Speed, speed_work
 from fpgm_core.inference import FEW_CLASSES, TOP, rank_work
-from fpgm_core.pruning import Proof, PrunedNetwork, verify_work
+from fpgm_core.pruning import Network, Proof, PrunedNetwork, verify_work
 from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, run, within
@@ -31,6 +31,7 @@ from fpgm_core.timing import TimingConfig
 NUM_SAMPLES = 64
 TIMING = TimingConfig(runs=9, seconds=5.0)  # of every runtime and batch size
 _TOLERANCE = 1e-4  # of the largest logit
+_MOST, _FEWEST = 5000, 500  # images of a half that a form is measured on: of 32 x 32, and of large ones
 _PROVED, _WRITTEN = 0.05, 0.8  # the shares of the whole that are done then, roughly: for progress alone
 
 
@@ -49,6 +50,12 @@ class ExportConfig:
     runtimes: Sequence[str] | None = None
     timing: TimingConfig = field(default_factory=lambda: TIMING)
     samples: Tensor | None = None
+
+
+def most_measured(network: Network) -> int:
+    """On how many images of a half commands and pages measure every form at most: fewer where they are large."""
+    _, height, width = network.input_shape
+    return max(_FEWEST, _MOST * 32 * 32 // (height * width))
 
 
 def export(
@@ -203,15 +210,14 @@ def _checked_work(artefact: Artefact, reloaded: networks.Reloaded, subject: _Sub
 def _accuracy(ranks: Tensor, num_classes: int | None) -> dict[str, Any]:
     """Accuracy with its interval, in float32, on the CPU, where artefacts run; top-5 too with more than ten classes."""
     correct, top5 = int((ranks == 0).sum()), int((ranks < TOP).sum())
-    interval = wilson(correct, len(ranks))
-    facts = {
-        "correct": correct,
-        "images": len(ranks),
-        "accuracy": interval.value,
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
-    }
-    return facts if (num_classes or 0) <= FEW_CLASSES else {**facts, "correct_top5": top5, "top5": top5 / len(ranks)}
+    facts = {"images": len(ranks), "correct": correct, **_with_limits("accuracy", wilson(correct, len(ranks)))}
+    if (num_classes or 0) <= FEW_CLASSES:
+        return facts
+    return {**facts, "correct_top5": top5, **_with_limits("top5", wilson(top5, len(ranks)))}
+
+
+def _with_limits(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _answers(module: networks.Reloaded, images: Tensor) -> list[Tensor]:
