@@ -81,3 +81,25 @@ def sections(paths):
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "under":
                 yield from (part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant))
+
+
+def messages(tree, called, place=0, keyword=None):
+    """Messages that a source hands to calls of that name, as they would be told: {braces} filled with their source."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or getattr(node.func, "attr", getattr(node.func, "id", "")) != called:
+            continue
+        named = [word.value for word in node.keywords if word.arg == keyword]
+        for value in [*node.args[place : place + 1], *named]:
+            yield from filter(None, map(_filled, _alternatives(value)))
+
+
+def _alternatives(node):
+    return [node.body, node.orelse] if isinstance(node, ast.IfExp) else [node]
+
+
+def _filled(node):
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "X1" for part in node.values)
+    return None
