@@ -14,6 +14,7 @@ from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.kept import kept
+from pages.ui.session.language import tab_words
 from pages.ui.session.opened import NETWORKS, OWN, check_images, live_network, opened_network
 from pages.ui.session.view_state import ViewState
 
@@ -62,7 +63,7 @@ def registry_network(model: str) -> Network:
 
 
 def _opened(model: str) -> Network:
-    with st.spinner("Opening the network ..."):
+    with st.spinner(tab_words()("frame.opening")):
         network = Network.load(model)
         network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
         return network
