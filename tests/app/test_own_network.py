@@ -156,3 +156,25 @@ def test_its_export_is_measured_on_its_choose_half(app):
     assert all(facts["top5_low"] < facts["top5"] < facts["top5_high"] for facts in measured)
     assert json.dumps(job.result.manifest).count("a class with a long name")
     assert "on 60 images" in words(app)
+
+
+def test_what_was_measured_on_other_images_is_not_taken_for_these(app, network):
+    """Neither the ladder nor the trace: the same plan on other images is measured anew."""
+    assert exact(app)
+    session = session_of(app)
+    first, before = session.measurement, session.state.data
+    again(app)
+    assert [tried.measurement for tried in session.trace] == [first]
+    few = {"choose": own_images(36, 400), "sealed": own_images(36, 500), "train": own_images(48, 600)}
+    other = register_images(network, few, "others")
+    session.change(data=other.name)
+    again(app)
+    assert session.measured(session.state.method) is None
+    assert exact(app)
+    again(app)
+    assert session.measured(session.state.method).num_images == 36
+    assert [tried.measurement.num_images for tried in session.trace] == [60, 36]
+    session.change(data=before)
+    again(app)
+    assert session.measured(session.state.method) == first
+    forget_images(other.name)

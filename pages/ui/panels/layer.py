@@ -72,12 +72,15 @@ def layer_panel(session: Session, language: str = "en") -> bool:
     shown = facts.nearest if chosen is None else chosen
     names = tuple(name for name in CRITERIA if network.has_scores(name))
     jobs = _Jobs(layout, order, costs)
-    key = (network.identity, layer, state.seed, language, names, *_selection(subject), *jobs.told)
+    scored = tuple(network.scores_digest(name) for name in names)  # of images, which other people have others of
+    key = (network.identity, layer, state.seed, language, names, scored, *_selection(subject), *jobs.told)
     picture(
         _picture(key, subject, state.seed, jobs),
         _cut(subject, state.plan if order is None else session.plan, busy),
         Look(layer, chosen, state.view, state.mapping, state.seed, session.look_echo),
-        tiles=tiles_of(network.fingerprint, layer, shown, facts.twin(shown), names, state.plan.options.seed, network),
+        tiles=tiles_of(
+            (network.identity, *scored), layer, shown, facts.twin(shown), names, state.plan.options.seed, network
+        ),
         session=session.token,
         key=KEY,
         words=words,

@@ -80,7 +80,7 @@ def order_of(network: Network, plan: Plan, unit: Unit) -> RemovalOrder:
 def order_key(network: Network, plan: Plan, unit: Unit) -> tuple[Hashable, ...]:
     """What a unit's order of removal depends on."""
     locks = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
-    return (network.identity, unit, plan.criterion, plan.options, *locks)
+    return (network.identity, unit, plan.criterion, network.scores_digest(plan.criterion), plan.options, *locks)
 
 
 def takes_long(network: Network, plan: Plan, unit: Unit) -> bool:
@@ -96,9 +96,12 @@ def _order(key: tuple[Hashable, ...], _network: Network, _plan: Plan, _unit: Uni
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def ranks_of(
-    fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Network
+    scored: tuple[str | None, ...], layer: str, seed: int, names: tuple[str, ...], _network: Network
 ) -> dict[str, np.ndarray]:
-    """Every filter's rank (N,) under each criterion of those names that has one for this layer: 1 is pruned first."""
+    """Every filter's rank (N,) under each criterion of those names that has one for this layer: 1 is pruned first.
+
+    `scored` is what the scores depend on: the network's identity, and the digest of every criterion's.
+    """
     alone, ranks = Unit(layer, (layer,), len(weights_of(_network.module, layer))), {}
     for name in names:
         if len(get_criterion(name).stages) > 1:
@@ -113,11 +116,17 @@ def ranks_of(
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def tiles_of(
-    fingerprint: str, layer: str, chosen: int, twin: int | None, names: tuple[str, ...], seed: int, _network: Network
+    scored: tuple[str | None, ...],
+    layer: str,
+    chosen: int,
+    twin: int | None,
+    names: tuple[str, ...],
+    seed: int,
+    _network: Network,
 ) -> Tiles:
     """A filter's kernels, its twin's and their difference, on one diverging scale around 0 for the whole layer.
 
-    Its ranks are those of the criteria of those names.
+    Its ranks are those of the criteria of those names; `scored` as in `ranks_of`.
     """
     weights = weights_of(_network.module, layer).numpy()
     limit = float(np.abs(weights).max()) or 1.0
@@ -125,7 +134,7 @@ def tiles_of(
     if twin is not None:
         parts += [weights[twin], weights[chosen] - weights[twin]]
     sheets = [tile(part) for part in parts]
-    ranks = ranks_of(fingerprint, layer, seed, names, _network)
+    ranks = ranks_of(scored, layer, seed, names, _network)
     return Tiles(
         chosen,
         [(get_criterion(name).title, int(rank[chosen])) for name, rank in ranks.items()],

@@ -95,7 +95,6 @@ def _finish(session: Session, result: Network | OpenedImages | None) -> bool:
         elif isinstance(result, OpenedImages):
             session.own_images(result.name)
             session.go(replace(state, data=result.name))
-            session.notes = result.notes
     except FpgmError as error:
         session.refuse(error)
     if session.message:

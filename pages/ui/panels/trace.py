@@ -57,7 +57,9 @@ def _table(tried: list[TriedPlan], points: list[TracePoint], dense: TracePoint) 
 
 
 def _of_this_network(session: Session) -> list[TriedPlan]:
-    return [tried for tried in session.trace if tried.state.plan.fingerprint == session.state.plan.fingerprint]
+    """The plans that can be compared with the one on screen: of its network, measured on its images."""
+    wanted = (session.state.plan.fingerprint, session.state.data)
+    return [tried for tried in session.trace if (tried.state.plan.fingerprint, tried.state.data) == wanted]
 
 
 def _is_on_screen(session: Session, tried: TriedPlan) -> bool:

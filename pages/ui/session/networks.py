@@ -114,7 +114,7 @@ def images_of(network: Network, split: str) -> ImageSet | None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
+def diagnostics(identity: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
     return {layer.name: _network.norm_diagnostics(layer.name) for layer in _network.layers}
 
@@ -148,6 +148,6 @@ def own_data(network: Network) -> str:
 
 
 def _most_disputed(network: Network) -> str:
-    figures = diagnostics(network.fingerprint, network)
+    figures = diagnostics(network.identity, network)
     known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
     return min(known, key=lambda name: known[name]) if known else network.layers[0].name

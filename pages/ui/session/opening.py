@@ -33,26 +33,29 @@ class OpenedImages:
     notes: tuple[str, ...]
 
 
-def network_work(model: str, weights: str | None) -> Work[Network]:
-    """Open a network by its name; weights as in `load_model`. What is not the default is kept for links and plans."""
+def network_work(
+    model: str, weights: str | Path | None, input_shape: tuple[int, int, int] | None = None
+) -> Work[Network]:
+    """Open a network by its name; weights and `input_shape` as in `Network.load`.
+
+    What is not the default is kept for links and plans. Raises FpgmError for a checkpoint that does not fit, and says
+    what would.
+    """
     yield Progress(0.05, what=f"opening {model}")
-    network = Network.load(model, weights)
+    network = Network.load(model, weights, input_shape=input_shape)
     yield Progress(0.5, what="following its channels")
     network.dense_cost  # noqa: B018
-    if weights is not None:
+    if weights is not None or input_shape is not None:
         keep_checkpoint(network)
     return network
 
 
-def checkpoint_work(model: str, file_name: str, content: bytes) -> Work[Network]:
-    """Load somebody's checkpoint into a network. Raises FpgmError where it does not fit, and says what would."""
-    yield Progress(0.05, what=f"reading {_plain(file_name)}")
+def checkpoint_work(
+    model: str, file_name: str, content: bytes, input_shape: tuple[int, int, int] | None = None
+) -> Work[Network]:
+    """Open a network with somebody's checkpoint, see `network_work`."""
     with _as_file(file_name, content) as path:
-        network = Network.load(model, path)
-    yield Progress(0.6, what="following its channels")
-    network.dense_cost  # noqa: B018
-    keep_checkpoint(network)
-    return network
+        return (yield from network_work(model, path, input_shape))
 
 
 def images_work(
@@ -91,8 +94,8 @@ def register_images(
     """Register images by split for a network. Raises FpgmError where they cannot be the network's."""
     misfits = [network.check_images(images) for images in sets.values()]
     notes = [note for images in sets.values() for note in images.notes]
-    told = dict.fromkeys(note for note in (notice, *misfits, *notes) if note)
-    return OpenedImages(add_images(title, sets), tuple(told))
+    told = tuple(dict.fromkeys(note for note in (notice, *misfits, *notes) if note))
+    return OpenedImages(add_images(title, sets, told), told)
 
 
 def data_roots() -> tuple[Path, ...]:
