@@ -6,7 +6,6 @@ import html
 from collections.abc import Mapping
 
 from fpgm_core import Measurement
-from fpgm_core.evaluation import Interval
 from fpgm_core.graph import Cost
 from pages.ui.components.labels import LABELS
 
@@ -97,8 +96,9 @@ def _measured_card(label: str, measurement: Measurement, words: Mapping[str, str
     return card(label, f"{accuracy.value:.2%}|{dense}", between, state, more)
 
 
-def top5_card(top5: Interval | None, dense: Interval | None, words: Mapping[str, str] = LABELS) -> str:
+def top5_card(measurement: Measurement | None, words: Mapping[str, str] = LABELS) -> str:
     """Top-5 accuracy with its interval, and the dense network's; a place for it while there is none."""
+    top5, dense = (None, None) if measurement is None else (measurement.top5, measurement.dense_top5)
     if top5 is None or dense is None:
         return card(words["top5"], "…")
     between = f"[{top5.low:.1%}, {top5.high:.1%}]"

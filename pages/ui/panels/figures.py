@@ -37,8 +37,8 @@ def draw_figures(
         )
     ]
     if measurable and (network.num_classes or 0) > FEW_CLASSES:
-        known = None if session.is_moving or measured is None else measured
-        cards.append(top5_card(known and known.top5, known and known.dense_top5, words))
+        known = None if session.is_moving else measured
+        cards.append(top5_card(known, words))
     accuracy.html(beside(*cards))
     macs.html(macs_card(cost, dense, words))
     params.html(params_card(cost, dense, words))

@@ -12,7 +12,7 @@ import streamlit as st
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.data import Preprocessing
-from fpgm_core.models import list_models, published_weights
+from fpgm_core.models import model_names, published_weights
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.jobs import Job, opening_worker
 from pages.ui.session.networks import open_network, view_of
@@ -206,17 +206,8 @@ def _preprocessing(network: Network) -> Preprocessing | None:
 
 
 def _names() -> list[str]:
-    return [*live_names(), *_registry_names()]
-
-
-@st.cache_data(show_spinner=False)
-def _registry_names() -> list[str]:
-    """Every network by name: this project's, torchvision's, and timm's where it is installed."""
-    try:
-        timm = list_models("timm/*")
-    except FpgmError:
-        timm = ()
-    return [info.name for info in (*list_models(), *timm)]
+    """Every network by name: of this process, this project's, torchvision's, and timm's where it is installed."""
+    return [*live_names(), *model_names()]
 
 
 def _weights_of(model: str) -> list[str]:
