@@ -17,8 +17,8 @@ from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import DIMENSIONS, AgreementControls
 from fpgm_core.lesson.example import Example, real_example
 from fpgm_core.lesson.toys import Agreement, agreements, cloud
-from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Network
+from fpgm_core.runtime.words import Words
 
 _CENTRES = (0.0, 1.0, 4.0)  # curves that are always drawn
 

@@ -26,7 +26,7 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     session.redraw = False
     session.record()
     accuracy, macs, params = (column.empty() for column in st.columns([2, 1, 1]))
-    live_bars(accuracy, macs, params, words.under("live"))
+    live_bars(accuracy, macs, params)
     _controls(session, words)
     cut = macs_cut(session.network.prune(session.state.plan))
     state, button = st.columns([2.2, 1], vertical_alignment="center")
@@ -84,7 +84,6 @@ def _judge(session: Session, words: Words) -> None:
         partial(_judge_work, session.network, plan, method),
         key=("judge", *network_key(session.network), plan.key, method),
         doing=words("challenge.judging"),
-        resume=words("page.go_on"),
         page="Learn",
     )
     if judged is None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core.inference import FEW_CLASSES
 from fpgm_core.recovery import get_recovery_method
 from pages.ui.components.cards import accuracy_card, beside, macs_card, params_card, top5_card
-from pages.ui.components.labels import LABELS
 from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session
 
@@ -19,20 +16,19 @@ def draw_figures(
     accuracy: DeltaGenerator,
     macs: DeltaGenerator,
     params: DeltaGenerator,
-    words: Mapping[str, str] = LABELS,
 ) -> None:
     """Draw the cards into their places; beside accuracy stands top-5 where there are more than ten classes."""
-    network, job = session.network, session.measuring
+    network, job, words = session.network, session.measuring, session.words
     cost, dense = network.cost(session.plan), network.dense_cost
     measured, measurable = session.measurement, why_unmeasured(network) is None
     cards = [
         accuracy_card(
             measured,
             refitted=session.refitted,
-            error=job.error if job else None,
+            error=words.phrase(job.error) if job and job.error else None,
             moving=session.is_moving,
             measurable=measurable,
-            rung=get_recovery_method(session.state.method).title.lower(),
+            rung=words.of(get_recovery_method(session.state.method)).lower(),
             words=words,
         )
     ]
