@@ -213,6 +213,14 @@ def _parsed(name: str, value: str) -> Any:
     return sides if len(sides) == 2 else sides[0]
 
 
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width as people write them: "64", or "64x96". Raises FpgmError for anything else."""
+    sides = text.strip().lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 8192 for side in sides):
+        raise FpgmError(f"{text!r} is no size of images; write 64, or 64x96 for height x width")
+    return int(sides[0]), int(sides[-1])
+
+
 def torchvision_preprocessing(name: str, weights: str = "DEFAULT") -> Preprocessing | None:
     """What goes with torchvision's weights of a network, by their names; None where torchvision has no such network.
 

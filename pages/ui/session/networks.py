@@ -102,6 +102,18 @@ def scores_work(network: Network, criterion: str) -> Work[Scores]:
     return work()
 
 
+def own_file(network: Network) -> str | None:
+    """The name of the file that a network's weights were read from; None where they are not a person's own."""
+    kind, _, name = network.weights.partition(" ")
+    return name.partition(" (")[0] if kind == "file" else None
+
+
+def title_of(network: Network) -> str:
+    """What a network is called on the pages: with its file, where the weights are a person's own."""
+    file = own_file(network)
+    return network.title if file is None else f"{network.title} · {file}"
+
+
 def why_unmeasured(network: Network) -> str | None:
     """Why a network's accuracy cannot be measured here, in words; None where it can be."""
     if not network.trained:

@@ -16,7 +16,7 @@ import streamlit as st
 from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import ImageSplits, Preprocessing, open_images
 from fpgm_core.runtime.progress import Progress, Work, within
-from pages.ui.session.opened import add_images, keep_checkpoint
+from pages.ui.session.opened import add_images, keep_checkpoint, opened_network
 
 CHECKPOINTS = ("safetensors", "pt", "pth", "ckpt", "bin")
 IMAGES = ("npz", "zip")
@@ -56,6 +56,17 @@ def checkpoint_work(
     """Open a network with somebody's checkpoint, see `network_work`."""
     with _as_file(file_name, content) as path:
         return (yield from network_work(model, path, input_shape))
+
+
+def kept_work(model: str, fingerprint: str) -> Work[Network]:
+    """Open again weights that are kept here. Raises FpgmError where they are not any more."""
+    yield Progress(0.05, what=f"opening {model}")
+    network = opened_network(model, fingerprint)
+    if network is None:
+        raise FpgmError("these weights are not kept here any more; open their file again")
+    yield Progress(0.5, what="following its channels")
+    network.dense_cost  # noqa: B018
+    return network
 
 
 def images_work(
