@@ -25,6 +25,7 @@ def draw_figures(
         accuracy_card(
             measured,
             refitted=session.refitted,
+            seconds_left=job.progress.seconds_left if job and job.progress and not job.done else None,
             error=words.phrase(job.error) if job and job.error else None,
             moving=session.is_moving,
             measurable=measurable,
