@@ -11,7 +11,7 @@ from fpgm_core.criteria.geometry import (
     pairwise_distances,
     weiszfeld_step,
 )
-from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, trustworthiness, umap
+from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, ready_umap, trustworthiness, umap
 from fpgm_core.criteria.registry import CRITERIA, get_criterion, register_criterion, unregister_criterion
 from fpgm_core.criteria.rounding import check_rate, num_pruned
 from fpgm_core.criteria.scoring import batch_norm_scores, check_scorable, score, score_work
@@ -42,6 +42,7 @@ __all__ = [
     "pairwise_distances",
     "pca",
     "radial",
+    "ready_umap",
     "rankdata",
     "register_criterion",
     "score",

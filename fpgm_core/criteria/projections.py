@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fpgm_core.criteria.diagnostics import spearman
@@ -121,6 +123,12 @@ def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -
         points = reducer.fit_transform(fitted * scale)
         place = reducer.transform(placed.cpu().numpy()[None] * scale)[0]
     return _projection("umap", filters, points.astype(np.float64), place.astype(np.float64), False, median)
+
+
+@cache
+def ready_umap() -> None:
+    """Have UMAP compiled, for which its first fit in a process takes many seconds; the second call does nothing."""
+    umap(torch.randn(UMAP_MINIMUM, 3, generator=torch.Generator().manual_seed(0)))
 
 
 def _umap_start(x: np.ndarray, seed: int) -> np.ndarray:

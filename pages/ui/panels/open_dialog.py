@@ -17,7 +17,7 @@ from fpgm_core.models import model_names, published_weights
 from fpgm_core.runtime.files import read_file
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain, told
-from pages.ui.session.jobs import Job, opening_worker
+from pages.ui.session.jobs import Job, layout_worker, opening_worker
 from pages.ui.session.language import tab_words
 from pages.ui.session.networks import open_network, own_file, view_of
 from pages.ui.session.opened import live_names, recent_checkpoints, remember
@@ -33,6 +33,7 @@ from pages.ui.session.opening import (
     is_private,
     kept_work,
     network_work,
+    ready_work,
 )
 from pages.ui.session.session import Session, callback, current_session
 
@@ -51,6 +52,8 @@ def open_button() -> None:
 
 def _show() -> None:
     st.session_state[_FLAG] = True
+    # Maps of what is opened are not known yet: while a person chooses, UMAP is compiled.
+    current_session().jobs.start("umap", ready_work, key=("umap",), worker=layout_worker())
 
 
 def _hide() -> None:

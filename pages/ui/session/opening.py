@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from fpgm_core import FpgmError, ImageSet, Network
+from fpgm_core.criteria import ready_umap
 from fpgm_core.data import ImageSplits, Preprocessing, open_images
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.opened import add_images, keep_checkpoint, opened_network
@@ -56,6 +57,12 @@ def checkpoint_work(
     """Open a network with somebody's checkpoint, see `network_work`."""
     with _as_file(file_name, content) as path:
         return (yield from network_work(model, path, input_shape))
+
+
+def ready_work() -> Work[None]:
+    """Have UMAP ready for the maps of what is opened, where it is installed."""
+    yield Progress(0.0, what="compiling UMAP")
+    ready_umap()
 
 
 def kept_work(model: str, fingerprint: str) -> Work[Network]:
