@@ -142,6 +142,14 @@ def test_its_sealed_half_is_reported_with_top5(app, own_home):
     press(app, "report_sealed")
     assert until(app, lambda: "on sealed" in words(app))
     assert "Top-5: " in words(app)
+    assert "Seen once" in words(app)
+    other = {"choose": own_images(36, 400), "sealed": own_images(36, 500), "train": own_images(48, 600)}
+    found = register_images(session_of(app).network, other, "others")
+    session_of(app).change(data=found.name)
+    again(app)
+    assert "on sealed" not in words(app), "nobody asked for a look at these"
+    assert "Seen" not in words(app)
+    forget_images(found.name)
 
 
 @pytest.mark.thorough
