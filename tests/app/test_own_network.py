@@ -133,8 +133,8 @@ def test_it_trains_on_its_own_training_images(app):
     job = session_of(app).jobs.get("training")
     assert until(app, lambda: job.done, 60)
     assert job.error is None
-    (table,) = (frame.value for frame in app.dataframe if "choose, top-5" in frame.value)
-    assert table["choose, top-5"].str.contains(r"\[.+, .+\]").all()
+    (table,) = (frame.value for frame in app.dataframe if "top-5 on choose" in frame.value)
+    assert table["top-5 on choose"].str.contains(r"\[.+, .+\]").all()
 
 
 def test_its_sealed_half_is_reported_with_top5(app, own_home):
