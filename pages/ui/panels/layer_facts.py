@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fpgm_core import CRITERIA, FpgmError, Network, Plan, SelectionOptions
-from fpgm_core.criteria import Projection, geometric_median, get_criterion, medoid, pairwise_distances, pca, radial
+from fpgm_core.criteria import Projection, exact_projections, geometric_median, get_criterion, pairwise_distances
 from fpgm_core.criteria.layouts import known_layout
 from fpgm_core.graph import Unit, weights_of
 from fpgm_core.pruning import RemovalOrder, removal_order
@@ -46,24 +46,36 @@ def layer_facts(fingerprint: str, layer: str, _network: Network) -> LayerFacts:
     """The exact figures of a layer's filters."""
     weights = weights_of(_network.module, layer)
     median, n = geometric_median(weights), len(weights)
-    distances = pairwise_distances(weights).numpy()
+    distances, sums = pairwise_distances(weights).numpy(), CRITERIA["fpgm"].score(weights).numpy()
     np.fill_diagonal(distances, np.inf)
-    near = distances.argsort(axis=1, kind="stable")[:, : min(n - 1, max(8, _NEIGHBOURS // n))]
     return LayerFacts(
         CRITERIA["l2_norm"].score(weights).numpy(),
-        CRITERIA["fpgm"].score(weights).numpy(),
+        sums,
         median.distances.numpy(),
         distances.min(axis=1) if n > 1 else np.zeros(n),
-        near,
-        medoid(weights),
+        _nearest(distances, min(n - 1, max(8, _NEIGHBOURS // n))),
+        int(sums.argmin()),
         median.nearest,
     )
 
 
-@kept
-def exact_projection(fingerprint: str, layer: str, method: str, _network: Network) -> Projection:
+def _nearest(distances: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest of every filter, nearest first, (N, count); of few among many only those are sorted."""
+    if count < len(distances) // 4:
+        among = np.sort(np.argpartition(distances, count, axis=1)[:, :count], axis=1)
+        order = np.take_along_axis(distances, among, 1).argsort(axis=1, kind="stable")
+        return np.take_along_axis(among, order, 1)
+    return distances.argsort(axis=1, kind="stable")[:, :count]
+
+
+def exact_projection(fingerprint: str, layer: str, method: str, network: Network) -> Projection:
     """The PCA or radial picture of a layer."""
-    return {"pca": pca, "radial": radial}[method](weights_of(_network.module, layer))
+    return _exact_projections(fingerprint, layer, network)[method]
+
+
+@kept
+def _exact_projections(fingerprint: str, layer: str, _network: Network) -> dict[str, Projection]:
+    return {found.method: found for found in exact_projections(weights_of(_network.module, layer))}
 
 
 @kept
