@@ -137,15 +137,19 @@ def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -
     n = len(filters)
     if n < UMAP_MINIMUM:
         raise FpgmError(f"UMAP needs at least {UMAP_MINIMUM} filters and this layer has {n}; look at PCA instead")
-    layer = _Layer(filters)
+    return _umap(_Layer(filters), seed, pair_by_pair=n <= _PAIR_BY_PAIR, reducer_class=reducer_class)
+
+
+def _umap(layer: _Layer, seed: int, *, pair_by_pair: bool, reducer_class: Any = None) -> Projection:
+    """UMAP on what its function of two filters says, or on one matrix of distances."""
     start = _umap_start(layer.flat, seed)
     scale = _umap_scale(layer.flat)
-    if n <= _PAIR_BY_PAIR:
+    if pair_by_pair:
         metric, fitted, placed = "euclidean", layer.flat, layer.median.point
     else:
         metric, fitted, placed = "precomputed", layer.distances, layer.median.distances
     reducer = (reducer_class or _umap_class())(
-        n_neighbors=min(15, n - 1),
+        n_neighbors=min(15, len(layer.flat) - 1),
         n_components=2,
         init=start,
         random_state=seed,
@@ -164,7 +168,9 @@ def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -
 @cache
 def ready_umap() -> None:
     """Have UMAP compiled, for which its first fit in a process takes many seconds; the second call does nothing."""
-    umap(torch.randn(UMAP_MINIMUM, 3, generator=torch.Generator().manual_seed(0)))
+    few = _Layer(torch.randn(UMAP_MINIMUM, 3, generator=torch.Generator().manual_seed(0)))
+    for pair_by_pair in (True, False):
+        _umap(few, UMAP_SEED, pair_by_pair=pair_by_pair)
 
 
 def _umap_start(x: np.ndarray, seed: int) -> np.ndarray:
