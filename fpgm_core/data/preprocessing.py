@@ -89,10 +89,20 @@ class Preprocessing:
             raise FpgmError(f"this is not a data config of timm's ({error!r}); give a Preprocessing") from error
 
     @classmethod
+    def of(cls, transforms: Any) -> Preprocessing:
+        """What a library publishes beside its weights: torchvision's transforms, timm's data config; or one of these.
+
+        Raises FpgmError for anything else.
+        """
+        if isinstance(transforms, cls):
+            return transforms
+        return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+
+    @classmethod
     def of_transforms(cls, transforms: Any) -> Preprocessing | None:
-        """What a library publishes beside its weights: torchvision's transforms, timm's data config; else None."""
+        """As `of`; None for anything else."""
         try:
-            return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+            return cls.of(transforms)
         except FpgmError:
             return None
 

@@ -97,7 +97,10 @@ def splits_work(
     """Decode images by split, check them against the network, and register them as a data set."""
     prepared = preprocessing or network.preprocessing
     if prepared is None:
-        raise FpgmError(f"nobody said how pictures are prepared for {network.name}; give mean and std as well")
+        raise FpgmError(
+            f"nobody said how pictures are prepared for {network.name}; give a preprocessing, "
+            f"Preprocessing.usual({tuple(network.input_shape)}) say"
+        )
     sets: dict[str, ImageSet] = {}
     for index, name in enumerate(_SPLITS):
         source = splits.split(name).at_most(MOST_TRAINING if name == "train" else None)
