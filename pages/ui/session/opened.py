@@ -19,7 +19,8 @@ from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import DATA, DataInfo, register_data, unregister_data
 from fpgm_core.runtime.cache import Shared, size_of
 from fpgm_core.runtime.limits import configured_bytes
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import home, set_aside, write_atomic
+from pages.ui.components.telling import told
 
 OWN = "own-"  # what the names of data sets opened here begin with
 _FOLDER = "opened"
@@ -56,7 +57,7 @@ def remember(network: Network) -> None:
 def opened_network(model: str, fingerprint: str) -> Network | None:
     """The network of that name and those weights: live, in memory, or kept on disk; None where there is none.
 
-    Raises FpgmError for kept weights that do not open.
+    Kept weights that do not hold are set aside: whoever needs them is told that they are not here.
     """
     known = _live.get((model, fingerprint)) or NETWORKS.get((model, fingerprint))
     if known is not None:
@@ -65,7 +66,14 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
     if kept is None:
         return None
     path, weights = kept
-    network = Network.load(model, path)
+    try:
+        network = Network.load(model, path)
+    except FpgmError as error:
+        set_aside(path, told(error))
+        return None
+    if network.fingerprint != fingerprint:  # which is the checksum of the weights
+        set_aside(path, "not the weights that it is named by")
+        return None
     network.weights = weights  # where they came from, not where they are kept
     remember(network)
     return network
@@ -109,7 +117,7 @@ def _place(fingerprint: str) -> Path:
 
 def _make_room(newest: Path) -> None:
     """Delete the files that nobody opened for longest, until the others fit."""
-    files = sorted(newest.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    files = sorted(newest.parent.glob("*.safetensors*"), key=lambda path: path.stat().st_mtime)
     total, limit = sum(path.stat().st_size for path in files), configured_bytes("FPGM_OPENED_BYTES", _KEPT_BYTES)
     for path in files:
         if total <= limit or path == newest:
