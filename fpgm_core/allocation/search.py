@@ -24,7 +24,7 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History, Interval, Measurement, measure_work
 from fpgm_core.pruning import PrunedNetwork, stage_of
-from fpgm_core.runtime.progress import Progress, Work, run
+from fpgm_core.runtime.progress import Progress, Work, behind
 
 SECONDS = 180.0
 _SHIFTS = (-0.25, -0.1, 0.1, 0.25)  # of a unit's filters
@@ -72,7 +72,7 @@ def search_work(
     config: SuggestConfig = SuggestConfig(),
     history: History | None = None,
 ) -> Work[Found]:
-    """Search from the solved plan; each Progress has the Found so far: stop iterating at any time, and keep that.
+    """Search from the solved plan; once that is measured each Progress has the Found so far: stop at any time, keep it.
 
     With a `history`, whatever is measured on all its images is kept there, and processes that search the same with the
     same one measure no plan twice and go on from the best of all. Raises FpgmError without predicted losses.
@@ -121,14 +121,17 @@ class _Search:
         """The whole search."""
         begun = time.monotonic()
         start = suggestion_of(self._prepared, self._goal, self._config)
-        start = best = replace(start, measurement=self._measure(start.pruned, self._images))
+        first = yield from self._measure(start.pruned, self._images, Progress(0.0, what="measuring the first plan"))
+        start = best = replace(start, measurement=first)
         while (share := self._share(time.monotonic() - begun)) < 1:
-            yield Progress(share, what=f"{self._measured} plans measured", partial=Found(best, start, self._measured))
+            so_far = Found(best, start, self._measured)
+            progress = Progress(share, what=f"{self._measured} plans measured", partial=so_far)
+            yield progress
             best = self._best_of_all(best)
             pruned = self._new(best)
             if pruned is None:
                 break
-            measured = self._ahead(pruned, best)
+            measured = yield from self._ahead(pruned, best, progress)
             if measured is not None:
                 best = replace(suggestion_as(self._prepared, self._goal, self._config, pruned), measurement=measured)
         return Found(best, start, self._measured)
@@ -137,12 +140,12 @@ class _Search:
         by_time = seconds / self._search.seconds
         return by_time if self._search.trials is None else self._measured / self._search.trials
 
-    def _measure(self, pruned: PrunedNetwork, images: ImageSet) -> Measurement:
+    def _measure(self, pruned: PrunedNetwork, images: ImageSet, progress: Progress) -> Work[Measurement]:
         work = measure_work(
             pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation,
             preview=False, remember_late=False,
         )  # fmt: skip
-        measured = run(work)
+        measured = yield from behind(work, progress)
         self._seen.add(pruned.plan.key)
         if len(images) == len(self._images):
             self._measured += 1
@@ -150,16 +153,16 @@ class _Search:
                 self._history.add(pruned, images, measured, study=self._study)
         return measured
 
-    def _ahead(self, pruned: PrunedNetwork, best: Suggestion) -> Measurement | None:
+    def _ahead(self, pruned: PrunedNetwork, best: Suggestion, progress: Progress) -> Work[Measurement | None]:
         """What was measured of a plan where it is ahead of the best; None where it is behind, on few images or all."""
         assert best.measurement is not None
         few = len(self._sample)
         if few < len(self._images):
-            sample = self._measure(pruned, self._sample)
+            sample = yield from self._measure(pruned, self._sample, progress)
             if sample.num_correct < best.measurement.right[:few].sum():
                 self._measured += 1
                 return None
-        measured = self._measure(pruned, self._images)
+        measured = yield from self._measure(pruned, self._images, progress)
         return measured if measured.num_correct > best.measurement.num_correct else None
 
     def _best_of_all(self, best: Suggestion) -> Suggestion:

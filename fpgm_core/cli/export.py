@@ -19,8 +19,9 @@ from fpgm_core.cli.arguments import (
 )
 from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
 from fpgm_core.cli.progress import finish
+from fpgm_core.cli.timing import add_timing, runtimes_of, timing_of
 from fpgm_core.data import ImageSet
-from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_measured, write_bundle
+from fpgm_core.export import ARTEFACTS, TIMING, Bundle, ExportConfig, export_work, most_measured, write_bundle
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
@@ -39,7 +40,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def add_artefacts(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what an export holds."""
     parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="export this alone; may be repeated")
-    parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
+    add_timing(parser, TIMING)
 
 
 def exported(
@@ -53,7 +54,8 @@ def exported(
     splits = {half: images.at_most(most_measured(network)) for half, images in splits.items()}
     config = ExportConfig(
         artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
-        runs=chosen.runs,
+        runtimes=runtimes_of(chosen, ("all",)),
+        timing=timing_of(chosen),
         samples=samples_of(chosen, network, NUM_SAMPLES),
     )
     bundle = finish(export_work(pruned, images=splits, config=config))

@@ -6,7 +6,6 @@ from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, cont
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
-from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
 from fpgm_core.evaluation.replaceability import (
@@ -39,7 +38,6 @@ __all__ = [
     "History",
     "HistoryEntry",
     "Interval",
-    "Latency",
     "Measurement",
     "Point",
     "Question",
@@ -48,7 +46,6 @@ __all__ = [
     "Replaceability",
     "ScoredMeasurement",
     "Sweep",
-    "Zeros",
     "answers_told",
     "bootstrap_mean",
     "change_between",
@@ -61,8 +58,6 @@ __all__ = [
     "filters_that_differ",
     "holm",
     "known_contest",
-    "latency_work",
-    "measure_latency",
     "measure_work",
     "paired_change",
     "predictions_work",
@@ -71,8 +66,6 @@ __all__ = [
     "replaceability",
     "scored_work",
     "sweep_work",
-    "time_pass",
     "verdict_counts",
     "wilson",
-    "zeros_work",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.ui.panels.frame import begin_page, messages, open_page
+from pages.ui.panels.goal import goal_row
 from pages.ui.panels.layer import layer_panel, take_look
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import notices, rate_controls
@@ -25,8 +26,7 @@ def main() -> None:
     take_look(session)
     session.redraw = False
     session, slots, place = begin_page("Explore")
-    with st.container(key="intro"):
-        st.markdown(session.words("explore.intro"))
+    goal_row(session)
     with messages(session):
         if (why := why_unmeasured(session.network)) is not None:
             why = session.words.phrase(why)

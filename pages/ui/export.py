@@ -14,6 +14,7 @@ from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_
 from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work, within
+from fpgm_core.timing import RUNTIMES, speed_told
 from pages.ui.components.telling import plain, without_places
 from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.networks import network_key, why_unmeasured
@@ -117,7 +118,13 @@ def _result(bundle: Bundle, model: str) -> None:
     )
     st.subheader("Speed, dense and compact side by side", anchor=False)
     st.dataframe(_speed(manifest), hide_index=True)
-    st.caption("Median of nine passes after warm-up, float32, channels_last, on this machine; peak memory of one pass.")
+    st.caption(
+        "Medians with 95% intervals of dense and compact in turns, after warm-up, float32, on this machine; spread: "
+        "between the quartiles, dense and compact. A ratio whose interval includes 1 is no speed-up. Peak memory of "
+        "one pass, in PyTorch."
+    )
+    for row in manifest["measured"]["untimed"]:
+        st.caption(f"{RUNTIMES[row['runtime']].title}: not timed here, {row['reason']}.")
     st.subheader("Files, each reloaded and measured", anchor=False)
     percent = st.column_config.NumberColumn(format="percent")
     times = st.column_config.NumberColumn(format="%.2f")
@@ -151,16 +158,28 @@ def _is_measured(artefact: Mapping[str, Any]) -> bool:
 
 
 def _speed(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for every runtime and batch: what dense and compact take, and what may be said of the two."""
     rows = manifest["measured"]["latency"]
+
+    def within(row: Mapping[str, Any], form: str) -> str:
+        return f"{row[f'{form}_ms']:.3g} [{row[f'{form}_ms_low']:.3g}, {row[f'{form}_ms_high']:.3g}]"
+
+    def mebibytes(form: str) -> list[float | None]:
+        peaks = [row[f"{form}_peak_bytes"] for row in rows]
+        return [None if peak is None else round(peak / 2**20, 1) for peak in peaks]
+
     return pd.DataFrame(
         {
+            "runtime": [RUNTIMES[row["runtime"]].title for row in rows],
             "images at once": [row["batch"] for row in rows],
-            "dense, ms": [round(row["dense_ms"], 2) for row in rows],
-            "compact, ms": [round(row["compact_ms"], 2) for row in rows],
-            "times as fast": [round(row["speed_up"], 2) for row in rows],
-            "dense, MiB": [round(row["dense_peak_bytes"] / 2**20, 1) for row in rows],
-            "compact, MiB": [round(row["compact_peak_bytes"] / 2**20, 1) for row in rows],
+            "dense, ms": [within(row, "dense") for row in rows],
+            "compact, ms": [within(row, "compact") for row in rows],
+            "times as fast": [speed_told(row) for row in rows],
+            "dense, MiB": mebibytes("dense"),
+            "compact, MiB": mebibytes("compact"),
             "where": [f"{row['device']}, {row['threads']} threads" for row in rows],
+            "spread": [f"{row['dense_spread']:.0%}, {row['compact_spread']:.0%}" for row in rows],
+            "machine": ["busy" if row["busy"] else "quiet" for row in rows],
         }
     )
 

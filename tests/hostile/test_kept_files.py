@@ -182,7 +182,7 @@ def test_the_history_file(history):
     [
         ("num_correct", 59), ("num_both_correct", -3), ("num_images", 10**18), ("macs", 1), ("params", None),
         ("method", "repaired"), ("plan", "[" * 100_000), ("plan", "{}"), ("plan", b"\xff"), ("answers", b""),
-        ("answers", None), ("images", "others"), ("at", "yesterday"), ("digest", "0" * 64), ("study", "another"),
+        ("answers", None), ("images", "others"), ("at", "yesterday"), ("digest", "0" * 64),
         ("sum", "0" * 64), ("sum", ""), ("fingerprint", "1" * 64),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ class Bar:
 
     Its locks leave room for rates from `low` to `high`; `kind` names its row in the table of counts. `agreement`
     says in words how far norm and FPGM agree on it; `damage` what its rate is predicted to cost, and `heat` what every
-    rate is, as a CSS gradient (both empty where that is not shown).
+    rate is, as a CSS gradient (both empty where that is not known).
     """
 
     name: str

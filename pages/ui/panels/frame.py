@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from fpgm_core.lesson import LANGUAGES, STYLES
 from pages.ui.components.telling import plain
 from pages.ui.panels.figures import draw_figures
+from pages.ui.panels.goal import take_what_was_solved
 from pages.ui.panels.open_dialog import open_button
 from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
@@ -92,6 +93,7 @@ def begin_page(page: str) -> tuple[Session, Slots, DeltaGenerator]:
     """The top of a page, whose predecessor's work ends; returns the places of the figures, and of what is under way."""
     session = current_session()
     session.enter(page)
+    take_what_was_solved(session)
     dress()
     navigation(session)
     slots = top_bar(session)

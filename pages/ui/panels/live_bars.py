@@ -18,6 +18,7 @@ from pages.ui.components.incoming import sent
 from pages.ui.components.telling import told
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
+from pages.ui.panels.why import price_words, prices_of
 from pages.ui.session.jobs import device_worker
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, current_session, share
@@ -133,9 +134,12 @@ def bars(session: Session) -> list[Bar]:
     units = network.units(plan.coupling)
     labels = short_names(tuple(unit.name for unit in units))
 
+    prices = prices_of(session, plan)
+    priced = price_words(prices, words)
+
     def damage_words(unit: Unit) -> str:
-        if surface is None or unit.name not in heat:
-            return ""
+        if surface is None or unit.name not in heat or unit.name in prices:
+            return priced(unit.name)
         return words("live.damage", loss=f"{surface.at(unit.name, plan.rate(unit.name)):.1%}")
 
     found = []

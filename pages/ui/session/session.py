@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -14,6 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from fpgm_core import FpgmError, Measurement, Network, Plan
 from fpgm_core.criteria import get_criterion
 from fpgm_core.data import load_images
+from fpgm_core.evaluation import History as KeptPlans
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
@@ -23,6 +24,7 @@ from pages.ui.components.telling import told
 from pages.ui.session.history import History
 from pages.ui.session.housekeeping import house
 from pages.ui.session.jobs import Job, Jobs
+from pages.ui.session.kept_plans import history_of_visitor
 from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
 from pages.ui.session.networks import (
     check,
@@ -37,6 +39,9 @@ from pages.ui.session.networks import (
 from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.view_state import ViewState, decode, encode
+
+if TYPE_CHECKING:
+    from pages.ui.session.solving import Solving
 
 _TRACE_LIMIT = 300
 
@@ -79,6 +84,7 @@ class Session:
         self.pending: PendingState | None = None
         self._network: Network | None = None
         self.trace: list[TriedPlan] = []
+        self.solving: Solving | None = None  # the goal that was asked for, and what came of it
         context = get_script_run_ctx()
         self.name = context.session_id if context else "headless"
         self.jobs = Jobs(self.name)
@@ -120,10 +126,16 @@ class Session:
         own = self.network.unit_of(self.state.layer, self.state.plan.coupling)
         return self.state.layer if own is not None and own.name == unit else unit
 
-    def go(self, state: ViewState, by_equaliser: bool = False) -> None:
+    @property
+    def kept_plans(self) -> KeptPlans:
+        """The plans that whoever looks at this page has measured, from sitting to sitting."""
+        return history_of_visitor(self.token)
+
+    def go(self, state: ViewState, by_equaliser: bool = False, within_step: bool = False) -> None:
         """Move to a view state; one that cannot be is refused with a message, and what was there stays.
 
-        One whose criterion has no scores yet is moved to when they are made, in the background.
+        One whose criterion has no scores yet is moved to when they are made, in the background. `within_step` replaces
+        the step on screen, so that undo goes back to what was before it.
         """
         self.draft = None
         try:
@@ -138,7 +150,7 @@ class Session:
         if not by_equaliser and state.plan.rates != self.state.plan.rates:
             self.revision += 1
         self.message = None
-        self.history = self.history.push(state)
+        self.history = self.history.put(state) if within_step else self.history.push(state)
         self.measure()
 
     def _waits_for_scores(self, state: ViewState) -> bool:
@@ -182,10 +194,10 @@ class Session:
         chosen = state.chosen if layer == state.layer else None
         self.go(replace(state, plan=state.plan.with_rates(rates), layer=layer, chosen=chosen), by_equaliser=True)
 
-    def change(self, **fields: object) -> None:
-        """Move to the view state on screen with some fields replaced."""
+    def change(self, *, within_step: bool = False, **fields: object) -> None:
+        """Move to the view state on screen with some fields replaced; `within_step` as in `go`."""
         try:
-            self.go(replace(self.state, **fields))  # type: ignore[arg-type]
+            self.go(replace(self.state, **fields), within_step=within_step)  # type: ignore[arg-type]
         except FpgmError as error:
             self.refuse(error)
 
@@ -307,6 +319,16 @@ class Session:
         if self.has_new_result() and self.measurement is not None:
             tried = TriedPlan(self.state, self.network.cost(self.state.plan), self.measurement)
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
+            self._keep(tried)
+
+    def _keep(self, tried: TriedPlan) -> None:
+        """Keep a measured plan for later sittings; where that cannot be, say so."""
+        network, state = network_of(tried.state), tried.state
+        try:
+            images = load_images(network.dataset, "choose")
+            self.kept_plans.add(network.prune(state.plan), images, tried.measurement)
+        except FpgmError as error:
+            self.message = str(error)
 
 
 def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
