@@ -307,8 +307,8 @@ class History:
         os.replace(self.path, aside)
         for tail in ("-wal", "-shm"):
             self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
-        self.notice = f"the history could not be read ({reason}) and lies beside the new one as {aside.name}"
-        _log.warning("%s", self.notice)
+        self.notice = f"the history could not be read and lies beside the new one as {aside.name}"
+        _log.warning("%s (%s)", self.notice, reason)
 
 
 def _make_tables(data: sqlite3.Connection) -> None:
