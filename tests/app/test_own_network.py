@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from driving import again, look, opened, picture, press, session_of, sound, until
+from driving import again, look, opened, picture, press, session_of, shown, sound, until
 from torch import nn
 
 from fpgm_core import ImageSet, Network
@@ -58,7 +58,7 @@ def view(network):
 
 
 def words(app):
-    return " ".join(str(element.value) for element in (*app.markdown, *app.caption, *app.warning, *app.info))
+    return " ".join(shown(str(element.value)) for element in (*app.markdown, *app.caption, *app.warning, *app.info))
 
 
 def cards(app):

@@ -101,7 +101,7 @@ class _Jobs:
     @property
     def told(self) -> tuple[Hashable, ...]:
         """How far they are, as far as a picture differs by it."""
-        return tuple(job and (job.done, job.error) for job in (self.layout, self.order, self.costs))
+        return tuple(job and (job.done, job.error, job.place) for job in (self.layout, self.order, self.costs))
 
 
 def _selection(subject: Subject) -> tuple[Hashable, ...]:
@@ -124,7 +124,12 @@ def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Pict
             order = order_of(network, other, unit) if unit else None
         orders.append((words.of(get_criterion(criterion)), order.flips if order else None))
     views = {
-        "Map": map_view(_subject, seed=_seed, failed=_jobs.layout.error if _jobs.layout else None),
+        "Map": map_view(
+            _subject,
+            seed=_seed,
+            failed=_jobs.layout.error if _jobs.layout else None,
+            place=_jobs.layout.place if _jobs.layout else 0,
+        ),
         "Scores": scores_view(_subject),
         "Radial": radial_view(_subject),
         "Norms": norms_view(_subject),

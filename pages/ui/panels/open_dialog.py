@@ -36,6 +36,7 @@ from pages.ui.session.opening import (
     ready_work,
 )
 from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.work_status import waiting
 
 _JOB = "open"
 _AT_HAND, _RANDOM = "", "random"  # weights: the best that are here, or none
@@ -85,7 +86,7 @@ def _watch(job: Job[object]) -> None:
     if job.done:
         st.rerun()
     words = tab_words()
-    what = words.phrase(job.progress.what) if job.progress else words("work.waiting")
+    what = words.phrase(job.progress.what) if job.progress else waiting(job, words)
     st.progress(job.share, text=f"{plain(what[:1].upper() + what[1:])} …")
     st.button(words("open.cancel"), key="cancel_open", on_click=callback(lambda session: session.jobs.cancel(_JOB)))
 

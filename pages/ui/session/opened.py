@@ -20,7 +20,8 @@ from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import DATA, DataInfo, register_data, unregister_data
 from fpgm_core.runtime.cache import Shared, size_of
 from fpgm_core.runtime.limits import configured_bytes
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import home, set_aside, write_atomic
+from pages.ui.components.telling import told
 
 OWN = "own-"  # what the names of data sets opened here begin with
 _FOLDER = "opened"
@@ -57,7 +58,7 @@ def remember(network: Network) -> None:
 def opened_network(model: str, fingerprint: str) -> Network | None:
     """The network of that name and those weights: live, in memory, or kept on disk; None where there is none.
 
-    Raises FpgmError for kept weights that do not open.
+    Kept weights that do not hold are set aside: whoever needs them is told that they are not here.
     """
     known = _live.get((model, fingerprint)) or NETWORKS.get((model, fingerprint))
     if known is not None:
@@ -65,7 +66,14 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
     kept = _kept_checkpoint(_place(fingerprint))
     if kept is None or kept.model != model:
         return None
-    network = Network.load(model, kept.path, input_shape=kept.input_shape)
+    try:
+        network = Network.load(model, kept.path, input_shape=kept.input_shape)
+    except FpgmError as error:
+        set_aside(kept.path, told(error))
+        return None
+    if network.fingerprint != fingerprint:  # which is the checksum of the weights
+        set_aside(kept.path, "not the weights that it is named by")
+        return None
     network.weights = kept.weights  # where they came from, not where they are kept
     kept.path.touch()
     remember(network)
@@ -139,7 +147,7 @@ def _place(fingerprint: str) -> Path:
 
 def _make_room(newest: Path) -> None:
     """Delete the files that nobody opened for longest, until the others fit."""
-    files = sorted(newest.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    files = sorted(newest.parent.glob("*.safetensors*"), key=lambda path: path.stat().st_mtime)
     total, limit = sum(path.stat().st_size for path in files), configured_bytes("FPGM_OPENED_BYTES", _KEPT_BYTES)
     for path in files:
         if total <= limit or path == newest:

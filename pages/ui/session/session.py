@@ -326,7 +326,7 @@ class Session:
             images = load_images(network.dataset, "choose")
             self.kept_plans.add(network.prune(state.plan), images, tried.measurement)
         except FpgmError as error:
-            self.message = str(error)
+            self.message = told(error)
 
 
 def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
