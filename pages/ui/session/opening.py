@@ -44,11 +44,19 @@ def network_work(
     """
     yield Progress(0.05, what=f"opening {model}")
     network = Network.load(model, weights, input_shape=input_shape)
-    yield Progress(0.5, what="following its channels")
-    network.dense_cost  # noqa: B018
+    yield from _ready_work(network)
     if weights is not None or input_shape is not None:
         keep_checkpoint(network)
     return network
+
+
+def _ready_work(network: Network) -> Work[None]:
+    """Compute what the page shows of a network first: a large one takes seconds, which the page itself would wait."""
+    yield Progress(0.5, what="following its channels")
+    network.dense_cost  # noqa: B018
+    for done, layer in enumerate(network.layers):
+        yield Progress(0.7 + 0.3 * done / len(network.layers), what="scoring its filters")
+        network.norm_diagnostics(layer.name)
 
 
 def checkpoint_work(
@@ -71,8 +79,7 @@ def kept_work(model: str, fingerprint: str) -> Work[Network]:
     network = opened_network(model, fingerprint)
     if network is None:
         raise FpgmError("these weights are not kept here any more; open their file again")
-    yield Progress(0.5, what="following its channels")
-    network.dense_cost  # noqa: B018
+    yield from _ready_work(network)
     return network
 
 
