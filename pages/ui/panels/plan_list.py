@@ -6,8 +6,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import streamlit as st
-
 from fpgm_core import COUPLINGS, FpgmError, Plan
 from fpgm_core.criteria import get_criterion
 from fpgm_core.data import DATA, load_images
@@ -16,6 +14,7 @@ from fpgm_core.figures import TracePoint
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from pages.ui.panels.pictures import labels_of
+from pages.ui.session.kept import kept
 from pages.ui.session.networks import open_network, view_of
 from pages.ui.session.session import Session
 from pages.ui.session.view_state import ViewState
@@ -27,7 +26,7 @@ def kept_entries(session: Session, **which: Any) -> tuple[HistoryEntry, ...]:
     return _entries((str(history.path), history.stamp, *sorted(which.items())), history, which)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@kept
 def _entries(key: Hashable, _history: History, _which: dict[str, Any]) -> tuple[HistoryEntry, ...]:
     return _history.entries(**_which)
 
