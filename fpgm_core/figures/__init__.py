@@ -5,6 +5,9 @@ from fpgm_core.runtime.extras import require as _require
 
 _require("plotly", extra="figures")
 
+from fpgm_core.figures.compare import class_change_figure, confusion_figure
+from fpgm_core.figures.front import front_figure
+from fpgm_core.figures.grid import grid_figure
 from fpgm_core.figures.labels import LABELS
 from fpgm_core.figures.replaceability import agreement_figure, heat_strips
 from fpgm_core.figures.sensitivity import sensitivity_curves, sweep_figure
@@ -15,6 +18,10 @@ __all__ = [
     "LABELS",
     "TracePoint",
     "agreement_figure",
+    "class_change_figure",
+    "confusion_figure",
+    "front_figure",
+    "grid_figure",
     "heat_strips",
     "sensitivity_curves",
     "sweep_figure",

@@ -16,6 +16,7 @@ from fpgm_core.lesson import Words
 from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
 from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
 from pages.ui.panels.trace import is_on_screen
+from pages.ui.session.comparing import MOST, ask_to_compare
 from pages.ui.session.opening import is_private
 from pages.ui.session.session import Session, callback
 
@@ -156,6 +157,11 @@ def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence
         st.button(
             words("history.delete"), key="history_delete", disabled=not chosen,
             on_click=callback(lambda session: _for_each(session, ids, lambda history, each: history.delete(each))),
+        )  # fmt: skip
+        comparable = [entry.id for entry in chosen if entry.plan.fingerprint == session.state.plan.fingerprint]
+        st.button(
+            words("history.compare"), key="history_compare", disabled=not 1 <= len(comparable) <= MOST,
+            on_click=partial(ask_to_compare, comparable), help=words("history.compare_help"),
         )  # fmt: skip
         key = f"history_name:{one.id if one else 0}"
         st.text_input(
