@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,26 +14,28 @@ from fpgm_core.figures.labels import LABELS
 from fpgm_core.figures.trace import TracePoint
 
 _SERIES = ((KEPT, "circle"), (PRUNED, "diamond"), ("#009E73", "square"), (OUTLINE, "triangle-up"), ("#56B4E9", "cross"))
+_QUIET = ((QUIET, "circle-open"), (QUIET, "x-thin-open"))
 
 
 def front_figure(
     series: Mapping[str, Sequence[TracePoint]],
     dense: TracePoint,
     *,
-    control: str,
+    lone: Collection[str] = (),
     current: int | None = None,
     labels: Mapping[str, str] = LABELS,
 ) -> go.Figure:
     """Accuracy with 95% intervals against the share of the dense MACs cut, a line for each of `series`, by title.
 
-    The series of the title `control` is random draws: dots, each by itself, without a line. A mark's `customdata` is
-    its number, counted through all series in order; that of number `current` is ringed.
+    Those whose title is in `lone` are points by themselves, without a line: random draws, say. A mark's `customdata`
+    is its number, counted through all series in order; that of number `current` is ringed.
     """
-    traces, begin, styles = [_dense(dense)], 0, iter(_SERIES * 3)
+    traces, begin = [_dense(dense)], 0
+    styles, quiet = cycle(_SERIES), cycle(_QUIET)
     for title, points in series.items():
-        colour, symbol = (QUIET, "circle-open") if title == control else next(styles)
-        numbers = np.arange(begin, begin + len(points))
-        traces.append(_series(title, points, dense.macs, numbers, colour=colour, symbol=symbol, lone=title == control))
+        by_itself, numbers = title in lone, np.arange(begin, begin + len(points))
+        colour, symbol = next(quiet if by_itself else styles)
+        traces.append(_series(title, points, dense.macs, numbers, colour=colour, symbol=symbol, lone=by_itself))
         if current is not None and begin <= current < begin + len(points):
             traces.append(_ring(points[current - begin], dense.macs))
         begin += len(points)
@@ -43,7 +46,7 @@ def front_figure(
         "showlegend": True,
         "clickmode": "event+select",
         "hovermode": "closest",
-        "xaxis": {"title": labels["macs_cut"], "rangemode": "tozero"},
+        "xaxis": {"title": labels["macs_cut"], "range": [-3, 93], "zeroline": False},
         "yaxis": {"title": labels["accuracy_on_choose"]},
     }
     return go.Figure(traces, layout)

@@ -50,10 +50,10 @@ class Words:
         return self.strings.get(name) or str(getattr(record, part))
 
     def phrase(self, text: str) -> str:
-        """A message of the library, in English where this language has no words for it."""
+        """A message of the library, and messages within it, in English where this language has no words for them."""
         for pattern, said in self._phrases:
             if found := pattern.fullmatch(text):
-                return said.format(**found.groupdict())
+                return said.format(**{name: self.phrase(part) for name, part in found.groupdict().items()})
         return text
 
     @cached_property

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.ui.compare import compare_view
 from pages.ui.criteria import criteria_view
 from pages.ui.front import front_view
-from pages.ui.kept import history_view
+from pages.ui.history import history_view
 from pages.ui.panels.frame import begin_page, live_figures, messages, open_page
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.under_way import under_way

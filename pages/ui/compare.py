@@ -10,12 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import Comparison
 from fpgm_core.figures import class_change_figure, confusion_figure
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from pages.ui.components.gallery import gallery
+from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import labels_of
 from pages.ui.panels.plan_list import kept_entries, plan_label
 from pages.ui.session.comparing import (
@@ -32,8 +33,9 @@ from pages.ui.session.comparing import (
     Side,
     compared_work,
     contenders,
+    known_side,
 )
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import result_of
 
@@ -45,8 +47,8 @@ _ALWAYS = (f"{DENSE}:", f"{NOW}:")
 def compare_view(session: Session) -> None:
     """Who is compared, dense against the plan on screen at first; and what came of it."""
     network, words = session.network, session.words
-    if not network.trained or network.dataset not in DATA:
-        st.warning(words("choose.untrained", network=network.title))
+    if (why := why_unmeasured(network)) is not None:
+        st.warning(words("choose.unmeasured", why=words.phrase(why)))
         return
     known = contenders(network, session.state, kept_entries(session, fingerprint=network.fingerprint, limit=_ENTRIES))
     wanted = [name for name in st.session_state.get(CHOSEN, _ALWAYS) if name in known]
@@ -63,8 +65,11 @@ def compare_view(session: Session) -> None:
         session, _JOB, partial(compared_work, network, asked), key=(_JOB, *network_key(network), asked),
         doing=words("compare.doing"), page="Choose",
     )  # fmt: skip
+    labels = [label_of(one, words) for one in asked]
     if found is not None:
-        _result(session, found, [label_of(one, words) for one in asked])
+        _result(session, found, labels)
+    else:
+        _ahead(session, asked, labels)
 
 
 def label_of(one: Contender, words: Words) -> str:
@@ -83,9 +88,20 @@ def label_of(one: Contender, words: Words) -> str:
     return f"#{one.which}: {plan_label(one.plan, one.method, words)}"
 
 
+def _ahead(session: Session, asked: Sequence[Contender], labels: Sequence[str]) -> None:
+    """What is known before anybody has answered: costs and rates; and places for what comes."""
+    sides = [known_side(session.network, one) for one in asked]
+    st.dataframe(_summary(sides, (), labels, session.words), hide_index=True, placeholder="…")
+    for column in st.columns(2, gap="medium"):
+        column.skeleton(height=240)
+    known = [(label, side) for label, side in zip(labels, sides, strict=True) if side is not None]
+    st.dataframe(_rates([side for _, side in known], [label for label, _ in known], session.words), hide_index=True)
+
+
 def _result(session: Session, found: Compared, labels: Sequence[str]) -> None:
     words = session.words
-    st.dataframe(_summary(found, labels, words), hide_index=True, key="compared_plans")
+    sides = (found.first, *found.others)
+    st.dataframe(_summary(sides, found.comparisons, labels, words), hide_index=True, key="compared_plans")
     st.caption(words("compare.paired", first=labels[0]))
     left, right = st.columns(2, gap="medium")
     with left:
@@ -102,28 +118,30 @@ def _result(session: Session, found: Compared, labels: Sequence[str]) -> None:
         _confusion(found.comparisons[which], words)
     _flipped(session, found.comparisons[which], words)
     with st.expander(words("compare.rates"), expanded=True):
-        st.dataframe(_rates(found, labels, words), hide_index=True, key="compared_rates")
+        st.dataframe(_rates(sides, labels, words), hide_index=True, key="compared_rates")
     with st.expander(words("compare.filters")):
         _filters(found.filters[which], labels, which, words)
 
 
-def _summary(found: Compared, labels: Sequence[str], words: Words) -> pd.DataFrame:
+def _summary(
+    sides: Sequence[Side | None], comparisons: Sequence[Comparison], labels: Sequence[str], words: Words
+) -> pd.DataFrame:
     """A row a plan: accuracy with its interval, the paired change against the first, cost, images lost and won."""
-
-    def row(label: str, side: Side, one: Comparison | None) -> dict[str, object]:
-        accuracy = side.accuracy
-        return {
-            words("sheet.plan"): label,
-            words("sheet.choose"): f"{accuracy.value:.2%} [{accuracy.low:.1%}, {accuracy.high:.1%}]",
-            words("compare.column_change"): one.change.told(100) if one else "–",
-            words("sheet.macs"): f"{side.cost.macs:,}",
-            words("live.params"): f"{side.cost.params:,}",
-            words("compare.column_lost"): len(one.lost) if one else None,
-            words("compare.column_won"): len(one.won) if one else None,
-        }
-
-    rows = [row(labels[0], found.first, None)]
-    rows += [row(*each) for each in zip(labels[1:], found.others, found.comparisons, strict=True)]
+    rows, against = [], [None, *comparisons, *[None] * len(sides)]
+    for label, side, one in zip(labels, sides, against, strict=False):
+        accuracy = side.accuracy if side is not None else None
+        said = f"{accuracy.value:.2%} [{accuracy.low:.1%}, {accuracy.high:.1%}]" if accuracy is not None else None
+        rows.append(
+            {
+                words("sheet.plan"): label,
+                words("sheet.choose"): said,
+                words("compare.column_change"): one.change.told(100) if one else None,
+                words("sheet.macs"): f"{side.cost.macs:,}" if side is not None else None,
+                words("live.params"): f"{side.cost.params:,}" if side is not None else None,
+                words("compare.column_lost"): len(one.lost) if one else None,
+                words("compare.column_won"): len(one.won) if one else None,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -133,8 +151,8 @@ def _classes(found: Compared, labels: Sequence[str], words: Words) -> None:
     for label, rows in changes.items():
         worse = [one.name for one in rows if one.changed and one.change.value < 0]
         named = ", ".join(worse[:5]) + " …" * (len(worse) > 5)
-        said = words("compare.lost_classes", plan=label, count=len(worse), classes=named)
-        st.markdown(said if worse else words("compare.no_class", plan=label))
+        said = words("compare.lost_classes", plan=plain(label), count=len(worse), classes=plain(named))
+        st.markdown(said if worse else words("compare.no_class", plan=plain(label)))
     st.plotly_chart(
         class_change_figure(changes, labels=labels_of(words)), key="class_changes", alt=words("compare.classes_alt"),
         config={"displayModeBar": False},
@@ -187,10 +205,9 @@ def _became(one: Comparison, number: int, words: Words) -> tuple[str, str]:
     return names[one.labels[number]], words("compare.became", before=before, after=after)
 
 
-def _rates(found: Compared, labels: Sequence[str], words: Words) -> pd.DataFrame:
+def _rates(sides: Sequence[Side], labels: Sequence[str], words: Words) -> pd.DataFrame:
     """Every unit's filters that go, a column a plan."""
-    sides = (found.first, *found.others)
-    units = dict.fromkeys(name for side in sides for name in side.sizes)
+    units = list(dict.fromkeys(name for side in sides for name in side.sizes))
 
     def cell(side: Side, unit: str) -> str:
         if unit not in side.sizes:
@@ -198,8 +215,8 @@ def _rates(found: Compared, labels: Sequence[str], words: Words) -> pd.DataFrame
         gone, size = side.pruned[unit], side.sizes[unit]
         return f"{gone}/{size} ({gone / size:.0%})"
 
-    columns = {f"{label}": [cell(side, unit) for unit in units] for label, side in zip(labels, sides, strict=True)}
-    return pd.DataFrame({words("sheet.unit"): list(units), **columns})
+    columns = {label: [cell(side, unit) for unit in units] for label, side in zip(labels, sides, strict=True)}
+    return pd.DataFrame({words("sheet.unit"): units, **columns})
 
 
 def _filters(

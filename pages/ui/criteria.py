@@ -10,14 +10,15 @@ import streamlit as st
 
 from fpgm_core import CRITERIA, FpgmError, Network
 from fpgm_core.criteria import check_scorable
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import GOALS, ContestConfig, ContestGrid, contest_grid_work
 from fpgm_core.figures import grid_figure
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method, ladder
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import cached_figure, labels_of
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, current_session
 
 IMAGES, SEEDS = 2000, 5
@@ -29,8 +30,8 @@ _EVERY = 1.5  # seconds
 def criteria_view(session: Session) -> None:
     """What contends, on which rung; the chart, drawn as it comes."""
     network, words = session.network, session.words
-    if not network.trained or network.dataset not in DATA:
-        st.warning(words("choose.untrained", network=network.title))
+    if (why := why_unmeasured(network)) is not None:
+        st.warning(words("choose.unmeasured", why=words.phrase(why)))
         return
     left, right = st.columns([2.4, 1], gap="medium")
     with right:
@@ -54,7 +55,7 @@ def scorable(network: Network) -> list[str]:
 def _controls(session: Session, words: Words) -> ContestConfig | None:
     """The rung, the criteria, and the button that begins; what they ask for, None where that is nothing."""
     network, plan = session.network, session.state.plan
-    st.markdown(words("criteria.about", goals=len(GOALS), images=IMAGES, seeds=SEEDS))
+    st.caption(words("criteria.about", goals=len(GOALS), images=IMAGES, seeds=SEEDS))
     rungs = list(ladder(network))
     rung = st.selectbox(
         words("sheet.rung"), rungs, index=rungs.index(session.state.method) if session.state.method in rungs else 0,
@@ -71,7 +72,7 @@ def _controls(session: Session, words: Words) -> ContestConfig | None:
     rules = ContestConfig(coupling=plan.coupling, criteria=tuple(chosen), seeds=SEEDS, rungs=(rung,))
     job = session.jobs.get(_JOB, _key(session, rules))
     if job is not None and job.error:
-        st.error(words.phrase(job.error))
+        st.error(plain(words.phrase(job.error)))
     st.button(
         words("criteria.measure"), key="begin_criteria", type="primary", disabled=job is not None and not job.done,
         on_click=callback(lambda session: _begin(session, rules)),

@@ -11,6 +11,7 @@ from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import notices, rate_controls
 from pages.ui.panels.trace import trace_panel
 from pages.ui.panels.under_way import under_way
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session, current_session
 
 
@@ -27,8 +28,9 @@ def main() -> None:
     session, slots, place = begin_page("Explore")
     goal_row(session)
     with messages(session):
-        if not session.network.trained:
-            st.warning(session.words("explore.untrained", notice=session.network.notice))
+        if (why := why_unmeasured(session.network)) is not None:
+            why = session.words.phrase(why)
+            st.warning(session.words("explore.untrained", why=f"{why[0].upper()}{why[1:]}"))
         notices(session)
     rate_controls(session)
     live_bars(*slots, below=_picture)

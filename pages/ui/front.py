@@ -10,15 +10,16 @@ import streamlit as st
 
 from fpgm_core import Network, Plan
 from fpgm_core.allocation import ALLOCATORS, CUTS, STUDY, Front, front_work
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import History, HistoryEntry
 from fpgm_core.figures import TracePoint, front_figure
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method, usual_rung
 from fpgm_core.runtime.progress import Work, within
-from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
+from pages.ui.components.telling import plain
+from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, current_session
 from pages.ui.session.solving import losses_work
 
@@ -33,8 +34,8 @@ _EVERY = 1.5  # seconds
 def front_view(session: Session) -> None:
     """The points that are known, drawn as they come; the goals are measured when that is asked for."""
     network, words = session.network, session.words
-    if not network.trained or network.dataset not in DATA:
-        st.warning(words("choose.untrained", network=network.title))
+    if (why := why_unmeasured(network)) is not None:
+        st.warning(words("choose.unmeasured", why=words.phrase(why)))
         return
     left, right = st.columns([2.4, 1], gap="medium")
     with right:
@@ -52,7 +53,7 @@ def rung_of(session: Session) -> str:
 def _controls(session: Session, words: Words) -> None:
     """What is measured, and the button that begins it."""
     rung = words.of(get_recovery_method(rung_of(session))).lower()
-    st.markdown(words("front.about", goals=len(CUTS), rung=rung))
+    st.caption(words("front.about", goals=len(CUTS), rung=rung))
     others = [name for name in ALLOCATORS if name != _OWN]
     beside = st.multiselect(
         words("front.beside"), others, default=[name for name in _BESIDE if name in others], key="front_beside",
@@ -60,7 +61,7 @@ def _controls(session: Session, words: Words) -> None:
     )  # fmt: skip
     job = session.jobs.get(_JOB, _key(session))
     if job is not None and job.error:
-        st.error(words.phrase(job.error))
+        st.error(plain(words.phrase(job.error)))
     begin = callback(lambda session: _begin(session, (_OWN, *beside)))
     is_running = job is not None and not job.done
     st.button(words("front.measure"), key="begin_front", type="primary", on_click=begin, disabled=is_running)
@@ -137,13 +138,11 @@ def _chart(session: Session, known: Mapping[str, Sequence[HistoryEntry]]) -> Non
         st.skeleton(height=380)
         return
     current = next((place for place, entry in enumerate(entries) if entry.plan == session.state.plan), None)
-    control = titles.get(_CONTROL, "")
-    key = ("front", current, dense, control, *((name, *points) for name, points in series.items()))
+    lone = tuple(titles[name] for name in (_CONTROL, "") if name in titles)
+    key = ("front", current, dense, lone, *((name, *points) for name, points in series.items()))
     ids = [entry.id for entry in entries]
     st.plotly_chart(
-        cached_figure(
-            key, lambda: front_figure(series, dense, control=control, current=current, labels=labels_of(words))
-        ),
+        cached_figure(key, lambda: front_figure(series, dense, lone=lone, current=current, labels=labels_of(words))),
         key=_CHART,
         alt=words("front.alt"),
         on_select=callback(lambda session: _show_clicked(session, ids)),
@@ -163,9 +162,9 @@ def _unmeasured(session: Session) -> TracePoint | None:
 
 
 def _show_clicked(session: Session, ids: Sequence[int]) -> None:
-    point = clicked(_CHART)
-    if point is not None and first_number(point) < len(ids):
-        session.change(plan=session.kept_plans.entry(ids[first_number(point)]).plan)
+    place = clicked_index(_CHART, len(ids))
+    if place is not None:
+        session.change(plan=session.kept_plans.entry(ids[place]).plan)
 
 
 def _ride(session: Session, solved: Sequence[HistoryEntry]) -> None:

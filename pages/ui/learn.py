@@ -23,7 +23,9 @@ from fpgm_core.lesson import (
     get_step,
     known_evidence,
 )
+from pages.ui.components.incoming import sent
 from pages.ui.components.page_keys import page_keys, read_turn
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.challenge import challenge
 from pages.ui.panels.frame import dress, live_figures, navigation, open_page, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
@@ -63,7 +65,7 @@ def learn_page() -> None:
     with st.container(key="lesson"):
         lesson_top(session, lesson, words)
         if lesson.problem or session.message:
-            st.error(words.phrase(lesson.problem or session.message or ""))
+            st.error(plain(words.phrase(lesson.problem or session.message or "")))
         number = list(STEPS).index(step.name) + 1
         st.header(f"{number}. {words(f'{step.name}.title')}", anchor=False)
         _step(session, lesson, step, words)
@@ -75,7 +77,7 @@ def learn_page() -> None:
 
 def _turned(lesson: LessonState) -> LessonState:
     """The lesson after the last arrow key, if that is news."""
-    turn = read_turn((st.session_state.get(_KEYS) or {}).get("turn"))
+    turn = read_turn(sent(_KEYS, "turn"))
     if turn is None or turn[0] <= st.session_state.get("turned", 0):
         return lesson
     st.session_state.turned = turn[0]
@@ -142,7 +144,7 @@ def _view(session: Session, lesson: LessonState, step: Step, words: Words) -> St
     try:
         return step.show(context, lesson.step_controls)
     except FpgmError as error:
-        st.error(words("page.failed", reason=words.phrase(str(error))))
+        st.error(words("page.failed", reason=plain(words.phrase(told(error)))))
         return StepView()
 
 

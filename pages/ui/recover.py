@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import Measurement, Plan, PrunedNetwork
+from fpgm_core import FpgmError, Measurement, Plan, PrunedNetwork
 from fpgm_core.data import DATA, ImageSet, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.figures import training_figure
@@ -20,9 +21,12 @@ from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_m
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.pickers import glossed
 from pages.ui.panels.pictures import labels_of
 from pages.ui.session.jobs import Job
+from pages.ui.session.networks import why_unmeasured
+from pages.ui.session.opening import below_roots, data_roots
 from pages.ui.session.recovered import Trained, trained_networks
 from pages.ui.session.session import Session, callback
 
@@ -61,13 +65,17 @@ def _training(job: Job[Trained]) -> Training:
 def recover_page(session: Session) -> None:
     """The choices, and the training of the plan on screen."""
     network, words = session.network, session.words
-    if not network.trained or network.dataset not in DATA:
-        why = network.notice or words("recover.no_images", network=network.title)
-        st.warning(words("recover.needs", why=why))
+    why = why_unmeasured(network)
+    if why is not None:
+        st.warning(words("recover.needs", why=words.phrase(why)))
         return
     latest = session.jobs.get(_JOB)
     running = latest is not None and not latest.done
-    training = _choices(session, running)
+    try:
+        training = _choices(session, running)
+    except FpgmError as error:
+        st.error(plain(told(error)))
+        return
     job = _job_of_this_plan(session)
     if running and job is None:
         st.info(words("recover.another"))
@@ -92,16 +100,18 @@ def _begin(session: Session, training: Training) -> Job[Trained]:
 
 def _before(session: Session, training: Training) -> None:
     """Where there is no result yet: what training starts from, and what will be shown of it."""
-    images, words = len(load_images(session.network.dataset, "train")), session.words
-    what = words("recover.your_copy") if training.copy else words("recover.bundled", images=images)
-    st.caption(words("recover.about", what=what))
+    dataset, words = session.network.dataset, session.words
+    own = words("recover.images", images=len(load_images(dataset, "train")), data=DATA[dataset].title)
+    st.caption(words("recover.about", what=words("recover.your_copy") if training.copy else own))
     methods = [RECOVERY_METHODS[name] for name in ladder(session.network)]
     methods.append(get_recovery_method(_TRAINED))
     found = [session.measured(method.name) if not method.trains else None for method in methods]
+    top5 = [one and one.top5 and one.top5.percent for one in found]
     table = {
         words("sheet.rung"): [words.of(method) for method in methods],
         words("sheet.choose"): [one and f"{one.accuracy.value:.2%}" for one in found],
         words("sheet.against_dense"): [one and one.change.told(100) for one in found],
+        **({words("sheet.choose_top5"): top5} if any(top5) else {}),
         words("sheet.what"): [words.of(method, "summary") for method in methods],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True, placeholder=words("recover.not_measured"))
@@ -120,22 +130,34 @@ def _choices(session: Session, running: bool) -> Training:
         format_func=lambda name: words.of(RECOVERY_METHODS[name]),
         key="start_from",
         disabled=running,
-        help="  \n".join(f"**{words.of(RECOVERY_METHODS[n])}**: {words.of(RECOVERY_METHODS[n], 'summary')}" for n in rungs),
+        help="  \n".join(f"**{words.of(one)}**: {words.of(one, 'summary')}" for one in map(get_recovery_method, rungs)),
     )
-    copy = own.text_input(
-        words("recover.own"),
-        key="own_copy",
-        placeholder=words("recover.own_shows"),
-        disabled=running,
-    ).strip()
     return Training(
         plan=session.state.plan,
         recipe=recipe,
         schedule=schedule,
-        copy=Path(copy) if copy else None,
+        copy=_own_copy(own, session, running),
         before=before,
         stop=threading.Event(),
     )
+
+
+def _own_copy(place: DeltaGenerator, session: Session, running: bool) -> Path | None:
+    """A copy of all training images on this machine, where its owner lets visitors read some; None for those at hand.
+
+    Raises FpgmError for one that they may not read, or that is not there: which of the two is not said.
+    """
+    words, data = session.words, DATA[session.network.dataset]
+    if not data.takes_copy or not data_roots():  # only of some the bundled images are but a tenth
+        place.caption(words("recover.open"))
+        return None
+    path = place.text_input(
+        words("recover.own", data=data.title),
+        key="own_copy",
+        placeholder=words("recover.own_shows"),
+        disabled=running,
+    ).strip()
+    return below_roots(path) if path else None
 
 
 def _recipe_choices(words: Words, running: bool) -> tuple[Recipe, str]:
@@ -209,7 +231,7 @@ def fine_tune_work(
         _context(),
         recipe=training.recipe,
         schedule=training.schedule,
-        watched=watched.first(min(NUM_WATCHED, len(watched))),
+        watched=watched.at_most(NUM_WATCHED),
         stop=training.stop,
     )
 
@@ -234,7 +256,7 @@ def _without_partial(work: Work[T]) -> Work[T]:
 def _watch(job: Job[Trained], words: Words) -> None:
     """The curves, redrawn while the training runs; what went wrong."""
     if job.error:
-        st.error(words.phrase(job.error))
+        st.error(plain(words.phrase(job.error)))
         return
 
     @st.fragment(run_every=1.0)
@@ -273,13 +295,13 @@ def _name_of(measurement: Measurement, words: Words) -> str:
 def _table(trained: Trained, macs: list[int], words: Words) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for measurement, count in zip((trained.before, trained.after), macs, strict=True):
-        accuracy = measurement.accuracy
-        rows.append(
-            {
-                "": _name_of(measurement, words),
-                words("sheet.macs"): f"{count:,}",
-                words("sheet.choose_short"): f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]",
-                words("sheet.choose_change"): words("recover.points", change=measurement.change.told(100)),
-            }
-        )
+        row = {
+            "": _name_of(measurement, words),
+            words("sheet.macs"): f"{count:,}",
+            words("sheet.choose_short"): measurement.accuracy.percent,
+            words("sheet.choose_change"): words("recover.points", change=measurement.change.told(100)),
+        }
+        if measurement.top5 is not None:
+            row[words("sheet.choose_top5")] = measurement.top5.percent
+        rows.append(row)
     return pd.DataFrame(rows)

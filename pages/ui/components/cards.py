@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from fpgm_core import Measurement
+from fpgm_core.evaluation import Interval
 from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
 
@@ -59,16 +60,16 @@ def accuracy_card(
     refitted: float | None = None,
     error: str | None = None,
     moving: bool = False,
-    trained: bool = True,
+    measurable: bool = True,
     rung: str = "",
 ) -> str:
     """Accuracy with its interval and the paired change, and how far the measurement is.
 
     `rung` is what was done after pruning. `refitted` is the share of the refit before the first figure that is done,
-    None where none is under way.
+    None where none is under way. `measurable` says whether there is anything to measure, and to measure it on.
     """
     label = f"{words('live.accuracy')}, {rung}" if rung else words("live.accuracy")
-    if not trained:
+    if not measurable:
         return card(label, "—", "", words("live.not_measured"))
     if error:
         return card(label, "—", error, words("live.failed"))
@@ -95,6 +96,19 @@ def _measured_card(label: str, measurement: Measurement, words: Words) -> str:
     dense = words("live.dense", accuracy=measurement.dense_accuracy.value)
     between, more = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", "".join(f" · {note}" for note in notes)
     return card(label, f"{accuracy.value:.2%}|{dense}", between, state, more)
+
+
+def top5_card(top5: Interval | None, dense: Interval | None, words: Words) -> str:
+    """Top-5 accuracy with its interval, and the dense network's; a place for it while there is none."""
+    if top5 is None or dense is None:
+        return card(words("live.top5"), "…")
+    between = f"[{top5.low:.1%}, {top5.high:.1%}]"
+    return card(words("live.top5"), f"{top5.value:.2%}|{words('live.dense', accuracy=dense.value)}", between)
+
+
+def beside(*cards: str) -> str:
+    """Cards in one place, side by side."""
+    return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def time_left(seconds: float | None, words: Words) -> str:

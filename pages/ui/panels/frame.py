@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core.lesson import LANGUAGES, STYLES
+from pages.ui.components.telling import plain
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.goal import take_what_was_solved
 from pages.ui.panels.open_dialog import open_button
@@ -103,9 +104,9 @@ def messages(session: Session) -> DeltaGenerator:
     """What must be said of the last act, in a place that is always there: it moves nothing else on the page."""
     place = st.container(key="notices")
     if session.message:
-        place.error(session.words.phrase(session.message))
+        place.error(plain(session.words.phrase(session.message)))
     for note in session.notes if session.state.data else ():
-        place.warning(session.words.phrase(note))
+        place.warning(plain(session.words.phrase(note)))
     return place
 
 

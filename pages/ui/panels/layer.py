@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import streamlit as st
 
 from fpgm_core import CRITERIA, FpgmError, Network, Plan
 from fpgm_core.criteria import Projection, get_criterion
@@ -18,6 +17,7 @@ from fpgm_core.graph import Unit, weights_of
 from fpgm_core.lesson import Words
 from fpgm_core.pruning import RemovalOrder, removal_order_work
 from fpgm_core.runtime.progress import Progress, Work
+from pages.ui.components.incoming import sent
 from pages.ui.components.picture import Cut, Look, Picture, View, picture, read_look
 from pages.ui.panels.layer_facts import layer_facts, order_key, order_of, stored_layout, takes_long, tiles_of
 from pages.ui.panels.layer_views import (
@@ -34,6 +34,7 @@ from pages.ui.panels.layer_views import (
 from pages.ui.panels.refit import COST_JOB, refit_cost_job
 from pages.ui.panels.replaceability import replaceability_view
 from pages.ui.session.jobs import Job, layout_worker
+from pages.ui.session.kept import kept
 from pages.ui.session.session import Session
 
 KEY = "picture"
@@ -42,7 +43,7 @@ COST, SUMMARY = "Refit cost", "Replaceability"
 
 def take_look(session: Session) -> bool:
     """Act on the picture's newest message, if it is new; True where it changed the plan, or was refused."""
-    look = read_look((st.session_state.get(KEY) or {}).get("look"))
+    look = read_look(sent(KEY, "look"))
     if look is None or look.seq <= session.look_echo:
         return False
     session.look_echo = look.seq
@@ -109,7 +110,7 @@ def _selection(subject: Subject) -> tuple[Hashable, ...]:
     return (plan.criterion, plan.options, plan.coupling, *locks)
 
 
-@st.cache_resource(max_entries=128, show_spinner=False)
+@kept
 def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Picture:
     """The layer's picture, all of it that its rate does not change."""
     network, plan, unit, facts = _subject.network, _subject.plan, _subject.unit, _subject.facts

@@ -12,6 +12,7 @@ import streamlit as st
 
 from fpgm_core import FpgmError
 from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts
+from pages.ui.components.incoming import sent
 from pages.ui.components.plane import Plane, plane, read_plane
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
 from pages.ui.session.session import current_session
@@ -23,7 +24,7 @@ _GRID = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)  # where a button puts a new filter
 
 def take_plane_move() -> None:
     """Take the plane's newest message into the lesson, if it is news."""
-    lesson, move = current_lesson(), read_plane((st.session_state.get(_KEY) or {}).get("move"))
+    lesson, move = current_lesson(), read_plane(sent(_KEY, "move"))
     if move is not None and move.seq > lesson.echo and lesson.step == "plane":
         set_lesson(replace(lesson.with_controls(PlaneControls(move.points, move.marked)), echo=move.seq))
 

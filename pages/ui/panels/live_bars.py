@@ -13,12 +13,14 @@ from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.graph import Unit
 from fpgm_core.lesson import Words
 from fpgm_core.pruning import allowed_percents, pruned_counts, stage_of
-from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
+from pages.ui.components.equaliser import Bar, Move, equaliser, read_move, read_tick
+from pages.ui.components.incoming import sent
+from pages.ui.components.telling import told
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
 from pages.ui.panels.why import price_words, prices_of
 from pages.ui.session.jobs import device_worker
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, current_session, share
 
 KEY = "equaliser"
@@ -32,8 +34,7 @@ _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "pro
 def take_move(session: Session) -> bool:
     """Act on the equaliser's newest message, if it is new; True where the bar has come to rest."""
     units = session.network.units(session.state.plan.coupling)
-    message = (st.session_state.get(KEY) or {}).get("move")
-    move = read_move(message, [unit.name for unit in units])
+    move = read_move(sent(KEY, "move"), {unit.name for unit in units})
     if move is None or move.seq <= session.echo:
         return False
     session.echo = move.seq
@@ -50,7 +51,7 @@ def _drag(session: Session, move: Move) -> None:
         draft = session.state.plan.with_rates(move.rates)
         session.network.cost(draft)
     except FpgmError as error:
-        session.message = str(error)
+        session.message = told(error)
         return
     if draft != session.plan:  # a bar that is only touched leaves the measurement alone
         session.stop_measuring()
@@ -59,7 +60,7 @@ def _drag(session: Session, move: Move) -> None:
 
 def _is_poll(session: Session) -> bool:
     """Whether this run is the bars polling for the measurement, not a person's doing."""
-    tick = (st.session_state.get(KEY) or {}).get("tick")
+    tick = read_tick(sent(KEY, "tick"))
     is_new, session.tick = tick != session.tick, tick
     return is_new
 
@@ -93,7 +94,7 @@ def live_bars(
     draw_figures(session, accuracy, macs, params)
     network, plan = session.network, session.plan
     unit = network.unit_of(session.layer_in_sight, plan.coupling)
-    coming = session.unmeasured and network.trained
+    coming = session.unmeasured and why_unmeasured(network) is None
     waiting = coming or (job is not None and not job.has_news)
     poll = _poll_interval(session, coming, waiting)
     with place:

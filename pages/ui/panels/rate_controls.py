@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from fpgm_core import Measurement
 from fpgm_core.graph import Unit
 from fpgm_core.lesson import Words
 from fpgm_core.pruning import PRESETS, stage_of, stages
@@ -55,7 +56,7 @@ def _rungs(session: Session) -> None:
     titles = {}
     for name in rungs:
         found = session.measured(name)
-        titles[name] = words.of(RECOVERY_METHODS[name]) + (f" · {found.accuracy.value:.2%}" if found else "")
+        titles[name] = words.of(RECOVERY_METHODS[name]) + (f" · {_told(found, words)}" if found else "")
     st.segmented_control(
         words("rates.ladder"),
         rungs,
@@ -76,21 +77,26 @@ def _rungs(session: Session) -> None:
     )
 
 
+def _told(measured: Measurement, words: Words) -> str:
+    """Accuracy in short, and top-5 after it where there is one."""
+    top5 = measured.top5
+    return f"{measured.accuracy.value:.2%}" + (words("rates.top5", top5=top5.value) if top5 else "")
+
+
 def _master(session: Session, units: Sequence[Unit]) -> None:
     """One rate for all units, or for those of a stage."""
-    groups = [ALL, *stages(units)]
+    words, groups = session.words, [ALL, *stages(units)]
     if st.session_state.get("group") not in groups:
         st.session_state.group = ALL
     st.selectbox(
-        session.words("rates.master_moves"),
+        words("rates.master_moves"),
         groups,
-        format_func=lambda name: name or session.words("rates.all"),
+        format_func=lambda name: name or words("rates.all"),
         key="group",
         label_visibility="collapsed",
         width=120,
     )
     chosen = [unit.name for unit in units if st.session_state.group in (ALL, stage_of(unit.name))]
-    words = session.words
     mean = sum(session.state.plan.rate(name) for name in chosen) / max(1, len(chosen))
     st.slider(
         words("rates.master"),

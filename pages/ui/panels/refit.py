@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from functools import partial
 
-import streamlit as st
-
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.data import load_images
@@ -17,6 +15,7 @@ from fpgm_core.recovery import damage_work as predict_work
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.jobs import Job
+from pages.ui.session.kept import kept
 from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
@@ -76,7 +75,7 @@ def damage_status(session: Session) -> None:
         result_of(session, "damage", work, key=key, doing=session.words("work.damage"))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@kept
 def strips(key: Hashable, _surface: DamageSurface) -> dict[str, str]:
     """The surface as one strip of colours a unit."""
     return heat_strips(_surface.rates, dict(zip(_surface.units, _surface.loss, strict=True)))

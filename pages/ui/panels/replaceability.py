@@ -11,7 +11,7 @@ from fpgm_core.evaluation import QUESTIONS, Replaceability
 from fpgm_core.figures import agreement_figure
 from fpgm_core.lesson import Words, layer_says, network_says
 from pages.ui.panels.layer_views import correlation
-from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
+from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session, callback
 
@@ -50,9 +50,9 @@ def _agreement(session: Session, layers: Sequence[Replaceability], chosen: str) 
 
 
 def _choose(session: Session, names: Sequence[str]) -> None:
-    point = clicked("agreement")
-    if point is not None:
-        session.change(layer=names[first_number(point)], chosen=None)
+    index = clicked_index("agreement", len(names))
+    if index is not None:
+        session.change(layer=names[index], chosen=None)
 
 
 def _table(layers: Sequence[Replaceability], labels: Mapping[str, str], words: Words) -> pd.DataFrame:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from fpgm_core.data import DATA
 from fpgm_core.runtime.storage import home, write_atomic
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, measurement_work
 from pages.ui.session.work_status import result_of
 
@@ -21,7 +20,7 @@ _COUNTING = threading.Lock()
 def sealed_report(session: Session) -> None:
     """The button that asks for it, how often it was asked, and the accuracy of the plan on its rung once it was."""
     network, plan, method = session.network, session.state.plan, session.state.method
-    if not network.trained or network.dataset not in DATA:
+    if why_unmeasured(network) is not None:
         return
     asked, words = (plan.key, method), session.words
     st.subheader(words("sealed.title"), anchor=False)
@@ -42,6 +41,8 @@ def sealed_report(session: Session) -> None:
         words("sealed.found", accuracy=accuracy.value, low=accuracy.low, high=accuracy.high,
               change=found.change.told(100))
     ]  # fmt: skip
+    if found.top5:
+        said.append(words("sealed.top5", top5=found.top5.percent))
     if chosen is not None:
         gap = 100 * (accuracy.value - chosen.accuracy.value)
         said.append(words("sealed.gap", choose=chosen.accuracy.value, gap=gap))

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from fpgm_core import FpgmError, Plan
+from pages.ui.components.telling import told
 from pages.ui.session.session import Session, callback, plan_link
 
 
@@ -38,4 +39,4 @@ def _open(session: Session) -> None:
         session.network.check(plan)
         session.go(replace(session.state, plan=plan))
     except FpgmError as error:
-        session.message = f"{file.name}: {error}"
+        session.message = f"{file.name}: {told(error)}"

@@ -10,7 +10,7 @@ import streamlit as st
 from fpgm_core.evaluation import HistoryEntry
 from fpgm_core.figures import TracePoint, trace_figure
 from fpgm_core.lesson import Words
-from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
+from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of, restore
 from pages.ui.session.session import Session, callback
 
@@ -70,6 +70,7 @@ def _table(entries: Sequence[HistoryEntry], points: Sequence[TracePoint], words:
 
 
 def _go_back(session: Session) -> None:
-    point, entries = clicked("trace"), comparable_entries(session, _MOST)[::-1]
-    if point is not None and first_number(point) < len(entries):
-        restore(session, entries[first_number(point)])
+    entries = comparable_entries(session, _MOST)[::-1]
+    index = clicked_index("trace", len(entries))
+    if index is not None:
+        restore(session, entries[index])

@@ -41,14 +41,20 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One plan of a comparison as it was measured: `pruned` of each unit's `sizes` filters."""
+    """One plan of a comparison: `pruned` of each unit's `sizes` filters go; its accuracy once that is known."""
 
     plan: Plan
-    method: str
     cost: Cost
-    accuracy: Interval
     sizes: Mapping[str, int]
     pruned: Mapping[str, int]
+    accuracy: Interval | None = None
+
+    @classmethod
+    def of(cls, pruned: PrunedNetwork, accuracy: Interval | None = None) -> Side:
+        """How a pruned network stands in a comparison."""
+        units = pruned.network.units(pruned.plan.coupling)
+        gone = {unit.name: int((~pruned.keep_masks[unit.name]).sum()) for unit in units}
+        return cls(pruned.plan, pruned.cost, {unit.name: unit.size for unit in units}, gone, accuracy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,16 +126,17 @@ def compared_work(network: Network, asked: Sequence[Contender]) -> Work[Compared
     found = yield from within(compare_work(networks, choose), 0.6)
     rights = [int((one.after == one.labels).sum()) for one in found]
     first = int((found[0].before == found[0].labels).sum())
-    sides = [_side(pruned, right, len(choose)) for pruned, right in zip(networks, (first, *rights), strict=True)]
+    accuracies = [wilson(right, len(choose)) for right in (first, *rights)]
+    sides = [Side.of(pruned, accuracy) for pruned, accuracy in zip(networks, accuracies, strict=True)]
     differ = tuple(filters_that_differ(networks[0], other) for other in networks[1:])
     return Compared(sides[0], tuple(sides[1:]), found, differ)
 
 
-def _side(pruned: PrunedNetwork, right: int, images: int) -> Side:
-    units = pruned.network.units(pruned.plan.coupling)
-    gone = {unit.name: int((~pruned.keep_masks[unit.name]).sum()) for unit in units}
-    sizes = {unit.name: unit.size for unit in units}
-    return Side(pruned.plan, pruned.method, pruned.cost, wilson(right, images), sizes, gone)
+def known_side(network: Network, one: Contender) -> Side | None:
+    """What is known of a contender before anything is computed; None where that is nothing."""
+    if one.kind == COUPLING or not network.has_scores(one.plan.criterion):
+        return None
+    return Side.of(network.prune(one.plan))
 
 
 def _equal_cost_work(network: Network, plan: Plan, coupling: str) -> Work[Plan]:

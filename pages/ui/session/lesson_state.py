@@ -9,6 +9,7 @@ import streamlit as st
 
 from fpgm_core import FpgmError, Network
 from fpgm_core.lesson import STEPS, Controls, FilterControls, get_step, pack, unpack
+from pages.ui.components.telling import told
 from pages.ui.session.session import Session, plan_link
 from pages.ui.session.view_state import ViewState
 
@@ -100,7 +101,7 @@ def _from_link() -> LessonState:
             lesson = replace(lesson, step=query["step"], bare=query["bare"] == "1")
             lesson = lesson.with_controls(unpack(get_step(lesson.step).controls, query["c"] or ""))
     except FpgmError as error:
-        return replace(lesson, problem=str(error))
+        return replace(lesson, problem=told(error))
     return lesson
 
 

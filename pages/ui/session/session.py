@@ -13,14 +13,16 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
 from fpgm_core.criteria import get_criterion
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import History as KeptPlans
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import told
 from pages.ui.session.history import History
+from pages.ui.session.housekeeping import house
 from pages.ui.session.jobs import Job, Jobs
 from pages.ui.session.kept_plans import history_of_visitor
 from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
@@ -32,6 +34,7 @@ from pages.ui.session.networks import (
     network_of,
     scores_work,
     view_of,
+    why_unmeasured,
 )
 from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
@@ -69,7 +72,7 @@ class Session:
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
         self.echo = self.look_echo = 0  # the last messages of the equaliser and of the picture
         self.held: str | None = None  # the unit under the hand
-        self.tick: object = None  # the equaliser's last poll for the measurement
+        self.tick: int | None = None  # the equaliser's last poll for the measurement
         self.refusals = 0
         self.page = ""  # that is on screen
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
@@ -79,10 +82,12 @@ class Session:
         self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
+        self._network: Network | None = None
         self.trace: list[TriedPlan] = []
         self.solving: Solving | None = None  # the goal that was asked for, and what came of it
         context = get_script_run_ctx()
-        self.jobs = Jobs(context.session_id if context else "headless")
+        self.name = context.session_id if context else "headless"
+        self.jobs = Jobs(self.name)
 
     @property
     def words(self) -> Words:
@@ -96,8 +101,9 @@ class Session:
 
     @property
     def network(self) -> Network:
-        """The network on screen."""
-        return network_of(self.state)
+        """The network on screen; held here, so that it is there however little room there is for others."""
+        self._network = network_of(self.state)
+        return self._network
 
     @property
     def plan(self) -> Plan:
@@ -209,7 +215,7 @@ class Session:
 
     def refuse(self, error: FpgmError) -> None:
         """Say why a change was not made; bars and widgets go back to what is true."""
-        self.message = str(error)
+        self.message = told(error)
         self.refusals += 1
         self.revision += 1
 
@@ -217,9 +223,18 @@ class Session:
         """Have a data set that was opened here go when the tab closes."""
         self._own_images.append(name)
 
+    def pause(self) -> None:
+        """End the tab's work; where the tab comes back, what is on screen is measured again."""
+        self.jobs.close()
+
+    def resume(self) -> None:
+        """Begin where `pause` or `close` ended: the tab is there again."""
+        self.jobs, self.unmeasured, self.pending = Jobs(self.name), True, None
+        house().enter(self.name, self)
+
     def close(self) -> None:
         """End everything that belongs to the tab."""
-        self.jobs.close()
+        self.pause()
         for name in self._own_images:
             forget_images(name)
 
@@ -250,7 +265,7 @@ class Session:
             return
         self.unmeasured = False
         network, plan, method = self.network, self.state.plan, self.state.method
-        if not network.trained or network.dataset not in DATA:
+        if why_unmeasured(network) is not None:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
@@ -313,7 +328,7 @@ class Session:
             images = load_images(network.dataset, "choose")
             self.kept_plans.add(network.prune(state.plan), images, tried.measurement)
         except FpgmError as error:
-            self.message = str(error)
+            self.message = told(error)
 
 
 def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
@@ -343,8 +358,10 @@ def current_session() -> Session:
         session.message = problem or link_problem()
         if goal:
             session.go(goal)
-        _end_with_tab(session)
+        house().enter(session.name, session)
     current: Session = st.session_state.session
+    if current.jobs.is_closed:  # the connection was lost for a while
+        current.resume()
     return current
 
 
@@ -364,7 +381,7 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
             check(state)
             return state, None, None
         except FpgmError as error:
-            return first_view(), None, str(error)
+            return first_view(), None, told(error)
     return first_view(), None, None
 
 
@@ -378,16 +395,6 @@ def share(state: ViewState) -> None:
     for name, text in plan_link(state).items():
         if st.query_params.get(name) != text:
             st.query_params[name] = text
-
-
-def _end_with_tab(session: Session) -> None:
-    """End all that belongs to the session when its tab closes."""
-
-    @st.cache_resource(scope="session", on_release=Session.close, show_spinner=False)
-    def lease(number: int) -> Session:
-        return session
-
-    lease(id(session))
 
 
 def callback(act: Callable[[Session], None]) -> Callable[[], None]:

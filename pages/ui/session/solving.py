@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.allocation import (
@@ -26,6 +26,8 @@ from fpgm_core.allocation import (
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import History
 from fpgm_core.recovery import get_recovery_method, usual_rung
+from fpgm_core.runtime.cache import size_of
+from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.networks import network_key
 from pages.ui.session.recovered import Newest
@@ -33,7 +35,6 @@ from pages.ui.session.session import Session
 
 SOLVE, SEARCH, LOSSES = "solve", "search", "losses"  # the names of the work
 LOSS = "loss"  # the goal that says what may be lost; all others name a cost to cut
-_MOST_PREPARED = 4
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Priced:
         return () if losses is None else prices(losses, self.cost, choices.nearest(counts))
 
 
-@cache
+@once
 def _kept() -> Newest[Priced]:
-    return Newest(_MOST_PREPARED)
+    return Newest("prices", lambda priced: size_of(priced.prepared))
 
 
 def known_losses(network: Network, plan: Plan) -> Priced | None:

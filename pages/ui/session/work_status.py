@@ -8,6 +8,7 @@ from typing import TypeVar
 import streamlit as st
 
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import plain
 from pages.ui.session.jobs import Job
 from pages.ui.session.session import Session, callback
 
@@ -47,7 +48,7 @@ def result_of(
             on_click=callback(lambda session: session.jobs.cancel(name)),  # forgotten, so begun again
         )
     elif job.error:
-        st.error(session.words.phrase(job.error))
+        st.error(plain(session.words.phrase(job.error)))
     elif not job.done:
         st.caption(f"⏳ {doing[:1].upper()}{doing[1:]} …")
     return None if job is None else job.result

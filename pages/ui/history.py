@@ -13,7 +13,8 @@ from fpgm_core import FpgmError
 from fpgm_core.evaluation import History, HistoryEntry, Interval
 from fpgm_core.figures import trace_figure
 from fpgm_core.lesson import Words
-from pages.ui.panels.pictures import cached_figure, clicked, first_number, labels_of
+from pages.ui.components.telling import plain, told
+from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
 from pages.ui.panels.trace import is_on_screen
 from pages.ui.session.comparing import MOST, ask_to_compare
@@ -31,7 +32,7 @@ def history_view(session: Session) -> None:
     try:
         entries = kept_entries(session, **which)
     except FpgmError as error:
-        st.error(str(error))
+        st.error(plain(words.phrase(told(error))))
         return
     if session.kept_plans.notice:
         st.warning(session.kept_plans.notice)
@@ -90,9 +91,9 @@ def _chart(session: Session, entries: Sequence[HistoryEntry], words: Words) -> N
 
 
 def _restore_clicked(session: Session, ids: Sequence[int]) -> None:
-    point = clicked(_CHART)
-    if point is not None and first_number(point) < len(ids):
-        _restore(session, ids[first_number(point)])
+    index = clicked_index(_CHART, len(ids))
+    if index is not None:
+        _restore(session, ids[index])
 
 
 def _restore(session: Session, number: int) -> None:
@@ -104,7 +105,7 @@ def _restore(session: Session, number: int) -> None:
 
 def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
     rows = {
-        words("history.column_pinned"): ["📌" if entry.pinned else "" for entry in entries],
+        words("history.column_pinned"): ["★" if entry.pinned else "" for entry in entries],
         words("history.column_name"): [entry.name for entry in entries],
         words("sheet.plan"): [
             f"{entry.plan.model}: {plan_label(entry.plan, entry.method, words)}" for entry in entries
@@ -122,7 +123,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
-        height=420,
+        height=520,
         key=_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
