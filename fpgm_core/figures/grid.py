@@ -9,10 +9,9 @@ import plotly.graph_objects as go
 
 from fpgm_core.evaluation import ContestGrid
 from fpgm_core.figures.bars import error_bars
-from fpgm_core.figures.colours import KEPT, OUTLINE, PRUNED, QUIET
+from fpgm_core.figures.colours import QUIET, SERIES
 from fpgm_core.figures.labels import LABELS
 
-_COLOURS = (KEPT, PRUNED, "#009E73", "#CC79A7", OUTLINE, "#56B4E9", "#000000", "#7A5195")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "triangle-down", "pentagon", "hexagram")
 
 
@@ -28,7 +27,7 @@ def grid_figure(
         marks = grid.points(criterion, rung)
         if not marks:
             continue
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = SERIES[number % len(SERIES)]
         traces.append(
             go.Scatter(
                 x=[100 * cut for cut, _ in marks],
@@ -38,7 +37,7 @@ def grid_figure(
                 name=title,
                 hovertemplate=f"{title}<br>−%{{x:.1f}}% MACs<br>%{{y:.2f}}%<extra></extra>",
                 marker={"color": colour, "symbol": _SYMBOLS[number % len(_SYMBOLS)], "size": 8},
-                line={"color": colour, "width": 1.5, "dash": "solid" if number < len(_COLOURS) else "dot"},
+                line={"color": colour, "width": 1.5, "dash": "solid" if number < len(SERIES) else "dot"},
             )
         )
     layout = {

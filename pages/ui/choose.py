@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.ui.compare import compare_view
 from pages.ui.criteria import criteria_view
-from pages.ui.front import front_view
+from pages.ui.front import front_chart, front_view, take_ride
 from pages.ui.history import history_view
 from pages.ui.panels.frame import begin_page, live_figures, messages, open_page
 from pages.ui.panels.live_bars import live_bars, take_move
@@ -33,13 +33,14 @@ def choose_page() -> None:
     open_page("Choose")
     session = current_session()
     take_move(session)
+    take_ride(session)
     session.redraw = False
     session, slots, place = begin_page("Choose")
     share(session.state)
     session.begin()
     view = _view(session)
     if view in _WITH_BARS:
-        live_bars(*slots)
+        live_bars(*slots, below=front_chart)
     else:
         live_figures(session, slots)
     messages(session)
