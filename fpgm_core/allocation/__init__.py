@@ -10,7 +10,7 @@ from fpgm_core.allocation.allocators import (
 )
 from fpgm_core.allocation.choices import Choices, UnitChoices
 from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
-from fpgm_core.allocation.front import CUTS, Front, FrontPoint, front_work
+from fpgm_core.allocation.front import CUTS, STUDY, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
 from fpgm_core.allocation.milliseconds import milliseconds
@@ -35,6 +35,7 @@ __all__ = [
     "COSTS",
     "CUTS",
     "LOSSES",
+    "STUDY",
     "Allocator",
     "Choices",
     "CostFunction",

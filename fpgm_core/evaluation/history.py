@@ -128,8 +128,9 @@ class HistoryEntry:
 class History:
     """The measured plans of everybody who shares a home; `path` is another file than that of `FPGM_HOME`.
 
-    At most `limit` are kept: the oldest that nobody pinned go first, then the oldest. Every call opens the data base
-    for itself: an object may be shared between threads, or made anew anywhere.
+    At most `limit` are kept: of those that nobody pinned first what studies measured goes, the oldest first, then the
+    others; then what is pinned. Every call opens the data base for itself: an object may be shared between threads, or
+    made anew anywhere.
     """
 
     def __init__(self, path: Path | None = None, *, limit: int = _MOST) -> None:
@@ -173,7 +174,7 @@ class History:
                 f"ON CONFLICT (fingerprint, plan_key, method, digest) DO UPDATE SET {changed} RETURNING id",
                 tuple(values.values()),
             ).fetchone()
-            _make_room(data, self.limit)
+            _make_room(data, self.limit, newest=int(row[0]))
         return int(row[0])
 
     def find(self, plan: Plan, method: str, images: ImageSet) -> HistoryEntry | None:
@@ -340,13 +341,15 @@ def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
     return digest.hexdigest()
 
 
-def _make_room(data: sqlite3.Connection, limit: int) -> None:
-    """Delete what is beyond the limit: the oldest that is not pinned first. Claims hold for a while only."""
+def _make_room(data: sqlite3.Connection, limit: int, newest: int) -> None:
+    """Delete what is beyond the limit, see History. Claims hold for a while only."""
     data.execute("DELETE FROM claims WHERE at < ?", (time.time() - _CLAIMED,))
     surplus = data.execute("SELECT count(*) FROM measured").fetchone()[0] - limit
     if surplus > 0:
         data.execute(
-            "DELETE FROM measured WHERE id IN (SELECT id FROM measured ORDER BY pinned, at, id LIMIT ?)", (surplus,)
+            "DELETE FROM measured WHERE id IN (SELECT id FROM measured WHERE id != ? "
+            "ORDER BY pinned, study = '', at, id LIMIT ?)",
+            (newest, surplus),
         )
 
 
