@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from functools import partial
-from pathlib import Path
 
 import streamlit as st
 
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core import FpgmError
+from fpgm_core.runtime.storage import home
+from fpgm_core.runtime.tally import Tally
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, measurement_work
 from pages.ui.session.work_status import result_of
-
-_COUNTING = threading.Lock()
 
 
 def sealed_report(session: Session) -> None:
@@ -51,25 +48,18 @@ def sealed_report(session: Session) -> None:
 
 def _ask(session: Session) -> None:
     plan, method = session.state.plan, session.state.method
+    try:
+        _looks().add(f"{plan.key} {method}")
+    except FpgmError as error:  # what is not counted is not shown
+        session.refuse(error)
+        return
     st.session_state.sealed = (plan.key, method)
-    with _COUNTING:
-        seen = {**_all_seen(), f"{plan.key} {method}": times_seen(plan.key, method) + 1}
-        write_atomic(_file(), json.dumps(seen, indent=1).encode())
 
 
 def times_seen(plan: str, method: str) -> int:
     """How often the plan of that key was reported on the sealed half, on that rung, with this `FPGM_HOME`."""
-    return _all_seen().get(f"{plan} {method}", 0)
+    return _looks().count(f"{plan} {method}")
 
 
-def _file() -> Path:
-    return home() / "sealed.json"
-
-
-def _all_seen() -> dict[str, int]:
-    """Every count; none where the file is not there, or is no longer what was written."""
-    try:
-        seen = json.loads(_file().read_bytes())
-        return {str(key): int(count) for key, count in seen.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+def _looks() -> Tally:
+    return Tally(home() / "sealed.sqlite", former=home() / "sealed.json")
