@@ -289,7 +289,7 @@ class History:
         try:
             with data:
                 yield data
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise FpgmError(f"the history {self.path} cannot be read or written: {error}") from error
         finally:
             data.close()
@@ -297,7 +297,7 @@ class History:
     def _connected(self) -> sqlite3.Connection:
         try:
             return _connection(self.path)
-        except (_OtherVersion, sqlite3.DatabaseError) as error:
+        except (_OtherVersion, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF not in _DAMAGED:
                 raise  # locked, or no place to write
             self._set_aside(str(error))

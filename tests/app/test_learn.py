@@ -374,9 +374,9 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_choose_alone(monk
     assert table[EN("challenge.cut")].tolist() == [round(cut * 100, 1)]
     assert any("On choose:" in info.value for info in app.info)
     plan, method = session.state.plan.key, session.state.method
-    assert (asked, times_seen(plan, method)) == ({"choose", "train"}, 0)  # sealed is for the report, which counts
+    assert (asked, times_seen(f"{plan} {method}")) == ({"choose", "train"}, 0)  # sealed is for the report, which counts
     press(app, "report_sealed")
-    assert times_seen(plan, method) == 1
+    assert times_seen(f"{plan} {method}") == 1
 
 
 # --- the course and its links

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from functools import partial
-from pathlib import Path
 
 import streamlit as st
 
+from fpgm_core import FpgmError
 from fpgm_core.data import load_images
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import home
+from fpgm_core.runtime.tally import Tally
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, measurement_work
 from pages.ui.session.work_status import result_of
-
-_COUNTING = threading.Lock()
 
 
 def sealed_report(session: Session) -> None:
@@ -59,25 +56,18 @@ def _asked(session: Session) -> str:
 
 def _ask(session: Session) -> None:
     asked = _asked(session)
+    try:
+        _looks().add(asked)
+    except FpgmError as error:  # what is not counted is not shown
+        session.refuse(error)
+        return
     st.session_state.sealed = asked
-    with _COUNTING:
-        seen = {**_all_seen(), asked: times_seen(asked) + 1}
-        write_atomic(_file(), json.dumps(seen, indent=1).encode())
 
 
 def times_seen(asked: str) -> int:
     """How often a plan was reported on the sealed half, on that rung, with this `FPGM_HOME`."""
-    return _all_seen().get(asked, 0)
+    return _looks().count(asked)
 
 
-def _file() -> Path:
-    return home() / "sealed.json"
-
-
-def _all_seen() -> dict[str, int]:
-    """Every count; none where the file is not there, or is no longer what was written."""
-    try:
-        seen = json.loads(_file().read_bytes())
-        return {str(key): int(count) for key, count in seen.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+def _looks() -> Tally:
+    return Tally(home() / "sealed.sqlite", former=home() / "sealed.json")
