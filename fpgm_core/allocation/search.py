@@ -22,7 +22,7 @@ from fpgm_core.allocation.solver import Problem, put_right
 from fpgm_core.allocation.suggestion import Prepared, SuggestConfig, Suggestion, suggestion_as, suggestion_of
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import History, Interval, Measurement, measure_work
+from fpgm_core.evaluation import History, Interval, Measurement, kept_measure_work
 from fpgm_core.pruning import PrunedNetwork, stage_of
 from fpgm_core.runtime.progress import Progress, Work, run
 
@@ -138,10 +138,9 @@ class _Search:
         return by_time if self._search.trials is None else self._measured / self._search.trials
 
     def _measure(self, pruned: PrunedNetwork, images: ImageSet) -> Measurement:
-        work = measure_work(
-            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation,
-            preview=False, remember_late=False,
-        )  # fmt: skip
+        work = kept_measure_work(
+            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation
+        )
         measured = run(work)
         self._seen.add(pruned.plan.key)
         if len(images) == len(self._images):

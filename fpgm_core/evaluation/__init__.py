@@ -6,6 +6,7 @@ from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, cont
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
+from fpgm_core.evaluation.kept import kept_measure_work
 from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
@@ -60,6 +61,7 @@ __all__ = [
     "evaluate",
     "filters_that_differ",
     "holm",
+    "kept_measure_work",
     "known_contest",
     "latency_work",
     "measure_latency",
