@@ -45,7 +45,6 @@ CREATE TABLE measured (
     UNIQUE (fingerprint, plan_key, method, digest)
 );
 CREATE INDEX measured_by_model ON measured (model, at);
-CREATE TABLE claims (study TEXT NOT NULL, plan_key TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (study, plan_key));
 """
 _log = logging.getLogger(__name__)
 
@@ -176,14 +175,6 @@ class History:
     def delete(self, number: int) -> None:
         """Forget one. Raises FpgmError where it is not there."""
         self._change("DELETE FROM measured WHERE id = ?", (number,), number)
-
-    def claim(self, study: str, plan: Plan) -> bool:
-        """Whether a plan of a study is this caller's to measure: nobody else who asks is told so."""
-        with self._opened() as data:
-            done = data.execute(
-                "INSERT OR IGNORE INTO claims (study, plan_key, at) VALUES (?, ?, ?)", (study, plan.key, time.time())
-            )
-            return done.rowcount == 1
 
     def as_json(self, **which: Any) -> str:
         """Entries as JSON; `which` as for `entries`."""
