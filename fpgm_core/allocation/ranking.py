@@ -6,9 +6,13 @@ over such plans says nothing. Here plans are drawn at a few levels of MACs, and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -28,6 +32,7 @@ from fpgm_core.training import Recipe
 
 LEVELS = (0.3, 0.5, 0.7)
 SHORT = Recipe(epochs=2, learning_rate=0.02)  # the one recipe of a short fine-tune
+BUNDLE = Path(str(resources.files("fpgm_core.allocation") / "bundled"))  # what ships with the package
 _RESAMPLES = 2000
 _FEWEST = 5
 
@@ -103,6 +108,25 @@ class RankingStudy:
             if all(one is None or one.low <= 0 for one in ahead):
                 return rung
         return rungs[-1] if rungs else None
+
+
+def known_ranking(network: Network, bundle: Path = BUNDLE) -> RankingStudy | None:
+    """The study of these weights that ships with the package, or lies in the folder `bundle`; None where there is none.
+
+    A file there is what `fpgm damage MODEL --study N --json` writes, called by the model's name.
+    """
+    try:
+        kept = json.loads((bundle / f"{network.name}.json").read_text())
+        if kept["fingerprint"] != network.fingerprint:
+            return None
+        like = network.plan(criterion=kept["criterion"], coupling=kept["coupling"])
+        plans = tuple(
+            StudiedPlan(one["level"], like.with_rates(one["rates"]), MappingProxyType(one["figures"]))
+            for one in kept["plans"]
+        )
+        return RankingStudy(plans, kept["target"], len(plans))
+    except (OSError, ValueError, LookupError, TypeError, FpgmError):
+        return None
 
 
 def rank_bootstrap(first: np.ndarray, second: np.ndarray) -> Interval | None:

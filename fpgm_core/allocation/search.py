@@ -108,7 +108,7 @@ class _Search:
         self._sample = choose.first(min(search.sample, len(self._images)))
         self._search, self._config, self._history = search, config, history
         self._random = np.random.RandomState(search.seed)
-        self._costs = tuple(COSTS[name].model(prepared.choices) for name in goal.cuts)
+        self._costs = tuple(COSTS[name].of(prepared.choices) for name in goal.cuts)
         self._seen: set[str] = set()
         self._measured = 0
         self._study = self._name()
