@@ -25,6 +25,7 @@ from fpgm_core.allocation.suggestion import (
     suggest,
     suggest_work,
     suggestion_of,
+    within_loss_of_work,
     within_loss_work,
 )
 
@@ -72,5 +73,6 @@ __all__ = [
     "suggestion_of",
     "unregister_allocator",
     "unregister_cost",
+    "within_loss_of_work",
     "within_loss_work",
 ]

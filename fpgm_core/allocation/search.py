@@ -26,7 +26,7 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History, Interval, Measurement, kept_measure_work
 from fpgm_core.pruning import Plan, PrunedNetwork, stage_of
-from fpgm_core.runtime.progress import Progress, Work, run
+from fpgm_core.runtime.progress import Progress, Work, behind, run
 from fpgm_core.runtime.shared import SharedStudy
 
 SECONDS = 180.0
@@ -76,7 +76,7 @@ def search_work(
     history: History | None = None,
     together: str | None = None,
 ) -> Work[Found]:
-    """Search from the solved plan; each Progress has the Found so far: stop iterating at any time, and keep that.
+    """Search from the solved plan; once that is measured each Progress has the Found so far: stop at any time, keep it.
 
     With a `history`, whatever is measured on all its images is kept there. With `together`, the URL of a data base, or
     "" for one in `FPGM_HOME`, processes that search the same, with seeds of their own, measure no plan twice and go on
@@ -128,32 +128,35 @@ class _Search:
         begun = time.monotonic()
         study = None if together is None else SharedStudy(self._study, together or None)
         start = suggestion_of(self._prepared, self._goal, self._config)
-        start = best = replace(start, measurement=self._measure(start.pruned, self._images))
+        first = yield from self._measure(start.pruned, self._images, Progress(0.0, what="measuring the first plan"))
+        start = best = replace(start, measurement=first)
         while (share := self._share(time.monotonic() - begun)) < 1:
-            yield Progress(share, what=f"{self._measured} plans measured", partial=Found(best, start, self._measured))
+            so_far = Found(best, start, self._measured)
+            progress = Progress(share, what=f"{self._measured} plans measured", partial=so_far)
+            yield progress
             if study is not None:
                 best = self._best_of_all(best, study.results())
             pruned = self._new(best)
             if pruned is None:
                 break
-            plan, judge = pruned.plan.to_json(), partial(self._judged, best)
+            plan = pruned.plan.to_json()
             if study is None:
-                best = self._better(best, plan, judge(plan))
+                best = self._better(best, plan, (yield from self._judged(best, plan, progress)))
             else:
                 self._seen.add(pruned.plan.key)
                 study.offer([plan])  # what another left undone may be taken before it
-                study.take(judge)
+                study.take(partial(self._judged_at_once, best))
         return Found(best if study is None else self._best_of_all(best, study.results()), start, self._measured)
 
     def _share(self, seconds: float) -> float:
         by_time = seconds / self._search.seconds
         return by_time if self._search.trials is None else self._measured / self._search.trials
 
-    def _measure(self, pruned: PrunedNetwork, images: ImageSet) -> Measurement:
+    def _measure(self, pruned: PrunedNetwork, images: ImageSet, progress: Progress) -> Work[Measurement]:
         work = kept_measure_work(
             pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation
         )
-        measured = run(work)
+        measured = yield from behind(work, progress)
         self._seen.add(pruned.plan.key)
         if len(images) == len(self._images):
             self._measured += 1
@@ -161,16 +164,19 @@ class _Search:
                 self._history.add(pruned, images, measured, study=self._study)
         return measured
 
-    def _judged(self, best: Suggestion, plan: str) -> dict[str, Any]:
+    def _judged_at_once(self, best: Suggestion, plan: str) -> dict[str, Any]:
+        return run(self._judged(best, plan, Progress(0.0)))
+
+    def _judged(self, best: Suggestion, plan: str, progress: Progress) -> Work[dict[str, Any]]:
         """What was counted of a plan, JSON; nothing where it is behind the best on few images."""
         assert best.measurement is not None
         pruned, few = self._network.prune(Plan.from_json(plan)), len(self._sample)
         if few < len(self._images):
-            sample = self._measure(pruned, self._sample)
+            sample = yield from self._measure(pruned, self._sample, progress)
             if sample.num_correct < best.measurement.right[:few].sum():
                 self._measured += 1
                 return {}
-        measured = self._measure(pruned, self._images)
+        measured = yield from self._measure(pruned, self._images, progress)
         assert measured.answers is not None
         return {
             "num_correct": measured.num_correct,

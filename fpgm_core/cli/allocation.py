@@ -175,7 +175,7 @@ def _searched(
         try:
             while True:
                 progress = next(work)
-                found[:] = [progress.partial]
+                found[:] = [progress.partial] if progress.partial is not None else []
                 yield progress
         except StopIteration as end:
             result: Found = end.value

@@ -105,6 +105,18 @@ class Preprocessing:
         resize = round(height / share) if height == width else (height, width)
         return cls(resize=resize, crop=(height, width), mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
+    @classmethod
+    def usual(cls, input_shape: Sequence[int]) -> Preprocessing:
+        """What to begin with where nobody said: ImageNet's mean and std, which most networks for pictures want.
+
+        Raises FpgmError for a network that reads neither grey nor colour.
+        """
+        channels = input_shape[0]
+        if channels not in _MODES:
+            raise FpgmError(f"the network reads {channels} channels, and pictures have 1 or 3; give images as arrays")
+        mean, std = ((0.5,), (0.5,)) if channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+        return cls.for_input(input_shape, mean, std)
+
     def changed(self, text: str) -> Preprocessing:
         """The same but for what a text like "resize=256,crop=224,mean=0.5/0.5/0.5" says.
 
@@ -122,6 +134,17 @@ class Preprocessing:
             except ValueError as error:
                 raise FpgmError(f"cannot read {part!r}; write it as in resize=256,crop=224,mean=0.5/0.5/0.5") from error
         return replace(self, **changes)
+
+    @property
+    def text(self) -> str:
+        """What `changed` reads: "resize=256,crop=224x224,interpolation=bilinear,mean=0.485/0.456/0.406,std=..."."""
+
+        def sides(side: int | tuple[int, int] | None) -> str:
+            return "none" if side is None else str(side) if isinstance(side, int) else "x".join(map(str, side))
+
+        mean, std = ("/".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        sizes = f"resize={sides(self.resize)},crop={sides(self.crop)}"
+        return f"{sizes},interpolation={self.interpolation},mean={mean},std={std}"
 
     @property
     def channels(self) -> int:

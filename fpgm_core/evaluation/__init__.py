@@ -7,7 +7,6 @@ from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
 from fpgm_core.evaluation.kept import kept_measure_work
-from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
 from fpgm_core.evaluation.replaceability import (
@@ -40,7 +39,6 @@ __all__ = [
     "History",
     "HistoryEntry",
     "Interval",
-    "Latency",
     "Measurement",
     "Point",
     "Question",
@@ -49,7 +47,6 @@ __all__ = [
     "Replaceability",
     "ScoredMeasurement",
     "Sweep",
-    "Zeros",
     "answers_told",
     "bootstrap_mean",
     "change_between",
@@ -63,8 +60,6 @@ __all__ = [
     "holm",
     "kept_measure_work",
     "known_contest",
-    "latency_work",
-    "measure_latency",
     "measure_work",
     "paired_change",
     "predictions_work",
@@ -73,8 +68,6 @@ __all__ = [
     "replaceability",
     "scored_work",
     "sweep_work",
-    "time_pass",
     "verdict_counts",
     "wilson",
-    "zeros_work",
 ]

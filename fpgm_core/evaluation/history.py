@@ -18,7 +18,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from fpgm_core.runtime.storage import home
 _VERSION = 1
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the first: other tables
 _WAIT = 30.0  # seconds for another process's write
+_MOST = 10_000  # entries of one data base
+_LONGEST_NAME = 200
 _TABLES = """
 CREATE TABLE measured (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
@@ -87,6 +89,15 @@ class HistoryEntry:
         return change_of_counts(self.num_correct, self.num_dense_correct, self.num_both_correct, self.num_images)
 
     @property
+    def measurement(self) -> Measurement:
+        """What was measured, without where and how fast: those are not kept."""
+        return Measurement(
+            state="exact", num_correct=self.num_correct, num_dense_correct=self.num_dense_correct,
+            num_both_correct=self.num_both_correct, num_images=self.num_images, num_total=self.num_images,
+            device="", precision="", seconds=0.0, batch=0, method=self.method, answers=self.answers,
+        )  # fmt: skip
+
+    @property
     def right(self) -> np.ndarray | None:
         """Which images were classified rightly, bool (num_images,); None where that was not kept."""
         if self.answers is None:
@@ -109,12 +120,24 @@ class HistoryEntry:
 class History:
     """The measured plans of everybody who shares a home; `path` is another file than that of `FPGM_HOME`.
 
-    Every call opens the data base for itself: an object may be shared between threads, or made anew anywhere.
+    At most `limit` are kept: the oldest that nobody pinned go first, then the oldest. Every call opens the data base
+    for itself: an object may be shared between threads, or made anew anywhere.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, limit: int = _MOST) -> None:
         self.path = path or home() / "history.sqlite"
+        self.limit = limit
         self.notice: str | None = None
+
+    @property
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """What differs once anybody has written: for whoever remembers what was read."""
+        found = []
+        for path in (self.path, self.path.with_name(f"{self.path.name}-wal")):
+            with suppress(OSError):
+                about = path.stat()
+                found.append((about.st_mtime_ns, about.st_size))
+        return tuple(found)
 
     def add(self, pruned: PrunedNetwork, images: ImageSet, measurement: Measurement, *, study: str = "") -> int:
         """Keep what was measured of a pruned network on `images`; its number. The same again replaces what was there.
@@ -133,20 +156,43 @@ class History:
             "answers": measurement.answers, "study": study, "name": "", "pinned": 0,
         }  # fmt: skip
         kept = ("name", "pinned", "fingerprint", "plan_key", "method", "digest")  # what people said of it stays
-        changed = ", ".join(f"{name} = excluded.{name}" for name in values if name not in kept)
+        changed = ", ".join(f"{name} = excluded.{name}" for name in values if name not in (*kept, "study"))
+        changed += ", study = CASE excluded.study WHEN '' THEN measured.study ELSE excluded.study END"
         with self._opened() as data:
             row = data.execute(
                 f"INSERT INTO measured ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "
                 f"ON CONFLICT (fingerprint, plan_key, method, digest) DO UPDATE SET {changed} RETURNING id",
                 tuple(values.values()),
             ).fetchone()
+            _make_room(data, self.limit)
         return int(row[0])
 
+    def find(self, plan: Plan, method: str, images: ImageSet) -> HistoryEntry | None:
+        """What was measured of a plan on those images, recovered by a method; None where nothing was."""
+        with self._opened() as data:
+            row = data.execute(
+                "SELECT * FROM measured WHERE fingerprint = ? AND plan_key = ? AND method = ? AND digest = ?",
+                (plan.fingerprint, plan.key, method, images.digest),
+            ).fetchone()
+        return None if row is None else _entry(row)
+
     def entries(
-        self, *, model: str = "", search: str = "", study: str = "", pinned: bool = False, limit: int = 10_000
+        self,
+        *,
+        model: str = "",
+        search: str = "",
+        study: str = "",
+        fingerprint: str = "",
+        digest: str = "",
+        pinned: bool = False,
+        limit: int = _MOST,
     ) -> tuple[HistoryEntry, ...]:
-        """What was measured, the latest first: of a model, of a study, pinned, or with `search` in its name or plan."""
-        wanted = (("model = ?", model), ("study = ?", study), ("(name || ' ' || plan || ' ' || method) LIKE ?", search))
+        """What was measured, the latest first: of a model, of a study, pinned, or with `search` in its name or plan.
+
+        `fingerprint` is that of the weights, `digest` that of the images.
+        """
+        wanted = (("model = ?", model), ("study = ?", study), ("fingerprint = ?", fingerprint), ("digest = ?", digest),
+                  ("(name || ' ' || plan || ' ' || method) LIKE ?", search))  # fmt: skip
         given = [(test, f"%{value}%" if "LIKE" in test else value) for test, value in wanted if value]
         tests = [test for test, _ in given] + (["pinned"] if pinned else [])
         where = f"WHERE {' AND '.join(tests)}" if tests else ""
@@ -166,7 +212,8 @@ class History:
 
     def rename(self, number: int, name: str) -> None:
         """Give one a name. Raises FpgmError where it is not there."""
-        self._change("UPDATE measured SET name = ? WHERE id = ?", (name, number), number)
+        short = " ".join(name.split())[:_LONGEST_NAME]
+        self._change("UPDATE measured SET name = ? WHERE id = ?", (short, number), number)
 
     def pin(self, number: int, pinned: bool = True) -> None:
         """Pin one, or take the pin out. Raises FpgmError where it is not there."""
@@ -227,6 +274,15 @@ class History:
             self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
         self.notice = f"the history could not be read ({reason}) and lies beside the new one as {aside.name}"
         _log.warning("%s", self.notice)
+
+
+def _make_room(data: sqlite3.Connection, limit: int) -> None:
+    """Delete what is beyond the limit: the oldest that is not pinned first."""
+    surplus = data.execute("SELECT count(*) FROM measured").fetchone()[0] - limit
+    if surplus > 0:
+        data.execute(
+            "DELETE FROM measured WHERE id IN (SELECT id FROM measured ORDER BY pinned, at, id LIMIT ?)", (surplus,)
+        )
 
 
 class _OtherVersion(Exception):

@@ -32,7 +32,10 @@ _STORE = ResultStore("sensitivity")
 
 @dataclass(frozen=True)
 class Point:
-    """One unit at one rate, all others whole: `macs` left, and right answers among `num_images`, as in Measurement."""
+    """One unit at one rate, all others whole: `macs` left, and right answers among `num_images`, as in Measurement.
+
+    What was measured before top-5 was counted has none.
+    """
 
     unit: str
     rate: float
@@ -41,6 +44,7 @@ class Point:
     num_dense_correct: int
     num_both_correct: int
     num_images: int
+    num_correct_top5: int | None = None
 
     @property
     def change(self) -> Interval:
@@ -186,6 +190,7 @@ def _point(unit: str, rate: float, macs: int, measurement: Measurement) -> Point
         num_dense_correct=measurement.num_dense_correct,
         num_both_correct=measurement.num_both_correct,
         num_images=measurement.num_images,
+        num_correct_top5=measurement.num_correct_top5,
     )
 
 
@@ -232,5 +237,7 @@ def _points_in(kept: Kept) -> dict[tuple[str, float], Point]:
         if not (0 < point.rate <= 1 and point.macs >= 0):
             raise ValueError(f"{point.unit} cannot have been pruned so")
         if not 0 <= point.num_both_correct <= min(right) <= max(right) <= point.num_images:
+            raise ValueError(f"{point.unit} cannot have been measured so")
+        if point.num_correct_top5 is not None and not point.num_correct <= point.num_correct_top5 <= point.num_images:
             raise ValueError(f"{point.unit} cannot have been measured so")
     return {(point.unit, point.rate): point for point in points}

@@ -5,12 +5,14 @@ from fpgm_core.runtime.extras import require as _require
 
 _require("plotly", extra="figures")
 
+from fpgm_core.figures.labels import LABELS
 from fpgm_core.figures.replaceability import agreement_figure, heat_strips
 from fpgm_core.figures.sensitivity import sensitivity_curves, sweep_figure
 from fpgm_core.figures.trace import TracePoint, trace_figure
 from fpgm_core.figures.training import training_figure
 
 __all__ = [
+    "LABELS",
     "TracePoint",
     "agreement_figure",
     "heat_strips",

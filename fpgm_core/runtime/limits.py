@@ -1,4 +1,4 @@
-"""Limits: in bytes, that whoever starts the program sets by its environment; and in seconds, for somebody's code."""
+"""Limits: bytes and counts that whoever starts the program sets by its environment; seconds for what takes long."""
 
 from __future__ import annotations
 
@@ -28,25 +28,64 @@ def configured_bytes(variable: str, default: int) -> int:
     return int(match[1]) << _UNITS[match[2]]
 
 
+def configured_count(variable: str, default: int, *, most: int = 1_000_000) -> int:
+    """The number from 1 to `most` that an environment variable sets; else `default`.
+
+    Raises FpgmError for anything else.
+    """
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        raise FpgmError(f"{variable}={text[:40]!r} is no whole number from 1 to {most:,}; give one")
+    return int(text)
+
+
+class Breakable:
+    """What one thread runs and another may break off, wherever it is by then.
+
+    For Python code that may take long, or loop for ever: a call into C ends by itself first.
+    """
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self._error = error
+        self._lock, self._thread, self._broken = threading.Lock(), 0, False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """What runs inside may be broken off: `error` is raised in it."""
+        with self._lock:
+            self._thread, self._broken = threading.get_ident(), False
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._thread = 0
+                if self._broken:  # the error may still be on its way
+                    _raise_in(threading.get_ident(), None)
+
+    def break_off(self) -> None:
+        """Raise the error in what runs now, once; nothing where nothing does."""
+        with self._lock:
+            if self._thread and not self._broken:
+                self._broken = True
+                _raise_in(self._thread, self._error)
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    raised = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+
 @contextmanager
 def time_limit(seconds: float, error: type[Exception]) -> Iterator[None]:
-    """Raise `error` in what runs inside for longer than so many seconds, wherever it is by then.
-
-    For Python code of somebody else's, which may loop for ever: a call into C ends by itself first.
-    """
-    thread, lock, over = threading.get_ident(), threading.Lock(), False
-
-    def stop() -> None:
-        with lock:
-            if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
-
-    timer = threading.Timer(seconds, stop)
+    """Raise `error` in what runs inside for longer than so many seconds; see `Breakable`."""
+    breakable = Breakable(error)
+    timer = threading.Timer(seconds, breakable.break_off)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with breakable.running():
+            yield
     finally:
         timer.cancel()
-        with lock:
-            over = True

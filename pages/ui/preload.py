@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator
@@ -17,10 +18,18 @@ FIRST_PAGE = "pages.ui.explore"
 async def preload(app: st.App) -> AsyncIterator[None]:
     """Import what the first page needs, torch above all, while the browser still reads Streamlit's own scripts.
 
-    In a thread: the server answers meanwhile, and a page that comes sooner waits for the rest of the import.
+    In a thread: the server answers meanwhile, and a page that comes sooner waits for the rest of the import. As long as
+    the server runs the tabs that closed are looked after.
     """
     threading.Thread(target=read_modules, name="preload", daemon=True).start()
+    keeping = asyncio.create_task(_keep_house())
     yield
+    keeping.cancel()
+
+
+async def _keep_house() -> None:
+    module = await asyncio.to_thread(import_module, "pages.ui.session.housekeeping")
+    await module.keep_house()
 
 
 def read_modules(module: str = FIRST_PAGE) -> None:

@@ -7,5 +7,5 @@ from pages.ui.session.recovered import recovered_networks, trained_networks
 
 @pytest.fixture(autouse=True)
 def nothing_recovered():
-    recovered_networks().values.clear()
-    trained_networks().values.clear()
+    recovered_networks().clear()
+    trained_networks().clear()

@@ -14,7 +14,8 @@ from fpgm_core.graph import weights_of
 from fpgm_core.pruning import allowed_percents
 from pages.ui.components.picture import Look, read_look
 from pages.ui.panels.live_bars import bars
-from pages.ui.session.networks import first_view, keep_scores, registry_network, score_cache
+from pages.ui.session.networks import first_view, keep_scores, score_cache
+from pages.ui.session.opened import NETWORKS
 from pages.ui.session.session import TriedPlan
 from pages.ui.session.view_state import ViewState, decode, encode
 
@@ -394,7 +395,7 @@ def test_a_network_that_was_opened_anew_has_its_scores(app):
     keep_scores(network, "taylor", scores)
     widget(app.selectbox, "Criterion").set_value("taylor").run()
     assert plan(app).criterion == "taylor"
-    registry_network.clear()
+    NETWORKS.clear()
     sound(app.run())
     assert plan(app).criterion == "taylor"
     assert session_of(app).network.has_scores("taylor")

@@ -18,7 +18,13 @@ from pages.ui.session.view_state import encode
 
 LATENCY = {
     "batch": 1, "runs": 9, "device": "cpu", "threads": 2, "dense_ms": 8.125, "compact_ms": 4.0625,
-    "dense_peak_bytes": 4 << 20, "compact_peak_bytes": 2 << 20, "speed_up": 2.0,
+    "dense_peak_bytes": 4 << 20, "compact_peak_bytes": 2 << 20, "speed_up": 2.0, "runtime": "pytorch",
+    "dense_ms_low": 8.0, "dense_ms_high": 8.5, "compact_ms_low": 4.0, "compact_ms_high": 4.25, "dense_spread": 0.04,
+    "compact_spread": 0.06, "ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1, "verdict": "faster", "busy": False,
+}  # fmt: skip
+UNSURE = {
+    **LATENCY, "ratio_low": 0.9, "speed_up": None, "verdict": "same", "runtime": "onnxruntime", "busy": True,
+    "dense_peak_bytes": None, "compact_peak_bytes": None,
 }  # fmt: skip
 FILE = {"file": "compact.onnx", "bytes": 1234567, "sha256": "0" * 64}
 MEASURED = {
@@ -35,7 +41,7 @@ def finished(skipped=()):
             {"name": "onnx", "title": "ONNX", "files": [FILE], "measured": MEASURED},
         ],
         "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
-        "measured": {"latency": [LATENCY]},
+        "measured": {"latency": [LATENCY, UNSURE], "untimed": [{"runtime": "openvino", "reason": "because"}]},
     }
     proof = Proof(2.5e-6, 17.25, 5.5, True, 72, 8, 11_465_204, 11_465_204, 82_054, 82_054)
     return Bundle({"plan.json": b"{}", "compact.onnx": b"onnx", "manifest.json": b"{}"}, manifest, proof)
@@ -152,8 +158,14 @@ def test_the_tables_hold_the_manifests_numbers(app, steps):
     assert until(app, lambda: app.success)
     speed, files = (table.value for table in app.dataframe)
     row = speed.iloc[0]
-    assert (row["images at once"], row["dense, ms"], row["compact, ms"], row["times as fast"]) == (1, 8.12, 4.06, 2.0)
-    assert (row["dense, MiB"], row["compact, MiB"]) == (4.0, 2.0)
+    assert (row["runtime"], row["images at once"], row["where"]) == ("PyTorch, eager", 1, "cpu, 2 threads")
+    assert (row["dense, ms"], row["compact, ms"]) == ("8.12 [8, 8.5]", "4.06 [4, 4.25]")
+    assert row["times as fast"] == "2.00 times as fast [1.90, 2.10]"
+    assert (row["dense, MiB"], row["compact, MiB"], row["spread"], row["machine"]) == (4.0, 2.0, "4%, 6%", "quiet")
+    unsure = speed.iloc[1]
+    assert unsure["times as fast"] == "no difference found [0.90, 2.10]"
+    assert (unsure["dense, MiB"] != unsure["dense, MiB"], unsure["machine"]) == (True, "busy")
+    assert "OpenVINO: not timed here, because." in told(app)
     onnx = files.set_index("file").loc["compact.onnx"]
     assert (onnx["bytes"], onnx["choose"]) == (1234567, 0.8642)
     assert "sealed" not in onnx, "sealed is measured where a report is asked for, never in passing"

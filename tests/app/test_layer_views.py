@@ -8,17 +8,17 @@ import pytest
 from fpgm_core import Network
 from fpgm_core.criteria.layouts import known_layout
 from fpgm_core.graph import weights_of
-from pages.ui.components.labels import PICTURE
 from pages.ui.components.picture import NO_NUMBER
 from pages.ui.panels.layer_facts import exact_projection, layer_facts, tile, tiles_of
 from pages.ui.panels.layer_views import Subject, map_view, norms_view, radial_view, scores_view
 from pages.ui.panels.live_bars import short_names
+from pages.ui.session.language import words_of
 
 
 def subject(network, layer, coupling="independent", **fields):
     plan = network.plan(0.4, coupling=coupling, **fields)
     facts = layer_facts(network.fingerprint, layer, network)
-    return Subject(network, plan, layer, network.unit_of(layer, coupling), facts, PICTURE)
+    return Subject(network, plan, layer, network.unit_of(layer, coupling), facts, words_of("en"))
 
 
 @pytest.fixture(scope="module")

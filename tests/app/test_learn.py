@@ -19,13 +19,13 @@ from fpgm_core.lesson import (
     get_step,
     known_evidence,
     macs_cut,
-    words_of,
 )
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
 from fpgm_core.runtime.progress import Progress
 from pages.ui import learn as learn_page
 from pages.ui.components.page_keys import read_turn
 from pages.ui.panels import challenge, lesson_top
+from pages.ui.session.language import words_of
 from pages.ui.session.lesson_state import LessonState, link
 from pages.ui.session.networks import images_of
 from pages.ui.session.view_state import ViewState, encode
@@ -233,7 +233,7 @@ def test_another_layer_shows_its_own_filters(resnet20):
 
 def test_the_language_changes_every_word():
     app = learn(step="median")
-    widget(app.get("button_group"), EN("page.language")).set_value("ko").run()
+    widget(app.get("button_group"), EN("frame.language")).set_value("ko").run()
     assert KO("median.title") in app.header[0].value
     assert app.query_params["lang"] == "ko"
     assert EN("median.do") not in texts(app)
@@ -375,7 +375,7 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
 
 
 def test_a_link_carries_the_whole_course(resnet20):
-    held = LessonState(step="reviewer", language="ko", bare=True).with_controls(FilterControls("conv1", 3))
+    held = LessonState(step="reviewer", bare=True).with_controls(FilterControls("conv1", 3))
     query = link(held, resnet20_view())
     app = opened(PAGE, **query)
     assert {field.name: getattr(lesson(app), field.name) for field in dataclasses.fields(held)} == {

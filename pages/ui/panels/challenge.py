@@ -15,7 +15,7 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import set_preset
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import images_of, network_key
+from pages.ui.session.networks import images_of, network_key, why_unmeasured
 from pages.ui.session.session import Session, menu, mirror
 from pages.ui.session.work_status import result_of
 
@@ -26,11 +26,11 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     session.redraw = False
     session.record()
     accuracy, macs, params = (column.empty() for column in st.columns([2, 1, 1]))
-    live_bars(accuracy, macs, params, words.under("live"))
+    live_bars(accuracy, macs, params)
     _controls(session, words)
     cut = macs_cut(session.network.prune(session.state.plan))
     state, button = st.columns([2.2, 1], vertical_alignment="center")
-    enough = cut >= TARGET_CUT and session.network.trained
+    enough = cut >= TARGET_CUT and why_unmeasured(session.network) is None
     state.markdown(words("challenge.ready" if cut >= TARGET_CUT else "challenge.not_yet", cut=cut))
     attempt = (session.state.plan.key, session.state.method)
     button.button(
@@ -84,7 +84,6 @@ def _judge(session: Session, words: Words) -> None:
         partial(_judge_work, session.network, plan, method),
         key=("judge", *network_key(session.network), plan.key, method),
         doing=words("challenge.judging"),
-        resume=words("page.go_on"),
         page="Learn",
     )
     if judged is None:

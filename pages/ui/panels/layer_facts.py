@@ -7,7 +7,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 
 from fpgm_core import CRITERIA, FpgmError, Network, Plan, SelectionOptions
 from fpgm_core.criteria import Projection, geometric_median, get_criterion, medoid, pairwise_distances, pca, radial
@@ -15,6 +14,7 @@ from fpgm_core.criteria.layouts import known_layout
 from fpgm_core.graph import Unit, weights_of
 from fpgm_core.pruning import RemovalOrder, removal_order
 from pages.ui.components.picture import NO_NUMBER, Tiles
+from pages.ui.session.kept import kept
 
 _NEIGHBOURS = 16384  # numbers of neighbours that are sent of a layer, all filters together
 _QUICK = 2e7  # products of a unit's filters and weights up to which an order comes at once
@@ -41,7 +41,7 @@ class LayerFacts:
         return int(self.near[index, 0]) if self.near.shape[1] else None
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
+@kept
 def layer_facts(fingerprint: str, layer: str, _network: Network) -> LayerFacts:
     """The exact figures of a layer's filters."""
     weights = weights_of(_network.module, layer)
@@ -60,13 +60,13 @@ def layer_facts(fingerprint: str, layer: str, _network: Network) -> LayerFacts:
     )
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
+@kept
 def exact_projection(fingerprint: str, layer: str, method: str, _network: Network) -> Projection:
     """The PCA or radial picture of a layer."""
     return {"pca": pca, "radial": radial}[method](weights_of(_network.module, layer))
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
+@kept
 def stored_layout(fingerprint: str, layer: str, seed: int, _network: Network) -> Projection | None:
     """The UMAP of a layer where it was computed in an earlier session, or ships with the network."""
     return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
@@ -89,12 +89,12 @@ def takes_long(network: Network, plan: Plan, unit: Unit) -> bool:
     return len(get_criterion(plan.criterion).stages) > 1 and unit.size * numbers > _QUICK
 
 
-@st.cache_resource(max_entries=1024, show_spinner=False)
+@kept
 def _order(key: tuple[Hashable, ...], _network: Network, _plan: Plan, _unit: Unit) -> RemovalOrder:
     return removal_order(_network, _plan, _unit)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@kept
 def ranks_of(
     fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Network
 ) -> dict[str, np.ndarray]:
@@ -111,7 +111,7 @@ def ranks_of(
     return ranks
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@kept
 def tiles_of(
     fingerprint: str, layer: str, chosen: int, twin: int | None, names: tuple[str, ...], seed: int, _network: Network
 ) -> Tiles:
@@ -128,7 +128,7 @@ def tiles_of(
     ranks = ranks_of(fingerprint, layer, seed, names, _network)
     return Tiles(
         chosen,
-        [(get_criterion(name).title, int(rank[chosen])) for name, rank in ranks.items()],
+        [(name, int(rank[chosen])) for name, rank in ranks.items()],
         sheets[0].shape[1],
         limit,
         [_packed(sheet / limit) for sheet in sheets],

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from fpgm_core.data import DATA
 from fpgm_core.runtime.storage import home, write_atomic
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, measurement_work
 from pages.ui.session.work_status import result_of
 
@@ -21,34 +20,33 @@ _COUNTING = threading.Lock()
 def sealed_report(session: Session) -> None:
     """The button that asks for it, how often it was asked, and the accuracy of the plan on its rung once it was."""
     network, plan, method = session.network, session.state.plan, session.state.method
-    if not network.trained or network.dataset not in DATA:
+    if why_unmeasured(network) is not None:
         return
-    asked = (plan.key, method)
-    st.subheader("Report on the sealed half", anchor=False)
-    seen = times_seen(*asked)
+    asked, words = (plan.key, method), session.words
+    st.subheader(words("sealed.title"), anchor=False)
+    times = times_seen(*asked)
+    seen = "" if not times else words("sealed.once") if times == 1 else words("sealed.times", n=times)
     if st.session_state.get("sealed") != asked:
-        st.caption(
-            "Test images that nothing here has looked at: no bar, sweep or training. Look once, when the plan is "
-            f"finished; every look is counted.{f' This plan was seen {_times(seen)}.' * bool(seen)}"
-        )
-        st.button("Report this plan", key="report_sealed", on_click=callback(_ask))
+        st.caption(f"{words('sealed.about')} {seen}")
+        st.button(words("sealed.report"), key="report_sealed", on_click=callback(_ask))
         return
     work = partial(measurement_work, network, plan, method, "sealed")
     found = result_of(
-        session, "sealed", work, key=("sealed", *network_key(network), *asked), doing="measuring on the sealed half"
+        session, "sealed", work, key=("sealed", *network_key(network), *asked), doing=words("sealed.doing")
     )
     if found is None:
         return
-    accuracy, change = found.accuracy, found.change.told(100)
-    chosen = session.measured(method)
-    gap = ""
+    accuracy, chosen = found.accuracy, session.measured(method)
+    said = [
+        words("sealed.found", accuracy=accuracy.value, low=accuracy.low, high=accuracy.high,
+              change=found.change.told(100))
+    ]  # fmt: skip
+    if found.top5:
+        said.append(words("sealed.top5", top5=found.top5.percent))
     if chosen is not None:
-        gap = f" On choose it is {chosen.accuracy.value:.2%}: a gap of "
-        gap += f"{100 * (accuracy.value - chosen.accuracy.value):+.2f} points."
-    st.markdown(
-        f"**{accuracy.value:.2%}** [{accuracy.low:.1%}, {accuracy.high:.1%}] on sealed, {change} points against dense."
-        f"{gap} Seen {_times(seen)}."
-    )
+        gap = 100 * (accuracy.value - chosen.accuracy.value)
+        said.append(words("sealed.gap", choose=chosen.accuracy.value, gap=gap))
+    st.markdown(" ".join([*said, seen]))
 
 
 def _ask(session: Session) -> None:
@@ -75,7 +73,3 @@ def _all_seen() -> dict[str, int]:
         return {str(key): int(count) for key, count in seen.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import DATA, DataInfo, register_data, unregister_data
+from fpgm_core.runtime.cache import Shared, size_of
 from fpgm_core.runtime.limits import configured_bytes
 from fpgm_core.runtime.storage import home, write_atomic
 
@@ -25,12 +26,11 @@ _FOLDER = "opened"
 _KEPT_BYTES = 4 << 30
 MOST_DATASETS = 16  # of all tabs together; the oldest goes first
 
-_MOST_NETWORKS = 4  # with weights of their own, in memory
-
 _live: dict[tuple[str, str], Network] = {}
-_networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
 _datasets: OrderedDict[str, str] = OrderedDict()  # registered here, oldest first: its name and its title
 _lock = threading.Lock()
+# All networks that are open here: those of the registry by name, those with weights of their own by these as well.
+NETWORKS = Shared[Network]("networks", sizeof=lambda network: size_of(network.module))
 
 
 def add_live(network: Network) -> None:
@@ -49,12 +49,8 @@ def live_names() -> tuple[str, ...]:
 
 
 def remember(network: Network) -> None:
-    """Have a network of these weights at hand for a while: the few that were opened last are."""
-    with _lock:
-        _networks[network.name, network.fingerprint] = network
-        _networks.move_to_end((network.name, network.fingerprint))
-        while len(_networks) > _MOST_NETWORKS:
-            _networks.popitem(last=False)
+    """Have a network of these weights at hand for a while."""
+    NETWORKS.put((network.name, network.fingerprint), network)
 
 
 def opened_network(model: str, fingerprint: str) -> Network | None:
@@ -62,7 +58,7 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
 
     Raises FpgmError for kept weights that do not open.
     """
-    known = _live.get((model, fingerprint)) or _networks.get((model, fingerprint))
+    known = _live.get((model, fingerprint)) or NETWORKS.get((model, fingerprint))
     if known is not None:
         return known
     kept = _kept_checkpoint(model, fingerprint)
@@ -77,8 +73,7 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
 
 def forget_networks() -> None:
     """Let the networks go that were opened here; those kept on disk open again when they are asked for."""
-    with _lock:
-        _networks.clear()
+    NETWORKS.clear()
 
 
 def keep_checkpoint(network: Network) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 import streamlit as st
 
 from fpgm_core import FpgmError, ImageSet, Network
-from fpgm_core.data import ImageSplits, Preprocessing, open_images, unpack_images
+from fpgm_core.data import ImageSplits, Preprocessing, open_images
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.opened import add_images, keep_checkpoint
 
 CHECKPOINTS = ("safetensors", "pt", "pth", "ckpt", "bin")
 IMAGES = ("npz", "zip")
-ROOTS_VARIABLE = "FPGM_DATA_ROOTS"
+ROOTS_VARIABLE, PUBLIC_VARIABLE = "FPGM_DATA_ROOTS", "FPGM_PUBLIC"
 _SPLITS = ("choose", "sealed", "train")
 MOST_TRAINING = 5000  # training images that a page reads: as many as are bundled
 
@@ -61,12 +61,11 @@ def images_work(
     """Read somebody's images, an .npz or a zip of folders, for a network, and register them as a data set."""
     yield Progress(0.02, what=f"unpacking {_plain(file_name)}")
     with _as_file(file_name, content) as path:
-        folder = unpack_images(content, path.parent / path.stem) if path.suffix.lower() == ".zip" else path
-        return (yield from within(folder_work(network, folder, path.stem, preprocessing), 0.1))
+        return (yield from within(folder_work(network, path, path.stem, preprocessing), 0.1))
 
 
 def folder_work(network: Network, path: Path, title: str, preprocessing: Preprocessing | None) -> Work[OpenedImages]:
-    """Read the images of a folder of this machine, or an .npz, for a network, and register them as a data set."""
+    """Read images for a network, whatever `open_images` takes, and register them as a data set."""
     splits = open_images(path, known_classes=network.class_names)
     return (yield from splits_work(network, splits, title, preprocessing))
 
@@ -108,8 +107,15 @@ def data_roots() -> tuple[Path, ...]:
     return (Path.home().resolve(),) if is_private() else ()
 
 
+def is_public() -> bool:
+    """Whether whoever started the server said by `FPGM_PUBLIC` that strangers visit it, by a proxy say."""
+    return os.environ.get(PUBLIC_VARIABLE, "") not in ("", "0")
+
+
 def is_private() -> bool:
-    """Whether the page is served to this machine alone."""
+    """Whether the page is served to this machine alone: not public, and at an address that others do not reach."""
+    if is_public():
+        return False
     address = str(st.get_option("server.address") or "")
     try:
         return address == "localhost" or ipaddress.ip_address(address).is_loopback
@@ -119,10 +125,13 @@ def is_private() -> bool:
 
 def below_roots(text: str) -> Path:
     """A path that a visitor typed, where it lies below one of the roots. Raises the same FpgmError for all others."""
-    path = Path(text).expanduser().resolve()
-    if not any(path.is_relative_to(root) for root in data_roots()) or not path.exists():
-        raise FpgmError("there is no such folder below those that this page may read")
-    return path
+    try:
+        path = Path(text).expanduser().resolve()
+        if any(path.is_relative_to(root) for root in data_roots()) and path.exists():
+            return path
+    except (OSError, RuntimeError, ValueError):  # no such user, a loop of links, a name that none can have
+        pass
+    raise FpgmError("there is nothing of that name below the folders that this page may read")
 
 
 @contextmanager

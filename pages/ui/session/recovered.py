@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fpgm_core import Measurement, Network, Plan, PrunedNetwork
+from fpgm_core.runtime.cache import Cache, size_of
+from fpgm_core.runtime.memo import once
 from fpgm_core.training import Run
 from pages.ui.session.networks import network_key
 
 T = TypeVar("T")
-_RECOVERED, _TRAINED = 4, 16  # networks that are kept
+TRAINED = "trained"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,31 +26,32 @@ class Trained:
     after: Measurement
 
 
-@dataclass
 class Newest(Generic[T]):
-    """The newest `limit` values by key, for all sessions; dictionaries are safe among threads."""
+    """What recovery methods made of plans, for all sessions: as much of it as there is room for."""
 
-    limit: int
-    values: OrderedDict[tuple[str, ...], T] = field(default_factory=OrderedDict)
+    def __init__(self, name: str, sizeof: Callable[[T], int]) -> None:
+        self._cache = Cache[T](name, sizeof=sizeof)
 
     def keep(self, network: Network, plan: Plan, method: str, value: T) -> None:
-        """Keep what a recovery method made of a plan, and forget the oldest beyond the limit."""
-        self.values[*network_key(network), plan.key, method] = value
-        while len(self.values) > self.limit:
-            self.values.popitem(last=False)
+        """Keep what a recovery method made of a plan."""
+        self._cache.put((*network_key(network), plan.key, method), value)
 
     def get(self, network: Network, plan: Plan, method: str) -> T | None:
         """What a recovery method made of a plan, where it is kept."""
-        return self.values.get((*network_key(network), plan.key, method))
+        return self._cache.get((*network_key(network), plan.key, method))
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._cache.clear()
 
 
-@cache
+@once
 def recovered_networks() -> Newest[PrunedNetwork]:
     """What was measured last, recovered: whoever exports it need not recover it anew."""
-    return Newest(_RECOVERED)
+    return Newest("recovered", lambda pruned: size_of(pruned.tensors))
 
 
-@cache
+@once
 def trained_networks() -> Newest[Trained]:
     """What was trained, by the plan that was asked for."""
-    return Newest(_TRAINED)
+    return Newest(TRAINED, lambda trained: size_of(trained.pruned.tensors))

@@ -8,6 +8,7 @@ from typing import TypeVar
 import streamlit as st
 
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import plain
 from pages.ui.session.jobs import Job
 from pages.ui.session.session import Session, callback
 
@@ -33,22 +34,21 @@ def result_of(
     *,
     key: Hashable,
     doing: str,
-    resume: str = "Resume",
     page: str | None = None,
 ) -> T | None:
     """The result of background work; until there is one, what is being done or went wrong is said, and None returned.
 
-    How far it is, and the button that stops it, are where all work under way is told of. `resume` begins it again.
+    How far it is, and the button that stops it, are where all work under way is told of.
     """
     job = job_for(session, name, work, key=key, doing=doing, page=page)
     if job is None:
         st.button(
-            f"{resume}: {doing}",
+            session.words("work.resume", what=doing),
             key=f"resume:{name}",
             on_click=callback(lambda session: session.jobs.cancel(name)),  # forgotten, so begun again
         )
     elif job.error:
-        st.error(job.error)
+        st.error(plain(session.words.phrase(job.error)))
     elif not job.done:
         st.caption(f"⏳ {doing[:1].upper()}{doing[1:]} …")
     return None if job is None else job.result
