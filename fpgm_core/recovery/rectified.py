@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch.fx import Node
 from fpgm_core.graph import operation_of
 from fpgm_core.recovery.drift import LEAST_SCALE, Sum, only_user
 
-_ROUNDS = 8
+ROUNDS = 4
 _LIMITS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 
 
@@ -44,8 +45,7 @@ class Samples:
         return sum(one.nbytes for one in (self.x, self.y, self.added) if one is not None)
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(NamedTuple):
     """Weights (groups, N, P), and what is to be added behind them, (groups * N,)."""
 
     weight: Tensor
@@ -79,20 +79,26 @@ class Rectifier:
         scale, shift = self._affine(dense, rows, kept[0].y)
         heard = scale.abs() > LEAST_SCALE * scale.abs().max()
         count = sum(one.x.shape[1] for one in kept)
-        for _ in range(_ROUNDS):
-            weight, offset = fit.weight.float(), fit.offset.float().view(len(fit.weight), 1, -1)
-            yx, y = torch.zeros_like(fit.weight), torch.zeros_like(fit.weight[:, :, 0])
-            for one in kept:
-                now = torch.baddbmm(offset, one.x, weight.transpose(1, 2))
+        centred = [one.x - system.x[:, None].float() for one in kept]
+        for _ in range(ROUNDS):
+            weight, offset = fit.weight, fit.offset.view(len(fit.weight), 1, -1)
+            offset = (offset + system.x[:, None] @ weight.transpose(1, 2)).float()
+            yx, y = torch.zeros_like(weight), torch.zeros_like(weight[:, :, 0])
+            for x, one in zip(centred, kept, strict=True):
+                now = torch.baddbmm(offset, x, weight.float().transpose(1, 2))
                 below = shift if one.added is None else shift + one.added
-                wanted, made = (scale * values + below for values in (one.y, now))
-                free = torch.where(wanted <= self.low, made.clamp_max(self.low), wanted)
-                free = torch.where(wanted >= self.high, made.clamp_min(self.high), free)
-                z = torch.where(heard, (free - below) / scale, one.y)
+                z = torch.where(
+                    heard, (self._wanted(scale * one.y + below, scale * now + below) - below) / scale, one.y
+                )
                 y += z.sum(1)
-                yx += z.transpose(1, 2) @ (one.x - system.x[:, None].float())
+                yx += z.transpose(1, 2) @ x
             fit = system.solve(yx / count, y / count)
         return fit
+
+    def _wanted(self, wanted: Tensor, made: Tensor) -> Tensor:
+        """What to aim at: the values that are wanted, but anything beyond a limit where those are beyond it."""
+        below = torch.where(wanted <= self.low, made.clamp_max(self.low), wanted)
+        return below if math.isinf(self.high) else torch.where(wanted >= self.high, made.clamp_min(self.high), below)
 
     def _affine(self, dense: nn.Module, rows: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """What the norm makes of outputs: a scale and a shift, (groups, 1, N) each; never a scale of 0."""

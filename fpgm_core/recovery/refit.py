@@ -17,7 +17,7 @@ from fpgm_core.graph import WeightedLayer, overlay
 from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.recovery.drift import Sum, sum_behind
 from fpgm_core.recovery.interpreter import Walk, bytes_an_image
-from fpgm_core.recovery.rectified import Rectifier, Samples, System, rectifier_behind
+from fpgm_core.recovery.rectified import Fit, Rectifier, Samples, System, rectifier_behind
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
@@ -256,6 +256,10 @@ class PairSums:
         ridged = with_ridge(xx, ridge, floor=_ROUNDING * squares.mean(1))
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
         return System(torch.linalg.cholesky(ridged), pull * old, x)
+
+    def solve(self, old: Tensor, ridge: float, centred: bool) -> Fit:
+        """The ridge least squares fit that is pulled towards weights `old` (groups, N, P)."""
+        return self.system(old, ridge, centred).solve(*self.pairs(centred))
 
     def pairs(self, centred: bool) -> tuple[Tensor, Tensor]:
         """The moments of y with x, (groups, N, P), and the mean of y, (groups, N)."""
