@@ -82,7 +82,7 @@ def test_what_is_not_let_through_is_free():
         return (x.double() @ one.weight.transpose(1, 2) + one.offset).clamp_min(0)
 
     wanted = y.double().clamp_min(0)
-    assert (seen(fit) - wanted).square().mean() < 0.3 * (seen(first) - wanted).square().mean()
+    assert (seen(fit) - wanted).square().mean() < 0.5 * (seen(first) - wanted).square().mean()
 
 
 def test_what_a_layer_meets_is_found():
