@@ -15,7 +15,7 @@ from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, 
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
 from fpgm_core.allocation.milliseconds import milliseconds
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
-from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, ranking_work
+from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
 from fpgm_core.allocation.solver import Problem, solve
 from fpgm_core.allocation.suggestion import (
@@ -59,6 +59,7 @@ __all__ = [
     "dearest",
     "front_work",
     "get_allocator",
+    "known_ranking",
     "losses_work",
     "macs_of",
     "milliseconds",
