@@ -23,8 +23,9 @@ def machines(session: Session) -> dict[str, str]:
 
 
 def choose_machine(session: Session, name: str) -> None:
-    """Ask about another machine."""
+    """Ask about another machine; one that was not timed yet may have been meanwhile, by the command."""
     session.speed.on = name
+    session.speed.known = {key: found for key, found in session.speed.known.items() if found is not None}
 
 
 def _key(session: Session) -> Hashable:
