@@ -148,3 +148,11 @@ def test_english_that_a_page_draws_would_be_found(source):
 )
 def test_what_nobody_reads_is_no_english_to_find(source):
     assert not list(drawn_texts(ast.parse(source)))
+
+
+def test_scripts_draw_no_english_of_their_own():
+    """What the browser draws was sent as data."""
+    written = re.findall(r"(?:textContent|innerText|innerHTML|\.title)\s*\+?=\s*[\"'`][^\"'`]*[A-Za-z]{2}", SCRIPTS)
+    spoken = re.findall(r"setAttribute\(\"aria-(?:label|description|valuetext)\", [\"'`]", SCRIPTS)
+    made = re.findall(r"element\(\"\w+\", \"[^\"]*\", \w+, [\"'`][^\"'`]*[A-Za-z]{2}", SCRIPTS)
+    assert written + spoken + made == []
