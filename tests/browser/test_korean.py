@@ -16,7 +16,8 @@ KO, EN = words_of("ko"), words_of("en")
 READ = """() => {
   const found = [];
   const spoken = ["aria-label", "aria-valuetext", "title", "alt", "placeholder"];
-  const foreign = "style, script, pre, [data-testid=stHeader], [data-testid=stFileUploaderDropzone], [data-testid=stTooltipIcon]";
+  const own = ["stHeader", "stFileUploaderDropzone", "stTooltipIcon"].map((id) => `[data-testid=${id}]`);
+  const foreign = ["style", "script", "pre", ...own].join();
   const read = (node) => {
     if (node.nodeType === Node.TEXT_NODE) found.push(node.textContent.trim());
     if (node.nodeType === Node.ELEMENT_NODE) {
