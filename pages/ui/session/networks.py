@@ -103,6 +103,18 @@ def scores_work(network: Network, criterion: str) -> Work[Scores]:
     return work()
 
 
+def own_file(network: Network) -> str | None:
+    """The name of the file that a network's weights were read from; None where they are not a person's own."""
+    kind, _, name = network.weights.partition(" ")
+    return name.partition(" (")[0] if kind == "file" else None
+
+
+def title_of(network: Network) -> str:
+    """What a network is called on the pages: with its file, where the weights are a person's own."""
+    file = own_file(network)
+    return network.title if file is None else f"{network.title} · {file}"
+
+
 def why_unmeasured(network: Network) -> str | None:
     """Why a network's accuracy cannot be measured here, in words; None where it can be."""
     if not network.trained:
@@ -120,7 +132,7 @@ def images_of(network: Network, split: str) -> ImageSet | None:
 
 
 @kept
-def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
+def diagnostics(identity: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
     return {layer.name: _network.norm_diagnostics(layer.name) for layer in _network.layers}
 
@@ -154,6 +166,6 @@ def own_data(network: Network) -> str:
 
 
 def _most_disputed(network: Network) -> str:
-    figures = diagnostics(network.fingerprint, network)
+    figures = diagnostics(network.identity, network)
     known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
     return min(known, key=lambda name: known[name]) if known else network.layers[0].name
