@@ -114,7 +114,7 @@ def test_every_phrase_is_found_by_its_english_and_fills_the_same_placeholders(la
     words = words_of(language)
     for english, said in words.under("phrase").items():
         fields = {name: f"X{place}" for place, name in enumerate(re.findall(r"{(\w+)}", english))}
-        assert words.phrase(english.format(**fields)) == said.format(**fields), f"an earlier phrase takes {english!r}"
+        assert words.phrase(english.format(**fields)) == said.format(**fields), f"another phrase takes {english!r}"
 
 
 # What is no English to translate: names, code, values of menus, and errors within errors.
