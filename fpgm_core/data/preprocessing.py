@@ -120,7 +120,8 @@ class Preprocessing:
     def usual(cls, input_shape: Sequence[int]) -> Preprocessing:
         """What to begin with where nobody said: ImageNet's mean and std, which most networks for pictures want.
 
-        Of small pictures nothing is cut away: networks for those see them whole. Raises FpgmError for a network that reads neither grey nor colour.
+        Of small pictures nothing is cut away: networks for those see them whole. Raises FpgmError for a network that
+        reads neither grey nor colour.
         """
         channels = input_shape[0]
         if channels not in _MODES:
