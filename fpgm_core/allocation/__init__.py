@@ -13,8 +13,9 @@ from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
 from fpgm_core.allocation.front import CUTS, STUDY, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
+from fpgm_core.allocation.milliseconds import milliseconds
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
-from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, ranking_work
+from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
 from fpgm_core.allocation.solver import Problem, solve
 from fpgm_core.allocation.suggestion import (
@@ -58,8 +59,10 @@ __all__ = [
     "dearest",
     "front_work",
     "get_allocator",
+    "known_ranking",
     "losses_work",
     "macs_of",
+    "milliseconds",
     "params_of",
     "prepared_work",
     "prices",

@@ -7,6 +7,7 @@ from fpgm_core.evaluation.contest_grid import GOALS, ContestGrid, contest_grid_w
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
+from fpgm_core.evaluation.kept import kept_measure_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
 from fpgm_core.evaluation.replaceability import (
@@ -61,6 +62,7 @@ __all__ = [
     "evaluate",
     "filters_that_differ",
     "holm",
+    "kept_measure_work",
     "known_contest",
     "measure_work",
     "paired_change",

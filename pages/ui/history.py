@@ -13,6 +13,7 @@ from fpgm_core import FpgmError
 from fpgm_core.evaluation import History, HistoryEntry, Interval
 from fpgm_core.figures import trace_figure
 from fpgm_core.lesson import Words
+from pages.ui.components.incoming import read_rows, sent
 from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
@@ -35,7 +36,7 @@ def history_view(session: Session) -> None:
         st.error(plain(words.phrase(told(error))))
         return
     if session.kept_plans.notice:
-        st.warning(session.kept_plans.notice)
+        st.warning(plain(words.phrase(session.kept_plans.notice)))
     if not entries:
         st.info(words("history.none"))
     chart, table = st.columns([1, 1.5], gap="medium")
@@ -137,8 +138,7 @@ def _interval(accuracy: Interval) -> str:
 
 def _chosen(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
     """The rows that are selected."""
-    rows = (st.session_state.get(_TABLE) or {}).get("selection", {}).get("rows", [])
-    return [entries[row] for row in rows if row < len(entries)]
+    return [entries[row] for row in read_rows(sent(_TABLE, "selection"), len(entries)) or ()]
 
 
 def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence[HistoryEntry], words: Words) -> None:

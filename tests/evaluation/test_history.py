@@ -91,13 +91,6 @@ def test_exports_say_the_same(measured):
     assert History().as_csv(model="none") == ""
 
 
-def test_a_plan_is_claimed_once(resnet20):
-    plan = resnet20.plan(0.3)
-    assert History().claim("study", plan)
-    assert not History().claim("study", plan)
-    assert History().claim("another", plan)
-
-
 @pytest.mark.parametrize("harm", ["no data base", "another version", "another's tables"])
 def test_what_cannot_be_read_is_set_aside(measured, harm, own_home, caplog):
     measured(0.3)
