@@ -23,7 +23,7 @@ from pages.ui.session.opening import is_private
 from pages.ui.session.session import Session, callback
 
 _MOST = 500  # rows
-_TABLE, _CHART = "history_table", "history_chart"
+_CHART = "history_chart"
 
 
 def history_view(session: Session) -> None:
@@ -125,7 +125,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
         pd.DataFrame(rows),
         hide_index=True,
         height=520,
-        key=_TABLE,
+        key=table_key(entries),
         on_select="rerun",
         selection_mode="multi-row",
         column_config={words(f"sheet.{name}"): number for name in ("macs_cut", "accuracy", "change")},
@@ -134,6 +134,11 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
 
 def _interval(accuracy: Interval) -> str:
     return f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
+
+
+def table_key(entries: Sequence[HistoryEntry]) -> str:
+    """The table's key, another for other rows: what was selected of those must not become what stands there now."""
+    return f"history_table:{hash(tuple(entry.id for entry in entries))}"
 
 
 def _chosen(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:

@@ -1,6 +1,7 @@
 """Rates from a goal on Explore, driven headless: solved, searched, stopped, taken back; and why each rate is so."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -79,7 +80,8 @@ def test_a_search_is_stopped_and_the_best_so_far_is_kept(monkeypatch):
 
 
 def test_a_goal_that_cannot_be_met_is_told_and_nothing_moves():
-    app = explored()
+    inner = replace(resnet20_view().plan, coupling="inner", rates={})  # streams stay whole
+    app = opened(s=encode(replace(resnet20_view(), plan=inner)))
     before = session_of(app).state.plan
     asked_for(app, "macs", 99.0)
     assert until(app, lambda: app.error, 120)
