@@ -143,7 +143,7 @@ def table_key(entries: Sequence[HistoryEntry]) -> str:
 
 def _chosen(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
     """The rows that are selected."""
-    return [entries[row] for row in read_rows(sent(_TABLE, "selection"), len(entries)) or ()]
+    return [entries[row] for row in read_rows(sent(table_key(entries), "selection"), len(entries)) or ()]
 
 
 def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence[HistoryEntry], words: Words) -> None:
