@@ -13,6 +13,7 @@ from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
 from fpgm_core.allocation.front import CUTS, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
+from fpgm_core.allocation.milliseconds import milliseconds
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
 from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
@@ -59,6 +60,7 @@ __all__ = [
     "get_allocator",
     "losses_work",
     "macs_of",
+    "milliseconds",
     "params_of",
     "prepared_work",
     "prices",

@@ -173,7 +173,7 @@ class History:
                 f"ON CONFLICT (fingerprint, plan_key, method, digest) DO UPDATE SET {changed} RETURNING id",
                 tuple(values.values()),
             ).fetchone()
-            _make_room(data, self.limit)
+            _make_room(data, self.limit, newest=row[0])
         return int(row[0])
 
     def find(self, plan: Plan, method: str, images: ImageSet) -> HistoryEntry | None:
@@ -340,13 +340,17 @@ def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
     return digest.hexdigest()
 
 
-def _make_room(data: sqlite3.Connection, limit: int) -> None:
-    """Delete what is beyond the limit: the oldest that is not pinned first. Claims hold for a while only."""
+def _make_room(data: sqlite3.Connection, limit: int, newest: int) -> None:
+    """Delete what is beyond the limit: the oldest that is not pinned first. Claims hold for a while only.
+
+    The newest stays whatever time the clock says.
+    """
     data.execute("DELETE FROM claims WHERE at < ?", (time.time() - _CLAIMED,))
     surplus = data.execute("SELECT count(*) FROM measured").fetchone()[0] - limit
     if surplus > 0:
         data.execute(
-            "DELETE FROM measured WHERE id IN (SELECT id FROM measured ORDER BY pinned, at, id LIMIT ?)", (surplus,)
+            "DELETE FROM measured WHERE id IN (SELECT id FROM measured WHERE id != ? ORDER BY pinned, at, id LIMIT ?)",
+            (newest, surplus),
         )
 
 

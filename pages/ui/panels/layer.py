@@ -73,8 +73,9 @@ def layer_panel(session: Session) -> bool:
     shown = facts.nearest if chosen is None else chosen
     names = tuple(name for name in CRITERIA if network.has_scores(name))
     jobs, seed = _Jobs(layout, order, costs), state.plan.options.seed
-    tiles = tiles_of(network.fingerprint, layer, shown, facts.twin(shown), names, seed, network)
-    key = (network.identity, layer, state.seed, words.language, names, *_selection(subject), *jobs.told)
+    scored = tuple(network.scores_digest(name) for name in names)  # of images, which other people have others of
+    tiles = tiles_of((network.identity, *scored), layer, shown, facts.twin(shown), names, seed, network)
+    key = (network.identity, layer, state.seed, words.language, names, scored, *_selection(subject), *jobs.told)
     picture(
         _picture(key, subject, state.seed, jobs),
         _cut(subject, state.plan if order is None else session.plan, busy),

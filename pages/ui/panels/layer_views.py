@@ -127,7 +127,7 @@ def norms_view(subject: Subject) -> View:
         marks=[(0.0, ""), (float(norms.mean()), words("picture.mean"))],
         cuts={"x": "own" if subject.plan.criterion == NORM else "rival"},
     )  # fmt: skip
-    figures = diagnostics(subject.network.fingerprint, subject.network)
+    figures = diagnostics(subject.network.identity, subject.network)
     others = [(figure.floor, figure.spread, name) for name, figure in figures.items()]
     beside = Panel(
         x_title=words("picture.floor"), y_title=words("picture.spread"), others=others,
@@ -164,7 +164,7 @@ def facts_of(subject: Subject) -> str:
     """What is true of the layer in one line: size, cost, agreement, requirements, company."""
     network, plan, words = subject.network, subject.plan, subject.words
     layer = next(layer for layer in network.layers if layer.name == subject.layer)
-    norms = diagnostics(network.fingerprint, network)[subject.layer]
+    norms = diagnostics(network.identity, network)[subject.layer]
     shared = network.overlap(plan, subject.unit) if subject.unit else None
     said = words(
         "picture.facts",

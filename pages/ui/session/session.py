@@ -78,7 +78,6 @@ class Session:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
-        self.notes: tuple[str, ...] = ()  # what must be known of images that were opened here
         self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
@@ -301,11 +300,10 @@ class Session:
         return self._tried(method) if trained is None else trained.after
 
     def _tried(self, method: str) -> Measurement | None:
-        """The measurement of the plan on screen under a recovery method that stands in the trace."""
-        wanted = (self.state.plan, method)
-        return next(
-            (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
-        )
+        """The measurement of the plan on screen, on its images, under a recovery method that stands in the trace."""
+        wanted = (self.state.plan, self.state.data, method)
+        found = (tried for tried in self.trace if (tried.state.plan, tried.state.data, tried.state.method) == wanted)
+        return next((tried.measurement for tried in found), None)
 
     def has_new_result(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
