@@ -239,6 +239,16 @@ def test_what_is_too_much_to_wait_is_refused_in_words_and_may_come_back(worker):
     assert working.under_way == 3
 
 
+def test_what_was_refused_is_asked_for_again_by_itself_a_little_later(worker, jobs):
+    working, session = worker(limits=Limits(session=1, server=1, waiting=1)), jobs("d")
+    for other in "ab":
+        begin_long(working, other)
+    job = session.start("work", Endless(), key="key", worker=working)
+    assert session.get("work", "key") is job, "it is told why"
+    assert job.error
+    assert until(lambda: session.get("work", "key") is None)
+
+
 def test_measurements_never_wait_in_the_queue(worker):
     working, log = worker(limits=Limits(session=1, server=1)), []
     for session in "ab":

@@ -19,6 +19,7 @@ from pages.ui.components.telling import told
 
 T = TypeVar("T")
 _LATELY, _AHEAD = 20.0, 1.0  # seconds: how far back a share of the time counts; by how much first figures may exceed it
+_AGAIN = 3.0  # seconds after which work that was refused may be asked for again
 _OLDEST = 3  # every so many measurements the one that was asked for first is finished next
 _TOO_MUCH = "too much work waits on this server already; try again in a minute"
 
@@ -45,7 +46,7 @@ class Job(Generic[T]):
         self.key = key
         self.long = long
         self.begun = time.monotonic()
-        self._begin, self._is_second_try = begin, False
+        self._begin, self._is_second_try, self._is_refused = begin, False, False
         self._work = begin()
         self._has_news, self._ended = threading.Event(), threading.Event()
 
@@ -54,7 +55,13 @@ class Job(Generic[T]):
         """A job that never begins, for the reason that `error` gives."""
         job = cls(_nothing, key=key, long=True)
         job._end(error=told(error))
+        job._is_refused = True
         return job
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it was refused, and is to be asked for again: a while later there may be room."""
+        return self._is_refused and time.monotonic() - self.begun > _AGAIN
 
     @property
     def done(self) -> bool:
