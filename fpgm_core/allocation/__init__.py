@@ -10,12 +10,12 @@ from fpgm_core.allocation.allocators import (
 )
 from fpgm_core.allocation.choices import Choices, UnitChoices
 from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
-from fpgm_core.allocation.front import CUTS, Front, FrontPoint, front_work
+from fpgm_core.allocation.front import CUTS, STUDY, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
 from fpgm_core.allocation.milliseconds import milliseconds
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
-from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, ranking_work
+from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
 from fpgm_core.allocation.solver import Problem, solve
 from fpgm_core.allocation.suggestion import (
@@ -35,6 +35,7 @@ __all__ = [
     "COSTS",
     "CUTS",
     "LOSSES",
+    "STUDY",
     "Allocator",
     "Choices",
     "CostFunction",
@@ -58,6 +59,7 @@ __all__ = [
     "dearest",
     "front_work",
     "get_allocator",
+    "known_ranking",
     "losses_work",
     "macs_of",
     "milliseconds",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,14 @@ class UnitChoices:
 class Choices:
     """Every unit of a plan's coupling with what it can lose. `like` says criterion, coupling, options and locks.
 
-    An allocation is one index a unit into its `counts`, int (units,).
+    An allocation is one index a unit into its `counts`, int (units,). `models` remembers what they cost, see
+    `CostMeasure.of`.
     """
 
     network: Network
     like: Plan
     units: tuple[UnitChoices, ...]
+    models: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, network: Network, like: Plan, *, fixed: Collection[str] = ()) -> Choices:

@@ -163,7 +163,7 @@ def _prices(prepared: Prepared, goal: Goal, pruned: PrunedNetwork) -> tuple[Pric
         return ()
     choices = prepared.choices
     counts = {one.unit.name: int((~pruned.keep_masks[one.unit.name]).sum()) for one in choices.units}
-    cost = COSTS[next(iter(goal.cuts))].model(choices)
+    cost = COSTS[next(iter(goal.cuts))].of(choices)
     return prices(prepared.losses, cost, choices.nearest(counts))
 
 

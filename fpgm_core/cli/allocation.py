@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import secrets
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_place,
     add_rung,
+    add_together,
     config_of,
     opened,
     plan_of,
@@ -110,7 +111,7 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--search", type=float, metavar="SECONDS", help="then search on measured accuracy so long")
     parser.add_argument("--trials", type=int, metavar="N", help="with --search: end after N plans")
     parser.add_argument("--optimism", type=int, metavar="N", help="with --search: how it flatters, on N random halves")
-    parser.add_argument("--together", action="store_true", help="with --search: share the history with other processes")
+    add_together(parser)
     parser.add_argument(
         "--front",
         nargs="*",
@@ -173,11 +174,10 @@ def _searched(
 ) -> Suggestion:
     """The best suggestion that a search finds; interrupted, the best so far."""
     images = images_of(chosen, prepared.choices.network, "choose", chosen.images)
-    search = replace(_search_of(chosen, prepared), seed=config.seed if not chosen.together else os.getpid())
-    history = History() if chosen.together else None
-    work, found = (
-        search_work(prepared, goal, images, training, search=search, config=config, history=history),
-        list[Found](),
+    seed = config.seed if chosen.together is None else secrets.randbits(32)
+    search, found = replace(_search_of(chosen, prepared), seed=seed), list[Found]()
+    work = search_work(
+        prepared, goal, images, training, search=search, config=config, history=History(), together=chosen.together
     )
 
     def told() -> Work[Found]:

@@ -106,6 +106,15 @@ def add_rung(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
 
 
+def add_together(parser: argparse.ArgumentParser) -> None:
+    """The argument that lets several processes do one piece of work: what `together` of `sweep_work` is given."""
+    parser.add_argument(
+        "--together", nargs="?", const="", metavar="URL",
+        help="share the work with every process that runs the same command: through a file in FPGM_HOME, or between "
+        "machines a data base such as postgresql+psycopg://user@host/name",
+    )  # fmt: skip
+
+
 def rung_of(chosen: argparse.Namespace, network: Network) -> str:
     """The rung that `add_rung`'s arguments say. Raises FpgmError for one that the network does not have."""
     asked = chosen.rung or ("as_is" if chosen.no_recalibrate else None)

@@ -18,6 +18,7 @@ from fpgm_core.cli.arguments import (
     add_place,
     add_plan,
     add_rung,
+    add_together,
     config_of,
     network_of,
     opened,
@@ -186,6 +187,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="make a plan of every unit's highest rate up to which it loses no more, alone",
     )
+    add_together(parser)
     parser.add_argument("--out", type=Path, help="with --within: the file to write that plan to")
     add_rung(parser)
     add_place(parser)
@@ -208,8 +210,9 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
     network = scored(chosen, network, like.criterion)
     start = time.perf_counter()
     work = sweep_work(
-        network, images, plan=like, method=method, training=training, rates=rates, config=config_of(chosen)
-    )
+        network, images, plan=like, method=method, training=training, rates=rates, config=config_of(chosen),
+        together=chosen.together,
+    )  # fmt: skip
     sweep = finish(work, "sweeping")
     points = [
         {

@@ -41,7 +41,6 @@ _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WAIT = 30.0  # seconds for another process's write
 _MOST = 10_000  # entries of one data base
 _LONGEST_NAME = 200
-_CLAIMED = 7 * 86_400.0  # seconds that a claim holds
 _TABLES = """
 CREATE TABLE measured (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
@@ -53,7 +52,6 @@ CREATE TABLE measured (
     UNIQUE (fingerprint, plan_key, method, digest)
 );
 CREATE INDEX measured_by_model ON measured (model, at);
-CREATE TABLE claims (study TEXT NOT NULL, plan_key TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (study, plan_key));
 CREATE TABLE damaged AS SELECT * FROM measured WHERE 0;
 """
 _log = logging.getLogger(__name__)
@@ -128,8 +126,9 @@ class HistoryEntry:
 class History:
     """The measured plans of everybody who shares a home; `path` is another file than that of `FPGM_HOME`.
 
-    At most `limit` are kept: the oldest that nobody pinned go first, then the oldest. Every call opens the data base
-    for itself: an object may be shared between threads, or made anew anywhere.
+    At most `limit` are kept: of those that nobody pinned first what studies measured goes, the oldest first, then the
+    others; then what is pinned. Every call opens the data base for itself: an object may be shared between threads, or
+    made anew anywhere.
     """
 
     def __init__(self, path: Path | None = None, *, limit: int = _MOST) -> None:
@@ -173,7 +172,7 @@ class History:
                 f"ON CONFLICT (fingerprint, plan_key, method, digest) DO UPDATE SET {changed} RETURNING id",
                 tuple(values.values()),
             ).fetchone()
-            _make_room(data, self.limit, newest=row[0])
+            _make_room(data, self.limit, newest=int(row[0]))
         return int(row[0])
 
     def find(self, plan: Plan, method: str, images: ImageSet) -> HistoryEntry | None:
@@ -250,14 +249,6 @@ class History:
         """Forget one. Raises FpgmError where it is not there."""
         self._change("DELETE FROM measured WHERE id = ?", (number,), number)
 
-    def claim(self, study: str, plan: Plan) -> bool:
-        """Whether a plan of a study is this caller's to measure: nobody else who asks is told so."""
-        with self._opened() as data:
-            done = data.execute(
-                "INSERT OR IGNORE INTO claims (study, plan_key, at) VALUES (?, ?, ?)", (study, plan.key, time.time())
-            )
-            return done.rowcount == 1
-
     def as_json(self, **which: Any) -> str:
         """Entries as JSON; `which` as for `entries`."""
         return json.dumps([entry.to_dict() for entry in self.entries(**which)], indent=1)
@@ -319,17 +310,15 @@ def _make_tables(data: sqlite3.Connection) -> None:
 
 def _adopt(data: sqlite3.Connection) -> None:
     """Take over the tables of version 1, whose entries had no checksum."""
-    for name in ("measured", "claims"):
-        data.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
+    data.execute("ALTER TABLE measured RENAME TO old_measured")
+    data.execute("DROP TABLE IF EXISTS claims")  # who measures what is agreed elsewhere now, see SharedStudy
     data.execute("DROP INDEX measured_by_model")
     _make_tables(data)
     for row in data.execute("SELECT * FROM old_measured").fetchall():
         values = {**dict(zip(row.keys(), row, strict=True)), "sum": _checksum(row)}
         names, places = ", ".join(values), ", ".join("?" * len(values))
         data.execute(f"INSERT INTO measured ({names}) VALUES ({places})", tuple(values.values()))
-    data.execute("INSERT INTO claims SELECT * FROM old_claims")
-    for name in ("measured", "claims"):
-        data.execute(f"DROP TABLE old_{name}")
+    data.execute("DROP TABLE old_measured")
 
 
 def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
@@ -341,15 +330,12 @@ def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
 
 
 def _make_room(data: sqlite3.Connection, limit: int, newest: int) -> None:
-    """Delete what is beyond the limit: the oldest that is not pinned first. Claims hold for a while only.
-
-    The newest stays whatever time the clock says.
-    """
-    data.execute("DELETE FROM claims WHERE at < ?", (time.time() - _CLAIMED,))
+    """Delete what is beyond the limit, see History."""
     surplus = data.execute("SELECT count(*) FROM measured").fetchone()[0] - limit
     if surplus > 0:
         data.execute(
-            "DELETE FROM measured WHERE id IN (SELECT id FROM measured WHERE id != ? ORDER BY pinned, at, id LIMIT ?)",
+            "DELETE FROM measured WHERE id IN (SELECT id FROM measured WHERE id != ? "
+            "ORDER BY pinned, study = '', at, id LIMIT ?)",
             (newest, surplus),
         )
 

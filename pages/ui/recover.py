@@ -128,19 +128,22 @@ def _choices(session: Session, running: bool) -> Training:
     words = session.words
     recipe, schedule = _recipe_choices(words, running)
     own, first = st.columns([4.9, 1.4], vertical_alignment="bottom")
-    repaired = first.toggle(
-        words("recover.repair_first"),
-        value=session.state.method == "repaired",
-        key="repair_first",
+    rungs, now = list(ladder(session.network)), session.state.method
+    before = first.selectbox(
+        words("recover.start"),
+        rungs,
+        index=rungs.index(now if now in rungs else usual_rung(session.network)),
+        format_func=lambda name: words.of(RECOVERY_METHODS[name]),
+        key="start_from",
         disabled=running,
-        help=f"{words('recover.repair_first_help')} {words.of(RECOVERY_METHODS['repaired'], 'summary')}",
+        help="  \n".join(f"**{words.of(one)}**: {words.of(one, 'summary')}" for one in map(get_recovery_method, rungs)),
     )
     return Training(
         plan=session.state.plan,
         recipe=recipe,
         schedule=schedule,
         copy=_own_copy(own, session, running),
-        before="repaired" if repaired else usual_rung(session.network),
+        before=before,
         stop=threading.Event(),
     )
 
@@ -199,8 +202,8 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
     if not first.prunes_nothing:
         recovery = get_recovery_method(training.before).work(first, images, _context())
         before = yield from within(_without_partial(recovery), 0, 0)
-    # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
-    start = before if training.before == "repaired" or get_schedule(training.schedule).compact else first
+    # What is trained in dense shapes begins with the loaded weights, unless recovery made others.
+    start = before if _has_new_weights(before) or get_schedule(training.schedule).compact else first
     run, work = Run(training.recipe), fine_tune_work(start, images, training, watched=choose)
     limit, begun = most_minutes(), time.monotonic()
     with closing(work):
@@ -227,6 +230,11 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
 def most_minutes() -> int | None:
     """How long a training may take: `FPGM_TRAINING_MINUTES`, None where nobody said."""
     return configured_count("FPGM_TRAINING_MINUTES", 0, most=100_000) or None
+
+
+def _has_new_weights(pruned: PrunedNetwork) -> bool:
+    """Whether recovery changed weights, not norm statistics alone."""
+    return not pruned.tensors.keys().isdisjoint(dict(pruned.network.module.named_parameters()))
 
 
 def fine_tune_work(

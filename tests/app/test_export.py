@@ -28,7 +28,7 @@ UNSURE = {
 }  # fmt: skip
 FILE = {"file": "compact.onnx", "bytes": 1234567, "sha256": "0" * 64}
 MEASURED = {
-    "max_abs_difference": 1e-6, "logit_scale": 20.0, "choose": {"accuracy": 0.8642},
+    "max_abs_difference": 1e-6, "logit_scale": 20.0, "choose": {"accuracy": 0.8642, "images": 5000},
     "latency_ms": {"1": 3.25, "64": 99.5},
 }  # fmt: skip
 
@@ -104,7 +104,7 @@ def downloads(app):
 
 
 def test_it_shows_the_plan_of_explore_what_it_costs_and_what_will_be_in_it(app):
-    assert any("Takes **ResNet-20**" in text.value and "**Recalibrated**" in text.value for text in app.markdown)
+    assert any("Takes **ResNet-20**" in shown(text.value) and "**Recalibrated**" in text.value for text in app.markdown)
     assert "19,126,720 of 40,551,040" in html(app)
     assert app.button(key="prepare").label == "Prepare the export"
     (table,) = app.dataframe
@@ -185,14 +185,14 @@ def test_what_was_left_out_is_told_with_the_reason(app, steps):
     ("error", "words"),
     [
         (FpgmError("the network differs, so nothing is exported"), "the network differs, so nothing is exported"),
-        (RuntimeError("out of memory"), "The work failed (RuntimeError: out of memory)"),
+        (RuntimeError("out of memory"), "The work failed on the server. Whoever runs it finds the reason in its log"),
     ],
 )
 def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
     steps(Progress(0.5, what="working"), error)
     prepare(app)
     assert until(app, lambda: app.error)
-    assert shown(app.error[0].value) == words
+    assert shown(app.error[0].value).startswith(words)
     assert not downloads(app)
     steps(finished())
     assert not app.button(key="prepare").disabled

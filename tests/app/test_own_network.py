@@ -113,6 +113,7 @@ def test_its_filters_are_worth_something_to_those_who_read_them(app):
 
 
 def test_every_unit_alone_is_measured_on_as_many_images_as_there_are(app):
+    app.session_state["choose_view"] = "sensitivity"
     again(sound(app.switch_page("pages/5_Choose.py")))
     press(app, "begin_sweep")
     assert until(app, lambda: not any(button.key == "begin_sweep" for button in app.button), 60)

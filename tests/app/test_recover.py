@@ -134,7 +134,7 @@ def test_progress_curves_and_the_result(app, training):
 def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, training):
     calls, gate = training
     gate.set()
-    app.toggle(key="repair_first").set_value(True).run()
+    app.selectbox(key="start_from").set_value("repaired").run()
     train(app)
     assert until(app, lambda: table(app) is not None, 90)
     assert calls.start.method == "repaired"

@@ -91,13 +91,6 @@ def test_exports_say_the_same(measured):
     assert History().as_csv(model="none") == ""
 
 
-def test_a_plan_is_claimed_once(resnet20):
-    plan = resnet20.plan(0.3)
-    assert History().claim("study", plan)
-    assert not History().claim("study", plan)
-    assert History().claim("another", plan)
-
-
 @pytest.mark.parametrize("harm", ["no data base", "another version", "another's tables"])
 def test_what_cannot_be_read_is_set_aside(measured, harm, own_home, caplog):
     measured(0.3)
@@ -166,6 +159,10 @@ def test_the_oldest_that_nobody_pinned_goes_where_there_are_too_many(measured):
     assert first in left
     assert fourth in left
     assert second not in left
+    found, by_hand = measured(0.45, history, study="search"), measured(0.46, history)
+    left = [entry.id for entry in history.entries()]
+    assert by_hand in left
+    assert found not in left  # what a study measured goes before what a hand did
     for entry in history.entries():
         history.pin(entry.id)
     measured(0.5, history)

@@ -193,6 +193,17 @@ class Session:
         chosen = state.chosen if layer == state.layer else None
         self.go(replace(state, plan=state.plan.with_rates(rates), layer=layer, chosen=chosen), by_equaliser=True)
 
+    def try_on(self, plan: Plan) -> None:
+        """Show a plan on the bars while a hand holds it; measuring waits until it rests. Not for one that cannot be."""
+        try:
+            self.network.cost(plan)
+        except FpgmError as error:
+            self.refuse(error)
+            return
+        self.stop_measuring()
+        self.draft, self.held, self.message = plan, None, None
+        self.revision += 1
+
     def change(self, *, within_step: bool = False, **fields: object) -> None:
         """Move to the view state on screen with some fields replaced; `within_step` as in `go`."""
         try:

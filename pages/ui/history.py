@@ -18,6 +18,7 @@ from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
 from pages.ui.panels.trace import is_on_screen
+from pages.ui.session.comparing import MOST, ask_to_compare
 from pages.ui.session.opening import is_private
 from pages.ui.session.session import Session, callback
 
@@ -105,7 +106,7 @@ def _restore(session: Session, number: int) -> None:
 
 def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
     rows = {
-        words("history.column_pinned"): ["📌" if entry.pinned else "" for entry in entries],
+        words("history.column_pinned"): ["★" if entry.pinned else "" for entry in entries],
         words("history.column_name"): [entry.name for entry in entries],
         words("sheet.plan"): [
             f"{entry.plan.model}: {plan_label(entry.plan, entry.method, words)}" for entry in entries
@@ -123,7 +124,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
-        height=420,
+        height=520,
         key=_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
@@ -157,6 +158,11 @@ def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence
         st.button(
             words("history.delete"), key="history_delete", disabled=not chosen,
             on_click=callback(lambda session: _for_each(session, ids, lambda history, each: history.delete(each))),
+        )  # fmt: skip
+        comparable = [entry.id for entry in chosen if entry.plan.fingerprint == session.state.plan.fingerprint]
+        st.button(
+            words("history.compare"), key="history_compare", disabled=not 1 <= len(comparable) <= MOST,
+            on_click=partial(ask_to_compare, comparable), help=words("history.compare_help"),
         )  # fmt: skip
         key = f"history_name:{one.id if one else 0}"
         st.text_input(
