@@ -31,8 +31,11 @@ def device_worker() -> Worker:
 
 @once
 def layout_worker() -> Worker:
-    """Another for UMAP, whose one step takes half a minute; numba's compiled UMAP takes one layer at a time."""
-    return Worker(limits=Limits(session=1, server=1))
+    """Another for UMAP, which takes one layer at a time.
+
+    Its first step in a process takes half a minute: numba compiles, which is not to be broken off.
+    """
+    return Worker(limits=Limits(session=1, server=1), patience=None)
 
 
 @once
