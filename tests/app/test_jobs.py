@@ -301,7 +301,7 @@ def test_a_step_that_nobody_wants_is_broken_off(worker):
 def test_an_import_comes_to_its_end_before_a_step_is_broken_off(worker, tmp_path, monkeypatch):
     """One that is broken off in the middle may never be imported again."""
     (tmp_path / "slow_to_import.py").write_text(
-        "import time\nbegun = True\nuntil = time.monotonic() + 1\nwhile time.monotonic() < until:\n    pass\nwhole = True\n"
+        "import time\nuntil = time.monotonic() + 1\nwhile time.monotonic() < until:\n    pass\nwhole = True\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     working, seen, found = worker(patience=0.05), threading.Event(), []
