@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from pages.ui.choose import choose_page
-from pages.ui.panels.frame import plan_page
 
-plan_page("Choose", choose_page)
+choose_page()

@@ -10,9 +10,10 @@ from fpgm_core.allocation.allocators import (
 )
 from fpgm_core.allocation.choices import Choices, UnitChoices
 from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
-from fpgm_core.allocation.front import CUTS, Front, FrontPoint, front_work
+from fpgm_core.allocation.front import CUTS, STUDY, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
+from fpgm_core.allocation.milliseconds import milliseconds
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
 from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
@@ -34,6 +35,7 @@ __all__ = [
     "COSTS",
     "CUTS",
     "LOSSES",
+    "STUDY",
     "Allocator",
     "Choices",
     "CostFunction",
@@ -60,6 +62,7 @@ __all__ = [
     "known_ranking",
     "losses_work",
     "macs_of",
+    "milliseconds",
     "params_of",
     "prepared_work",
     "prices",

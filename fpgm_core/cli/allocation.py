@@ -20,7 +20,9 @@ from fpgm_core.allocation import (
     SuggestConfig,
     Suggestion,
     front_work,
+    milliseconds,
     prepared_work,
+    register_cost,
     search_work,
     suggestion_of,
     within_loss_work,
@@ -42,7 +44,9 @@ from fpgm_core.cli.arguments import (
     show,
 )
 from fpgm_core.cli.images import add_data, images_of, training_of
+from fpgm_core.cli.probe import predictor_of
 from fpgm_core.cli.progress import finish
+from fpgm_core.cli.timing import add_target
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History
@@ -58,6 +62,8 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what to cut, or what may be lost."""
     parser.add_argument("--macs-cut", type=_cut, metavar="SHARE", help="cut this share of the MACs: 0.5, say")
     parser.add_argument("--params-cut", type=_cut, metavar="SHARE", help="cut this share of the parameters")
+    parser.add_argument("--ms-cut", type=_cut, metavar="SHARE", help="cut this share of the milliseconds, as predicted")
+    add_target(parser)
 
 
 def _cut(text: str) -> float:
@@ -125,7 +131,8 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _suggest(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
-    cuts = {name: cut for name, cut in (("macs", chosen.macs_cut), ("params", chosen.params_cut)) if cut is not None}
+    wanted = (("macs", chosen.macs_cut), ("params", chosen.params_cut), ("ms", chosen.ms_cut))
+    cuts = {name: cut for name, cut in wanted if cut is not None}
     asked = [chosen.front is not None, chosen.max_loss is not None, bool(cuts)]
     if asked.count(True) != 1:
         raise FpgmError("say one thing: what to cut (--macs-cut 0.5), what may be lost (--max-loss 2), or --front")
@@ -133,6 +140,8 @@ def _suggest(chosen: argparse.Namespace) -> int:
         raise FpgmError("--optimism is of a search: what is only predicted reads no test images; give --search")
     if chosen.search is not None and not cuts:
         raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
+    if chosen.ms_cut is not None:
+        register_cost(milliseconds(predictor_of(chosen, network, chosen.coupling or COUPLING)))
     like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
     if chosen.front is not None:
         return _front(chosen, network, like, training, config)

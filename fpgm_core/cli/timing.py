@@ -53,6 +53,19 @@ def runtimes_of(chosen: argparse.Namespace, default: tuple[str, ...]) -> tuple[s
     return asked
 
 
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name one runtime and how it runs."""
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="pytorch", help="(default pytorch)")
+    parser.add_argument("--batch", type=int, default=1, help="images at once (default 1)")
+    parser.add_argument("--threads", type=int, help="of the processor (default all that torch takes)")
+
+
+def target_of(chosen: argparse.Namespace) -> Target:
+    """The target that `add_target`'s arguments say. Raises FpgmError where its runtime is not available here."""
+    runtimes_of(argparse.Namespace(runtime=[chosen.runtime]), ())
+    return Target(chosen.runtime, chosen.batch, chosen.threads)
+
+
 def _latency_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_plan(parser)

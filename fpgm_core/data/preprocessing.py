@@ -89,10 +89,20 @@ class Preprocessing:
             raise FpgmError(f"this is not a data config of timm's ({error!r}); give a Preprocessing") from error
 
     @classmethod
+    def of(cls, transforms: Any) -> Preprocessing:
+        """What a library publishes beside its weights: torchvision's transforms, timm's data config; or one of these.
+
+        Raises FpgmError for anything else.
+        """
+        if isinstance(transforms, cls):
+            return transforms
+        return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+
+    @classmethod
     def of_transforms(cls, transforms: Any) -> Preprocessing | None:
-        """What a library publishes beside its weights: torchvision's transforms, timm's data config; else None."""
+        """As `of`; None for anything else."""
         try:
-            return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+            return cls.of(transforms)
         except FpgmError:
             return None
 
@@ -211,6 +221,14 @@ def _parsed(name: str, value: str) -> Any:
     if name == "crop":
         return sides if len(sides) == 2 else sides * 2
     return sides if len(sides) == 2 else sides[0]
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width as people write them: "64", or "64x96". Raises FpgmError for anything else."""
+    sides = text.strip().lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 8192 for side in sides):
+        raise FpgmError(f"{text!r} is no size of images; write 64, or 64x96 for height x width")
+    return int(sides[0]), int(sides[-1])
 
 
 def torchvision_preprocessing(name: str, weights: str = "DEFAULT") -> Preprocessing | None:

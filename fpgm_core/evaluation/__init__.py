@@ -3,6 +3,7 @@
 from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, evaluate, measure_work
 from fpgm_core.evaluation.compare import ClassChange, Comparison, compare_work, filters_that_differ, predictions_work
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
+from fpgm_core.evaluation.contest_grid import GOALS, ContestGrid, contest_grid_work
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
@@ -24,6 +25,7 @@ from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, 
 
 __all__ = [
     "CONTESTED",
+    "GOALS",
     "PREVIEW_IMAGES",
     "QUESTIONS",
     "RATES",
@@ -33,6 +35,7 @@ __all__ = [
     "Comparison",
     "Contest",
     "ContestConfig",
+    "ContestGrid",
     "Entry",
     "EvaluationConfig",
     "Finding",
@@ -53,6 +56,7 @@ __all__ = [
     "check_loss",
     "compare_work",
     "contest",
+    "contest_grid_work",
     "contest_work",
     "equal_plan",
     "evaluate",

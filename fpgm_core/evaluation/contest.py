@@ -26,7 +26,7 @@ from fpgm_core.pruning import Network, Plan, PrunedNetwork
 from fpgm_core.recovery import get_recovery_method, ladder
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.distributed import world
-from fpgm_core.runtime.progress import Work, run, within
+from fpgm_core.runtime.progress import Progress, Work, behind, run, within
 from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
@@ -115,7 +115,8 @@ def contest_work(
 ) -> Work[Contest]:
     """Measure a contest on `images`; recovery and criteria that need images read `training`.
 
-    What was measured before, see `known_contest`, is not measured again, and what is measured is kept; unless
+    A Progress has the Contest so far once there is an entry. What was measured before, see `known_contest`, is not
+    measured again, and what is measured is kept; unless
     `use_cache`, nothing is read or written. Rungs that the network does not have are left out. Raises FpgmError as
     `measure_work` and `score_work` do, and for a rate that prunes nothing.
     """
@@ -170,12 +171,14 @@ def _measured(
         work = score_work(network, name, training, device=choose_device(config.device))
         scores = yield from within(work, done / total, (done + 1) / total, f"scoring by {name}")
         network = network.with_scores(name, scores)
-    entries: list[Entry] = []
+    entries, identity = list[Entry](), _identity(network, images, training, rules, config)
     for done, (criterion, seed) in enumerate(rules.contenders, len(unscored)):
         pruned = network.prune(equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0))
-        entry = _entry_work(pruned, images, training, rules.rungs, config)
-        entries.append((yield from within(entry, done / total, (done + 1) / total, f"measuring {criterion}")))
-    return _contest(network.name, _identity(network, images, training, rules, config), tuple(entries))
+        so_far = _contest(network.name, identity, tuple(entries)) if entries else None
+        progress = Progress(done, total, f"measuring {criterion}", partial=so_far)
+        yield progress
+        entries.append((yield from behind(_entry_work(pruned, images, training, rules.rungs, config), progress)))
+    return _contest(network.name, identity, tuple(entries))
 
 
 def _entry_work(

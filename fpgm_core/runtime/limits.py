@@ -11,33 +11,40 @@ from contextlib import contextmanager
 
 from fpgm_core.errors import FpgmError
 
+MOST = 1_000_000  # of whatever is counted, unless said otherwise
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def configured_bytes(variable: str, default: int) -> int:
-    """The bytes that an environment variable allows: "500000000", "512M" or "2G" (powers of 1024); else `default`.
+    """The bytes that an environment variable allows, see `bytes_in`; else `default`."""
+    text = os.environ.get(variable, "").strip()
+    return bytes_in(text, variable) if text else default
+
+
+def bytes_in(text: str, what: str) -> int:
+    """The number of bytes in a text: "500000000", "512M" or "2G" (powers of 1024); `what` is what it was given for.
 
     Raises FpgmError for anything else.
     """
-    text = os.environ.get(variable, "").strip().upper()
-    if not text:
-        return default
-    match = re.fullmatch(r"([0-9]{1,18})([KMGT]?)B?", text)
+    match = re.fullmatch(r"([0-9]{1,18})([KMGT]?)B?", text.strip().upper())
     if match is None:
-        raise FpgmError(f"{variable}={text[:40]!r} is no number of bytes; give one like 500000000, 512M or 2G")
+        raise FpgmError(f"{what}={text.upper()[:40]!r} is no number of bytes; give one like 500000000, 512M or 2G")
     return int(match[1]) << _UNITS[match[2]]
 
 
-def configured_count(variable: str, default: int, *, most: int = 1_000_000) -> int:
-    """The number from 1 to `most` that an environment variable sets; else `default`.
+def configured_count(variable: str, default: int, *, most: int = MOST) -> int:
+    """The number that an environment variable sets, see `count_in`; else `default`."""
+    text = os.environ.get(variable, "").strip()
+    return count_in(text, variable, most=most) if text else default
+
+
+def count_in(text: str, what: str, *, most: int = MOST) -> int:
+    """The whole number from 1 to `most` in a text; `what` is what it was given for.
 
     Raises FpgmError for anything else.
     """
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        raise FpgmError(f"{variable}={text[:40]!r} is no whole number from 1 to {most:,}; give one")
+    if not re.fullmatch("[0-9]{1,9}", text.strip()) or not 1 <= int(text) <= most:
+        raise FpgmError(f"{what}={text[:40]!r} is no whole number from 1 to {most:,}; give one")
     return int(text)
 
 

@@ -117,7 +117,7 @@ class Runtime:
 
     `lacks` says why it is not available here, "" where it is; `version` what it is. `load` makes a pass of a form over
     images, ready to run, on a target's threads. `any_device` runs on the target's device, `on_gpu` on a GPU that
-    it finds itself.
+    it finds itself. `reads_onnx` says that it takes networks as ONNX.
     """
 
     name: str
@@ -127,6 +127,7 @@ class Runtime:
     load: Callable[[Form, Tensor, Target], Pass] = field(repr=False)
     any_device: bool = False
     on_gpu: bool = False
+    reads_onnx: bool = True
 
 
 def available_runtimes() -> tuple[str, ...]:
@@ -230,7 +231,13 @@ RUNTIMES = Registry[Runtime](
     "runtime",
     (
         Runtime(
-            "pytorch", "PyTorch, eager", lambda: "", lambda: str(torch.__version__), _load_pytorch, any_device=True
+            "pytorch",
+            "PyTorch, eager",
+            lambda: "",
+            lambda: str(torch.__version__),
+            _load_pytorch,
+            any_device=True,
+            reads_onnx=False,
         ),
         Runtime(
             "onnxruntime",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,15 +23,27 @@ async def preload(app: st.App) -> AsyncIterator[None]:
     In a thread: the server answers meanwhile, and a page that comes sooner waits for the rest of the import. As long as
     the server runs the tabs that closed are looked after.
     """
-    threading.Thread(target=read_modules, name="preload", daemon=True).start()
-    keeping = asyncio.create_task(_keep_house())
+    _begin_log()
+    reading = threading.Thread(target=read_modules, name="preload", daemon=True)
+    reading.start()
+    keeping = asyncio.create_task(_keep_house(after=reading))
     yield
     keeping.cancel()
 
 
-async def _keep_house() -> None:
-    module = await asyncio.to_thread(import_module, "pages.ui.session.housekeeping")
-    await module.keep_house()
+def _begin_log() -> None:
+    """Say on standard error what `FPGM_LOG` asks for: sessions that come and go, with info."""
+    level = os.environ.get("FPGM_LOG", "").upper()
+    if level in logging.getLevelNamesMapping():
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for name in ("pages", "fpgm_core"):
+            logging.getLogger(name).setLevel(level)
+
+
+async def _keep_house(after: threading.Thread) -> None:
+    while after.is_alive():  # two threads that import the same modules would get in each other's way
+        await asyncio.sleep(0.5)
+    await import_module("pages.ui.session.housekeeping").keep_house()
 
 
 def read_modules(module: str = FIRST_PAGE) -> None:

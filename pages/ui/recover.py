@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fpgm_core.figures import training_figure
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import choose_device, choose_precision
+from fpgm_core.runtime.limits import configured_count
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
 from pages.ui.components.telling import plain, told
@@ -32,6 +34,7 @@ from pages.ui.session.session import Session, callback
 
 NUM_WATCHED = 1000  # images of the choose half that are classified after every epoch
 _JOB = "training"
+_EPOCHS, _PEAKS = 100, (0.0001, 1.0)
 _TRAINED = next(name for name, method in RECOVERY_METHODS.items() if method.trains)
 T = TypeVar("T")
 
@@ -115,6 +118,9 @@ def _before(session: Session, training: Training) -> None:
         words("sheet.what"): [words.of(method, "summary") for method in methods],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True, placeholder=words("recover.not_measured"))
+    limit = most_minutes()
+    if limit is not None:
+        st.caption(words("recover.minutes", minutes=limit))
 
 
 def _choices(session: Session, running: bool) -> Training:
@@ -122,19 +128,22 @@ def _choices(session: Session, running: bool) -> Training:
     words = session.words
     recipe, schedule = _recipe_choices(words, running)
     own, first = st.columns([4.9, 1.4], vertical_alignment="bottom")
-    repaired = first.toggle(
-        words("recover.repair_first"),
-        value=session.state.method == "repaired",
-        key="repair_first",
+    rungs, now = list(ladder(session.network)), session.state.method
+    before = first.selectbox(
+        words("recover.start"),
+        rungs,
+        index=rungs.index(now if now in rungs else usual_rung(session.network)),
+        format_func=lambda name: words.of(RECOVERY_METHODS[name]),
+        key="start_from",
         disabled=running,
-        help=f"{words('recover.repair_first_help')} {words.of(RECOVERY_METHODS['repaired'], 'summary')}",
+        help="  \n".join(f"**{words.of(one)}**: {words.of(one, 'summary')}" for one in map(get_recovery_method, rungs)),
     )
     return Training(
         plan=session.state.plan,
         recipe=recipe,
         schedule=schedule,
         copy=_own_copy(own, session, running),
-        before="repaired" if repaired else usual_rung(session.network),
+        before=before,
         stop=threading.Event(),
     )
 
@@ -168,8 +177,9 @@ def _recipe_choices(words: Words, running: bool) -> tuple[Recipe, str]:
         key="schedule",
         disabled=running,
     )
-    count = epochs.slider(words("recover.epochs"), 1, 100, 20, key="epochs", disabled=running)
-    peak = rate.number_input(words("recover.peak"), 0.0001, 1.0, 0.05, format="%.4f", key="peak", disabled=running)
+    most = max(2, configured_count("FPGM_EPOCHS", _EPOCHS, most=10_000))
+    count = epochs.slider(words("recover.epochs"), 1, most, min(20, most), key="epochs", disabled=running)
+    peak = rate.number_input(words("recover.peak"), *_PEAKS, 0.05, format="%.4f", key="peak", disabled=running)
     distils = distil.toggle(
         words("recover.distil"),
         value=True,
@@ -177,7 +187,9 @@ def _recipe_choices(words: Words, running: bool) -> tuple[Recipe, str]:
         disabled=running,
         help=words("recover.distil_help"),
     )
-    return Recipe(epochs=count, learning_rate=peak, distillation=0.5 if distils else 0.0), name
+    # What a widget says came from a browser: its bounds hold here too.
+    bounded = min(max(count, 1), most), min(max(peak, _PEAKS[0]), _PEAKS[1])
+    return Recipe(epochs=bounded[0], learning_rate=bounded[1], distillation=0.5 if distils else 0.0), name
 
 
 def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
@@ -190,11 +202,14 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
     if not first.prunes_nothing:
         recovery = get_recovery_method(training.before).work(first, images, _context())
         before = yield from within(_without_partial(recovery), 0, 0)
-    # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
-    start = before if training.before == "repaired" or get_schedule(training.schedule).compact else first
+    # What is trained in dense shapes begins with the loaded weights, unless recovery made others.
+    start = before if _has_new_weights(before) or get_schedule(training.schedule).compact else first
     run, work = Run(training.recipe), fine_tune_work(start, images, training, watched=choose)
+    limit, begun = most_minutes(), time.monotonic()
     with closing(work):
         while True:
+            if limit is not None and time.monotonic() - begun > 60 * limit:
+                training.stop.set()
             try:
                 progress = next(work)
             except StopIteration as end:
@@ -210,6 +225,16 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
     trained = Trained(pruned, run, before=measured[0], after=measured[1])
     trained_networks().keep(first.network, training.plan, _TRAINED, trained)
     return trained
+
+
+def most_minutes() -> int | None:
+    """How long a training may take: `FPGM_TRAINING_MINUTES`, None where nobody said."""
+    return configured_count("FPGM_TRAINING_MINUTES", 0, most=100_000) or None
+
+
+def _has_new_weights(pruned: PrunedNetwork) -> bool:
+    """Whether recovery changed weights, not norm statistics alone."""
+    return not pruned.tensors.keys().isdisjoint(dict(pruned.network.module.named_parameters()))
 
 
 def fine_tune_work(

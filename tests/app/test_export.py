@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from driving import opened, press, session_of, until
+from driving import opened, press, session_of, shown, until
 from view_states import resnet20_view
 
 from fpgm_core import FpgmError, Network
@@ -88,7 +88,9 @@ def prepare(app):
 
 
 def told(app):
-    return " ".join(str(element.value) for kind in (app.success, app.info, app.error, app.caption) for element in kind)
+    return " ".join(
+        shown(str(element.value)) for kind in (app.success, app.info, app.error, app.caption) for element in kind
+    )
 
 
 def html(app):
@@ -123,7 +125,7 @@ def test_preparing_shows_progress_and_then_the_result(app, steps):
     gate = threading.Event()
     calls = steps(Progress(0.25, what="doing something slow"), gate, finished())
     prepare(app)
-    assert until(app, lambda: [bar for bar in app.get("progress") if "doing something slow" in bar.proto.text])
+    assert until(app, lambda: [bar for bar in app.get("progress") if "doing something slow" in shown(bar.proto.text)])
     assert 25 <= app.get("progress")[0].proto.value <= 35  # recovering came first
     assert app.button(key="prepare").disabled
     assert downloads(app) == []
@@ -190,7 +192,7 @@ def test_an_error_is_told_and_can_be_tried_again(app, steps, error, words):
     steps(Progress(0.5, what="working"), error)
     prepare(app)
     assert until(app, lambda: app.error)
-    assert app.error[0].value == words
+    assert shown(app.error[0].value) == words
     assert not downloads(app)
     steps(finished())
     assert not app.button(key="prepare").disabled

@@ -83,7 +83,7 @@ def test_tiles_keep_every_weight_apart_on_one_scale(resnet20):
     assert np.array_equal(sheet[4:7, 4:7], weights[0][5])
     assert np.isnan(sheet[3]).all()
     assert tile(weights[0][:, :1, :1]).shape == (4, 4), "single numbers need no lines between them"
-    tiles = tiles_of(resnet20.fingerprint, "layer1.0.conv1", 3, 7, ("l2_norm",), 0, resnet20)
+    tiles = tiles_of((resnet20.identity,), "layer1.0.conv1", 3, 7, ("l2_norm",), 0, resnet20)
     assert (tiles.shown, tiles.columns, tiles.limit) == (3, 15, pytest.approx(np.abs(weights).max()))
     numbers = np.frombuffer(base64.b64decode(tiles.sheets[0]), np.int8).reshape(15, 15)
     expected = tile(weights[3])

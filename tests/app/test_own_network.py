@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from driving import again, look, opened, picture, press, session_of, sound, until
+from driving import again, look, opened, picture, press, session_of, shown, sound, until
 from torch import nn
 
 from fpgm_core import ImageSet, Network
@@ -58,7 +58,7 @@ def view(network):
 
 
 def words(app):
-    return " ".join(str(element.value) for element in (*app.markdown, *app.caption, *app.warning, *app.info))
+    return " ".join(shown(str(element.value)) for element in (*app.markdown, *app.caption, *app.warning, *app.info))
 
 
 def cards(app):
@@ -113,6 +113,7 @@ def test_its_filters_are_worth_something_to_those_who_read_them(app):
 
 
 def test_every_unit_alone_is_measured_on_as_many_images_as_there_are(app):
+    app.session_state["choose_view"] = "sensitivity"
     again(sound(app.switch_page("pages/5_Choose.py")))
     press(app, "begin_sweep")
     assert until(app, lambda: not any(button.key == "begin_sweep" for button in app.button), 60)
@@ -133,8 +134,8 @@ def test_it_trains_on_its_own_training_images(app):
     job = session_of(app).jobs.get("training")
     assert until(app, lambda: job.done, 60)
     assert job.error is None
-    (table,) = (frame.value for frame in app.dataframe if "choose, top-5" in frame.value)
-    assert table["choose, top-5"].str.contains(r"\[.+, .+\]").all()
+    (table,) = (frame.value for frame in app.dataframe if "top-5 on choose" in frame.value)
+    assert table["top-5 on choose"].str.contains(r"\[.+, .+\]").all()
 
 
 def test_its_sealed_half_is_reported_with_top5(app, own_home):
@@ -142,6 +143,14 @@ def test_its_sealed_half_is_reported_with_top5(app, own_home):
     press(app, "report_sealed")
     assert until(app, lambda: "on sealed" in words(app))
     assert "Top-5: " in words(app)
+    assert "Seen once" in words(app)
+    other = {"choose": own_images(36, 400), "sealed": own_images(36, 500), "train": own_images(48, 600)}
+    found = register_images(session_of(app).network, other, "others")
+    session_of(app).change(data=found.name)
+    again(app)
+    assert "on sealed" not in words(app), "nobody asked for a look at these"
+    assert "Seen" not in words(app)
+    forget_images(found.name)
 
 
 @pytest.mark.thorough
@@ -156,3 +165,25 @@ def test_its_export_is_measured_on_its_choose_half(app):
     assert all(facts["top5_low"] < facts["top5"] < facts["top5_high"] for facts in measured)
     assert json.dumps(job.result.manifest).count("a class with a long name")
     assert "on 60 images" in words(app)
+
+
+def test_what_was_measured_on_other_images_is_not_taken_for_these(app, network):
+    """Neither the ladder nor the trace: the same plan on other images is measured anew."""
+    assert exact(app)
+    session = session_of(app)
+    first, before = session.measurement, session.state.data
+    again(app)
+    assert [tried.measurement for tried in session.trace] == [first]
+    few = {"choose": own_images(36, 400), "sealed": own_images(36, 500), "train": own_images(48, 600)}
+    other = register_images(network, few, "others")
+    session.change(data=other.name)
+    again(app)
+    assert session.measured(session.state.method) != first
+    assert exact(app)
+    again(app)
+    assert session.measured(session.state.method).num_images == 36
+    assert [tried.measurement.num_images for tried in session.trace] == [60, 36]
+    session.change(data=before)
+    again(app)
+    assert session.measured(session.state.method) == first
+    forget_images(other.name)

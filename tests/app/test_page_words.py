@@ -4,9 +4,17 @@ import ast
 import re
 
 import pytest
-from worded import FOLDERS, ROOT, names_of, parsed, sections, template, written_out
+from worded import FOLDERS, OTHERS, ROOT, drawn_texts, messages, names_of, parsed, sections, template, written_out
 
+from fpgm_core import COUPLINGS, CRITERIA
+from fpgm_core.allocation import COSTS
+from fpgm_core.export import ARTEFACTS
+from fpgm_core.figures import LABELS
+from fpgm_core.pruning import PRESETS
+from fpgm_core.recovery import RECOVERY_METHODS
 from fpgm_core.runtime.words import read_words
+from fpgm_core.timing import RUNTIMES
+from fpgm_core.training import SCHEDULES
 from pages.ui.panels.frame import PAGES
 from pages.ui.session.language import words_of
 
@@ -15,6 +23,17 @@ SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / 
 OWN, ALL = read_words(FOLDERS["pages"], "en"), words_of("en")
 # What stands in the braces of a name that is put together: pages, and the states of a measurement.
 REGISTERED = {*(page.lower() for page in PAGES.values()), "provisional", "exact"}
+RECORDS = [
+    record
+    for registry in (CRITERIA, COUPLINGS, RECOVERY_METHODS, PRESETS, SCHEDULES, ARTEFACTS, RUNTIMES, COSTS)
+    for record in registry.values()
+]
+# Where messages are told by their English; the command line speaks English alone.
+LIBRARY = [
+    path
+    for path in sorted((ROOT / "fpgm_core").rglob("*.py"))
+    if not {"cli", "architectures", "bench.py"} & set(path.relative_to(ROOT).parts)
+]
 SENT = {"live", "picture"}  # sections that the browser gets whole: its scripts take them by words
 
 
@@ -55,3 +74,77 @@ def test_what_the_browser_gets_whole_is_taken_whole():
 
 def test_every_page_has_its_name():
     assert [page for page in PAGES.values() if f"frame.{page.lower()}" not in OWN.strings] == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_record_and_label_of_the_library_is_said_in_every_language(language):
+    words = words_of(language)
+    wanted = {
+        f"{type(record).__name__}.{record.name}.{part}"
+        for record in RECORDS
+        for part in ("title", "summary")
+        if hasattr(record, part)
+    }
+    assert set(words.under("record")) == wanted
+    assert set(words.under("chart")) == set(LABELS)
+    for name, label in words.under("chart").items():
+        assert sorted(re.findall(r"{[^}]*}", label)) == sorted(re.findall(r"{[^}]*}", LABELS[name])), name
+
+
+def told_by_their_english():
+    """Every message of work under way, and every error that a page raises."""
+    for path in [*LIBRARY, *SOURCES]:
+        tree = parsed(path)
+        yield from messages(tree, "Progress", 2, "what")
+        yield from messages(tree, "within", 3, "what")
+        if path in SOURCES:
+            yield from messages(tree, "FpgmError")
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_message_of_work_and_of_a_page_is_said_in_every_language(language):
+    words = words_of(language)
+    assert [text for text in told_by_their_english() if words.phrase(text) == text] == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_phrase_has_the_placeholders_of_its_english(language):
+    for english, said in words_of(language).under("phrase").items():
+        assert set(re.findall(r"{(\w+)}", said)) <= set(re.findall(r"{(\w+)}", english)), english
+
+
+# What is no English to translate: names, code, values of menus, and errors within errors.
+NOT_ENGLISH = {
+    "fpgm evaluate X1 --data X1", "fpgm layers X1", "Refit cost", "too long", "cut short, or too long",
+    "<script>document.documentElement.lang = X1</script>", "X1=X1; Path=/; HttpOnly; SameSite=Lax; Max-Age=X1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_page_draws_english_of_its_own(path):
+    """All that a page draws comes from the language files, by name, or by its English where it is a message."""
+    texts = set(drawn_texts(parsed(path))) - NOT_ENGLISH
+    assert [text for text in texts if any(words_of(language).phrase(text) == text for language in OTHERS)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'st.button("Go", key="go")',
+        'st.caption(f"{n} filters")',
+        'column.selectbox("Model" if a else "", [], key="m")',
+        'st.toggle(words("a.b"), help="Why")',
+        'st.markdown(f"**{a}**" + " of it")',
+        'pd.DataFrame({"file": names})',
+        'TITLE = "Nobody translates this"',
+    ],
+)
+def test_english_that_a_page_draws_would_be_found(source):
+    assert list(drawn_texts(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source", ['st.button(words("a.b"), key="go")', '"""A docstring of words."""', '_log.info("one two three")']
+)
+def test_what_nobody_reads_is_no_english_to_find(source):
+    assert not list(drawn_texts(ast.parse(source)))

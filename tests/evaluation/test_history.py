@@ -159,6 +159,10 @@ def test_the_oldest_that_nobody_pinned_goes_where_there_are_too_many(measured):
     assert first in left
     assert fourth in left
     assert second not in left
+    found, by_hand = measured(0.45, history, study="search"), measured(0.46, history)
+    left = [entry.id for entry in history.entries()]
+    assert by_hand in left
+    assert found not in left  # what a study measured goes before what a hand did
     for entry in history.entries():
         history.pin(entry.id)
     measured(0.5, history)

@@ -18,6 +18,8 @@ from pages.ui.components.incoming import LARGEST, MOST_ENTRIES, read_point, sent
 from pages.ui.components.page_keys import read_turn
 from pages.ui.components.picture import Look, read_look
 from pages.ui.components.plane import EXTENT, PlaneMove, read_plane
+from pages.ui.components.telling import told
+from pages.ui.session.language import words_of
 from pages.ui.session.view_state import ViewState, decode, encode
 
 UNITS = frozenset({"conv1", "layer1.0.conv1"})
@@ -189,3 +191,16 @@ def test_long_settings_are_refused_at_once():
     for text in ("[" * 10_000_000, '{"layer":"' + "x" * 1_000_000 + '"}'):
         with pytest.raises(FpgmError, match="damaged"):
             unpack(STEPS["plane"].controls, text)
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@given(
+    text=st.text(max_size=600) | st.sampled_from([" ", "; ", "', ", ": ", "a ", "x; y "]).map(lambda part: part * 300)
+)
+def test_a_message_made_of_anything_is_translated_at_once(language, text):
+    """What a link says stands in messages, which are looked up by their English."""
+    words = words_of(language)
+    for message in (text, f"unknown criterion {text!r}; choose one of {text}", f"{text} has no unit {text!r}"):
+        begun = time.perf_counter()
+        assert isinstance(words.phrase(told(FpgmError(message))), str)
+        assert time.perf_counter() - begun < 1

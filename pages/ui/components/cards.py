@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 
 from fpgm_core import Measurement
-from fpgm_core.evaluation import Interval
 from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
+
+_LONG = 5.0  # seconds: how much longer something takes is only told from here on
 
 
 def card(label: str, value: str, under: str = "", state: str = "", more: str = "") -> str:
@@ -58,6 +59,7 @@ def accuracy_card(
     *,
     words: Words,
     refitted: float | None = None,
+    seconds_left: float | None = None,
     error: str | None = None,
     moving: bool = False,
     measurable: bool = True,
@@ -66,7 +68,8 @@ def accuracy_card(
     """Accuracy with its interval and the paired change, and how far the measurement is.
 
     `rung` is what was done after pruning. `refitted` is the share of the refit before the first figure that is done,
-    None where none is under way. `measurable` says whether there is anything to measure, and to measure it on.
+    None where none is under way. `seconds_left` is told where it is long. `measurable` says whether there is anything
+    to measure, and to measure it on.
     """
     label = f"{words('live.accuracy')}, {rung}" if rung else words("live.accuracy")
     if not measurable:
@@ -75,14 +78,15 @@ def accuracy_card(
         return card(label, "—", error, words("live.failed"))
     if moving:
         return card(label, "…", words("live.at_rest"), words("live.moving"))
+    left = time_left(seconds_left, words) if seconds_left is not None and seconds_left >= _LONG else ""
     if refitted is not None:
-        return card(label, "…", words("live.refitting"), words("live.repairing", share=refitted))
+        return card(label, "…", words("live.refitting"), words("live.repairing", share=refitted) + left)
     if measurement is None:
-        return card(label, "…", words("live.coming"), words("live.measuring"))
-    return _measured_card(label, measurement, words)
+        return card(label, "…", words("live.coming"), words("live.measuring") + left)
+    return _measured_card(label, measurement, words=words, left=left)
 
 
-def _measured_card(label: str, measurement: Measurement, words: Words) -> str:
+def _measured_card(label: str, measurement: Measurement, *, words: Words, left: str) -> str:
     accuracy, change = measurement.accuracy, measurement.change
     state = words(
         f"live.{'running' if measurement.state == 'measuring' else measurement.state}",
@@ -95,11 +99,12 @@ def _measured_card(label: str, measurement: Measurement, words: Words) -> str:
     notes += [words("live.lost", lost=device, device=measurement.device) for device in measurement.lost_devices]
     dense = words("live.dense", accuracy=measurement.dense_accuracy.value)
     between, more = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]", "".join(f" · {note}" for note in notes)
-    return card(label, f"{accuracy.value:.2%}|{dense}", between, state, more)
+    return card(label, f"{accuracy.value:.2%}|{dense}", between, state + left, more)
 
 
-def top5_card(top5: Interval | None, dense: Interval | None, words: Words) -> str:
+def top5_card(measurement: Measurement | None, words: Words) -> str:
     """Top-5 accuracy with its interval, and the dense network's; a place for it while there is none."""
+    top5, dense = (None, None) if measurement is None else (measurement.top5, measurement.dense_top5)
     if top5 is None or dense is None:
         return card(words("live.top5"), "…")
     between = f"[{top5.low:.1%}, {top5.high:.1%}]"

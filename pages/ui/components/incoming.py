@@ -113,6 +113,12 @@ def read_point(points: Any) -> list[float]:
     return found
 
 
+@reading
+def read_rows(selection: Any, count: int) -> list[int]:
+    """The rows that are selected in a table of `count`."""
+    return [whole(row, 0, count - 1) for row in items(part(selection, "rows"))]
+
+
 def _index(key: str) -> int:
     if not (key.isascii() and key.isdigit() and len(key) < 10):
         raise Unfit

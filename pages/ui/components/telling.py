@@ -19,6 +19,7 @@ from fpgm_core.runtime.storage import home
 
 _FAILED = "The work failed on the server. Whoever runs it finds the reason in its log, under failure {number}."
 LONGEST = 600  # characters that are shown of a text
+_LONGEST_ERROR = 4 * LONGEST  # before paths and others' words are left out of it
 _log = logging.getLogger(__name__)
 _APART = "\u2060"  # a word joiner, which is not seen: it keeps apart what would be read as one mark
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -51,11 +52,11 @@ def told(error: BaseException) -> str:
         number = secrets.token_hex(3)
         _log.error("failure %s", number, exc_info=error)
         return _FAILED.format(number=number)
-    text = str(error)
+    text = str(error)[:_LONGEST_ERROR]
     for foreign in _foreign_words(error):
         for form in (f" ({foreign})", f": {foreign}", foreign):
             text = text.replace(form, "")
-    return without_places(text)
+    return without_places(text)[:LONGEST]
 
 
 def _foreign_words(error: BaseException) -> Iterator[str]:

@@ -25,6 +25,7 @@ def draw_figures(
         accuracy_card(
             measured,
             refitted=session.refitted,
+            seconds_left=job.progress.seconds_left if job and job.progress and not job.done else None,
             error=words.phrase(job.error) if job and job.error else None,
             moving=session.is_moving,
             measurable=measurable,
@@ -33,8 +34,8 @@ def draw_figures(
         )
     ]
     if measurable and (network.num_classes or 0) > FEW_CLASSES:
-        known = None if session.is_moving or measured is None else measured
-        cards.append(top5_card(known.top5 if known else None, known.dense_top5 if known else None, words))
+        known = None if session.is_moving else measured
+        cards.append(top5_card(known, words))
     accuracy.html(beside(*cards))
     macs.html(macs_card(cost, dense, words))
     params.html(params_card(cost, dense, words))

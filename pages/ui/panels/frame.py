@@ -18,6 +18,7 @@ from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
 from pages.ui.panels.under_way import under_way
 from pages.ui.session.language import set_language, tab_language, tab_words
+from pages.ui.session.opened import notes_of
 from pages.ui.session.session import Session, callback, current_session, mirror, share
 
 STYLE = (Path(__file__).parent / "frame.css").read_text()
@@ -105,7 +106,7 @@ def messages(session: Session) -> DeltaGenerator:
     place = st.container(key="notices")
     if session.message:
         place.error(plain(session.words.phrase(session.message)))
-    for note in session.notes if session.state.data else ():
+    for note in notes_of(session.state.data):
         place.warning(plain(session.words.phrase(note)))
     return place
 

@@ -8,10 +8,10 @@ from functools import partial
 import streamlit as st
 
 from fpgm_core.allocation import COSTS
-from fpgm_core.data import DATA
 from fpgm_core.lesson import Words
 from pages.ui.panels.plan_list import rung_title
 from pages.ui.panels.why import why_button
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session, callback, current_session
 from pages.ui.session.solving import LOSS, SEARCH, SOLVE, Solving, ask, take_solution
 
@@ -46,7 +46,7 @@ def _goal(session: Session, words: Words) -> None:
         words("goal.points" if kind == LOSS else "goal.percent"), low, high, first, step, key=f"goal_amount:{kind}",
         width=112, format="%g", label_visibility="collapsed", persist_state="session",
     )  # fmt: skip
-    can = network.trained and network.dataset in DATA
+    can = why_unmeasured(network) is None
     st.button(
         words("goal.solve"),
         key="solve",

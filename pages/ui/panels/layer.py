@@ -73,8 +73,9 @@ def layer_panel(session: Session) -> bool:
     shown = facts.nearest if chosen is None else chosen
     names = tuple(name for name in CRITERIA if network.has_scores(name))
     jobs, seed = _Jobs(layout, order, costs), state.plan.options.seed
-    tiles = tiles_of(network.fingerprint, layer, shown, facts.twin(shown), names, seed, network)
-    key = (network.identity, layer, state.seed, words.language, names, *_selection(subject), *jobs.told)
+    scored = tuple(network.scores_digest(name) for name in names)  # of images, which other people have others of
+    tiles = tiles_of((network.identity, *scored), layer, shown, facts.twin(shown), names, seed, network)
+    key = (network.identity, layer, state.seed, words.language, names, scored, *_selection(subject), *jobs.told)
     picture(
         _picture(key, subject, state.seed, jobs),
         _cut(subject, state.plan if order is None else session.plan, busy),
@@ -100,7 +101,7 @@ class _Jobs:
     @property
     def told(self) -> tuple[Hashable, ...]:
         """How far they are, as far as a picture differs by it."""
-        return tuple(job and (job.done, job.error) for job in (self.layout, self.order, self.costs))
+        return tuple(job and (job.done, job.error, job.place) for job in (self.layout, self.order, self.costs))
 
 
 def _selection(subject: Subject) -> tuple[Hashable, ...]:
@@ -123,7 +124,12 @@ def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Pict
             order = order_of(network, other, unit) if unit else None
         orders.append((words.of(get_criterion(criterion)), order.flips if order else None))
     views = {
-        "Map": map_view(_subject, seed=_seed, failed=_jobs.layout.error if _jobs.layout else None),
+        "Map": map_view(
+            _subject,
+            seed=_seed,
+            failed=_jobs.layout.error if _jobs.layout else None,
+            place=_jobs.layout.place if _jobs.layout else 0,
+        ),
         "Scores": scores_view(_subject),
         "Radial": radial_view(_subject),
         "Norms": norms_view(_subject),

@@ -47,8 +47,11 @@ def numbers(values: np.ndarray) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def map_view(subject: Subject, *, seed: int, failed: str | None = None) -> View:
-    """UMAP with the geometric median, and PCA beside it; PCA alone where there is no UMAP yet, or never."""
+def map_view(subject: Subject, *, seed: int, failed: str | None = None, place: int = 0) -> View:
+    """UMAP with the geometric median, and PCA beside it; PCA alone where there is no UMAP yet, or never.
+
+    `failed` says why there is none; `place` is its place in the queue, 0 where it is being computed.
+    """
     network, layer, words = subject.network, subject.layer, subject.words
     exact = exact_projection(network.fingerprint, layer, "pca", network)
     beside = replace(_map_panel(exact), x_title="", note=words("picture.pca_note"), square=True)
@@ -56,7 +59,8 @@ def map_view(subject: Subject, *, seed: int, failed: str | None = None) -> View:
         return View([beside], words("picture.umap_few", n=UMAP_MINIMUM))
     layout = stored_layout(network.fingerprint, layer, seed, network)
     if layout is None:
-        said = words("picture.umap_coming") if failed is None else words("picture.umap_failed", reason=failed)
+        said = words("picture.umap_waiting", place=place) if place else words("picture.umap_coming")
+        said = said if failed is None else words("picture.umap_failed", reason=failed)
         return View([beside], said)
     first = replace(_map_panel(layout), note=words("picture.umap_note"))
     return View([first, beside], _faithfulness(words, UMAP=layout, PCA=exact))
@@ -123,7 +127,7 @@ def norms_view(subject: Subject) -> View:
         marks=[(0.0, ""), (float(norms.mean()), words("picture.mean"))],
         cuts={"x": "own" if subject.plan.criterion == NORM else "rival"},
     )  # fmt: skip
-    figures = diagnostics(subject.network.fingerprint, subject.network)
+    figures = diagnostics(subject.network.identity, subject.network)
     others = [(figure.floor, figure.spread, name) for name, figure in figures.items()]
     beside = Panel(
         x_title=words("picture.floor"), y_title=words("picture.spread"), others=others,
@@ -160,7 +164,7 @@ def facts_of(subject: Subject) -> str:
     """What is true of the layer in one line: size, cost, agreement, requirements, company."""
     network, plan, words = subject.network, subject.plan, subject.words
     layer = next(layer for layer in network.layers if layer.name == subject.layer)
-    norms = diagnostics(network.fingerprint, network)[subject.layer]
+    norms = diagnostics(network.identity, network)[subject.layer]
     shared = network.overlap(plan, subject.unit) if subject.unit else None
     said = words(
         "picture.facts",

@@ -11,15 +11,16 @@ from pathlib import PurePath
 import streamlit as st
 
 from fpgm_core import FpgmError, Network, Plan
-from fpgm_core.data import Preprocessing
+from fpgm_core.data import Preprocessing, read_size
 from fpgm_core.lesson import Words
-from fpgm_core.models import list_models, published_weights
+from fpgm_core.models import model_names, published_weights
+from fpgm_core.runtime.files import read_file
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain, told
-from pages.ui.session.jobs import Job, opening_worker
+from pages.ui.session.jobs import Job, layout_worker, opening_worker
 from pages.ui.session.language import tab_words
-from pages.ui.session.networks import open_network, view_of
-from pages.ui.session.opened import live_names, remember
+from pages.ui.session.networks import open_network, own_file, view_of
+from pages.ui.session.opened import live_names, recent_checkpoints, remember
 from pages.ui.session.opening import (
     CHECKPOINTS,
     IMAGES,
@@ -30,9 +31,12 @@ from pages.ui.session.opening import (
     folder_work,
     images_work,
     is_private,
+    kept_work,
     network_work,
+    ready_work,
 )
 from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.work_status import waiting
 
 _JOB = "open"
 _AT_HAND, _RANDOM = "", "random"  # weights: the best that are here, or none
@@ -49,6 +53,8 @@ def open_button() -> None:
 
 def _show() -> None:
     st.session_state[_FLAG] = True
+    # Maps of what is opened are not known yet: while a person chooses, UMAP is compiled.
+    current_session().jobs.start("umap", ready_work, key=("umap",), worker=layout_worker())
 
 
 def _hide() -> None:
@@ -80,7 +86,7 @@ def _watch(job: Job[object]) -> None:
     if job.done:
         st.rerun()
     words = tab_words()
-    what = words.phrase(job.progress.what) if job.progress else words("work.waiting")
+    what = words.phrase(job.progress.what) if job.progress else waiting(job, words)
     st.progress(job.share, text=f"{plain(what[:1].upper() + what[1:])} …")
     st.button(words("open.cancel"), key="cancel_open", on_click=callback(lambda session: session.jobs.cancel(_JOB)))
 
@@ -99,7 +105,6 @@ def _finish(session: Session, result: Network | OpenedImages | None) -> bool:
         elif isinstance(result, OpenedImages):
             session.own_images(result.name)
             session.go(replace(state, data=result.name))
-            session.notes = result.notes
     except FpgmError as error:
         session.refuse(error)
     if session.message:
@@ -111,6 +116,8 @@ def _finish(session: Session, result: Network | OpenedImages | None) -> bool:
 
 def _choose_network(session: Session) -> None:
     words, names = session.words, _names()
+    if is_private():
+        _choose_recent(words)
     current = session.state.plan.model
     index = names.index(current) if current in names else 0
     model = st.selectbox(words("open.network"), names, index=index, key="open_model", help=words("open.network_help"))
@@ -123,21 +130,72 @@ def _choose_network(session: Session) -> None:
     chosen = weights or None
     st.button(words("open.this_network"), type="primary", key="open_network",
               on_click=lambda: _start(partial(network_work, model, chosen), model, chosen))  # fmt: skip
+    file, shape = _choose_file(session, model, words)
+    size = f" --input-size {'x'.join(map(str, shape[1:]))}" if shape else ""
+    named = file or chosen
+    _command_line(model, f"fpgm layers {model}" + (f" --weights {shlex.quote(named)}" if named else "") + size)
+
+
+def _choose_recent(words: Words) -> None:
+    """What was opened lately, on disk: opened again at once where it is chosen. For those whose machine it is."""
+    recent = {kept.fingerprint: kept for kept in recent_checkpoints()}
+
+    def open_again() -> None:
+        kept = recent.get(st.session_state.open_recent)
+        if kept is not None:
+            _start(partial(kept_work, kept.model, kept.fingerprint), kept.fingerprint)
+
+    if recent:
+        st.selectbox(
+            words("open.recent"),
+            list(recent),
+            index=None,
+            format_func=lambda name: f"{recent[name].model} · {recent[name].weights.removeprefix('file ')}",
+            placeholder=words("open.recent_shows"),
+            key="open_recent",
+            on_change=open_again,
+        )
+
+
+def _choose_file(session: Session, model: str, words: Words) -> tuple[str | None, tuple[int, int, int] | None]:
+    """A checkpoint of the network above, dropped or by its path here, or a plan; its name, and what it reads."""
     file = st.file_uploader(
-        words("open.file"),
-        type=[*CHECKPOINTS, "json"],
-        key="open_file",
-        help=words("open.file_help"),
+        words("open.file"), type=[*CHECKPOINTS, "json"], key="open_file", help=words("open.file_help")
     )
+    here, beside = st.columns([3, 1])
+    path = here.text_input(words("open.file_here"), key="open_path") if data_roots() else ""
+    size = beside.text_input(
+        words("open.size"), key="open_size", placeholder=words("open.size_shows"), help=words("open.size_help")
+    )
+    try:
+        shape = (3, *read_size(size)) if size else None
+    except FpgmError as error:
+        st.error(plain(words.phrase(told(error))))
+        return None, None
     if file is not None and st.button(words("open.the_file", file=plain(file.name)), key="open_the_file"):
         content = file.getvalue()
         if file.name.lower().endswith(".json"):
             _open_plan(session, file.name, content)
         else:
-            _start(partial(checkpoint_work, model, file.name, content), model, file.file_id)
+            _start(partial(checkpoint_work, model, file.name, content, shape), model, file.file_id, shape)
         st.rerun()
-    told = file.name if file else chosen
-    _command_line(model, f"fpgm layers {model}" + (f" --weights {shlex.quote(told)}" if told else ""))
+    if path and st.button(words("open.the_path"), key="open_the_path"):
+        _open_path(session, model, path, shape)
+    return (file.name if file else path) or None, shape
+
+
+def _open_path(session: Session, model: str, text: str, shape: tuple[int, int, int] | None) -> None:
+    """Open a checkpoint, or a plan, of this machine."""
+    try:
+        path = below_roots(text)
+        if path.suffix.lower() == ".json":
+            _open_plan(session, path.name, read_file(path))
+        else:
+            _start(partial(network_work, model, path, shape), model, str(path), path.stat().st_mtime_ns, shape)
+    except FpgmError as error:
+        st.error(plain(tab_words().phrase(told(error))))
+        return
+    st.rerun()
 
 
 def _open_plan(session: Session, name: str, content: bytes) -> None:
@@ -161,7 +219,8 @@ def _choose_images(session: Session) -> None:
         content = file.getvalue()
         _start(partial(images_work, network, file.name, content, preprocessing), file.file_id, network.identity)
         st.rerun()
-    where = file.name.rpartition(".")[0] if file else "FOLDER"
+    prepared = [f"--preprocess {preprocessing.text}"] if network.preprocessing is None and preprocessing else []
+    where = file.name if file else "FOLDER"
     if data_roots():
         path = st.text_input(words("open.folder"), key="open_folder", placeholder=words("open.folder_shows"))
         if path and st.button(words("open.read_folder"), key="read_folder"):
@@ -171,7 +230,7 @@ def _choose_images(session: Session) -> None:
         session.change(data="")
         _hide()
         st.rerun()
-    _command_line(network.name, f"fpgm evaluate {network.name} --data {shlex.quote(where)}")
+    _command_line(network.name, " ".join(["fpgm evaluate", _named(network), "--data", shlex.quote(where), *prepared]))
 
 
 def _read_folder(network: Network, text: str, preprocessing: Preprocessing | None) -> None:
@@ -207,18 +266,18 @@ def _preprocessing(network: Network, words: Words) -> Preprocessing | None:
         return None
 
 
+def _named(network: Network) -> str:
+    """The network as the command line calls it: by name, and with its weights where those are a person's own."""
+    file = own_file(network)
+    if file is None:
+        return network.name
+    size = "x".join(map(str, network.input_shape[1:]))
+    return f"{network.name} --weights {shlex.quote(file)} --input-size {size}"
+
+
 def _names() -> list[str]:
-    return [*live_names(), *_registry_names()]
-
-
-@st.cache_data(show_spinner=False)
-def _registry_names() -> list[str]:
-    """Every network by name: this project's, torchvision's, and timm's where it is installed."""
-    try:
-        timm = list_models("timm/*")
-    except FpgmError:
-        timm = ()
-    return [info.name for info in (*list_models(), *timm)]
+    """Every network by name: of this process, this project's, torchvision's, and timm's where it is installed."""
+    return [*live_names(), *model_names()]
 
 
 def _weights_of(model: str) -> list[str]:

@@ -12,7 +12,7 @@ from fpgm_core import COUPLINGS, CRITERIA, FpgmError
 from fpgm_core.lesson import Words
 from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.language import words_of
-from pages.ui.session.networks import first_view
+from pages.ui.session.networks import first_view, title_of
 from pages.ui.session.opened import live_names
 from pages.ui.session.session import Session, menu
 
@@ -38,7 +38,8 @@ def glossed(words: Words, records: Iterable[Any]) -> str:
 def pickers(session: Session) -> None:
     """Model, criterion and coupling, for a row."""
     plan, words = session.state.plan, session.words
-    titles = {plan.model: session.network.title} | {name: name for name in live_names()} | _titles(words.language)
+    titles = {plan.model: ""} | {name: name for name in live_names()} | _titles(words.language)
+    titles[plan.model] = title_of(session.network)
     st.selectbox(
         words("top.model"),
         list(titles),

@@ -6,17 +6,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import streamlit as st
-
 from fpgm_core import COUPLINGS, FpgmError, Plan
 from fpgm_core.criteria import get_criterion
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import History, HistoryEntry, wilson
 from fpgm_core.figures import TracePoint
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from pages.ui.panels.pictures import labels_of
-from pages.ui.session.networks import open_network, view_of
+from pages.ui.session.kept import kept
+from pages.ui.session.networks import open_network, view_of, why_unmeasured
 from pages.ui.session.session import Session
 from pages.ui.session.view_state import ViewState
 
@@ -27,7 +26,7 @@ def kept_entries(session: Session, **which: Any) -> tuple[HistoryEntry, ...]:
     return _entries((str(history.path), history.stamp, *sorted(which.items())), history, which)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@kept
 def _entries(key: Hashable, _history: History, _which: dict[str, Any]) -> tuple[HistoryEntry, ...]:
     return _history.entries(**_which)
 
@@ -35,7 +34,7 @@ def _entries(key: Hashable, _history: History, _which: dict[str, Any]) -> tuple[
 def comparable_entries(session: Session, limit: int) -> tuple[HistoryEntry, ...]:
     """What was measured of the network on screen on all its choose images, latest first."""
     network = session.network
-    if not network.trained or network.dataset not in DATA:
+    if why_unmeasured(network) is not None:
         return ()
     digest = load_images(network.dataset, "choose").digest
     return kept_entries(session, fingerprint=network.fingerprint, digest=digest, limit=limit)

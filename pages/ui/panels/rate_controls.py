@@ -38,6 +38,11 @@ def rate_controls(session: Session) -> None:
         )
         _master(session, units)
         _more(session, units)
+        if session.network.trained:
+            st.page_link(
+                "pages/5_Choose.py", label=session.words("compare.from_explore"), query_params={"view": "compare"},
+                help=session.words("compare.from_explore_help"),
+            )  # fmt: skip
 
 
 def _preset(words: Words, name: str) -> str:

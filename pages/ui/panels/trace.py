@@ -45,7 +45,7 @@ def trace_panel(session: Session) -> None:
     with table:
         _table(entries, points, words)
         st.page_link(
-            "pages/5_Choose.py", label=words("history.open"), icon=":material/history:",
+            "pages/5_Choose.py", label=words("history.open"),
             query_params={"view": "history"},
         )  # fmt: skip
 

@@ -9,8 +9,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core.lesson import Words
 from pages.ui.components.cards import time_left
+from pages.ui.components.telling import plain
 from pages.ui.session.jobs import Entry
 from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.work_status import waiting
 
 _EVERY = 0.5  # seconds
 
@@ -47,7 +49,7 @@ def _told(entry: Entry, words: Words) -> str:
     """What it does, how far it is and how much longer it takes; before its first step, that it waits for its turn."""
     job, title = entry.job, f"{entry.title[:1].upper()}{entry.title[1:]}"
     if job is None or job.progress is None:
-        return f"{title}: {words('work.waiting')}"
+        return plain(f"{title}: {waiting(job, words)}")
     step = words.phrase(job.progress.what)
     doing = f" ({step})" if step and step not in entry.title else ""
-    return f"{title}{doing}: {job.share:.0%}{time_left(job.progress.seconds_left, words)}"
+    return plain(f"{title}{doing}: {job.share:.0%}{time_left(job.progress.seconds_left, words)}")

@@ -11,9 +11,8 @@ import streamlit as st
 
 from fpgm_core import Plan
 from fpgm_core.allocation import Price, bargain, dearest
-from fpgm_core.data import DATA
 from fpgm_core.lesson import Words
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback
 from pages.ui.session.solving import LOSSES, known_losses, losses_work
 
@@ -50,7 +49,7 @@ def price_words(prices: Mapping[str, Price], words: Words) -> Callable[[str], st
 def why_button(session: Session, words: Words) -> None:
     """The reasons behind the rates on screen: a table and a sentence, once the losses are predicted; else how to."""
     network, plan = session.network, session.state.plan
-    if not network.trained or network.dataset not in DATA:
+    if why_unmeasured(network) is not None:
         return
     prices = tuple(prices_of(session, plan).values())
     if not prices:

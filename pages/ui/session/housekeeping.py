@@ -27,7 +27,7 @@ from pages.ui.session.recovered import TRAINED
 GRACE, LINGER, REST = 3.0, 120.0, 20.0  # seconds after which work ends, a tab is gone, a server without tabs rests
 _REST_BYTES = 1 << 30
 _EVERY = 1.0  # seconds
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Tab(Protocol):
@@ -55,6 +55,7 @@ class House:
         with self._lock:
             self._tabs[name] = tab
             self._gone.pop(name, None)
+        log.info("session %s is here", name[:8])
 
     def tick(self, is_open: Callable[[str], bool], now: float) -> list[str]:
         """Do what is due; the names of tabs that have been gone for good since the last time."""
@@ -71,6 +72,7 @@ class House:
                     self._tabs.pop(name, None)
                 del self._gone[name]
                 tabs[name].close()
+                log.info("session %s has gone", name[:8])
             elif away >= GRACE:
                 tabs[name].pause()
         if len(closed) < len(tabs):
@@ -97,9 +99,7 @@ def let_go() -> None:
     st.cache_data.clear()
     gc.collect()
     return_freed_memory()
-    _log.info(
-        "nobody is here: %s MB of memory became %s", *(size and size >> 20 for size in (before, resident_bytes()))
-    )
+    log.info("nobody is here: %s MB of memory became %s", *(size and size >> 20 for size in (before, resident_bytes())))
 
 
 async def keep_house() -> None:
@@ -116,4 +116,4 @@ async def keep_house() -> None:
             for worker in workers():
                 worker.tend()
         except Exception:  # the server goes on
-            _log.exception("housekeeping failed")
+            log.exception("housekeeping failed")

@@ -7,6 +7,7 @@ Everything a session started ends with its tab, whatever its name.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from fpgm_core.runtime.progress import Work, timed
 from pages.ui.session.worker import Job, Limits, Worker
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @once
@@ -94,6 +96,8 @@ class Jobs:
         begin = (lambda: timed(work())) if long else work
         job = (worker or device_worker()).start(self._session, name, begin, key=key, long=long)
         self._jobs[name] = Entry(key, job, title, end, page)
+        if long:
+            log.info("session %s begins %s", self._session[:8], name)
         return job
 
     @property

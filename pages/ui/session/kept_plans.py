@@ -19,7 +19,7 @@ from pages.ui.session.opening import is_private
 from pages.ui.session.visitors import visitor_in
 
 _FOLDER = "visitors"
-_MOST_VISITORS, _MOST_PLANS = 300, 500  # who came back least lately goes first
+MOST_VISITORS, MOST_PLANS = 300, 500  # who came back least lately goes first
 
 
 def history_of_visitor(tab: str) -> History:
@@ -30,13 +30,13 @@ def history_of_visitor(tab: str) -> History:
     path = home() / _FOLDER / f"{hashlib.sha256(who.encode()).hexdigest()[:32]}.sqlite"
     if not path.exists():
         _make_room(path.parent)
-    return History(path, limit=_MOST_PLANS)
+    return History(path, limit=MOST_PLANS)
 
 
 def _make_room(folder: Path) -> None:
     """Delete the histories that nobody wrote for longest, until one more has room."""
     with suppress(OSError):  # another process may delete them meanwhile
         files = sorted(folder.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
-        for path in files[: max(0, len(files) + 1 - _MOST_VISITORS)]:
+        for path in files[: max(0, len(files) + 1 - MOST_VISITORS)]:
             for tail in ("", "-wal", "-shm"):
                 path.with_name(path.name + tail).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import streamlit as st
 from fpgm_core import FpgmError, lesson
 from fpgm_core.lesson import LANGUAGES, Words
 from fpgm_core.runtime.words import read_words
+from pages.ui.components.telling import told
 
 PARAMETER = "lang"  # its name in a link
 _FOLDER = Path(__file__).parents[1] / "languages"
@@ -44,5 +45,5 @@ def link_problem() -> str | None:
     try:
         words_of(st.query_params.get(PARAMETER, tab_language()))
     except FpgmError as error:
-        return str(error)
+        return told(error)
     return None

@@ -14,6 +14,7 @@ from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.kept import kept
+from pages.ui.session.language import tab_words
 from pages.ui.session.opened import NETWORKS, OWN, check_images, live_network, opened_network
 from pages.ui.session.view_state import ViewState
 
@@ -62,7 +63,7 @@ def registry_network(model: str) -> Network:
 
 
 def _opened(model: str) -> Network:
-    with st.spinner("Opening the network ..."):
+    with st.spinner(tab_words()("frame.opening")):
         network = Network.load(model)
         network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
         return network
@@ -102,6 +103,18 @@ def scores_work(network: Network, criterion: str) -> Work[Scores]:
     return work()
 
 
+def own_file(network: Network) -> str | None:
+    """The name of the file that a network's weights were read from; None where they are not a person's own."""
+    kind, _, name = network.weights.partition(" ")
+    return name.partition(" (")[0] if kind == "file" else None
+
+
+def title_of(network: Network) -> str:
+    """What a network is called on the pages: with its file, where the weights are a person's own."""
+    file = own_file(network)
+    return network.title if file is None else f"{network.title} · {file}"
+
+
 def why_unmeasured(network: Network) -> str | None:
     """Why a network's accuracy cannot be measured here, in words; None where it can be."""
     if not network.trained:
@@ -119,7 +132,7 @@ def images_of(network: Network, split: str) -> ImageSet | None:
 
 
 @kept
-def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
+def diagnostics(identity: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
     return {layer.name: _network.norm_diagnostics(layer.name) for layer in _network.layers}
 
@@ -153,6 +166,6 @@ def own_data(network: Network) -> str:
 
 
 def _most_disputed(network: Network) -> str:
-    figures = diagnostics(network.fingerprint, network)
+    figures = diagnostics(network.identity, network)
     known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
     return min(known, key=lambda name: known[name]) if known else network.layers[0].name

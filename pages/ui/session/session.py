@@ -78,7 +78,6 @@ class Session:
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
-        self.notes: tuple[str, ...] = ()  # what must be known of images that were opened here
         self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
@@ -194,6 +193,17 @@ class Session:
         chosen = state.chosen if layer == state.layer else None
         self.go(replace(state, plan=state.plan.with_rates(rates), layer=layer, chosen=chosen), by_equaliser=True)
 
+    def try_on(self, plan: Plan) -> None:
+        """Show a plan on the bars while a hand holds it; measuring waits until it rests. Not for one that cannot be."""
+        try:
+            self.network.cost(plan)
+        except FpgmError as error:
+            self.refuse(error)
+            return
+        self.stop_measuring()
+        self.draft, self.held, self.message = plan, None, None
+        self.revision += 1
+
     def change(self, *, within_step: bool = False, **fields: object) -> None:
         """Move to the view state on screen with some fields replaced; `within_step` as in `go`."""
         try:
@@ -301,11 +311,10 @@ class Session:
         return self._tried(method) if trained is None else trained.after
 
     def _tried(self, method: str) -> Measurement | None:
-        """The measurement of the plan on screen under a recovery method that stands in the trace."""
-        wanted = (self.state.plan, method)
-        return next(
-            (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
-        )
+        """The measurement of the plan on screen, on its images, under a recovery method that stands in the trace."""
+        wanted = (self.state.plan, self.state.data, method)
+        found = (tried for tried in self.trace if (tried.state.plan, tried.state.data, tried.state.method) == wanted)
+        return next((tried.measurement for tried in found), None)
 
     def has_new_result(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
@@ -328,7 +337,7 @@ class Session:
             images = load_images(network.dataset, "choose")
             self.kept_plans.add(network.prune(state.plan), images, tried.measurement)
         except FpgmError as error:
-            self.message = str(error)
+            self.message = told(error)
 
 
 def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:

@@ -84,6 +84,11 @@ def _kept() -> Newest[Priced]:
     return Newest("prices", lambda priced: size_of(priced.prepared))
 
 
+def forget_losses() -> None:
+    """Let go of what was predicted; what is kept on disk is read again when it is asked for."""
+    _kept().clear()
+
+
 def known_losses(network: Network, plan: Plan) -> Priced | None:
     """What was predicted for a plan's criterion, coupling, options and locks, where it is at hand."""
     return _kept().get(network, replace(plan, rates={}), LOSSES)

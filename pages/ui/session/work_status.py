@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
+from fpgm_core.lesson import Words
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain
 from pages.ui.session.jobs import Job
@@ -25,6 +26,11 @@ def job_for(
     if session.jobs.is_stopped(name, key):
         return None
     return session.jobs.get(name, key) or session.jobs.start(name, work, key=key, title=doing, page=page)
+
+
+def waiting(job: Job[Any] | None, words: Words) -> str:
+    """That work waits for its turn, and where it stands in the queue."""
+    return words("work.place", place=job.place) if job is not None and job.place else words("work.waiting")
 
 
 def result_of(
@@ -50,5 +56,6 @@ def result_of(
     elif job.error:
         st.error(plain(session.words.phrase(job.error)))
     elif not job.done:
-        st.caption(f"⏳ {doing[:1].upper()}{doing[1:]} …")
+        told = doing if job.progress or not job.place else f"{doing}: {waiting(job, session.words)}"
+        st.caption(f"⏳ {told[:1].upper()}{told[1:]} …")
     return None if job is None else job.result

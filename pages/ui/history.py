@@ -13,9 +13,12 @@ from fpgm_core import FpgmError
 from fpgm_core.evaluation import History, HistoryEntry, Interval
 from fpgm_core.figures import trace_figure
 from fpgm_core.lesson import Words
+from pages.ui.components.incoming import read_rows, sent
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
 from pages.ui.panels.trace import is_on_screen
+from pages.ui.session.comparing import MOST, ask_to_compare
 from pages.ui.session.opening import is_private
 from pages.ui.session.session import Session, callback
 
@@ -30,10 +33,10 @@ def history_view(session: Session) -> None:
     try:
         entries = kept_entries(session, **which)
     except FpgmError as error:
-        st.error(str(error))
+        st.error(plain(words.phrase(told(error))))
         return
     if session.kept_plans.notice:
-        st.warning(session.kept_plans.notice)
+        st.warning(plain(words.phrase(session.kept_plans.notice)))
     if not entries:
         st.info(words("history.none"))
     chart, table = st.columns([1, 1.5], gap="medium")
@@ -103,7 +106,7 @@ def _restore(session: Session, number: int) -> None:
 
 def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
     rows = {
-        words("history.column_pinned"): ["📌" if entry.pinned else "" for entry in entries],
+        words("history.column_pinned"): ["★" if entry.pinned else "" for entry in entries],
         words("history.column_name"): [entry.name for entry in entries],
         words("sheet.plan"): [
             f"{entry.plan.model}: {plan_label(entry.plan, entry.method, words)}" for entry in entries
@@ -121,7 +124,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
-        height=420,
+        height=520,
         key=_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
@@ -135,8 +138,7 @@ def _interval(accuracy: Interval) -> str:
 
 def _chosen(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
     """The rows that are selected."""
-    rows = (st.session_state.get(_TABLE) or {}).get("selection", {}).get("rows", [])
-    return [entries[row] for row in rows if row < len(entries)]
+    return [entries[row] for row in read_rows(sent(_TABLE, "selection"), len(entries)) or ()]
 
 
 def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence[HistoryEntry], words: Words) -> None:
@@ -156,6 +158,11 @@ def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence
         st.button(
             words("history.delete"), key="history_delete", disabled=not chosen,
             on_click=callback(lambda session: _for_each(session, ids, lambda history, each: history.delete(each))),
+        )  # fmt: skip
+        comparable = [entry.id for entry in chosen if entry.plan.fingerprint == session.state.plan.fingerprint]
+        st.button(
+            words("history.compare"), key="history_compare", disabled=not 1 <= len(comparable) <= MOST,
+            on_click=partial(ask_to_compare, comparable), help=words("history.compare_help"),
         )  # fmt: skip
         key = f"history_name:{one.id if one else 0}"
         st.text_input(
