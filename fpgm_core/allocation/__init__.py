@@ -16,7 +16,6 @@ from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
 from fpgm_core.allocation.milliseconds import milliseconds
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
 from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
-from fpgm_core.allocation.refine import Refined, refined_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
 from fpgm_core.allocation.solver import Problem, solve
 from fpgm_core.allocation.suggestion import (
@@ -50,7 +49,6 @@ __all__ = [
     "Price",
     "Problem",
     "RankingStudy",
-    "Refined",
     "SearchConfig",
     "StudiedPlan",
     "SuggestConfig",
@@ -69,7 +67,6 @@ __all__ = [
     "prepared_work",
     "prices",
     "ranking_work",
-    "refined_work",
     "register_allocator",
     "register_cost",
     "search_work",

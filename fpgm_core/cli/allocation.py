@@ -22,7 +22,6 @@ from fpgm_core.allocation import (
     front_work,
     milliseconds,
     prepared_work,
-    refined_work,
     register_cost,
     search_work,
     suggestion_of,
@@ -109,10 +108,6 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_goal(parser)
     parser.add_argument("--max-loss", type=points_of, metavar="POINTS", help="cut all that loses no more, measured")
-    parser.add_argument(
-        "--refine", type=int, nargs="?", const=1, metavar="ROUNDS",
-        help="measure what units are worth where all the others are pruned too, and solve again (default one round)",
-    )  # fmt: skip
     parser.add_argument("--search", type=float, metavar="SECONDS", help="then search on measured accuracy so long")
     parser.add_argument("--trials", type=int, metavar="N", help="with --search: end after N plans")
     parser.add_argument("--optimism", type=int, metavar="N", help="with --search: how it flatters, on N random halves")
@@ -147,8 +142,6 @@ def _suggest(chosen: argparse.Namespace) -> int:
         raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
     if chosen.ms_cut is not None:
         register_cost(milliseconds(predictor_of(chosen, network, chosen.coupling or COUPLING)))
-    if chosen.refine is not None and (not cuts or chosen.search is not None or chosen.refine < 1):
-        raise FpgmError("--refine solves again for a cut, a whole number of rounds; give --macs-cut, and no --search")
     like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
     if chosen.front is not None:
         return _front(chosen, network, like, training, config)
@@ -159,9 +152,7 @@ def _suggest(chosen: argparse.Namespace) -> int:
         if chosen.optimism is not None:
             return _optimism(chosen, prepared, Goal(cuts), training, config)
         suggestion = suggestion_of(prepared, Goal(cuts), config)
-        if chosen.refine is not None:
-            suggestion = _refined(chosen, prepared, Goal(cuts), training, config)
-        elif chosen.search is not None:
+        if chosen.search is not None:
             suggestion = _searched(chosen, prepared, Goal(cuts), training, config)
     if chosen.out:
         write_atomic(chosen.out, suggestion.plan.to_json(indent=2).encode())
@@ -208,18 +199,6 @@ def _searched(
     gain = f"{last.num_measured} plans measured; ahead of the first on choose by {last.gain.told(100)} points"
     print(f"note: {gain}: measure it on sealed", file=sys.stderr)
     return last.best
-
-
-def _refined(
-    chosen: argparse.Namespace, prepared: Prepared, goal: Goal, training: ImageSet, config: SuggestConfig
-) -> Suggestion:
-    found = finish(refined_work(prepared, goal, training, rounds=chosen.refine, config=config), "refining")
-    print(
-        f"note: {found.num_measured} networks repaired; divergence from the dense network's answers "
-        f"{found.start_divergence:.4f} before, {found.divergence:.4f} after, in nats on training images",
-        file=sys.stderr,
-    )
-    return found.best
 
 
 def _search_of(chosen: argparse.Namespace, prepared: Prepared) -> SearchConfig:
