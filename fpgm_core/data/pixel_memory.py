@@ -215,7 +215,7 @@ def _make_room(limit: int) -> None:
     for path in (home() / _FOLDER).glob("*"):
         with suppress(OSError):
             about = path.stat()
-            abandoned = path.name.startswith(".") and time.time() - about.st_mtime > _LONGEST_WRITE
+            abandoned = path.name.startswith(".") and abs(time.time() - about.st_mtime) > _LONGEST_WRITE
             is_damaged = path.name.endswith(SET_ASIDE)
             if path.name.endswith(_SUFFIX) or is_damaged or abandoned:
                 files.append((not (is_damaged or abandoned), about.st_mtime, about.st_size, path))

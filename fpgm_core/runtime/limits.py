@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,12 +72,25 @@ class Breakable:
                 if self._broken:  # the error may still be on its way
                     _raise_in(threading.get_ident(), None)
 
-    def break_off(self) -> None:
-        """Raise the error in what runs now, once; nothing where nothing does."""
+    def break_off(self, *, in_imports: bool = True) -> bool:
+        """Raise the error in what runs now, once; whether that could be, where imports are to come to their end."""
         with self._lock:
             if self._thread and not self._broken:
+                if not in_imports and _is_importing(self._thread):
+                    return False
                 self._broken = True
                 _raise_in(self._thread, self._error)
+            return True
+
+
+def _is_importing(thread: int) -> bool:
+    """Whether a thread imports a module: one that is broken off there may never import again in this process."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

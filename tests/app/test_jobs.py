@@ -1,5 +1,6 @@
 """Background work: one job of a name, equal requests shared, first figures first, everything ended with its tab."""
 
+import importlib
 import re
 import threading
 import time
@@ -239,6 +240,16 @@ def test_what_is_too_much_to_wait_is_refused_in_words_and_may_come_back(worker):
     assert working.under_way == 3
 
 
+def test_what_was_refused_is_asked_for_again_by_itself_a_little_later(worker, jobs):
+    working, session = worker(limits=Limits(session=1, server=1, waiting=1)), jobs("d")
+    for other in "ab":
+        begin_long(working, other)
+    job = session.start("work", Endless(), key="key", worker=working)
+    assert session.get("work", "key") is job, "it is told why"
+    assert job.error
+    assert until(lambda: session.get("work", "key") is None)
+
+
 def test_measurements_never_wait_in_the_queue(worker):
     working, log = worker(limits=Limits(session=1, server=1)), []
     for session in "ab":
@@ -285,6 +296,31 @@ def test_a_step_that_nobody_wants_is_broken_off(worker):
     after = Endless()
     begin_long(working, "b", work=after)
     assert until(lambda: after.steps > 3), "the worker goes on"
+
+
+def test_an_import_comes_to_its_end_before_a_step_is_broken_off(worker, tmp_path, monkeypatch):
+    """One that is broken off in the middle may never be imported again."""
+    (tmp_path / "slow_to_import.py").write_text(
+        "import time\nuntil = time.monotonic() + 1\nwhile time.monotonic() < until:\n    pass\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    working, seen, found = worker(patience=0.05), threading.Event(), []
+
+    def importing():
+        yield Progress(0.1)
+        seen.set()
+        module = importlib.import_module("slow_to_import")
+        found.append(module.whole)
+        while True:
+            time.sleep(0.01)
+
+    begin_long(working, "a", work=importing)
+    assert seen.wait(10)
+    working.cancel("a")
+    assert until(lambda: found)
+    after = Endless()
+    begin_long(working, "b", work=after)
+    assert until(lambda: after.steps > 3), "then it was broken off"
 
 
 def test_a_step_that_somebody_else_wants_is_not_broken_off(worker):

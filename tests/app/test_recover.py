@@ -201,7 +201,7 @@ def test_a_visitor_cannot_ask_what_lies_on_this_machine(readable, app):
 
 
 def test_where_no_folder_is_readable_there_is_no_field(monkeypatch):
-    monkeypatch.setenv("FPGM_PUBLIC", "1")
+    monkeypatch.setenv("FPGM_DATA_ROOTS", "")
     app = opened("pages/2_Recover.py")
     assert "own_copy" not in [field.key for field in app.text_input]
     session_of(app).jobs.close()

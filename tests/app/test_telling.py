@@ -61,6 +61,13 @@ def test_an_error_of_ours_is_told_without_what_a_library_said():
     assert told(error) == "cannot open the history; free it"
 
 
+def test_our_own_words_stay_where_a_library_used_one_of_them():
+    error = raised(
+        lambda e: FpgmError("the archive has no 'images'; save it with images and labels"), cause=KeyError("images")
+    )
+    assert told(error) == "the archive has no 'images'; save it with images and labels"
+
+
 def test_any_other_error_is_a_number_that_the_log_explains(caplog):
     with caplog.at_level(logging.ERROR):
         said = told(raised(lambda: RuntimeError("secret /etc/passwd")))

@@ -184,3 +184,11 @@ def test_a_plan_is_found_and_stays_in_the_study_that_it_was_measured_for(resnet2
     assert history.find(plan, "recalibrated", images) is None
     assert [entry.plan for entry in history.entries(fingerprint=plan.fingerprint, digest=images.digest)] == [plan]
     assert not history.entries(digest="another")
+
+
+def test_a_clock_that_goes_back_loses_nothing_that_was_just_measured(measured, monkeypatch):
+    small = History(limit=2)
+    first = [measured(rate, small) for rate in (0.2, 0.3)]
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    last = measured(0.4, small)
+    assert [entry.id for entry in small.entries()] == [first[1], last]

@@ -5,7 +5,7 @@ const KEYS = { ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1, Hom
 // Colours and counts follow the hand by themselves: the server is asked for costs only, ten times a second.
 const fresh = () => ({
   pace: 100,
-  seq: Date.now(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
+  seq: clock(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
   drag: null, hover: null, focused: null, leaving: 0, open: false, typed: [],
 });
 
@@ -16,7 +16,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
   me.data = data;
   me.send = (message) => setStateValue("move", message);
   me.message = ({ phase, name }) => ({ rev: me.rev, phase, chosen: name, rates: held(me) });
-  me.ask = () => setStateValue("tick", Date.now());
+  me.ask = () => setStateValue("tick", clock());
   meet(me, data.session);
   adopt(me);
   const isNew = root !== me.root;
@@ -88,7 +88,7 @@ function mount(root, me) {
 // One question at a time: one that came while the last was being answered would end that answer, and be answered late
 // itself. An answer names its question, so it is always news; one that is lost is asked for again.
 function ask(me) {
-  if (Date.now() > me.leaving) me.ask();
+  if (clock() > me.leaving) me.ask();
   me.tick = setTimeout(() => ask(me), 5_000);
 }
 
@@ -97,7 +97,7 @@ function ask(me) {
 // ten seconds later the bars ask again, in case they are still here.
 function leave(me, event) {
   const link = event.target instanceof Element && event.target.closest("a[href]");
-  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) me.leaving = Date.now() + 10_000;
+  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) me.leaving = clock() + 10_000;
 }
 
 function build(root, me) {

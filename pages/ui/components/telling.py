@@ -54,7 +54,8 @@ def told(error: BaseException) -> str:
         return _FAILED.format(number=number)
     text = str(error)[:_LONGEST_ERROR]
     for foreign in _foreign_words(error):
-        for form in (f" ({foreign})", f": {foreign}", foreign):
+        # Alone only where it is a sentence: a word of it may be one of ours.
+        for form in (f" ({foreign})", f": {foreign}", *((foreign,) if " " in foreign else ())):
             text = text.replace(form, "")
     return without_places(text)[:LONGEST]
 

@@ -31,8 +31,11 @@ def device_worker() -> Worker:
 
 @once
 def layout_worker() -> Worker:
-    """Another for UMAP, whose one step takes half a minute; numba's compiled UMAP takes one layer at a time."""
-    return Worker(limits=Limits(session=1, server=1))
+    """Another for UMAP, which takes one layer at a time.
+
+    Its first step in a process takes half a minute: numba compiles, which is not to be broken off.
+    """
+    return Worker(limits=Limits(session=1, server=1), patience=None)
 
 
 @once
@@ -122,7 +125,9 @@ class Jobs:
     def get(self, name: str, key: Hashable = None) -> Job[Any] | None:
         """This session's job of that name, of that key where one is given; None where there is none or it stopped."""
         entry = self._jobs.get(name)
-        return entry.job if entry is not None and (key is None or key == entry.key) else None
+        if entry is None or (key is not None and key != entry.key):
+            return None
+        return None if entry.job is not None and entry.job.is_forgotten else entry.job
 
     def is_stopped(self, name: str, key: Hashable) -> bool:
         """Whether the work of that name and key was stopped, and not begun again since."""

@@ -19,6 +19,7 @@ from pages.ui.components.telling import told
 
 T = TypeVar("T")
 _LATELY, _AHEAD = 20.0, 1.0  # seconds: how far back a share of the time counts; by how much first figures may exceed it
+_AGAIN = 3.0  # seconds after which work that was refused may be asked for again
 _OLDEST = 3  # every so many measurements the one that was asked for first is finished next
 _TOO_MUCH = "too much work waits on this server already; try again in a minute"
 
@@ -45,7 +46,7 @@ class Job(Generic[T]):
         self.key = key
         self.long = long
         self.begun = time.monotonic()
-        self._begin, self._is_second_try = begin, False
+        self._begin, self._is_second_try, self._is_refused = begin, False, False
         self._work = begin()
         self._has_news, self._ended = threading.Event(), threading.Event()
 
@@ -54,7 +55,13 @@ class Job(Generic[T]):
         """A job that never begins, for the reason that `error` gives."""
         job = cls(_nothing, key=key, long=True)
         job._end(error=told(error))
+        job._is_refused = True
         return job
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it was refused, and is to be asked for again: a while later there may be room."""
+        return self._is_refused and time.monotonic() - self.begun > _AGAIN
 
     @property
     def done(self) -> bool:
@@ -142,10 +149,10 @@ class Worker:
     as late as the last. But the rest, up to the exact figures, has a third of the time at least: one measurement after
     another, those that most sessions ask for first, then the newest, whose asker still looks; now and then the oldest,
     so that none waits for ever. Long work has every other step, each in turn, within `limits`; what is beyond them
-    waits in a queue.
+    waits in a queue. A step that nobody wants is broken off after `patience` seconds; None lets it come to its end.
     """
 
-    def __init__(self, remembered: int = 256, limits: Limits | None = None, patience: float = 4.0) -> None:
+    def __init__(self, remembered: int = 256, limits: Limits | None = None, patience: float | None = 4.0) -> None:
         self._wake = threading.Condition()
         self._wanted: dict[tuple[str, str], Job[Any]] = {}  # by session and name
         self._known: OrderedDict[Hashable, Job[Any]] = OrderedDict()  # every live or finished job, by key
@@ -214,15 +221,18 @@ class Worker:
                 del self._wanted[owner]
             self._forget()
             self._admit()
-            if self._at is not None and not self._is_wanted(self._at):
-                breaking = threading.Timer(self._patience, self._break_off, (self._at,))
-                breaking.daemon = True
-                breaking.start()
+            if self._at is not None and self._patience is not None and not self._is_wanted(self._at):
+                self._break_off_after(self._patience, self._at)
+
+    def _break_off_after(self, seconds: float, job: Job[Any]) -> None:
+        breaking = threading.Timer(seconds, self._break_off, (job,))
+        breaking.daemon = True
+        breaking.start()
 
     def _break_off(self, job: Job[Any]) -> None:
         with self._wake:
-            if self._at is job and not self._is_wanted(job):
-                self._step.break_off()
+            if self._at is job and not self._is_wanted(job) and not self._step.break_off(in_imports=False):
+                self._break_off_after(0.5, job)
 
     def _is_wanted(self, job: Job[Any]) -> bool:
         return any(wanted is job for wanted in self._wanted.values())
