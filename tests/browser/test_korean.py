@@ -36,7 +36,7 @@ STREAMLIT = re.compile(
     r"Choose an option|Choose options|Clear all|Remove |Selected values|\(required\)|Skip to main content|Close$|"
     r"Copy to clipboard|Press Enter to apply|Show/hide columns|Help for |Decrement value|Increment value"
 )
-# Names: of methods, formats, libraries, keys, a layer and a node of the network, folders, and the references.
+# Names: of methods, formats, libraries, a key, a node of the network, folders, and in the references.
 NAMES = {
     "CIFAR", "CSV", "Delete", "English", "FLOPs", "FPGM", "JSON", "MACs", "MiB", "ONNX", "OpenVINO", "PCA", "Python",
     "ResNet", "TensorRT", "UMAP", "add", "norm", "onnxruntime", "safetensors", "timm", "top", "torchvision", "train",
