@@ -62,6 +62,14 @@ class Choices:
         """The allocation whose counts are nearest those wanted, by unit name; fewer pruned where two are as near."""
         return np.array([int(np.abs(one.counts - counts.get(one.unit.name, 0)).argmin()) for one in self.units])
 
+    def between(self, low: np.ndarray, high: np.ndarray) -> Choices:
+        """The same with every unit's choices from one index to another, int (units,) each, both among them."""
+        units = tuple(
+            UnitChoices(one.unit, one.counts[a : b + 1], one.rates[a : b + 1])
+            for one, a, b in zip(self.units, low, high, strict=True)
+        )
+        return Choices(self.network, self.like, units)
+
     @property
     def least(self) -> np.ndarray:
         """The allocation that prunes least: nothing but what is locked out or fixed."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from fpgm_core.allocation.choices import Choices, UnitChoices
 from fpgm_core.allocation.goals import COSTS, Goal
 from fpgm_core.allocation.losses import Losses
 from fpgm_core.allocation.solver import Problem, put_right
@@ -230,16 +229,12 @@ class _Search:
     def _moved(self, counts: dict[str, int], group: frozenset[str], shift: float) -> PrunedNetwork:
         """The units of a group with so much more of their filters pruned, and the others put right for the goal."""
         choices, start = self._prepared.choices, self._prepared.choices.nearest(counts)
-        units, rows = list[UnitChoices](), list[np.ndarray]()
+        low, high = choices.least, choices.most
         for place, one in enumerate(choices.units):
-            row = self._losses.by_unit[place]
             if one.unit.name in group:
                 step = np.sign(shift) * max(1, round(abs(shift) * one.unit.size))
-                at = int(np.abs(one.counts - (one.counts[start[place]] + step)).argmin())
-                one, row = UnitChoices(one.unit, one.counts[at : at + 1], one.rates[at : at + 1]), row[at : at + 1]
-                start[place] = 0
-            units.append(one)
-            rows.append(row)
-        held = Choices(choices.network, choices.like, tuple(units))
-        problem = Problem(Losses(self._losses.name, held, tuple(rows)), self._costs, self._goal.limits(choices))
-        return choices.network.prune(held.plan(put_right(problem, start)))
+                low[place] = high[place] = np.abs(one.counts - (one.counts[start[place]] + step)).argmin()
+        held = choices.between(low, high)
+        rows = tuple(row[a : b + 1] for row, a, b in zip(self._losses.by_unit, low, high, strict=True))
+        problem = Problem(Losses(self._losses.name, held, rows), self._costs, self._goal.limits(choices))
+        return self._network.prune(held.plan(put_right(problem, np.clip(start, low, high) - low)))

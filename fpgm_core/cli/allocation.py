@@ -64,6 +64,7 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params-cut", type=_cut, metavar="SHARE", help="cut this share of the parameters")
     parser.add_argument("--ms-cut", type=_cut, metavar="SHARE", help="cut this share of the milliseconds, as predicted")
     add_target(parser)
+    parser.add_argument("--on", type=Path, metavar="FILE", help="with --ms-cut: a board's result, see `probe --export`")
 
 
 def _cut(text: str) -> float:

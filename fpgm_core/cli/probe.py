@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fpgm_core.cli.arguments import Command, about, add_model, opened, show
 from fpgm_core.cli.progress import finish
 from fpgm_core.cli.timing import add_target, target_of
+from fpgm_core.errors import FpgmError
 from fpgm_core.graph import COUPLINGS
-from fpgm_core.pruning import Network
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.runtime.storage import write_atomic
 from fpgm_core.timing import Predictor, TimingStudy, probe_work, timing_study_work
+from fpgm_core.timing.boards import board_files_work, load_board
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,22 +23,51 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coupling", choices=list(COUPLINGS), default="coupled", help="(default coupled)")
     add_target(parser)
     parser.add_argument("--again", action="store_true", help="time anew what a busy machine had timed")
+    elsewhere = parser.add_mutually_exclusive_group()
+    elsewhere.add_argument(
+        "--export", type=Path, metavar="FOLDER", help="write a folder to run on another board: see its probe.py"
+    )
+    elsewhere.add_argument("--load", type=Path, metavar="FILE", help="read what probe.py wrote there")
     parser.add_argument("--study", type=int, metavar="N", help="then predict N plans of mixed rates, and time them")
 
 
 def predictor_of(chosen: argparse.Namespace, network: Network, coupling: str) -> Predictor:
-    """What predicts milliseconds on the target of `add_target`'s arguments; what is not kept is timed first."""
+    """What predicts milliseconds on the board of `--on`, or on `add_target`'s target, timed where it is not kept."""
+    if chosen.on is not None:
+        return load_board(chosen.on, network, network.plan(coupling=coupling))
     return finish(probe_work(network, network.plan(coupling=coupling), target_of(chosen)))
 
 
 def _probe(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
-    like, target = network.plan(coupling=chosen.coupling), target_of(chosen)
+    like = network.plan(coupling=chosen.coupling)
+    if chosen.study is not None and (chosen.export or chosen.load):
+        raise FpgmError("--study times plans here; leave --export and --load out")
+    if chosen.export:
+        return _export(chosen, network, like)
+    if chosen.load:
+        predictor = load_board(chosen.load, network, like)
+        show(chosen, _result(network, predictor, None), _text(predictor, None))
+        return 0
+    target = target_of(chosen)
     predictor = finish(probe_work(network, like, target, again=chosen.again))
     study = None
     if chosen.study is not None:
         study = finish(timing_study_work(predictor, like, target, count=chosen.study))
     show(chosen, _result(network, predictor, study), _text(predictor, study))
+    return 0
+
+
+def _export(chosen: argparse.Namespace, network: Network, like: Plan) -> int:
+    files = finish(board_files_work(network, like, batch=chosen.batch))
+    for name, content in files.items():
+        write_atomic(chosen.export / name, content)
+    size = sum(map(len, files.values()))
+    text = (
+        f"{len(files)} files in {chosen.export}, {size / 2**20:.1f} MiB. On the board: pip install onnxruntime numpy, "
+        f"python probe.py; then here: fpgm probe {network.name} --coupling {like.coupling} --load board.json"
+    )
+    show(chosen, {**about(network), "out": str(chosen.export), "files": sorted(files), "bytes": size}, text)
     return 0
 
 

@@ -17,6 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
 _MODES = {1: "L", 3: "RGB"}
 _LARGEST_SIDE = 1 << 14
+_LARGE = 128  # pixels: ImageNet's recipe, which cuts the borders off, is for pictures from here on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +120,14 @@ class Preprocessing:
     def usual(cls, input_shape: Sequence[int]) -> Preprocessing:
         """What to begin with where nobody said: ImageNet's mean and std, which most networks for pictures want.
 
-        Raises FpgmError for a network that reads neither grey nor colour.
+        Of small pictures nothing is cut away: networks for those see them whole. Raises FpgmError for a network that
+        reads neither grey nor colour.
         """
         channels = input_shape[0]
         if channels not in _MODES:
             raise FpgmError(f"the network reads {channels} channels, and pictures have 1 or 3; give images as arrays")
         mean, std = ((0.5,), (0.5,)) if channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
-        return cls.for_input(input_shape, mean, std)
+        return cls.for_input(input_shape, mean, std, share=1.0 if min(input_shape[1:]) < _LARGE else 0.875)
 
     def changed(self, text: str) -> Preprocessing:
         """The same but for what a text like "resize=256,crop=224,mean=0.5/0.5/0.5" says.

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -26,7 +26,7 @@ from fpgm_core.pruning import Network, Plan, PrunedNetwork
 from fpgm_core.recovery import get_recovery_method, ladder
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.distributed import world
-from fpgm_core.runtime.progress import Progress, Work, behind, run, within
+from fpgm_core.runtime.progress import Work, run, within
 from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
 
 CONTESTED = ("l2_norm", "fpgm", "fpgm_mix", "refit_cost")
@@ -175,10 +175,26 @@ def _measured(
     for done, (criterion, seed) in enumerate(rules.contenders, len(unscored)):
         pruned = network.prune(equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0))
         so_far = _contest(network.name, identity, tuple(entries)) if entries else None
-        progress = Progress(done, total, f"measuring {criterion}", partial=so_far)
-        yield progress
-        entries.append((yield from behind(_entry_work(pruned, images, training, rules.rungs, config), progress)))
+        entry = within(
+            _entry_work(pruned, images, training, rules.rungs, config),
+            done / total,
+            (done + 1) / total,
+            f"measuring {criterion}",
+        )
+        entries.append((yield from _with_the_rest(entry, so_far)))
     return _contest(network.name, identity, tuple(entries))
+
+
+def _with_the_rest(work: Work[Entry], so_far: Contest | None) -> Work[Entry]:
+    """The work of an entry, each step with the contest so far in place of the entry's own."""
+    with closing(work):
+        while True:
+            try:
+                progress = next(work)
+            except StopIteration as end:
+                entry: Entry = end.value
+                return entry
+            yield replace(progress, partial=so_far)
 
 
 def _entry_work(

@@ -12,7 +12,7 @@ from fpgm_core.runtime.storage import Kept, ResultStore
 
 def kept_names(package: str, look_up: Callable[[], Iterable[str]]) -> tuple[str, ...]:
     """The names that `look_up` gives, asked once for every version of an installed `package`."""
-    store, identity = ResultStore(package), {"version": version(package)}
+    store, identity = ResultStore("names"), {"package": package, "version": version(package)}
     known = store.read(identity, _names_in)
     if known is not None:
         return known

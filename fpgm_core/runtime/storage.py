@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 # The folders whose files are results: they can be made anew, and the oldest go where all take too much. Checkpoints,
 # weights and what training wrote lie elsewhere and are never removed.
-KINDS = ("contests", "layouts", "losses", "measurements", "moments", "sensitivity", "timings", "torchvision")
+KINDS = ("contests", "layouts", "losses", "measurements", "moments", "names", "sensitivity", "timings")
 _HOME_BYTES = 4 << 30
 _SUFFIX, SET_ASIDE = ".kept", ".damaged"
 _FIRST_LINE = re.compile(rb"fpgm-result 1 ([0-9a-f]{64}) ([0-9]{1,15})\n")

@@ -58,7 +58,9 @@ class Words:
 
     @cached_property
     def _phrases(self) -> list[tuple[re.Pattern[str], str]]:
-        return [(re.compile(_pattern(english)), said) for english, said in self.under(_PHRASES).items()]
+        """Phrases as expressions, those with the most English of their own first: others may match as well."""
+        phrases = sorted(self.under(_PHRASES).items(), key=lambda pair: -len(re.sub(r"{\w*}", "", pair[0])))
+        return [(re.compile(_pattern(english)), said) for english, said in phrases]
 
     def __or__(self, other: Words) -> Words:
         """These strings and another's, of one language."""

@@ -91,7 +91,7 @@ def _begin(session: Session, rules: ContestConfig) -> None:
 
 def _grid_work(network: Network, rules: ContestConfig) -> Work[ContestGrid]:
     choose, training = (load_images(network.dataset, split) for split in ("choose", "train"))
-    return contest_grid_work(network, choose.first(min(IMAGES, len(choose))), training, rules=rules)
+    return contest_grid_work(network, choose.first(min(IMAGES, len(choose))), training, goals=GOALS, rules=rules)
 
 
 def _pictures(session: Session, rules: ContestConfig | None) -> None:

@@ -23,7 +23,7 @@ from pages.ui.session.opening import is_private
 from pages.ui.session.session import Session, callback
 
 _MOST = 500  # rows
-_TABLE, _CHART = "history_table", "history_chart"
+_CHART = "history_chart"
 
 
 def history_view(session: Session) -> None:
@@ -125,7 +125,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
         pd.DataFrame(rows),
         hide_index=True,
         height=520,
-        key=_TABLE,
+        key=table_key(entries),
         on_select="rerun",
         selection_mode="multi-row",
         column_config={words(f"sheet.{name}"): number for name in ("macs_cut", "accuracy", "change")},
@@ -136,9 +136,14 @@ def _interval(accuracy: Interval) -> str:
     return f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
 
 
+def table_key(entries: Sequence[HistoryEntry]) -> str:
+    """The table's key, another for other rows: what was selected of those must not become what stands there now."""
+    return f"history_table:{hash(tuple(entry.id for entry in entries))}"
+
+
 def _chosen(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
     """The rows that are selected."""
-    return [entries[row] for row in read_rows(sent(_TABLE, "selection"), len(entries)) or ()]
+    return [entries[row] for row in read_rows(sent(table_key(entries), "selection"), len(entries)) or ()]
 
 
 def _actions(session: Session, entries: Sequence[HistoryEntry], chosen: Sequence[HistoryEntry], words: Words) -> None:

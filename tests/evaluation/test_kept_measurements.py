@@ -1,5 +1,7 @@
 """Measurements that are made once."""
 
+from dataclasses import replace
+
 import pytest
 
 from fpgm_core.data import load_images
@@ -37,7 +39,7 @@ def test_the_same_is_measured_once(resnet20, images, training):
     assert made > 0
     expected = run(measure_work(resnet20.prune(0.4, coupling="inner"), images, method="recalibrated",
                                 training=training))  # fmt: skip
-    assert first == expected
+    assert replace(first, seconds=0.0) == replace(expected, seconds=0.0)
     assert first.answers == expected.answers
     again, made = measured(0.4)
     assert (again, made) == (first, 0)

@@ -1,8 +1,10 @@
 """Points measured together: each once, whoever takes it; those of the killed go to others."""
 
+import os
 import subprocess
 import sys
 import textwrap
+import uuid
 
 import pytest
 
@@ -13,7 +15,7 @@ pytest.importorskip("optuna")
 TAKER = textwrap.dedent("""
     import os, sys, time
     from fpgm_core.runtime.shared import SharedStudy
-    study = SharedStudy("squares", sign_of_life=1)
+    study = SharedStudy(sys.argv[2], sys.argv[3] or None, sign_of_life=1)
     study.offer([str(number) for number in range(12)])
     def square(point):
         print("took", point, flush=True)
@@ -28,8 +30,8 @@ TAKER = textwrap.dedent("""
 """)
 
 
-def taker(how):
-    return subprocess.Popen([sys.executable, "-c", TAKER, how], stdout=subprocess.PIPE, text=True)
+def taker(how, *, name, url):
+    return subprocess.Popen([sys.executable, "-c", TAKER, how, name, url], stdout=subprocess.PIPE, text=True)
 
 
 def test_a_point_is_measured_once(own_home):
@@ -62,18 +64,23 @@ def test_an_error_is_raised_and_the_point_waits_for_another():
     assert study.results() == {"a": {"length": 1}}
 
 
-def test_two_processes_take_part_and_one_is_killed():
-    hangs = taker("hangs")
+@pytest.mark.parametrize("where", ["SQLite", "PostgreSQL"])
+def test_two_processes_take_part_and_one_is_killed(where):
+    url = "" if where == "SQLite" else os.environ.get("FPGM_TEST_POSTGRESQL")
+    if url is None:
+        pytest.skip("FPGM_TEST_POSTGRESQL names no data base: postgresql+psycopg://user:password@host/name")
+    name = f"squares {uuid.uuid4()}"
+    hangs = taker("hangs", name=name, url=url)
     with hangs:
         assert hangs.stdout.readline() == "took 0\n"
-        others = [taker("works") for _ in range(2)]
+        others = [taker("works", name=name, url=url) for _ in range(2)]
         for other in others:
             other.stdout.readline()
         hangs.kill()
         for other in others:
             assert other.wait(timeout=90) == 0
             other.stdout.close()
-    results = SharedStudy("squares").results()
+    results = SharedStudy(name, url or None).results()
     assert {point: found["square"] for point, found in results.items()} == {str(n): n * n for n in range(12)}
     assert {found["by"] for found in results.values()} <= {other.pid for other in others}
 

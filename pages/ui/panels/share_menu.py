@@ -15,7 +15,7 @@ from pages.ui.session.session import Session, callback, plan_link
 def share_menu(session: Session) -> None:
     """A menu: copy the link, save the plan, open one."""
     words = session.words
-    with st.popover(words("share.menu")):
+    with st.popover(words("share.menu"), key="share"):
         st.caption(words("share.address"))
         st.code(f"?{urlencode(plan_link(session.state))}", language=None, wrap_lines=True)
         st.download_button(

@@ -12,6 +12,7 @@ import streamlit as st
 from fpgm_core import Plan
 from fpgm_core.allocation import Price, bargain, dearest
 from fpgm_core.lesson import Words
+from pages.ui.components.telling import plain
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback
 from pages.ui.session.solving import LOSSES, known_losses, losses_work
@@ -71,11 +72,11 @@ def reason(prices: tuple[Price, ...], words: Words) -> str:
     if cheap is None or dear is None:
         return words("why.nothing_left")
     said = words(
-        "why.reason", cheap=cheap.unit, cheap_price=_number(cheap.next_price), dear=dear.unit,
+        "why.reason", cheap=plain(cheap.unit), cheap_price=_number(cheap.next_price), dear=plain(dear.unit),
         dear_price=_number(dear.next_price),
     )  # fmt: skip
     swap = _exchange(prices)
-    return f"{said} {words('why.swap', give=swap[0], take=swap[1]) if swap else words('why.done')}"
+    return f"{said} {words('why.swap', give=plain(swap[0]), take=plain(swap[1])) if swap else words('why.done')}"
 
 
 def _exchange(prices: tuple[Price, ...]) -> tuple[str, str] | None:
