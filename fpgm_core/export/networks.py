@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fpgm_core.export.source import python_source
 from fpgm_core.runtime.extras import require
-from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.timing.onnx_form import any_batch, quiet
 
 WEIGHTS = "compact.safetensors"
@@ -36,7 +35,7 @@ def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, 
 
 def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as torch.export's archive, for any batch size."""
-    with quiet(), FORWARD_LOCK:
+    with quiet():
         program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=any_batch())
         for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):

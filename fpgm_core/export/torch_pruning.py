@@ -93,7 +93,7 @@ def _try(network: Network, ratios: Mapping[str, float], kept: Mapping[str, int])
     peer: Any = copy.deepcopy(network.module).requires_grad_(True)
     image = torch.zeros(1, *network.input_shape)
     try:
-        with warnings.catch_warnings(), FORWARD_LOCK:
+        with FORWARD_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _prune(peer, image, ratios)
             with torch.no_grad():

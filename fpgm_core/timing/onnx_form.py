@@ -23,7 +23,7 @@ def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):  # the last reads what the others write
         require(package, extra="export")
-    with quiet(), FORWARD_LOCK:
+    with quiet():
         program = torch.onnx.export(
             module,
             (torch.zeros(2, *input_shape),),
@@ -49,7 +49,10 @@ def any_batch() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters announce their progress on stdout and warn about themselves; results have stdout to themselves."""
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    """Exporters announce their progress on stdout and warn about themselves; results have stdout to themselves.
+
+    Warnings and stdout are the process's: one thread at a time, and no network is traced or run meanwhile.
+    """
+    with FORWARD_LOCK, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
