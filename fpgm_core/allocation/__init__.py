@@ -13,7 +13,7 @@ from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
 from fpgm_core.allocation.front import CUTS, STUDY, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
-from fpgm_core.allocation.milliseconds import milliseconds
+from fpgm_core.allocation.milliseconds import Stairs, milliseconds, stairs_of
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
 from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
@@ -50,6 +50,7 @@ __all__ = [
     "Problem",
     "RankingStudy",
     "SearchConfig",
+    "Stairs",
     "StudiedPlan",
     "SuggestConfig",
     "Suggestion",
@@ -71,6 +72,7 @@ __all__ = [
     "register_cost",
     "search_work",
     "solve",
+    "stairs_of",
     "suggest",
     "suggest_work",
     "suggestion_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from fpgm_core.cli.arguments import Command, about, add_model, add_place, add_plan, opened, pruned_of, show
@@ -11,6 +12,7 @@ from fpgm_core.cli.progress import finish
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.timing import RUNTIMES, Latency, Target, TimingConfig, available_runtimes, forms_of, latency_work
+from fpgm_core.timing.attribution import REASONS, Attribution, attribution_work
 
 BATCHES = (1, 64)
 
@@ -72,6 +74,7 @@ def _latency_arguments(parser: argparse.ArgumentParser) -> None:
     add_timing(parser)
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
     parser.add_argument("--threads", type=int, help="of the processor (default all that torch takes)")
+    parser.add_argument("--why", action="store_true", help="then say, layer by layer, where the time goes")
     add_place(parser, precision=False)
     add_data(parser)
 
@@ -88,8 +91,31 @@ def _latency(chosen: argparse.Namespace) -> int:
     for target in targets:
         work = latency_work(pruned, target=target, config=config, forms=forms)
         latencies.append(finish(work, f"timing batches of {target.batch} in {target.record.title}"))
-    show(chosen, _result(network, pruned, latencies), _text(network, pruned, latencies))
+    result, text = _result(network, pruned, latencies), _text(network, pruned, latencies)
+    if chosen.why:
+        found = {target: finish(attribution_work(pruned, target=target)) for target in targets}
+        result["why"] = [{**target.identity, **asdict(one)} for target, one in found.items()]
+        text = "\n".join([text, *(_why(target, one) for target, one in found.items())])
+    show(chosen, result, text)
     return 0
+
+
+def _why(target: Target, found: Attribution) -> str:
+    """Where the time goes, layer by layer, and the reasons."""
+    lines = [
+        f"{target.record.title}, batch {target.batch}: dense {found.dense.ms:.3g} ms, compact {found.compact.ms:.3g} "
+        f"ms; its MACs promise {found.promised_ms:.3g} ms"
+    ]
+    width = max((len(one.name) for one in found.layers), default=0)
+    for one in found.layers:
+        lines.append(
+            f"  {one.name:{width}} {one.read:5} to {one.kept:5}  {one.macs_left:6.1%} of its MACs  "
+            f"{one.dense_ms:8.4f} to {one.compact_ms:8.4f} ms"
+        )
+    lines += [f"  {ms:+.3f} ms: {REASONS[name]}" for name, ms in found.reasons.items()]
+    if not found.reasons:
+        lines.append("  it keeps what its MACs promise")
+    return "\n".join(lines)
 
 
 def _result(network: Network, pruned: PrunedNetwork, latencies: list[Latency]) -> dict[str, Any]:

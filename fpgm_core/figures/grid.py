@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -40,7 +41,7 @@ def grid_figure(
                 line={"color": colour, "width": 1.5, "dash": "solid" if number < len(SERIES) else "dot"},
             )
         )
-    layout = {
+    layout: dict[str, Any] = {
         "height": 460,
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
         "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
@@ -49,6 +50,8 @@ def grid_figure(
         "xaxis": {"title": labels["macs_cut"]},
         "yaxis": {"title": labels["accuracy_on_choose"]},
     }
+    if not traces:  # the places where points will stand
+        layout["xaxis"]["range"] = layout["yaxis"]["range"] = [0, 100]
     return go.Figure(traces, layout)
 
 

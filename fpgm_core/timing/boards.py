@@ -115,7 +115,7 @@ def read_board(content: bytes, network: Network, like: Plan, *, name: str = "the
     result, config = _checked(content, name), like.coupling
     shapes, pruned = _shapes(network), _whole(network, config)
     try:
-        times, identity = result["times"], _identity(result["identity"])
+        times, identity = result["times"], _identity(result)
         if result["model"] != network.name:
             raise FpgmError(f"{name} is of {result['model']}, not of {network.name}; open that network, or probe this")
         if set(times) != {str(number) for number in range(len(shapes) + 1)}:
@@ -164,13 +164,17 @@ def _checked(content: bytes, name: str) -> dict[str, Any]:
     return found
 
 
-def _identity(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Which machine timed it, of the types that it must have."""
+def _identity(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Which machine timed it, of the types that it must have.
+
+    The file's own checksum is in it: what somebody brings never takes the place of what was timed here.
+    """
+    given = result["identity"]
     words = {name: str(given[name])[:200] for name in ("runtime", "version", "processor", "device")}
     numbers = {name: int(given[name]) for name in ("threads", "batch")}
     if not all(1 <= number <= 4096 for number in numbers.values()):
         raise ValueError("so many threads or images cannot be")
-    return {**words, **numbers}
+    return {**words, **numbers, "board": str(result["sha256"])}
 
 
 def _layer(shape: LayerShape, values: Mapping[str, Any]) -> LayerTimes:

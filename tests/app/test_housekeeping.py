@@ -6,6 +6,8 @@ import pytest
 from driving import again, opened, session_of, until
 
 from fpgm_core.runtime.cache import cache_report
+from fpgm_core.runtime.progress import Progress
+from pages.ui.session import session as session_module
 from pages.ui.session.housekeeping import GRACE, LINGER, REST, House, house, let_go
 
 
@@ -123,4 +125,23 @@ def test_every_tab_is_looked_after():
     assert session.jobs.is_closed
     again(app)
     assert not session.jobs.is_closed
+    session.jobs.close()
+
+
+def test_a_measurement_whose_thread_is_lost_begins_again_and_the_page_says_so(monkeypatch):
+    lost, measured = [], session_module.measurement_work
+
+    def dying(*arguments):
+        if not lost:
+            lost.append(True)
+            yield Progress(0.1)
+            raise SystemExit("killed")
+        return (yield from measured(*arguments))
+
+    monkeypatch.setattr(session_module, "measurement_work", dying)
+    app = opened()
+    session = session_of(app)
+    assert until(app, lambda: session.measurement is not None)
+    assert lost
+    assert any("begun it again" in info.value for info in app.info)
     session.jobs.close()

@@ -364,6 +364,7 @@ def test_work_that_ends_its_thread_is_begun_again_and_others_go_on(worker, long)
     other = working.start("b", "measurement", lambda: counting(3, log, "b"), key="b", long=long)
     assert until(lambda: job.done and other.done)
     assert (job.result, job.error, other.result) == ("whole", None, "b")
+    assert (job.begun_again, other.begun_again) == (True, False)
     twice = working.start("a", "measurement", Dying(2), key="dying twice", long=long)
     assert until(lambda: twice.done)
     assert "under failure" in twice.error

@@ -7,7 +7,7 @@ import pytest
 from worded import FOLDERS, OTHERS, ROOT, drawn_texts, messages, names_of, parsed, sections, template, written_out
 
 from fpgm_core import COUPLINGS, CRITERIA
-from fpgm_core.allocation import COSTS
+from fpgm_core.allocation import ALLOCATORS, COSTS
 from fpgm_core.export import ARTEFACTS
 from fpgm_core.figures import LABELS
 from fpgm_core.pruning import PRESETS
@@ -25,7 +25,7 @@ OWN, ALL = read_words(FOLDERS["pages"], "en"), words_of("en")
 REGISTERED = {*(page.lower() for page in PAGES.values()), "provisional", "exact"}
 RECORDS = [
     record
-    for registry in (CRITERIA, COUPLINGS, RECOVERY_METHODS, PRESETS, SCHEDULES, ARTEFACTS, RUNTIMES, COSTS)
+    for registry in (CRITERIA, COUPLINGS, RECOVERY_METHODS, PRESETS, SCHEDULES, ARTEFACTS, RUNTIMES, COSTS, ALLOCATORS)
     for record in registry.values()
 ]
 # Where messages are told by their English; the command line speaks English alone.

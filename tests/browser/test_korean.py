@@ -16,8 +16,8 @@ KO, EN = words_of("ko"), words_of("en")
 READ = """() => {
   const found = [];
   const spoken = ["aria-label", "aria-valuetext", "title", "alt", "placeholder"];
-  const own = ["stHeader", "stFileUploaderDropzone", "stTooltipIcon"].map((id) => `[data-testid=${id}]`);
-  const foreign = ["style", "script", "pre", ...own].join();
+  const own = ["stHeader", "stFileUploaderDropzone", "stTooltipIcon", "stElementToolbar"];
+  const foreign = ["style", "script", "noscript", "pre", ".katex", ...own.map((id) => `[data-testid=${id}]`)].join();
   const read = (node) => {
     if (node.nodeType === Node.TEXT_NODE) found.push(node.textContent.trim());
     if (node.nodeType === Node.ELEMENT_NODE) {
@@ -31,7 +31,18 @@ READ = """() => {
 }"""
 SETTLED = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]"
 WORD = re.compile(r"(?<![\w./@=:-])[A-Za-z]{2,}(?![\w./=-])")
-NAMES = set()
+# What Streamlit's own widgets say.
+STREAMLIT = re.compile(
+    r"Choose an option|Choose options|Clear all|Remove |Selected values|\(required\)|Skip to main content|Close$|"
+    r"Copy to clipboard|Press Enter to apply|Show/hide columns|Help for |Decrement value|Increment value"
+)
+# Names: of methods, formats, libraries, a key, a node of the network, folders, and in the references.
+NAMES = {
+    "CIFAR", "CSV", "Delete", "English", "FLOPs", "FPGM", "JSON", "MACs", "MiB", "ONNX", "OpenVINO", "PCA", "Python",
+    "ResNet", "TensorRT", "UMAP", "add", "norm", "onnxruntime", "safetensors", "timm", "top", "torchvision", "train",
+    "val", "zip",
+}  # fmt: skip
+NAMES |= {word for text in KO.under("references").values() for word in WORD.findall(text)}
 
 
 def english(page):
@@ -39,7 +50,7 @@ def english(page):
     page.locator(SETTLED).wait_for(timeout=90_000)
     texts = page.evaluate(READ)
     assert any(re.search("[가-힣]", text) for text in texts)
-    return {word: text for text in texts for word in WORD.findall(text) if word not in NAMES}
+    return {word: text for text in texts for word in WORD.findall(STREAMLIT.sub("", text)) if word not in NAMES}
 
 
 @pytest.fixture(scope="module")

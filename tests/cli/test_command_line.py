@@ -18,6 +18,7 @@ from fpgm_core.data import load_images
 from fpgm_core.pruning import Proof
 from fpgm_core.runtime.progress import Progress
 from fpgm_core.timing import RUNTIMES, available_runtimes
+from fpgm_core.timing.attribution import REASONS
 
 EVALUATE = {
     "model", "criterion", "coupling", "recalibrated", "split", "images", "correct", "accuracy", "accuracy_low",
@@ -235,6 +236,17 @@ def test_latency(result, net):
     assert row["speed_up"] == (row["ratio"] if told else None)
     assert {one["runtime"] for one in found["untimed"]} == {name for name, one in RUNTIMES.items() if one.lacks()}
     assert 0 < row["compact_peak_bytes"] < row["dense_peak_bytes"]
+
+
+def test_latency_says_why(run, result):
+    words = ["latency", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--batch", "1", "--why", *BRIEF]
+    (why,) = result(*words)["why"]
+    assert (why["runtime"], why["batch"]) == ("pytorch", 1)
+    assert len(why["layers"]) == 20
+    assert set(why["reasons"]) <= set(REASONS)
+    _, out, _ = run(*words)
+    assert "its MACs promise" in out
+    assert "layer3.2.conv2" in out
 
 
 def test_latency_of_several_batches(result):

@@ -49,3 +49,9 @@ def test_confusion_is_shown_as_its_change():
     assert np.array_equal(np.array(heat.z), [[-2, 2], [1, -1]])
     assert heat.hovertext[0][1] == "cat → dog: 1 → 3"
     assert heat.zmax == -heat.zmin == 2
+
+
+def test_before_anything_is_measured_a_grid_has_its_axes():
+    figure = grid_figure(ContestGrid((), 6, 1), "as_is", {"fpgm": "FPGM"})
+    assert (figure.layout.xaxis.range, figure.layout.yaxis.range) == ((0, 100), (0, 100))
+    assert grid_figure(grid(), "as_is", {"fpgm": "FPGM"}).layout.xaxis.range is None

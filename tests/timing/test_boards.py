@@ -77,6 +77,9 @@ def test_what_comes_back_predicts_for_that_board(small, board):
     assert (found.table.identity["batch"], found.table.identity["threads"]) == (2, 1)
     assert found.table.identity["version"] == onnxruntime.__version__
     assert (np.array(found.whole.ms) > 0).all()
+    own = json.loads(board)["identity"]
+    assert {**own, "board": json.loads(board)["sha256"]} == found.table.identity
+    assert kept_predictor(small, "coupled", own) is None, "what is brought never takes the place of what was timed here"
     again = kept_predictor(small, "coupled", found.table.identity)
     pruned = small.prune(0.5, coupling="coupled")
     assert again.ms(pruned) == found.ms(pruned)

@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.allocation import COSTS, Choices, Goal, milliseconds, register_cost, unregister_cost
+from fpgm_core.allocation import (
+    COSTS,
+    Choices,
+    Goal,
+    Stairs,
+    milliseconds,
+    register_cost,
+    stairs_of,
+    unregister_cost,
+)
 from fpgm_core.runtime.progress import run
 from fpgm_core.timing import (
     LayerShape,
@@ -209,6 +218,32 @@ def test_milliseconds_are_a_cost_that_can_be_cut(resnet20):
             COSTS["ms"].exact(resnet20.prune(0.5, coupling="inner"))
     finally:
         unregister_cost("ms")
+
+
+def test_stairs_are_what_is_predicted_with_one_unit_at_every_count(resnet20):
+    predictor, _ = made_up(resnet20, "coupled")
+    plan = resnet20.plan(0.4, coupling="coupled")
+    units = {unit.name: unit for unit in resnet20.units("coupled")}
+    counts = {name: resnet20.count_pruned(plan, unit) for name, unit in units.items()}
+    found = stairs_of(Choices.of(resnet20, plan), predictor, counts)
+    assert found.keys() == units.keys()
+    for name in list(units)[:3]:
+        one = found[name]
+        assert list(one.counts) == list(range(units[name].size))
+        for count in (0, 5, units[name].size - 1):
+            moved = plan.with_rates({name: count / units[name].size})
+            assert one.ms[count] == pytest.approx(predictor.ms(resnet20.prune(moved)).value, rel=0.02)
+
+
+def test_a_bargain_is_a_count_that_every_larger_one_takes_longer_than():
+    # Kept: 8 7 6 5 4 3 2 1, whole steps at 8, 4 and 2; one too little to be worth a mark at 7.
+    one = Stairs("a", 8, np.arange(8), np.array([8.0, 7.99, 9.0, 9.0, 4.0, 5.0, 2.0, 2.0]))
+    assert list(one.counts[one.bargains]) == [0, 4, 6]
+    assert [one.nearest_bargain(count) for count in (0, 1, 3, 5, 7)] == [0, 0, 4, 4, 6]
+    assert one.better(5) == 4
+    assert one.better(3) == 0
+    assert one.better(4) is None
+    assert one.better(7) == 6
 
 
 class Small(nn.Module):

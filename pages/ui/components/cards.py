@@ -34,9 +34,9 @@ def millions(count: int) -> str:
     return str(count)
 
 
-def macs_card(cost: Cost, dense: Cost, words: Words) -> str:
-    """MACs and what was cut of them."""
-    return _cost_card(words("live.macs"), cost.macs, dense.macs, words)
+def macs_card(cost: Cost, dense: Cost, words: Words, speed: str = "") -> str:
+    """MACs and what was cut of them; `speed`, where it is known, says how long the network takes."""
+    return _cost_card(words("live.macs"), cost.macs, dense.macs, words, speed)
 
 
 def params_card(cost: Cost, dense: Cost, words: Words) -> str:
@@ -44,9 +44,9 @@ def params_card(cost: Cost, dense: Cost, words: Words) -> str:
     return _cost_card(words("live.params"), cost.params, dense.params, words)
 
 
-def _cost_card(label: str, now: int, dense: int, words: Words) -> str:
+def _cost_card(label: str, now: int, dense: int, words: Words, under: str = "") -> str:
     counts = words("live.of", now=f"{now:,}", dense=f"{dense:,}")
-    return card(label, f"{millions(now)}|−{1 - now / dense:.1%}", more=counts)
+    return card(label, f"{millions(now)}|−{1 - now / dense:.1%}", under, more=f" · {counts}" if under else counts)
 
 
 def _points(fraction: float) -> str:

@@ -127,6 +127,7 @@ function bar(root, me, name) {
   const pruned = element("div", "eq-pruned", track);
   const heat = element("div", "eq-heat", track);
   const inside = [pruned, heat, element("div", "eq-pct", track), element("div", "eq-lock", track)];
+  unit.marks = element("div", "eq-marks", track);
   const share = element("i", "", element("div", "eq-share", unit));
   unit.parts = [...inside, share, element("div", "eq-count", unit), element("div", "eq-name", unit)];
   me.nodes.set(name, unit);
@@ -229,6 +230,7 @@ function paintBar(root, me, unit) {
   percent.style.right = unit.heat ? "34%" : "0";
   heat.style.background = unit.heat;
   heat.hidden = !unit.heat;
+  node.marks.style.backgroundImage = marked(unit.marks);
   lock.textContent = unit.locks ? "🔒" : "";
   share.style.height = `${(unit.share / largest) * 12}px`;
   counted.textContent = roomy ? (showAll ? `${count}/${unit.size}` : count) : "";
@@ -239,6 +241,15 @@ function paintBar(root, me, unit) {
   node.setAttribute("aria-valuenow", String(numbers.rate));
   node.setAttribute("aria-valuetext", fill(words.rate, numbers));
   node.title = `${unit.name}: ${fill(words.prunes, numbers)}`;
+}
+
+// A tick at every rate that is a bargain in time.
+function marked(rates) {
+  const ticks = rates.filter((rate) => rate > 0).map((rate) => {
+    const at = (rate * 100).toFixed(2);
+    return `linear-gradient(to top, transparent calc(${at}% - 1px), currentColor calc(${at}% - 1px), currentColor calc(${at}% + 1px), transparent calc(${at}% + 1px))`;
+  });
+  return ticks.join(", ") || "none";
 }
 
 function line(root, me) {
@@ -257,4 +268,5 @@ function line(root, me) {
   status.append(` ${fill(words.prunes, numbers)}`);
   if (unit.members > 1) status.append(` · ${fill(words.moves, { n: unit.members })}`);
   status.append(` · ${unit.damage || unit.agreement}`);
+  if (unit.speed) status.append(` · ${unit.speed}`);
 }

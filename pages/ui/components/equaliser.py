@@ -18,7 +18,8 @@ class Bar:
 
     Its locks leave room for rates from `low` to `high`; `kind` names its row in the table of counts. `agreement`
     says in words how far norm and FPGM agree on it; `damage` what its rate is predicted to cost, and `heat` what every
-    rate is, as a CSS gradient (both empty where that is not known).
+    rate is, as a CSS gradient (both empty where that is not known); `speed` what its count is worth in time, and
+    `marks` the rates at which it is a bargain.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Bar:
     agreement: str
     damage: str = ""
     heat: str = ""
+    speed: str = ""
+    marks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from streamlit.delta_generator import DeltaGenerator
 from fpgm_core.inference import FEW_CLASSES
 from fpgm_core.recovery import get_recovery_method
 from pages.ui.components.cards import accuracy_card, beside, macs_card, params_card, top5_card
+from pages.ui.panels.speed import speed_told
 from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session
 
@@ -37,5 +38,5 @@ def draw_figures(
         known = None if session.is_moving else measured
         cards.append(top5_card(known, words))
     accuracy.html(beside(*cards))
-    macs.html(macs_card(cost, dense, words))
+    macs.html(macs_card(cost, dense, words, speed_told(session, session.plan)))
     params.html(params_card(cost, dense, words))

@@ -106,6 +106,8 @@ def messages(session: Session) -> DeltaGenerator:
     place = st.container(key="notices")
     if session.message:
         place.error(plain(session.words.phrase(session.message)))
+    if session.jobs.was_lost:
+        place.info(session.words("work.lost"))
     for note in notes_of(session.state.data):
         place.warning(plain(session.words.phrase(note)))
     return place

@@ -18,6 +18,7 @@ from pages.ui.components.incoming import sent
 from pages.ui.components.telling import told
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
+from pages.ui.panels.speed import marks, stairs_told
 from pages.ui.panels.why import price_words, prices_of
 from pages.ui.session.jobs import device_worker
 from pages.ui.session.networks import network_key, why_unmeasured
@@ -134,7 +135,7 @@ def bars(session: Session) -> list[Bar]:
     units = network.units(plan.coupling)
     labels = short_names(tuple(unit.name for unit in units))
 
-    prices = prices_of(session, plan)
+    prices, bargains = prices_of(session, plan), marks(session)
     priced = price_words(prices, words)
 
     def damage_words(unit: Unit) -> str:
@@ -163,6 +164,8 @@ def bars(session: Session) -> list[Bar]:
                 agreement=_agreement(network, plan, unit, words),
                 damage=damage_words(unit),
                 heat=heat.get(unit.name, ""),
+                speed=stairs_told(session, unit),
+                marks=bargains.get(unit.name, ()),
             )
         )
     return found

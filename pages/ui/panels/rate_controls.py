@@ -16,6 +16,7 @@ from fpgm_core.pruning import PRESETS, stage_of, stages
 from fpgm_core.recovery import RECOVERY_METHODS, refused_rungs
 from pages.ui.panels.pickers import glossed
 from pages.ui.panels.refit import damage_status
+from pages.ui.panels.speed import speed_menu
 from pages.ui.session.session import Session, can_stand_on, menu, mirror
 
 ALL = ""  # units: no stage is called so
@@ -134,6 +135,7 @@ def _more(session: Session, units: Sequence[Unit]) -> None:
             help=words("rates.multiple_help"),
             **menu("multiple", plan.options.round_to, _set_multiple),
         )
+        speed_menu(session)
         _coupled_layers(session, together, refusals)
 
 

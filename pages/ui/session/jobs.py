@@ -109,6 +109,11 @@ class Jobs:
         told = {name: entry for name, entry in self._jobs.items() if entry.title and entry.job is not None}
         return {name: entry for name, entry in told.items() if entry.job is not None and not entry.job.done}
 
+    @property
+    def was_lost(self) -> bool:
+        """Whether the thread of some work was lost in the middle, and the work begun again."""
+        return any(entry.job is not None and entry.job.begun_again for entry in self._jobs.values())
+
     def enter(self, page: str) -> None:
         """End what belongs to another page than the one that is on screen now."""
         for name in [name for name, entry in self._jobs.items() if entry.page not in (None, page)]:

@@ -38,6 +38,7 @@ from pages.ui.session.networks import (
 )
 from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
+from pages.ui.session.speed_state import Speed
 from pages.ui.session.view_state import ViewState, decode, encode
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Session:
         self.pending: PendingState | None = None
         self._network: Network | None = None
         self.trace: list[TriedPlan] = []
+        self.speed = Speed()
         self.solving: Solving | None = None  # the goal that was asked for, and what came of it
         context = get_script_run_ctx()
         self.name = context.session_id if context else "headless"

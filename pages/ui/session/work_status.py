@@ -57,5 +57,5 @@ def result_of(
         st.error(plain(session.words.phrase(job.error)))
     elif not job.done:
         told = doing if job.progress or not job.place else f"{doing}: {waiting(job, session.words)}"
-        st.caption(f"⏳ {told[:1].upper()}{told[1:]} …")
+        st.caption(f"{told[:1].upper()}{told[1:]} …")
     return None if job is None else job.result

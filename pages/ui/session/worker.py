@@ -32,9 +32,9 @@ class Job(Generic[T]):
     """One piece of work in the background. Its fields are written by the worker alone.
 
     `progress` is the latest, `partial` the latest result so far, `result` what the work came to and `error` why it
-    came to nothing, in words. While it waits for its turn, `place` is its place in the queue, 1 for the next; else 0. A
-    measurement takes seconds, and the worker remembers it for whoever asks for the same again; work that is `long` it
-    forgets once nobody wants it.
+    came to nothing, in words; `begun_again` says that its thread was lost in the middle, and that it began anew. While
+    it waits for its turn, `place` is its place in the queue, 1 for the next; else 0. A measurement takes seconds, and
+    the worker remembers it for whoever asks for the same again; work that is `long` it forgets once nobody wants it.
     """
 
     def __init__(self, begin: Callable[[], Work[T]], *, key: Hashable, long: bool) -> None:
@@ -46,7 +46,8 @@ class Job(Generic[T]):
         self.key = key
         self.long = long
         self.begun = time.monotonic()
-        self._begin, self._is_second_try, self._is_refused = begin, False, False
+        self.begun_again = False
+        self._begin, self._is_refused = begin, False
         self._work = begin()
         self._has_news, self._ended = threading.Event(), threading.Event()
 
@@ -101,10 +102,10 @@ class Job(Generic[T]):
             self._end(error=told(error))
         except BaseException as error:
             said = told(error)
-            if self._is_second_try:
+            if self.begun_again:
                 self._end(error=said)
             else:
-                self._is_second_try, self._work = True, self._begin()
+                self.begun_again, self._work = True, self._begin()
         if self.done or self.partial is not None or self.share > 0:
             self._has_news.set()
 
