@@ -274,7 +274,10 @@ POOLS = {
 
 
 def network_of(case):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
+    for part in (part for layer in case.layers.values() for part in layer.modules()):
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()  # drawn with this seed, not whenever the case was written down
     outer = {"a": conv(3, 8), "b": nn.LazyConv2d(8, 3, padding=1), "fc": nn.Linear(8, 5)}
     net = Toy(lambda net, x: net.fc(F.relu(net.b(case.middle(net, net.a(x)))).mean((2, 3))), **outer, **case.layers)
     net(torch.zeros(2, *SHAPE))  # makes the lazy one an ordinary one
