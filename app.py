@@ -6,7 +6,9 @@ if __name__ == "__main__":  # the page, which Streamlit runs for every browser
     main()
 else:  # the server, once, before there is a browser
     import streamlit as st
+    from starlette.middleware import Middleware
 
     from pages.ui.preload import preload
+    from pages.ui.session.visitors import VisitorCookie
 
-    app = st.App(__file__, lifespan=preload)
+    app = st.App(__file__, lifespan=preload, middleware=[Middleware(VisitorCookie)])

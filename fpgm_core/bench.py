@@ -24,7 +24,6 @@ from fpgm_core.evaluation import (
     Measurement,
     measure_work,
     sweep_work,
-    time_pass,
 )
 from fpgm_core.graph import weights_of
 from fpgm_core.inference import PrefixCache
@@ -33,6 +32,8 @@ from fpgm_core.recovery import BATCH, NUM_IMAGES, batch_norms_of, recalibrate
 from fpgm_core.runtime.device import choose_device, choose_precision, to_device
 from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
+from fpgm_core.timing.runtimes import wait_for
+from fpgm_core.timing.turns import lap
 
 _LOOP_BATCH = 128
 
@@ -335,7 +336,13 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """MACs a second of a large square matrix product, the best of several."""
     size = 4096 if device.type == "cpu" else 8192
     one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return size**3 / min(time_pass(lambda x: x @ other, one) for _ in range(5))
+
+    def product() -> None:
+        torch.mm(one, other)
+        wait_for(device)
+
+    with torch.inference_mode():
+        return size**3 / min(lap(product).seconds for _ in range(5))
 
 
 class _Pictures(Dataset[tuple[torch.Tensor, int]]):

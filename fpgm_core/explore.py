@@ -23,7 +23,7 @@ def explore(
     *,
     training: Any = None,
     input_shape: tuple[int, int, int] | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Any = None,
     class_names: Sequence[str] | None = None,
     name: str | None = None,
     port: int = 0,
@@ -37,11 +37,14 @@ def explore(
     `model` is a `Network`, a module with its `input_shape` (channels, height, width), or a name of the registry.
     `images` are an ImageSet, a torch `Dataset` of (image, label), or what `--data` takes; they are split by class into
     choose and sealed. `training` is the same for training images; without it half of choose is trained on, which is
-    said. `preprocessing` is what is done to pictures, by default what the weights want. `port` 0 takes a free one.
+    said. `preprocessing` is what is done to pictures, by default what the weights want: a Preprocessing, torchvision's
+    `weights.transforms()` or timm's data config. `port` 0 takes a free one.
 
     The page is served to this machine alone. Raises FpgmError where the app is not beside the library (it comes with
     a clone, `pip install -e '.[app]'`), and for a network or images that cannot be.
     """
+    if preprocessing is not None:
+        preprocessing = Preprocessing.of(preprocessing)
     network = _network(model, input_shape, preprocessing, class_names, name)
     splits = None if images is None else _splits(network, images, training)
     return _serving().serve(network, splits, preprocessing=preprocessing, port=port, open_browser=open_browser)

@@ -1,8 +1,7 @@
-"""The Choose page: what every unit alone loses, rate by rate, and bars set from it."""
+"""The Choose page: the front, sensitivity, criteria beside each other, plans compared, and all that was measured."""
 
 from __future__ import annotations
 
-from pages.ui.panels.frame import plan_page
-from pages.ui.sensitivity import sensitivity_page
+from pages.ui.choose import choose_page
 
-plan_page("Choose", sensitivity_page)
+choose_page()

@@ -1,5 +1,7 @@
 """Many browsers on one server: `python tests/load.py --browsers 30 --seconds 180`; its start: `--start`.
 
+`--opens resnet50 vgg16 densenet121` says what a process holds with networks opened in turn.
+
 Every browser here is what a server sees of one: a websocket, Streamlit's own messages, the widget states that Chromium
 sends. Nothing is drawn, so the server's cores are the server's but for what reading the messages takes. Each opens
 the page and then moves one bar after another: a drag of some steps, each sent when the one before was answered,
@@ -27,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from memory import held_after_opening
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
@@ -283,6 +286,12 @@ def start(pause: float) -> dict[str, float]:
         return {"up": up, **asyncio.run(Browser(address, network, Observations(), 0, PATIENCE).opens(begun))}
 
 
+def server_megabytes(pid: int) -> dict[str, int]:
+    """What the server's process holds now, and held at most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status)}
+
+
 def main() -> None:
     """Run it against a server that is up, or start one, and print what was seen."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -290,17 +299,23 @@ def main() -> None:
     parser.add_argument("--browsers", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--pid", type=int, help="the server's process, to read its memory")
+    parser.add_argument("--rest", type=float, default=60, help="seconds after the last has gone, to read it again")
+    parser.add_argument("--opens", nargs="+", metavar="NAME", help="what a process holds with networks opened in turn")
     parser.add_argument("--start", type=float, metavar="SECONDS", help="time a start, a visitor coming so much later")
     given = parser.parse_args()
     if given.start is not None:
         print(json.dumps(start(given.start)))
         return
+    if given.opens:
+        print(json.dumps({"in turn": held_after_opening(*given.opens)}))
+        return
     urllib.request.urlopen(f"{given.address}/_stcore/health", timeout=5)
     observed = asyncio.run(load(given.address, given.browsers, given.seconds))
     summary = observed.summary()
     if given.pid:
-        status = Path(f"/proc/{given.pid}/status").read_text()
-        summary["server_mb"] = {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status)}
+        summary["server_mb"] = server_megabytes(given.pid)
+        time.sleep(given.rest)
+        summary[f"server_mb_{given.rest:.0f}_s_later"] = server_megabytes(given.pid)
     print(json.dumps(summary, indent=1))
     for line in observed.wrong[:10]:
         print(line)

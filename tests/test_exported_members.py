@@ -48,6 +48,7 @@ def test_the_rooms_are_there():
             "inference",
             "recovery",
             "evaluation",
+            "timing",
             "allocation",
             "training",
             "export",

@@ -12,13 +12,13 @@ import fpgm_core
 ROOT = Path(fpgm_core.__file__).parent
 HEAVY = (
     "streamlit", "plotly", "umap", "numba", "torchvision", "timm", "torch_pruning", "scipy", "sklearn", "pandas",
-    "matplotlib", "onnx", "onnxruntime", "onnxscript",
+    "matplotlib", "onnx", "onnxruntime", "onnxscript", "openvino",
 )  # fmt: skip
 # Every room reads those of lower rank, and none of its own or a higher one.
 RANK = {
     "errors": -1, "runtime": 0, "models": 1, "data": 1, "graph": 2, "calibration": 3, "criteria": 4, "pruning": 5,
-    "inference": 6, "training": 7, "recovery": 8, "evaluation": 9, "allocation": 10, "export": 11, "bench": 11,
-    "explore": 11, "figures": 12, "architectures": 12, "lesson": 13, "cli": 14, "": 14, "__main__": 15,
+    "inference": 6, "training": 7, "recovery": 8, "evaluation": 9, "timing": 10, "allocation": 11, "export": 12,
+    "bench": 12, "explore": 12, "figures": 13, "architectures": 13, "lesson": 14, "cli": 15, "": 15, "__main__": 16,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,15 +1,17 @@
 """The app on a live network, from Python."""
 
 import urllib.request
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fpgm_core import FpgmError, ImageSet, explore
-from fpgm_core.data import load_images
+from fpgm_core.data import Preprocessing, load_images
 from pages.ui.session import opened
 from pages.ui.session.networks import network_of
 from pages.ui.session.view_state import decode
@@ -47,6 +49,33 @@ def test_a_module_and_its_images_are_served_and_the_link_shows_them():
         opened.forget_images(state.data)
     finally:
         explorer.stop()
+
+
+def test_a_folder_is_prepared_as_somebody_says(tmp_path):
+    """A fine-tuned network and a folder: who says nothing is told what to say; torchvision's transforms say enough."""
+    photographs = load_images("cifar10", "choose").first(24)
+    for index, label in enumerate(photographs.labels.tolist()):
+        folder = tmp_path / "photos" / f"{label % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photographs.pixels[index].numpy()).save(folder / f"{index}.png")
+    shape, folder = (3, 32, 32), tmp_path / "photos"
+    with pytest.raises(FpgmError, match=r"give a preprocessing, Preprocessing.usual\(\(3, 32, 32\)\) say"):
+        explore(Small(), folder, input_shape=shape, open_browser=False)
+    with pytest.raises(FpgmError, match="give a Preprocessing"):
+        explore(Small(), folder, input_shape=shape, preprocessing=lambda picture: picture, open_browser=False)
+    said = SimpleNamespace(
+        resize_size=[32], crop_size=[32], mean=[0.5] * 3, std=[0.25] * 3, interpolation=SimpleNamespace(value="bicubic")
+    )
+    for preprocessing in (Preprocessing.usual(shape), said):
+        explorer = explore(Small(), folder, input_shape=shape, preprocessing=preprocessing, open_browser=False)
+        try:
+            state = state_in(explorer.url)
+            assert len(load_images(state.data, "sealed")) == 12
+            assert any("trained on" in note for note in explorer.notes)
+            assert opened.notes_of(state.data) == explorer.notes, "and on the page"
+        finally:
+            explorer.stop()
+        opened.forget_images(state.data)
 
 
 def test_what_cannot_be_is_told_before_anything_is_served():

@@ -102,7 +102,7 @@ def run_without(packages, code):
         ("umap", "figures", "from fpgm_core.criteria.projections import umap; umap(torch.randn(12, 3))"),
         ("timm", "timm", "from fpgm_core.models import load_model; load_model('timm/resnet18')"),
         *(
-            (package, "export", "from fpgm_core.export.networks import as_onnx; as_onnx(torch.nn.ReLU(), (3, 8, 8))")
+            (package, "export", "from fpgm_core.timing import as_onnx; as_onnx(torch.nn.ReLU(), (3, 8, 8))")
             for package in ("onnx", "onnxscript", "onnxruntime")
         ),
     ],

@@ -41,7 +41,7 @@ def test_the_example_prints_what_it_says(capsys, monkeypatch, tmp_path):
     assert (tmp_path / "resnet20-compact" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/serving.md"])
 def test_what_it_links_to_is_there(document):
     for target in links(document):
         assert (ROOT / target).exists(), target

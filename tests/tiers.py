@@ -88,6 +88,7 @@ QUICK_MEMBERS: dict[str, tuple[str, ...]] = {
         "matching*",
     ),
     "test_command_line.py::test_a_plan_of_what_units_bear_alone": ALL,
+    "test_command_line.py::test_latency_in_every_runtime": ALL,
     "test_command_line.py::test_export_for_people_names_files_and_what_was_left_out": ALL,
     "test_recovery_commands.py::test_repair": ALL,
     "test_recovery_commands.py::test_export_carries_repaired_weights": ALL,

@@ -10,11 +10,12 @@ from fpgm_core.allocation.allocators import (
 )
 from fpgm_core.allocation.choices import Choices, UnitChoices
 from fpgm_core.allocation.costs import CostFunction, macs_of, params_of
-from fpgm_core.allocation.front import CUTS, Front, FrontPoint, front_work
+from fpgm_core.allocation.front import CUTS, STUDY, Front, FrontPoint, front_work
 from fpgm_core.allocation.goals import COSTS, CostMeasure, Goal, register_cost, unregister_cost
 from fpgm_core.allocation.losses import LOSSES, Losses, losses_work
+from fpgm_core.allocation.milliseconds import Stairs, milliseconds, stairs_of
 from fpgm_core.allocation.prices import Price, bargain, dearest, prices
-from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, ranking_work
+from fpgm_core.allocation.ranking import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.search import Found, SearchConfig, search_work
 from fpgm_core.allocation.solver import Problem, solve
 from fpgm_core.allocation.suggestion import (
@@ -25,6 +26,7 @@ from fpgm_core.allocation.suggestion import (
     suggest,
     suggest_work,
     suggestion_of,
+    within_loss_of_work,
     within_loss_work,
 )
 
@@ -33,6 +35,7 @@ __all__ = [
     "COSTS",
     "CUTS",
     "LOSSES",
+    "STUDY",
     "Allocator",
     "Choices",
     "CostFunction",
@@ -47,6 +50,7 @@ __all__ = [
     "Problem",
     "RankingStudy",
     "SearchConfig",
+    "Stairs",
     "StudiedPlan",
     "SuggestConfig",
     "Suggestion",
@@ -56,8 +60,10 @@ __all__ = [
     "dearest",
     "front_work",
     "get_allocator",
+    "known_ranking",
     "losses_work",
     "macs_of",
+    "milliseconds",
     "params_of",
     "prepared_work",
     "prices",
@@ -66,10 +72,12 @@ __all__ = [
     "register_cost",
     "search_work",
     "solve",
+    "stairs_of",
     "suggest",
     "suggest_work",
     "suggestion_of",
     "unregister_allocator",
     "unregister_cost",
+    "within_loss_of_work",
     "within_loss_work",
 ]

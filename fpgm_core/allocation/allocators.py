@@ -49,7 +49,7 @@ def allocated(
     if record.needs_losses and losses is None:
         raise FpgmError(f"{allocator} reads predicted losses; give some, see losses_work")
     known = losses or Losses("none", choices, tuple(np.zeros(len(one.counts)) for one in choices.units))
-    wanted, costs = goal.limits(choices), tuple(COSTS[name].model(choices) for name in goal.cuts)
+    wanted, costs = goal.limits(choices), tuple(COSTS[name].of(choices) for name in goal.cuts)
     limits = np.array(wanted)
     for _ in range(_TRIES):
         chosen = record.allocate(Problem(known, costs, tuple(limits)), seed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,14 @@ class UnitChoices:
 class Choices:
     """Every unit of a plan's coupling with what it can lose. `like` says criterion, coupling, options and locks.
 
-    An allocation is one index a unit into its `counts`, int (units,).
+    An allocation is one index a unit into its `counts`, int (units,). `models` remembers what they cost, see
+    `CostMeasure.of`.
     """
 
     network: Network
     like: Plan
     units: tuple[UnitChoices, ...]
+    models: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, network: Network, like: Plan, *, fixed: Collection[str] = ()) -> Choices:
@@ -58,6 +61,14 @@ class Choices:
     def nearest(self, counts: Mapping[str, int]) -> np.ndarray:
         """The allocation whose counts are nearest those wanted, by unit name; fewer pruned where two are as near."""
         return np.array([int(np.abs(one.counts - counts.get(one.unit.name, 0)).argmin()) for one in self.units])
+
+    def between(self, low: np.ndarray, high: np.ndarray) -> Choices:
+        """The same with every unit's choices from one index to another, int (units,) each, both among them."""
+        units = tuple(
+            UnitChoices(one.unit, one.counts[a : b + 1], one.rates[a : b + 1])
+            for one, a, b in zip(self.units, low, high, strict=True)
+        )
+        return Choices(self.network, self.like, units)
 
     @property
     def least(self) -> np.ndarray:

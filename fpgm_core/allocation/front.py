@@ -13,8 +13,9 @@ from fpgm_core.allocation.suggestion import Prepared, SuggestConfig, Suggestion,
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History, measure_work
-from fpgm_core.runtime.progress import Progress, Work, run
+from fpgm_core.runtime.progress import Progress, Work, behind
 
+STUDY = "front"  # what the studies of the points in a history begin with
 CUTS = tuple(round(0.1 + 0.7 * step / 11, 3) for step in range(12))
 
 
@@ -79,8 +80,9 @@ def front_work(
 ) -> Work[Front]:
     """Allocate and measure for every cut, by each of the allocators, `random` with so many `seeds`.
 
-    Each Progress has the front so far; stop iterating to stop. With a `history` every point is kept there. Raises
-    FpgmError as `measure_work` does; a cut that cannot be met is named in the front.
+    Each Progress has the front so far; stop iterating to stop. With a `history` every point is kept there, its study
+    "front ALLOCATOR CUT", and what is there already is not measured again. Raises FpgmError as `measure_work` does; a
+    cut that cannot be met is named in the front.
     """
     wanted = [
         (name, seed, cut)
@@ -91,17 +93,23 @@ def front_work(
     points, impossible = list[FrontPoint](), list[tuple[str, float]]()
     for done, (name, seed, cut) in enumerate(wanted):
         so_far = Front(tuple(points), tuple(impossible), len(wanted))
-        yield Progress(done, len(wanted), f"{name}, {cut:.0%} cut", partial=so_far)
+        progress = Progress(done, len(wanted), f"{name}, {cut:.0%} cut", partial=so_far)
+        yield progress
         try:
             suggestion = suggestion_of(prepared, Goal({cost: cut}), replace(config, allocator=name, seed=seed))
         except FpgmError:
             impossible.append((name, cut))
             continue
-        work = measure_work(
-            suggestion.pruned, choose, method=method, training=training, config=config.evaluation, preview=False
-        )
-        measured = run(work)
+        known = history.find(suggestion.plan, method, choose) if history is not None else None
+        if known is not None:
+            measured = known.measurement
+        else:
+            work = measure_work(
+                suggestion.pruned, choose, method=method, training=training, config=config.evaluation, preview=False,
+                remember_late=False,
+            )  # fmt: skip
+            measured = yield from behind(work, progress)
         if history is not None:
-            history.add(suggestion.pruned, choose, measured)
+            history.add(suggestion.pruned, choose, measured, study=f"{STUDY} {name} {cut:g}")
         points.append(FrontPoint(name, seed, cut, replace(suggestion, measurement=measured)))
     return Front(tuple(points), tuple(impossible), len(wanted))

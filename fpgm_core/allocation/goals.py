@@ -27,6 +27,12 @@ class CostMeasure:
     model: Callable[[Choices], CostFunction]
     exact: Callable[[PrunedNetwork], float]
 
+    def of(self, choices: Choices) -> CostFunction:
+        """The model for these choices, made once: every goal and every price asks for it."""
+        if self.model not in choices.models:
+            choices.models[self.model] = self.model(choices)
+        return choices.models[self.model]
+
 
 _OWN = (
     CostMeasure("macs", "MACs", "multiply-adds of one image", macs_of, lambda pruned: float(pruned.cost.macs)),

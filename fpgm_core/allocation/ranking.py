@@ -6,9 +6,13 @@ over such plans says nothing. Here plans are drawn at a few levels of MACs, and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,15 +23,16 @@ from fpgm_core.allocation.losses import Losses, losses_work
 from fpgm_core.criteria import spearman
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import EvaluationConfig, Interval, measure_work
-from fpgm_core.pruning import Network, Plan, PrunedNetwork
-from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.evaluation import EvaluationConfig, Interval, kept_measure_work
+from fpgm_core.pruning import Network, Plan
+from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext
 from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, Work, run, within
 from fpgm_core.training import Recipe
 
 LEVELS = (0.3, 0.5, 0.7)
 SHORT = Recipe(epochs=2, learning_rate=0.02)  # the one recipe of a short fine-tune
+BUNDLE = Path(str(resources.files("fpgm_core.allocation") / "bundled"))  # what ships with the package
 _RESAMPLES = 2000
 _FEWEST = 5
 
@@ -68,8 +73,60 @@ class RankingStudy:
 
         95%, percentiles of 2,000 resamples of the plans (seed 0). None for under five plans, or a constant figure.
         """
-        chosen = [plan.figures for plan in self.plans if plan.level == level]
-        return rank_bootstrap(*(np.array([one[name] for one in chosen]) for name in (predictor, self.target)))
+        return rank_bootstrap(*(self._figures(name, level) for name in (predictor, self.target)))
+
+    def overall(self, predictor: str, other: str | None = None) -> Interval | None:
+        """The mean over the levels of the correlations within each; with `other`, minus that figure's.
+
+        95%, plans resampled within each level, the same for both. None where a level says nothing.
+        """
+        names = [predictor] if other is None else [predictor, other]
+        means = [self._means(name) for name in names]
+        if not means or any(np.isnan(one[0]) for one in means):
+            return None
+        found = means[0] if other is None else means[0] - means[1]
+        return Interval(float(found[0]), *_middle(found[1:][~np.isnan(found[1:])]))
+
+    def _means(self, predictor: str) -> np.ndarray:
+        """The mean over levels of the correlations: of all plans, then of every resample; NaN where there is none."""
+        rows = []
+        for place, level in enumerate(self.levels):
+            first, second = (self._figures(name, level) for name in (predictor, self.target))
+            draws = [np.arange(len(first)), *_resampled(len(first), place)]
+            rows.append([rho if (rho := spearman(first[d], second[d])) is not None else math.nan for d in draws])
+        return np.array(rows).mean(0)
+
+    def _figures(self, name: str, level: float) -> np.ndarray:
+        return np.array([plan.figures[name] for plan in self.plans if plan.level == level])
+
+    @property
+    def trusted(self) -> str | None:
+        """The cheapest rung to choose by: no dearer one ranks better by an interval above 0. None without two rungs."""
+        rungs = [name for name in self.predictors if name in RECOVERY_METHODS]
+        for place, rung in enumerate(rungs[:-1]):
+            ahead = [self.overall(dearer, rung) for dearer in rungs[place + 1 :]]
+            if all(one is None or one.low <= 0 for one in ahead):
+                return rung
+        return rungs[-1] if rungs else None
+
+
+def known_ranking(network: Network, bundle: Path = BUNDLE) -> RankingStudy | None:
+    """The study of these weights that ships with the package, or lies in the folder `bundle`; None where there is none.
+
+    A file there is what `fpgm damage MODEL --study N --json` writes, called by the model's name.
+    """
+    try:
+        kept = json.loads((bundle / f"{network.name}.json").read_text())
+        if kept["fingerprint"] != network.fingerprint:
+            return None
+        like = network.plan(criterion=kept["criterion"], coupling=kept["coupling"])
+        plans = tuple(
+            StudiedPlan(one["level"], like.with_rates(one["rates"]), MappingProxyType(one["figures"]))
+            for one in kept["plans"]
+        )
+        return RankingStudy(plans, kept["target"], len(plans))
+    except (OSError, ValueError, LookupError, TypeError, FpgmError):
+        return None
 
 
 def rank_bootstrap(first: np.ndarray, second: np.ndarray) -> Interval | None:
@@ -77,11 +134,19 @@ def rank_bootstrap(first: np.ndarray, second: np.ndarray) -> Interval | None:
     rho = spearman(first, second) if len(first) >= _FEWEST else None
     if rho is None:
         return None
-    random = np.random.RandomState(0)
-    drawn = [random.randint(len(first), size=len(first)) for _ in range(_RESAMPLES)]
+    drawn = _resampled(len(first))
     found = [value for which in drawn if (value := spearman(first[which], second[which])) is not None]
-    low, high = np.percentile(found, (2.5, 97.5)) if found else (math.nan, math.nan)
-    return Interval(rho, float(low), float(high))
+    return Interval(rho, *_middle(found))
+
+
+def _resampled(count: int, seed: int = 0) -> np.ndarray:
+    """Numbers of plans drawn again and again, int (resamples, count)."""
+    return np.random.RandomState(seed).randint(count, size=(_RESAMPLES, count))
+
+
+def _middle(found: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(found, (2.5, 97.5)) if len(found) else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 def ranking_work(
@@ -124,23 +189,12 @@ def ranking_work(
             chosen = choices.nearest({name: int((~mask).sum()) for name, mask in pruned.keep_masks.items()})
             figures = {name: -float(each.of(chosen)) for name, each in known.items()}
             figures["macs"] = float(pruned.cost.macs)
-            for rung in rungs:
-                measuring = measure_work(pruned, images, method=rung, training=training, config=config, preview=False)
-                figures[rung] = float(run(measuring).num_correct)
+            measured = {rung: kept_measure_work(pruned, images, method=rung, training=training, config=config)
+                        for rung in rungs}  # fmt: skip
             if recipe is not None:
-                figures["fine_tuned"] = float(_after(pruned, images, training, recipe, context, config))
+                measured["fine_tuned"] = kept_measure_work(
+                    pruned, images, method="fine_tuned", training=training, config=config, recipe=recipe
+                )
+            figures |= {rung: float(run(work).num_correct) for rung, work in measured.items()}
             studied.append(StudiedPlan(level, pruned.plan, figures))
     return RankingStudy(tuple(studied), target, total)
-
-
-def _after(
-    pruned: PrunedNetwork,
-    images: ImageSet,
-    training: ImageSet,
-    recipe: Recipe,
-    context: RecoveryContext,
-    config: EvaluationConfig,
-) -> int:
-    """Right answers after fine-tuning by a recipe."""
-    tuned = run(get_recovery_method("fine_tuned").work(pruned, training, context, recipe=recipe))
-    return run(measure_work(tuned, images, config=config, preview=False)).num_correct

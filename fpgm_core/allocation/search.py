@@ -2,7 +2,7 @@
 
 A move takes more filters, or fewer, from one unit or from one stage, holds those, and puts the others right for the
 goal at the least predicted loss. The plan is measured, recovered, on a few images of the choose half; where it is not
-behind there, on more; and it is kept where it is ahead. Processes that share a history search together.
+behind there, on more; and it is kept where it is ahead. Processes that share a study search together.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from fpgm_core.allocation.choices import Choices, UnitChoices
 from fpgm_core.allocation.goals import COSTS, Goal
 from fpgm_core.allocation.losses import Losses
 from fpgm_core.allocation.solver import Problem, put_right
 from fpgm_core.allocation.suggestion import Prepared, SuggestConfig, Suggestion, suggestion_as, suggestion_of
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import History, Interval, Measurement, measure_work
-from fpgm_core.pruning import PrunedNetwork, stage_of
-from fpgm_core.runtime.progress import Progress, Work, run
+from fpgm_core.evaluation import History, Interval, Measurement, kept_measure_work
+from fpgm_core.pruning import Plan, PrunedNetwork, stage_of
+from fpgm_core.runtime.progress import Progress, Work, behind, run
+from fpgm_core.runtime.shared import SharedStudy
 
 SECONDS = 180.0
 _SHIFTS = (-0.25, -0.1, 0.1, 0.25)  # of a unit's filters
@@ -71,16 +73,18 @@ def search_work(
     search: SearchConfig = SearchConfig(),
     config: SuggestConfig = SuggestConfig(),
     history: History | None = None,
+    together: str | None = None,
 ) -> Work[Found]:
-    """Search from the solved plan; each Progress has the Found so far: stop iterating at any time, and keep that.
+    """Search from the solved plan; once that is measured each Progress has the Found so far: stop at any time, keep it.
 
-    With a `history`, whatever is measured on all its images is kept there, and processes that search the same with the
-    same one measure no plan twice and go on from the best of all. Raises FpgmError without predicted losses.
+    With a `history`, whatever is measured on all its images is kept there. With `together`, the URL of a data base, or
+    "" for one in `FPGM_HOME`, processes that search the same, with seeds of their own, measure no plan twice and go on
+    from the best of all, see `SharedStudy`. Raises FpgmError without predicted losses.
     """
     if prepared.losses is None:
         raise FpgmError("a search needs predicted losses; prepare it with an allocator that reads some")
     session = _Search(prepared, prepared.losses, goal, choose, training, search, config, history)
-    return session.work()
+    return session.work(together)
 
 
 class _Search:
@@ -98,11 +102,12 @@ class _Search:
         history: History | None,
     ) -> None:
         self._prepared, self._losses, self._goal, self._training = prepared, losses, goal, training
+        self._network = prepared.choices.network
         self._images = choose.first(min(search.more, len(choose)))
         self._sample = choose.first(min(search.sample, len(self._images)))
         self._search, self._config, self._history = search, config, history
         self._random = np.random.RandomState(search.seed)
-        self._costs = tuple(COSTS[name].model(prepared.choices) for name in goal.cuts)
+        self._costs = tuple(COSTS[name].of(prepared.choices) for name in goal.cuts)
         self._seen: set[str] = set()
         self._measured = 0
         self._study = self._name()
@@ -117,32 +122,40 @@ class _Search:
         ]  # fmt: skip
         return f"search {hashlib.sha256(json.dumps(common).encode()).hexdigest()[:24]}"
 
-    def work(self) -> Work[Found]:
+    def work(self, together: str | None) -> Work[Found]:
         """The whole search."""
         begun = time.monotonic()
+        study = None if together is None else SharedStudy(self._study, together or None)
         start = suggestion_of(self._prepared, self._goal, self._config)
-        start = best = replace(start, measurement=self._measure(start.pruned, self._images))
+        first = yield from self._measure(start.pruned, self._images, Progress(0.0, what="measuring the first plan"))
+        start = best = replace(start, measurement=first)
         while (share := self._share(time.monotonic() - begun)) < 1:
-            yield Progress(share, what=f"{self._measured} plans measured", partial=Found(best, start, self._measured))
-            best = self._best_of_all(best)
+            so_far = Found(best, start, self._measured)
+            progress = Progress(share, what=f"{self._measured} plans measured", partial=so_far)
+            yield progress
+            if study is not None:
+                best = self._best_of_all(best, study.results())
             pruned = self._new(best)
             if pruned is None:
                 break
-            measured = self._ahead(pruned, best)
-            if measured is not None:
-                best = replace(suggestion_as(self._prepared, self._goal, self._config, pruned), measurement=measured)
-        return Found(best, start, self._measured)
+            plan = pruned.plan.to_json()
+            if study is None:
+                best = self._better(best, plan, (yield from self._judged(best, plan, progress)))
+            else:
+                self._seen.add(pruned.plan.key)
+                study.offer([plan])  # what another left undone may be taken before it
+                study.take(partial(self._judged_at_once, best))
+        return Found(best if study is None else self._best_of_all(best, study.results()), start, self._measured)
 
     def _share(self, seconds: float) -> float:
         by_time = seconds / self._search.seconds
         return by_time if self._search.trials is None else self._measured / self._search.trials
 
-    def _measure(self, pruned: PrunedNetwork, images: ImageSet) -> Measurement:
-        work = measure_work(
-            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation,
-            preview=False, remember_late=False,
-        )  # fmt: skip
-        measured = run(work)
+    def _measure(self, pruned: PrunedNetwork, images: ImageSet, progress: Progress) -> Work[Measurement]:
+        work = kept_measure_work(
+            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation
+        )
+        measured = yield from behind(work, progress)
         self._seen.add(pruned.plan.key)
         if len(images) == len(self._images):
             self._measured += 1
@@ -150,35 +163,50 @@ class _Search:
                 self._history.add(pruned, images, measured, study=self._study)
         return measured
 
-    def _ahead(self, pruned: PrunedNetwork, best: Suggestion) -> Measurement | None:
-        """What was measured of a plan where it is ahead of the best; None where it is behind, on few images or all."""
+    def _judged_at_once(self, best: Suggestion, plan: str) -> dict[str, Any]:
+        return run(self._judged(best, plan, Progress(0.0)))
+
+    def _judged(self, best: Suggestion, plan: str, progress: Progress) -> Work[dict[str, Any]]:
+        """What was counted of a plan, JSON; nothing where it is behind the best on few images."""
         assert best.measurement is not None
-        few = len(self._sample)
+        pruned, few = self._network.prune(Plan.from_json(plan)), len(self._sample)
         if few < len(self._images):
-            sample = self._measure(pruned, self._sample)
+            sample = yield from self._measure(pruned, self._sample, progress)
             if sample.num_correct < best.measurement.right[:few].sum():
                 self._measured += 1
-                return None
-        measured = self._measure(pruned, self._images)
-        return measured if measured.num_correct > best.measurement.num_correct else None
+                return {}
+        measured = yield from self._measure(pruned, self._images, progress)
+        assert measured.answers is not None
+        return {
+            "num_correct": measured.num_correct,
+            "num_both_correct": measured.num_both_correct,
+            "answers": measured.answers.hex(),
+        }
 
-    def _best_of_all(self, best: Suggestion) -> Suggestion:
+    def _best_of_all(self, best: Suggestion, results: Mapping[str, Mapping[str, Any]]) -> Suggestion:
         """The best that anybody who searches together has measured."""
+        self._seen |= {Plan.from_json(plan).key for plan in results}
+        for plan, counted in results.items():
+            best = self._better(best, plan, counted)
+        return best
+
+    def _better(self, best: Suggestion, plan: str, counted: Mapping[str, Any]) -> Suggestion:
+        """A plan, JSON, with what was counted of it where that is ahead of the best; else the best."""
         assert best.measurement is not None
-        entries = self._history.entries(study=self._study) if self._history is not None else ()
-        ahead = [entry for entry in entries if entry.num_correct > best.measurement.num_correct]
-        if not ahead:
+        if counted.get("num_correct", 0) <= best.measurement.num_correct:
             return best
-        first = max(ahead, key=lambda entry: entry.num_correct)
-        pruned = self._prepared.choices.network.prune(first.plan)
         measured = replace(
-            best.measurement, num_correct=first.num_correct, num_both_correct=first.num_both_correct,
-            answers=first.answers,
-        )  # fmt: skip
-        return replace(suggestion_as(self._prepared, self._goal, self._config, pruned), measurement=measured)
+            best.measurement,
+            num_correct=counted["num_correct"],
+            num_both_correct=counted["num_both_correct"],
+            answers=bytes.fromhex(counted["answers"]),
+        )
+        pruned = self._network.prune(Plan.from_json(plan))
+        suggestion = suggestion_as(self._prepared, self._goal, self._config, pruned)
+        return replace(suggestion, measurement=measured)
 
     def _new(self, best: Suggestion) -> PrunedNetwork | None:
-        """A plan one move from the best that meets the goal and that nobody has measured; None where none is found."""
+        """A plan one move from the best that meets the goal and is not known yet; None where none is found."""
         counts = {name: int((~mask).sum()) for name, mask in best.pruned.keep_masks.items()}
         for group, shift in self._moves():
             try:
@@ -187,9 +215,7 @@ class _Search:
                 continue
             if pruned.plan.key in self._seen or not self._goal.met(pruned):
                 continue
-            self._seen.add(pruned.plan.key)
-            if self._history is None or self._history.claim(self._study, pruned.plan):
-                return pruned
+            return pruned
         return None
 
     def _moves(self) -> Iterator[tuple[frozenset[str], float]]:
@@ -203,16 +229,12 @@ class _Search:
     def _moved(self, counts: dict[str, int], group: frozenset[str], shift: float) -> PrunedNetwork:
         """The units of a group with so much more of their filters pruned, and the others put right for the goal."""
         choices, start = self._prepared.choices, self._prepared.choices.nearest(counts)
-        units, rows = list[UnitChoices](), list[np.ndarray]()
+        low, high = choices.least, choices.most
         for place, one in enumerate(choices.units):
-            row = self._losses.by_unit[place]
             if one.unit.name in group:
                 step = np.sign(shift) * max(1, round(abs(shift) * one.unit.size))
-                at = int(np.abs(one.counts - (one.counts[start[place]] + step)).argmin())
-                one, row = UnitChoices(one.unit, one.counts[at : at + 1], one.rates[at : at + 1]), row[at : at + 1]
-                start[place] = 0
-            units.append(one)
-            rows.append(row)
-        held = Choices(choices.network, choices.like, tuple(units))
-        problem = Problem(Losses(self._losses.name, held, tuple(rows)), self._costs, self._goal.limits(choices))
-        return choices.network.prune(held.plan(put_right(problem, start)))
+                low[place] = high[place] = np.abs(one.counts - (one.counts[start[place]] + step)).argmin()
+        held = choices.between(low, high)
+        rows = tuple(row[a : b + 1] for row, a, b in zip(self._losses.by_unit, low, high, strict=True))
+        problem = Problem(Losses(self._losses.name, held, rows), self._costs, self._goal.limits(choices))
+        return self._network.prune(held.plan(put_right(problem, np.clip(start, low, high) - low)))

@@ -18,7 +18,7 @@ from fpgm_core.evaluation import EvaluationConfig, Measurement, check_loss, meas
 from fpgm_core.pruning import Network, Plan, PrunedNetwork
 from fpgm_core.recovery import RecoveryContext
 from fpgm_core.runtime.device import choose_device, choose_precision
-from fpgm_core.runtime.progress import Progress, Work, run, within
+from fpgm_core.runtime.progress import Progress, Work, behind, run, within
 
 LOSS = "blend"
 COUPLING = "coupled"  # where a cut is worth most milliseconds
@@ -163,7 +163,7 @@ def _prices(prepared: Prepared, goal: Goal, pruned: PrunedNetwork) -> tuple[Pric
         return ()
     choices = prepared.choices
     counts = {one.unit.name: int((~pruned.keep_masks[one.unit.name]).sum()) for one in choices.units}
-    cost = COSTS[next(iter(goal.cuts))].model(choices)
+    cost = COSTS[next(iter(goal.cuts))].of(choices)
     return prices(prepared.losses, cost, choices.nearest(counts))
 
 
@@ -178,17 +178,34 @@ def within_loss_work(
     like: Plan | None = None,
     config: SuggestConfig = SuggestConfig(),
 ) -> Work[Suggestion]:
+    """The plan that cuts most of a cost and loses at most `max_loss`: see `within_loss_of_work`, after preparing."""
+    check_loss(max_loss)
+    prepared = yield from within(prepared_work(network, images, like=like, config=config), 0, 0.4)
+    work = within_loss_of_work(prepared, images, choose, max_loss, cost=cost, method=method, config=config)
+    return (yield from within(work, 0.4))
+
+
+def within_loss_of_work(
+    prepared: Prepared,
+    images: ImageSet,
+    choose: ImageSet,
+    max_loss: float,
+    *,
+    cost: str = "macs",
+    method: str = "recalibrated",
+    config: SuggestConfig = SuggestConfig(),
+) -> Work[Suggestion]:
     """The plan that cuts most of a cost and loses at most `max_loss` of accuracy, a fraction, measured on `choose`.
 
     Bisects the cut: at each a plan is solved, recovered by `method` and measured on the same images. What counts is the
     measured change, not its interval's end. Raises FpgmError where not even the least cut loses so little.
     """
     check_loss(max_loss)
-    prepared = yield from within(prepared_work(network, images, like=like, config=config), 0, 0.4)
     low, high, best = 0.0, 1.0, None
     for step in range(_BISECTIONS):
         cut = (low + high) / 2
-        yield Progress(0.4 + 0.6 * step / _BISECTIONS, what=f"trying a cut of {cut:.0%}", partial=best)
+        progress = Progress(step, _BISECTIONS, f"trying a cut of {cut:.0%}", partial=best)
+        yield progress
         try:
             tried = suggestion_of(prepared, Goal({cost: cut}), config)
         except FpgmError:
@@ -197,7 +214,7 @@ def within_loss_work(
         work = measure_work(
             tried.pruned, choose, method=method, training=images, config=config.evaluation, preview=False
         )
-        measured = run(work)
+        measured = yield from behind(work, progress)
         if -measured.change.value <= max_loss + 1e-9:
             low, best = cut, replace(tried, measurement=measured)
         else:

@@ -12,10 +12,11 @@ from torch import nn
 from fpgm_core.architectures.subjects import Subject, smallest_shape
 from fpgm_core.architectures.torch_pruning import beside_torch_pruning
 from fpgm_core.errors import FpgmError
-from fpgm_core.export.networks import as_onnx, reload_onnx
+from fpgm_core.export.networks import reload_onnx
 from fpgm_core.graph import COUPLINGS, Cost
 from fpgm_core.pruning import Network, PrunedNetwork, counted_macs, verify
 from fpgm_core.pruning.proof import TOLERANCE, randomised_module, tensors_in
+from fpgm_core.timing import as_onnx
 
 RATE = 0.3
 EQUAL = "equal"

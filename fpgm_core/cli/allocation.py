@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import secrets
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +20,9 @@ from fpgm_core.allocation import (
     SuggestConfig,
     Suggestion,
     front_work,
+    milliseconds,
     prepared_work,
+    register_cost,
     search_work,
     suggestion_of,
     within_loss_work,
@@ -33,6 +35,7 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_place,
     add_rung,
+    add_together,
     config_of,
     opened,
     plan_of,
@@ -41,7 +44,9 @@ from fpgm_core.cli.arguments import (
     show,
 )
 from fpgm_core.cli.images import add_data, images_of, training_of
+from fpgm_core.cli.probe import predictor_of
 from fpgm_core.cli.progress import finish
+from fpgm_core.cli.timing import add_target
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History
@@ -57,6 +62,9 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what to cut, or what may be lost."""
     parser.add_argument("--macs-cut", type=_cut, metavar="SHARE", help="cut this share of the MACs: 0.5, say")
     parser.add_argument("--params-cut", type=_cut, metavar="SHARE", help="cut this share of the parameters")
+    parser.add_argument("--ms-cut", type=_cut, metavar="SHARE", help="cut this share of the milliseconds, as predicted")
+    add_target(parser)
+    parser.add_argument("--on", type=Path, metavar="FILE", help="with --ms-cut: a board's result, see `probe --export`")
 
 
 def _cut(text: str) -> float:
@@ -104,7 +112,7 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--search", type=float, metavar="SECONDS", help="then search on measured accuracy so long")
     parser.add_argument("--trials", type=int, metavar="N", help="with --search: end after N plans")
     parser.add_argument("--optimism", type=int, metavar="N", help="with --search: how it flatters, on N random halves")
-    parser.add_argument("--together", action="store_true", help="with --search: share the history with other processes")
+    add_together(parser)
     parser.add_argument(
         "--front",
         nargs="*",
@@ -124,7 +132,8 @@ def _suggest_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _suggest(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
-    cuts = {name: cut for name, cut in (("macs", chosen.macs_cut), ("params", chosen.params_cut)) if cut is not None}
+    wanted = (("macs", chosen.macs_cut), ("params", chosen.params_cut), ("ms", chosen.ms_cut))
+    cuts = {name: cut for name, cut in wanted if cut is not None}
     asked = [chosen.front is not None, chosen.max_loss is not None, bool(cuts)]
     if asked.count(True) != 1:
         raise FpgmError("say one thing: what to cut (--macs-cut 0.5), what may be lost (--max-loss 2), or --front")
@@ -132,6 +141,8 @@ def _suggest(chosen: argparse.Namespace) -> int:
         raise FpgmError("--optimism is of a search: what is only predicted reads no test images; give --search")
     if chosen.search is not None and not cuts:
         raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
+    if chosen.ms_cut is not None:
+        register_cost(milliseconds(predictor_of(chosen, network, chosen.coupling or COUPLING)))
     like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
     if chosen.front is not None:
         return _front(chosen, network, like, training, config)
@@ -164,18 +175,17 @@ def _searched(
 ) -> Suggestion:
     """The best suggestion that a search finds; interrupted, the best so far."""
     images = images_of(chosen, prepared.choices.network, "choose", chosen.images)
-    search = replace(_search_of(chosen, prepared), seed=config.seed if not chosen.together else os.getpid())
-    history = History() if chosen.together else None
-    work, found = (
-        search_work(prepared, goal, images, training, search=search, config=config, history=history),
-        list[Found](),
+    seed = config.seed if chosen.together is None else secrets.randbits(32)
+    search, found = replace(_search_of(chosen, prepared), seed=seed), list[Found]()
+    work = search_work(
+        prepared, goal, images, training, search=search, config=config, history=History(), together=chosen.together
     )
 
     def told() -> Work[Found]:
         try:
             while True:
                 progress = next(work)
-                found[:] = [progress.partial]
+                found[:] = [progress.partial] if progress.partial is not None else []
                 yield progress
         except StopIteration as end:
             result: Found = end.value

@@ -13,6 +13,7 @@ from typing import Any
 from fpgm_core.cli.images import training_of
 from fpgm_core.cli.progress import finish
 from fpgm_core.criteria import CRITERIA, SelectionOptions, check_rate, score_work
+from fpgm_core.data import read_size
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import EvaluationConfig, check_loss
 from fpgm_core.graph import COUPLINGS
@@ -67,11 +68,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _size_of(text: str) -> tuple[int, int]:
-    """A side, or height and width."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 8192 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size of images; write 64, or 64x96 for height x width")
-    return int(sides[0]), int(sides[-1])
+    try:
+        return read_size(text)
+    except FpgmError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def network_of(chosen: argparse.Namespace, weights: str | None = None) -> Network:
@@ -104,6 +104,15 @@ def add_rung(parser: argparse.ArgumentParser) -> None:
         "--rung", choices=ladder(), help="what is done after pruning (default recalibrated; as_is without batch norms)"
     )
     which.add_argument("--no-recalibrate", action="store_true", help="the same as --rung as_is")
+
+
+def add_together(parser: argparse.ArgumentParser) -> None:
+    """The argument that lets several processes do one piece of work: what `together` of `sweep_work` is given."""
+    parser.add_argument(
+        "--together", nargs="?", const="", metavar="URL",
+        help="share the work with every process that runs the same command: through a file in FPGM_HOME, or between "
+        "machines a data base such as postgresql+psycopg://user@host/name",
+    )  # fmt: skip
 
 
 def rung_of(chosen: argparse.Namespace, network: Network) -> str:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import argparse
 import platform
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fpgm_core.allocation import LOSSES, SuggestConfig
-from fpgm_core.allocation.rivals import RIVALS, rates_bench_work
+from fpgm_core.allocation.rates_bench import (
+    CUTS,
+    RUNGS,
+    SURVIVORS,
+    RatesBench,
+    adjusted,
+    as_csv,
+    as_markdown,
+    rates_bench_work,
+    summary,
+)
+from fpgm_core.allocation.rivals import RIVALS, Rival
 from fpgm_core.cli.arguments import Command, show
 from fpgm_core.cli.progress import finish
-from fpgm_core.data import SPLITS, load_images
+from fpgm_core.data import load_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import EvaluationConfig
 from fpgm_core.graph import COUPLINGS
@@ -21,12 +33,15 @@ from fpgm_core.pruning import Network
 from fpgm_core.recovery import ladder
 from fpgm_core.runtime.device import DEVICES
 from fpgm_core.runtime.progress import Progress, Work
+from fpgm_core.runtime.storage import write_atomic
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", choices=("speed", "rates"), default="speed", help="(default speed)")
-    parser.add_argument("model", nargs="?", default="resnet20", help="rates: the network (default resnet20)")
-    parser.add_argument("--coupling", choices=list(COUPLINGS), default="coupled", help="rates: (default coupled)")
+    parser.add_argument("models", nargs="*", default=["resnet20"], help="rates: the networks (default resnet20)")
+    parser.add_argument(
+        "--coupling", action="append", choices=list(COUPLINGS), help="rates: may be repeated (default coupled)"
+    )
     parser.add_argument("--criterion", default="fpgm", help="rates: ours (default fpgm)")
     parser.add_argument(
         "--loss", choices=list(LOSSES), default="blend", help="rates: predicted by ours (default blend)"
@@ -34,10 +49,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cut", type=float, action="append", help="rates: of the MACs (default 0.3, 0.5, 0.7)")
     parser.add_argument("--rung", action="append", choices=ladder(), help="rates: (default recalibrated, repaired)")
     parser.add_argument("--rival", action="append", help="rates: one rival, by name; may be repeated (default all)")
-    parser.add_argument("--split", choices=SPLITS, default="choose", help="rates: test images (default choose)")
+    parser.add_argument(
+        "--survivors", type=int, default=SURVIVORS, metavar="N",
+        help=f"rates: how many rivals go on from one rung to the next, the best on it (default {SURVIVORS})",
+    )  # fmt: skip
+    parser.add_argument("--sealed", action="store_true", help="rates: measure verdicts on the sealed half")
+    parser.add_argument("--out", type=Path, help="rates: write the table there, .md, and every match beside it, .csv")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--only", action="append", help="one bench, by name; may be repeated")
-    parser.add_argument("--images", type=int, default=10_000, help="test images; fewer for a quick look")
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="test images, of choose for rates; fewer for a quick look"
+    )
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -48,43 +70,54 @@ def _rates(chosen: argparse.Namespace) -> int:
     known = {rival.name: rival for rival in RIVALS}
     if unknown := [name for name in chosen.rival or () if name not in known]:
         raise FpgmError(f"unknown rival {unknown[0]!r}; choose one of {', '.join(known)}")
-    network = Network.load(chosen.model)
-    images = load_images(network.dataset, chosen.split)
-    work = rates_bench_work(
+    benches = [
+        finish(_bench_of(chosen, Network.load(model), coupling, [known[name] for name in chosen.rival or known]))
+        for model in chosen.models
+        for coupling in chosen.coupling or ("coupled",)
+    ]
+    verdicts = adjusted([one for bench in benches for one in bench.verdicts])
+    if chosen.out:
+        write_atomic(chosen.out.with_suffix(".md"), as_markdown(benches).encode())
+        write_atomic(chosen.out.with_suffix(".csv"), as_csv(benches).encode())
+    matches = [
+        {"model": bench.model, "coupling": bench.coupling, "contender": one.contender, "cut": one.cut,
+         "rung": one.rung, "reached": one.reached,
+         "accuracy": None if one.measurement is None else asdict(one.measurement.accuracy)}
+        for bench in benches
+        for one in bench.matches
+    ]  # fmt: skip
+    result = {"matches": matches, "verdicts": [asdict(one) for one in verdicts], "summary": summary(verdicts)}
+    lines = [_told(one) for one in matches]
+    lines += [
+        f"{one.model}, {one.coupling}, {one.cut:.0%}, {one.rung}: ours - {one.rival} (the best rival) "
+        f"{one.change.told(100)} points, p {one.p:.2g} (McNemar, Holm over these)"
+        for one in verdicts
+    ]
+    show(chosen, result, "\n".join([*lines, summary(verdicts)]))
+    return 0
+
+
+def _bench_of(chosen: argparse.Namespace, network: Network, coupling: str, rivals: list[Rival]) -> Work[RatesBench]:
+    images = load_images(network.dataset, "choose")
+    return rates_bench_work(
         network,
         images.first(min(chosen.images, len(images))),
         load_images(network.dataset, "train"),
-        coupling=chosen.coupling,
+        sealed=load_images(network.dataset, "sealed") if chosen.sealed else None,
+        coupling=coupling,
         criterion=chosen.criterion,
-        cuts=chosen.cut or (0.3, 0.5, 0.7),
-        rungs=chosen.rung or ("recalibrated", "repaired"),
-        rivals=[known[name] for name in chosen.rival or known],
+        cuts=chosen.cut or CUTS,
+        rungs=chosen.rung or RUNGS,
+        rivals=rivals,
+        survivors=chosen.survivors,
         config=SuggestConfig(loss=chosen.loss, evaluation=EvaluationConfig(chosen.device)),
     )
-    bench = finish(work)
-    matches = [
-        {
-            "contender": one.contender,
-            "cut": one.cut,
-            "rung": one.rung,
-            "reached": one.reached,
-            "accuracy": None if one.measurement is None else asdict(one.measurement.accuracy),
-        }
-        for one in bench.matches
-    ]
-    verdicts = [{**asdict(one), "ahead": one.change.low > 0 and one.p < 0.05} for one in bench.verdicts]
-    lines = [f"{bench.model}, {bench.coupling}, {chosen.split}"]
-    for one in bench.matches:
-        measured = "cannot cut as much" if one.measurement is None else f"{one.measurement.accuracy.value:7.2%}"
-        lines.append(f"{one.contender:20} {one.cut:4.0%} {one.rung:14} {measured}")
-    for verdict in bench.verdicts:
-        lines.append(
-            f"ours - {verdict.rival} (best rival), {verdict.cut:.0%}, {verdict.rung}: {verdict.change.told(100)} "
-            f"points, p {verdict.p:.2g} (McNemar, Holm over these)"
-        )
-    about = {"model": bench.model, "coupling": bench.coupling, "split": chosen.split, "images": chosen.images}
-    show(chosen, {**about, "matches": matches, "verdicts": verdicts}, "\n".join(lines))
-    return 0
+
+
+def _told(one: dict[str, Any]) -> str:
+    accuracy = one["accuracy"]
+    measured = "cannot cut as much" if accuracy is None else f"{accuracy['value']:7.2%}"
+    return f"{one['model']:18} {one['coupling']:12} {one['contender']:20} {one['cut']:4.0%} {one['rung']:14} {measured}"
 
 
 def _speed(chosen: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Commands that measure a plan: accuracy, equality, speed."""
+"""Commands that measure a plan: accuracy, equality, sensitivity."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fpgm_core.cli.arguments import (
     add_place,
     add_plan,
     add_rung,
+    add_together,
     config_of,
     network_of,
     opened,
@@ -39,7 +40,6 @@ from fpgm_core.evaluation import (
     History,
     Measurement,
     Sweep,
-    latency_work,
     measure_work,
     sweep_work,
 )
@@ -176,41 +176,6 @@ def _verify(chosen: argparse.Namespace) -> int:
     return 0 if proof.holds else 1
 
 
-def _latency_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
-    add_plan(parser)
-    parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
-    parser.add_argument("--runs", type=int, default=15, help="timed passes, of which the median counts (default 15)")
-    add_place(parser, precision=False)
-    add_data(parser)
-
-
-def _latency(chosen: argparse.Namespace) -> int:
-    network = opened(chosen)
-    pruned = pruned_of(chosen, network)
-    latencies = [
-        finish(latency_work(pruned, batch=batch, runs=chosen.runs, device=chosen.device), f"timing batches of {batch}")
-        for batch in chosen.batch or [1, 64]
-    ]
-    result = {
-        **about(network),
-        "criterion": pruned.plan.criterion,
-        "coupling": pruned.plan.coupling,
-        "macs": pruned.cost.macs,
-        "dense_macs": network.dense_cost.macs,
-        "latency": [{**asdict(latency), "speed_up": latency.speed_up} for latency in latencies],
-    }
-    text = "\n".join(
-        f"batch {latency.batch:4}: dense {latency.dense_ms:9.2f} ms, compact {latency.compact_ms:9.2f} ms, "
-        f"{latency.speed_up:.2f} times as fast; peak memory {latency.dense_peak_bytes / 2**20:.1f} and "
-        f"{latency.compact_peak_bytes / 2**20:.1f} MiB ({latency.device}, {latency.threads} threads, median of "
-        f"{latency.runs})"
-        for latency in latencies
-    )
-    show(chosen, result, f"{text}\nMACs are {network.dense_cost.macs / pruned.cost.macs:.2f} times fewer")
-    return 0
-
-
 def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_choices(parser, _SWEEP_COUPLING)
@@ -222,6 +187,7 @@ def _sensitivity_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="make a plan of every unit's highest rate up to which it loses no more, alone",
     )
+    add_together(parser)
     parser.add_argument("--out", type=Path, help="with --within: the file to write that plan to")
     add_rung(parser)
     add_place(parser)
@@ -244,8 +210,9 @@ def _sensitivity(chosen: argparse.Namespace) -> int:
     network = scored(chosen, network, like.criterion)
     start = time.perf_counter()
     work = sweep_work(
-        network, images, plan=like, method=method, training=training, rates=rates, config=config_of(chosen)
-    )
+        network, images, plan=like, method=method, training=training, rates=rates, config=config_of(chosen),
+        together=chosen.together,
+    )  # fmt: skip
     sweep = finish(work, "sweeping")
     points = [
         {
@@ -308,7 +275,6 @@ VERIFY = Command(
     _verify_arguments,
     _verify,
 )
-LATENCY = Command("latency", "time the dense and the compact network side by side", _latency_arguments, _latency)
 SENSITIVITY = Command(
     "sensitivity",
     "measure what each unit costs when it alone is pruned, rate by rate; resumes where it stopped",

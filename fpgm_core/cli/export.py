@@ -19,13 +19,13 @@ from fpgm_core.cli.arguments import (
 )
 from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
 from fpgm_core.cli.progress import finish
+from fpgm_core.cli.timing import add_timing, runtimes_of, timing_of
 from fpgm_core.data import ImageSet
-from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, write_bundle
-from fpgm_core.pruning import Network, PrunedNetwork
+from fpgm_core.export import ARTEFACTS, TIMING, Bundle, ExportConfig, export_work, most_measured, write_bundle
+from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
 NUM_SAMPLES = 64  # images that the forms are compared on
-_MOST, _FEWEST = 5000, 500  # images of a half that they are measured on: of 32 x 32, and of large ones
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +40,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def add_artefacts(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what an export holds."""
     parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="export this alone; may be repeated")
-    parser.add_argument("--runs", type=int, default=ExportConfig.runs, help="timed passes (default %(default)s)")
-
-
-def most_measured(network: Network) -> int:
-    """On how many images of each half every form is measured at most: fewer where they are large."""
-    _, height, width = network.input_shape
-    return max(_FEWEST, _MOST * 32 * 32 // (height * width))
+    add_timing(parser, TIMING)
 
 
 def exported(
@@ -57,10 +51,11 @@ def exported(
     Under torchrun all processes may call it: the first alone writes.
     """
     network = pruned.network
-    splits = {half: images.first(min(len(images), most_measured(network))) for half, images in splits.items()}
+    splits = {half: images.at_most(most_measured(network)) for half, images in splits.items()}
     config = ExportConfig(
         artefacts=tuple(ARTEFACTS[name] for name in chosen.only or ARTEFACTS),
-        runs=chosen.runs,
+        runtimes=runtimes_of(chosen, ("all",)),
+        timing=timing_of(chosen),
         samples=samples_of(chosen, network, NUM_SAMPLES),
     )
     bundle = finish(export_work(pruned, images=splits, config=config))

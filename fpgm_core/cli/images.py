@@ -32,8 +32,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """The arguments that say where the images are."""
     parser.add_argument(
         "--data",
-        help="images of your own: a folder of class folders (or with val and train in it), an .npz, cifar10, cifar100, "
-        "or hf:NAME of Hugging Face (default: those that come with the network's data set)",
+        help="images of your own: a folder of class folders (or with val and train in it), a zip of one, an .npz, "
+        "cifar10, cifar100, or hf:NAME of Hugging Face (default: those that come with the network's data set)",
     )
     parser.add_argument("--train-data", help="the same for training images, where they are not beside --data")
     parser.add_argument(
@@ -131,14 +131,13 @@ def _preprocessing(chosen: argparse.Namespace, network: Network) -> Preprocessin
     """What is done to pictures: what the network's weights want, changed as `--preprocess` says."""
     known = network.preprocessing
     if known is None:
+        known = Preprocessing.usual(network.input_shape)
         said = {part.partition("=")[0] for part in (chosen.preprocess or "").split(",")}
         if not {"mean", "std"} <= said:
             raise FpgmError(
-                f"nobody said how pictures are prepared for {network.name}; say at least "
-                "--preprocess mean=0.485/0.456/0.406,std=0.229/0.224/0.225"
+                f"nobody said how pictures are prepared for {network.name}; if as is usual, say --preprocess "
+                f"{known.text}"
             )
-        channels = network.input_shape[0]
-        known = Preprocessing.for_input(network.input_shape, (0.0,) * channels, (1.0,) * channels)
     return known.changed(chosen.preprocess) if chosen.preprocess else known
 
 

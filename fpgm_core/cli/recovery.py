@@ -270,7 +270,7 @@ def _damage(chosen: argparse.Namespace) -> int:
 def _study(chosen: argparse.Namespace, network: Network) -> int:
     training = training_of(chosen, network)
     images = images_of(chosen, network, "choose").first(chosen.studied)
-    like = plan_of(chosen, network)
+    like, recipe = plan_of(chosen, network), None if chosen.tuned is None else replace(SHORT, epochs=chosen.tuned)
     work = ranking_work(
         scored(chosen, network, like.criterion),
         images,
@@ -278,7 +278,7 @@ def _study(chosen: argparse.Namespace, network: Network) -> int:
         like=like,
         num_plans=chosen.study,
         losses=("damage", "blend"),
-        recipe=None if chosen.tuned is None else replace(SHORT, epochs=chosen.tuned),
+        recipe=recipe,
         config=EvaluationConfig(chosen.device),
     )
     study = finish(work, "measuring plans")
@@ -291,6 +291,9 @@ def _study(chosen: argparse.Namespace, network: Network) -> int:
         "coupling": like.coupling,
         "images": len(images),
         "target": study.target,
+        "recipe": None if recipe is None else asdict(recipe),
+        "trusted": study.trusted,
+        "overall": {name: asdict(rho) for name in study.predictors if (rho := study.overall(name))},
         "plans": [
             {"level": one.level, "rates": dict(one.plan.rates), "figures": dict(one.figures)} for one in study.plans
         ],
@@ -299,14 +302,16 @@ def _study(chosen: argparse.Namespace, network: Network) -> int:
             for level, found in agreements.items()
         },
     }
-    lines = [f"{'':14}" + "".join(f"{level:>24.0%}" for level in study.levels)]
+    lines = [f"{'':14}" + "".join(f"{level:>24.0%}" for level in study.levels) + f"{'mean':>24}"]
     for name in study.predictors:
-        found = (agreements[f"{level:g}"][name] for level in study.levels)
+        found = [*(agreements[f"{level:g}"][name] for level in study.levels), study.overall(name)]
         lines.append(f"{name:14}" + "".join(f"{_rho(rho):>24}" for rho in found))
     lines.append(
         f"Spearman's correlation with {study.target} accuracy among {chosen.study} random plans that cut as many MACs; "
         "bootstrap intervals, 95%"
     )
+    if study.trusted is not None:
+        lines.append(f"To choose by: {study.trusted}; no dearer rung is ahead of it by an interval above 0")
     show(chosen, result, "\n".join(lines))
     return 0
 

@@ -11,7 +11,16 @@ from fpgm_core.criteria.geometry import (
     pairwise_distances,
     weiszfeld_step,
 )
-from fpgm_core.criteria.projections import Projection, from_coordinates, pca, radial, trustworthiness, umap
+from fpgm_core.criteria.projections import (
+    Projection,
+    exact_projections,
+    from_coordinates,
+    pca,
+    radial,
+    ready_umap,
+    trustworthiness,
+    umap,
+)
 from fpgm_core.criteria.registry import CRITERIA, get_criterion, register_criterion, unregister_criterion
 from fpgm_core.criteria.rounding import check_rate, num_pruned
 from fpgm_core.criteria.scoring import batch_norm_scores, check_scorable, score, score_work
@@ -31,6 +40,7 @@ __all__ = [
     "combined",
     "cosine_sums",
     "distance_sums",
+    "exact_projections",
     "from_coordinates",
     "geometric_median",
     "get_criterion",
@@ -43,6 +53,7 @@ __all__ = [
     "pca",
     "radial",
     "rankdata",
+    "ready_umap",
     "register_criterion",
     "score",
     "score_work",

@@ -58,8 +58,12 @@ def rankdata(values: np.ndarray) -> np.ndarray:
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's rank correlation of two arrays (N,); None where one of them is constant."""
-    a, b = rankdata(np.asarray(first)), rankdata(np.asarray(second))
-    a, b = a - a.mean(), b - b.mean()
+    return correlation(rankdata(np.asarray(first)), rankdata(np.asarray(second)))
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Pearson's correlation of two arrays (N,); None where one of them is constant."""
+    a, b = first - first.mean(), second - second.mean()
     size = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / size) if size > 0 else None
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from fpgm_core.criteria.diagnostics import spearman
+from fpgm_core.criteria.diagnostics import correlation, rankdata, spearman
 from fpgm_core.criteria.geometry import GeometricMedian, geometric_median, pairwise_distances
 from fpgm_core.errors import FpgmError
 from fpgm_core.runtime.extras import require
@@ -54,15 +56,47 @@ class Projection:
     faithfulness: Faithfulness
 
 
-def _flat(filters: Tensor) -> np.ndarray:
-    return filters.detach().cpu().double().flatten(1).numpy()
+class _Layer:
+    """Filters (N, ...) with what their pictures share: the median, the true distances, the principal plane."""
+
+    def __init__(self, filters: Tensor) -> None:
+        self.filters = filters
+        self.flat: np.ndarray = filters.detach().cpu().double().flatten(1).numpy()
+
+    @cached_property
+    def median(self) -> GeometricMedian:
+        return geometric_median(self.filters)
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """Between all filters, (N, N)."""
+        return pairwise_distances(self.filters).cpu().numpy()
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """The ranks of all pairs' distances, above the diagonal row by row."""
+        return rankdata(self.distances[np.triu_indices(len(self.flat), 1)])
+
+    @cached_property
+    def in_plane(self) -> tuple[np.ndarray, np.ndarray]:
+        """The filters' principal components (N, 2), and the median's (2,)."""
+        plane, centre = _principal_plane(self.flat)
+        return (self.flat - centre) @ plane, (self.median.point.numpy() - centre) @ plane
+
+
+def exact_projections(filters: Tensor) -> tuple[Projection, Projection]:
+    """`pca` and `radial` of the same filters, which have most of their work in common."""
+    layer = _Layer(filters)
+    return _pca(layer), _radial(layer)
 
 
 def pca(filters: Tensor) -> Projection:
     """Principal components of filters (N, ...): a linear image, so the median's place is exact."""
-    x, median = _flat(filters), geometric_median(filters)
-    plane, centre = _principal_plane(x)
-    return _projection("pca", filters, (x - centre) @ plane, (median.point.numpy() - centre) @ plane, True, median)
+    return _pca(_Layer(filters))
+
+
+def _pca(layer: _Layer) -> Projection:
+    return _projection("pca", layer, *layer.in_plane, exact=True)
 
 
 def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,12 +114,16 @@ def _principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def radial(filters: Tensor) -> Projection:
     """The median at the origin, each filter at its true distance; angles are those of PCA around the median."""
-    flat, median = pca(filters), geometric_median(filters)
-    offset = flat.points - flat.median
+    return _radial(_Layer(filters))
+
+
+def _radial(layer: _Layer) -> Projection:
+    points, place = layer.in_plane
+    offset = points - place
     angle = np.arctan2(offset[:, 1], offset[:, 0])
-    radius = median.distances.numpy()
+    radius = layer.median.distances.numpy()
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return _projection("radial", filters, points, np.zeros(2), True, median)
+    return _projection("radial", layer, points, np.zeros(2), exact=True)
 
 
 def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -> Projection:
@@ -99,15 +137,19 @@ def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -
     n = len(filters)
     if n < UMAP_MINIMUM:
         raise FpgmError(f"UMAP needs at least {UMAP_MINIMUM} filters and this layer has {n}; look at PCA instead")
-    x, median = _flat(filters), geometric_median(filters)
-    start = _umap_start(x, seed)
-    scale = _umap_scale(x)
-    if n <= _PAIR_BY_PAIR:
-        metric, fitted, placed = "euclidean", x, median.point
+    return _umap(_Layer(filters), seed, pair_by_pair=n <= _PAIR_BY_PAIR, reducer_class=reducer_class)
+
+
+def _umap(layer: _Layer, seed: int, *, pair_by_pair: bool, reducer_class: Any = None) -> Projection:
+    """UMAP on what its function of two filters says, or on one matrix of distances."""
+    start = _umap_start(layer.flat, seed)
+    scale = _umap_scale(layer.flat)
+    if pair_by_pair:
+        metric, fitted, placed = "euclidean", layer.flat, layer.median.point
     else:
-        metric, fitted, placed = "precomputed", pairwise_distances(filters).cpu().numpy(), median.distances
+        metric, fitted, placed = "precomputed", layer.distances, layer.median.distances
     reducer = (reducer_class or _umap_class())(
-        n_neighbors=min(15, n - 1),
+        n_neighbors=min(15, len(layer.flat) - 1),
         n_components=2,
         init=start,
         random_state=seed,
@@ -120,7 +162,15 @@ def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -
         warnings.simplefilter("ignore", UserWarning)
         points = reducer.fit_transform(fitted * scale)
         place = reducer.transform(placed.cpu().numpy()[None] * scale)[0]
-    return _projection("umap", filters, points.astype(np.float64), place.astype(np.float64), False, median)
+    return _projection("umap", layer, points.astype(np.float64), place.astype(np.float64), exact=False)
+
+
+@cache
+def ready_umap() -> None:
+    """Have UMAP compiled, for which its first fit in a process takes many seconds; the second call does nothing."""
+    few = _Layer(torch.randn(UMAP_MINIMUM, 3, generator=torch.Generator().manual_seed(0)))
+    for pair_by_pair in (True, False):
+        _umap(few, UMAP_SEED, pair_by_pair=pair_by_pair)
 
 
 def _umap_start(x: np.ndarray, seed: int) -> np.ndarray:
@@ -157,27 +207,20 @@ def from_coordinates(
     method: str, filters: Tensor, points: np.ndarray, median_place: np.ndarray, exact_median: bool = False
 ) -> Projection:
     """A projection from coordinates computed before: points (N, 2) and the median's place (2,)."""
-    median = geometric_median(filters)
-    return _projection(method, filters, np.asarray(points), np.asarray(median_place), exact_median, median)
+    return _projection(method, _Layer(filters), np.asarray(points), np.asarray(median_place), exact=exact_median)
 
 
-def _projection(
-    method: str, filters: Tensor, points: np.ndarray, place: np.ndarray, exact: bool, median: GeometricMedian
-) -> Projection:
-    true_distances = median.distances.numpy()
-    return Projection(
-        method, points, place, exact, true_distances, _faithfulness(filters, points, place, true_distances)
-    )
+def _projection(method: str, layer: _Layer, points: np.ndarray, place: np.ndarray, *, exact: bool) -> Projection:
+    true = layer.median.distances.numpy()
+    return Projection(method, points, place, exact, true, _faithfulness(layer, points, place))
 
 
-def _faithfulness(filters: Tensor, points: np.ndarray, place: np.ndarray, to_median: np.ndarray) -> Faithfulness:
-    true = pairwise_distances(filters).cpu().numpy()
+def _faithfulness(layer: _Layer, points: np.ndarray, place: np.ndarray) -> Faithfulness:
     shown = np.hypot(*(points[:, None] - points).transpose(2, 0, 1))
-    upper = np.triu_indices(len(points), 1)
     return Faithfulness(
-        trustworthiness(true, shown),
-        spearman(true[upper], shown[upper]) if len(points) > 2 else None,
-        spearman(to_median, np.linalg.norm(points - place, axis=1)),
+        trustworthiness(layer.distances, shown),
+        correlation(layer.ranks, rankdata(shown[np.triu_indices(len(points), 1)])) if len(points) > 2 else None,
+        spearman(layer.median.distances.numpy(), np.linalg.norm(points - place, axis=1)),
     )
 
 
@@ -190,9 +233,14 @@ def trustworthiness(true: np.ndarray, shown: np.ndarray, neighbours: int = 5) ->
     if n < 5:
         return None
     k = min(neighbours, (n - 1) // 2)
-    off = np.eye(n, dtype=bool)
-    order, true_rank = np.where(off, -1.0, true).argsort(1, kind="stable"), np.empty((n, n), np.int64)
-    np.put_along_axis(true_rank, order, np.arange(n)[None], 1)  # itself 0, nearest 1
-    nearest = np.where(off, np.inf, shown).argsort(1, kind="stable")[:, :k]
-    excess = np.take_along_axis(true_rank, nearest, 1) - k
-    return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * excess[excess > 0].sum())
+    rows, far = np.arange(n), shown.copy()
+    far[rows, rows] = np.inf
+    total = 0
+    for _ in range(k):  # the nearest on screen, then the next: of equals the first
+        near = far.argmin(1)
+        far[rows, near] = np.inf
+        gap = true[rows, near][:, None]
+        nearer = (true < gap) | ((true == gap) & (rows < near[:, None]))
+        nearer[rows, rows] = False
+        total += int(np.maximum(nearer.sum(1) + 1 - k, 0).sum())
+    return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * total)

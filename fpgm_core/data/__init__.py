@@ -6,7 +6,7 @@ from fpgm_core.data.datasets import open_dataset
 from fpgm_core.data.folders import open_folder
 from fpgm_core.data.images import Batch, ImageSet
 from fpgm_core.data.opening import ImageSplits, open_images, split_source
-from fpgm_core.data.preprocessing import Preprocessing, torchvision_preprocessing
+from fpgm_core.data.preprocessing import Preprocessing, read_size, torchvision_preprocessing
 from fpgm_core.data.registry import (
     DATA,
     HALVES,
@@ -37,6 +37,7 @@ __all__ = [
     "open_dataset",
     "open_folder",
     "open_images",
+    "read_size",
     "register_data",
     "sample_images",
     "split_source",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _CPU = torch.device("cpu")
 _AT_ONCE = 8  # pictures a core decodes between two looks
-_FORMAT = 1
+_FORMAT = 2
 _Picture = tuple[np.ndarray, int]  # uint8 (H, W, C), and the label
 
 

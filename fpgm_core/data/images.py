@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fpgm_core.data.pixel_memory import empty_pixels
 from fpgm_core.errors import FpgmError
+from fpgm_core.runtime.memo import Memo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 HALVES_SEED = 20190616
 _SERIALS = itertools.count()
+_DIGESTS = Memo(256)  # by serial number and length: first images are made anew by whoever asks for them
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,10 @@ class ImageSet:
             raise FpgmError(f"{count} images asked of {self.name}, which has {len(self)}; ask for 1 to {len(self)}")
         return self._same(pixels=self.pixels[:count], labels=self.labels[:count])
 
+    def at_most(self, count: int) -> ImageSet:
+        """The first `count` images, or all where there are fewer."""
+        return self if count >= len(self) else self.first(count)
+
     def last(self, count: int) -> ImageSet:
         """The last `count` images, in their order. Raises FpgmError as `first` does."""
         self.first(count)
@@ -139,9 +145,13 @@ class ImageSet:
         """The highest class that an image has."""
         return int(self.labels.max())
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of pixels, labels and normalisation: what results measured on these images are kept by."""
+        digest: str = _DIGESTS((self.serial, len(self)), self._digest)  # it takes a second of large images
+        return digest
+
+    def _digest(self) -> str:
         sha = hashlib.sha256(f"{tuple(self.pixels.shape)} {self.mean} {self.std}".encode())
         sha.update(self.pixels.cpu().contiguous().numpy().data)
         sha.update(self.labels.cpu().contiguous().numpy().data)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +18,13 @@ from fpgm_core.data.datasets import open_hugging_face
 from fpgm_core.data.folders import class_folders, open_folder
 from fpgm_core.data.images import HALVES_SEED, stratified_halves
 from fpgm_core.data.sources import ImageSource, from_pixels
+from fpgm_core.data.zips import unpack_images
 from fpgm_core.errors import FpgmError
 from fpgm_core.runtime.storage import home
 
 _TEST_FOLDERS, _TRAIN_FOLDERS = ("val", "valid", "validation", "test"), ("train", "training")
 _HUGGING_FACE = "hf:"
-KINDS = "a folder of class folders, an .npz, cifar10, cifar100, or hf:NAME"
+KINDS = "a folder of class folders, a zip of one, an .npz, cifar10, cifar100, or hf:NAME"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +59,8 @@ def open_images(
 ) -> ImageSplits:
     """Images of one's own by what they are called on the command line; nothing is decoded yet.
 
-    `data` is a folder of class folders, or one with `val` (or `test`) and `train` beside each other; an .npz; CIFAR's
+    `data` is a folder of class folders, or one with `val` (or `test`) and `train` beside each other, or a zip of either
+    (unpacked for as long as its images may be read); an .npz; CIFAR's
     folder, or "cifar10" or "cifar100" for the one in `FPGM_HOME/data`; or "hf:NAME" for a Hugging Face data set. Its
     test images are split into choose and sealed, by class and `seed`. `training` is the same kind of thing for training
     images; without it they are those that come with the data, and where there are none half of choose. `known_classes`,
@@ -109,7 +115,7 @@ def _opened(
     except (OSError, ValueError):  # no path at all: too long, or with a null byte
         is_file = is_folder = False
     if is_file:
-        return _of_archive(path)
+        return _of_zip(path, known_classes) if path.suffix.lower() == ".zip" else _of_archive(path)
     if not is_folder:
         raise FpgmError(f"no images at {data}; give {KINDS}")
     for files in (CIFAR10, CIFAR100):
@@ -135,6 +141,29 @@ def _of_archive(path: Path) -> tuple[ImageSource, ImageSource | None]:
     test = open_archive(path)
     assert test is not None
     return test, open_archive(path, "train")
+
+
+def _of_zip(path: Path, known_classes: Sequence[str] | None) -> tuple[ImageSource, ImageSource | None]:
+    unpacked = _Unpacked()
+    test, train = _of_folder(unpack_images(path, unpacked.folder / path.stem), known_classes)
+    return unpacked.holding(test), None if train is None else unpacked.holding(train)
+
+
+class _Unpacked:
+    """A folder that goes with the last of the sources that read from it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="fpgm-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def holding(self, source: ImageSource) -> ImageSource:
+        """The same source, which keeps the folder."""
+
+        def read(index: int) -> tuple[Any, int]:
+            assert self.folder
+            return source.read(index)
+
+        return replace(source, read=read)
 
 
 def _of_folder(path: Path, known_classes: Sequence[str] | None) -> tuple[ImageSource, ImageSource | None]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,12 +23,14 @@ from torch import Tensor
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.runtime.limits import configured_bytes
-from fpgm_core.runtime.storage import home
+from fpgm_core.runtime.storage import SET_ASIDE, home, set_aside
 
 _MEMORY_BYTES, _DISK_BYTES = 1 << 30, 8 << 30  # ImageNet's 50,000 validation images take 7 GiB at 224 x 224
 _SUFFIX, _FOLDER = ".pixels", "images"
 _LONGEST_WRITE = 3600.0  # seconds; an unfinished file that nobody has written to for longer is given up
 _TAIL = 24  # the last bytes of a file: how long the JSON before them is
+_LONGEST_ABOUT = 1 << 28
+_log = logging.getLogger(__name__)
 
 
 def most_in_memory() -> int:
@@ -103,8 +107,8 @@ class Found:
 class KeptPixels:
     """The decoded pictures of one identity, in `FPGM_HOME/images`: pixels first, then JSON that says what they are.
 
-    All such files together take at most `most_on_disk`: those used longest ago go first. What does not hold, by its
-    SHA-256, is not there.
+    All such files together take at most `most_on_disk`: those used longest ago go first. What does not hold, by the
+    SHA-256 of all of it, is set aside.
     """
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
@@ -113,26 +117,37 @@ class KeptPixels:
         self._unfinished: Path | None = None
 
     def read(self) -> Found | None:
-        """What is kept; None where there is nothing, or nothing that holds."""
+        """What is kept; None where there is nothing, or nothing that holds: that is set aside."""
         try:
             about = self._about()
-            shape = tuple(map(int, about["shape"]))
-            pixels = _mapped(self._path, shape)
-            if about["identity"] != self._identity or _checksum(pixels) != about["sha256"]:
-                return None
-            found = Found(pixels, tuple(map(int, about["labels"])), tuple(map(str, about["unread"])), about["asked"])
-            if len(found.labels) != len(pixels):
-                return None
-        except (OSError, ValueError, KeyError, TypeError):
+            pixels = _mapped(self._path, tuple(map(int, about["shape"])))
+            if about["identity"] != self._identity or _checksum(pixels, about) != about["sha256"]:
+                raise ValueError("not what was written")
+            labels, unread = tuple(map(int, about["labels"])), tuple(map(str, about["unread"]))
+            found = Found(pixels, labels, unread, int(about["asked"]))
+            if len(labels) != len(pixels):
+                raise ValueError("not of as many labels")
+        except FileNotFoundError:
+            return None
+        except (OSError, MemoryError) as error:  # not damaged: it may be read another time
+            _log.info("cannot read %s/%s now: %s", _FOLDER, self._path.name, error)
+            return None
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            set_aside(self._path, type(error).__name__)
             return None
         with suppress(OSError):
             os.utime(self._path)  # used now: others go first
         return found
 
     def _about(self) -> dict[str, Any]:
+        if not stat.S_ISREG(os.stat(self._path).st_mode):  # opening a pipe would wait for a writer
+            raise ValueError("no regular file")
         with self._path.open("rb") as file:
-            size = file.seek(-_TAIL, os.SEEK_END)
+            size = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+            file.seek(size)
             length = int(file.read(_TAIL))
+            if not 0 < length <= min(size, _LONGEST_ABOUT):
+                raise ValueError("not of the length that it says")
             file.seek(size - length)
             about: dict[str, Any] = json.loads(file.read(length))
             if math.prod(about["shape"]) != size - length:
@@ -158,12 +173,11 @@ class KeptPixels:
         about = {
             "identity": self._identity,
             "shape": list(pixels.shape),
-            "sha256": _checksum(pixels),
             "labels": list(labels),
             "unread": list(unread),
             "asked": asked,
         }
-        text = json.dumps(about).encode()
+        text = json.dumps(about | {"sha256": _checksum(pixels, about)}).encode()
         with suppress(OSError):  # then they are not kept, and are there all the same
             with self._unfinished.open("r+b") as file:
                 file.truncate(math.prod(pixels.shape))
@@ -187,8 +201,12 @@ def _mapped(path: Path, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.memmap(path, np.uint8, mode="c", shape=tuple(shape)))
 
 
-def _checksum(pixels: Tensor) -> str:
-    return hashlib.sha256(pixels.numpy().data).hexdigest()
+def _checksum(pixels: Tensor, about: Mapping[str, Any]) -> str:
+    """SHA-256 of the pixels, and of all that is said of them but this."""
+    digest = hashlib.sha256(pixels.numpy().data)
+    said = {name: value for name, value in about.items() if name != "sha256"}
+    digest.update(json.dumps(said, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _make_room(limit: int) -> None:
@@ -197,11 +215,12 @@ def _make_room(limit: int) -> None:
     for path in (home() / _FOLDER).glob("*"):
         with suppress(OSError):
             about = path.stat()
-            abandoned = path.name.startswith(".") and time.time() - about.st_mtime > _LONGEST_WRITE
-            if path.name.endswith(_SUFFIX) or abandoned:
-                files.append((about.st_mtime, about.st_size, path))
+            abandoned = path.name.startswith(".") and abs(time.time() - about.st_mtime) > _LONGEST_WRITE
+            is_damaged = path.name.endswith(SET_ASIDE)
+            if path.name.endswith(_SUFFIX) or is_damaged or abandoned:
+                files.append((not (is_damaged or abandoned), about.st_mtime, about.st_size, path))
                 total += about.st_size
-    for _, size, path in sorted(files):
+    for _, _, size, path in sorted(files):
         if total <= limit:
             return
         with suppress(OSError):

@@ -17,6 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
 _MODES = {1: "L", 3: "RGB"}
 _LARGEST_SIDE = 1 << 14
+_LARGE = 128  # pixels: ImageNet's recipe, which cuts the borders off, is for pictures from here on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,20 @@ class Preprocessing:
             raise FpgmError(f"this is not a data config of timm's ({error!r}); give a Preprocessing") from error
 
     @classmethod
+    def of(cls, transforms: Any) -> Preprocessing:
+        """What a library publishes beside its weights: torchvision's transforms, timm's data config; or one of these.
+
+        Raises FpgmError for anything else.
+        """
+        if isinstance(transforms, cls):
+            return transforms
+        return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+
+    @classmethod
     def of_transforms(cls, transforms: Any) -> Preprocessing | None:
-        """What a library publishes beside its weights: torchvision's transforms, timm's data config; else None."""
+        """As `of`; None for anything else."""
         try:
-            return cls.from_timm(transforms) if isinstance(transforms, Mapping) else cls.from_torchvision(transforms)
+            return cls.of(transforms)
         except FpgmError:
             return None
 
@@ -104,6 +115,19 @@ class Preprocessing:
         _, height, width = input_shape
         resize = round(height / share) if height == width else (height, width)
         return cls(resize=resize, crop=(height, width), mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+
+    @classmethod
+    def usual(cls, input_shape: Sequence[int]) -> Preprocessing:
+        """What to begin with where nobody said: ImageNet's mean and std, which most networks for pictures want.
+
+        Of small pictures nothing is cut away: networks for those see them whole. Raises FpgmError for a network that
+        reads neither grey nor colour.
+        """
+        channels = input_shape[0]
+        if channels not in _MODES:
+            raise FpgmError(f"the network reads {channels} channels, and pictures have 1 or 3; give images as arrays")
+        mean, std = ((0.5,), (0.5,)) if channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+        return cls.for_input(input_shape, mean, std, share=1.0 if min(input_shape[1:]) < _LARGE else 0.875)
 
     def changed(self, text: str) -> Preprocessing:
         """The same but for what a text like "resize=256,crop=224,mean=0.5/0.5/0.5" says.
@@ -122,6 +146,17 @@ class Preprocessing:
             except ValueError as error:
                 raise FpgmError(f"cannot read {part!r}; write it as in resize=256,crop=224,mean=0.5/0.5/0.5") from error
         return replace(self, **changes)
+
+    @property
+    def text(self) -> str:
+        """What `changed` reads: "resize=256,crop=224x224,interpolation=bilinear,mean=0.485/0.456/0.406,std=..."."""
+
+        def sides(side: int | tuple[int, int] | None) -> str:
+            return "none" if side is None else str(side) if isinstance(side, int) else "x".join(map(str, side))
+
+        mean, std = ("/".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        sizes = f"resize={sides(self.resize)},crop={sides(self.crop)}"
+        return f"{sizes},interpolation={self.interpolation},mean={mean},std={std}"
 
     @property
     def channels(self) -> int:
@@ -188,6 +223,14 @@ def _parsed(name: str, value: str) -> Any:
     if name == "crop":
         return sides if len(sides) == 2 else sides * 2
     return sides if len(sides) == 2 else sides[0]
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width as people write them: "64", or "64x96". Raises FpgmError for anything else."""
+    sides = text.strip().lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 1 <= int(side) <= 8192 for side in sides):
+        raise FpgmError(f"{text!r} is no size of images; write 64, or 64x96 for height x width")
+    return int(sides[0]), int(sides[-1])
 
 
 def torchvision_preprocessing(name: str, weights: str = "DEFAULT") -> Preprocessing | None:

@@ -38,6 +38,11 @@ class DataInfo:
     is_copy: Callable[[Path], bool] = _never_a_copy
     preprocessing: Preprocessing | None = None
 
+    @property
+    def takes_copy(self) -> bool:
+        """Whether a user's own copy of it can be read."""
+        return self.is_copy is not _never_a_copy
+
 
 _CIFAR10 = DataInfo(
     "cifar10", "CIFAR-10", load_cifar10, is_copy, Preprocessing(resize=32, crop=(32, 32), mean=MEAN, std=STD)
@@ -82,10 +87,16 @@ def load_images(dataset: str, split: str, root: Path | None = None, download: bo
 def sample_images(dataset: str, input_shape: tuple[int, int, int], count: int) -> Tensor:
     """Real images for a network of `input_shape`, normalised float32 (count, C, H, W), to compare networks on.
 
-    The first of the data set's choose half; where there are none here, CIFAR-10's resized. Their labels
-    mean nothing then, and no accuracy is measured on them.
+    The first of the data set's choose half, again and again where it has fewer; where there are none here, CIFAR-10's
+    resized, and grey or with channels repeated where the network reads other channels. Their labels mean nothing then,
+    and no accuracy is measured on them.
     """
-    images = load_images(dataset if dataset in DATA else "cifar10", "choose").first(count).normalised(0, count)
-    if tuple(images.shape[1:]) == tuple(input_shape):
+    choose = load_images(dataset if dataset in DATA else "cifar10", "choose")
+    images = choose.normalised(0, min(count, len(choose)))
+    images = images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
+    channels, *size = input_shape
+    if images.shape[1] != channels:
+        images = images.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+    if tuple(images.shape[2:]) == tuple(size):
         return images
-    return interpolate(images, size=input_shape[1:], mode="bilinear", antialias=True)
+    return interpolate(images, size=size, mode="bilinear", antialias=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
+import time
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from fpgm_core.data.folders import CLASSES_FILE, SUFFIXES
@@ -16,8 +19,12 @@ _MOST_NESTING = 6
 _CHUNK = 1 << 20
 
 
-def unpack_images(content: bytes, folder: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_BYTES) -> Path:
+def unpack_images(
+    zipped: bytes | Path, folder: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_BYTES
+) -> Path:
     """Unpack a zip's images, and its `classes.txt`, into `folder`; returns the folder that holds the class folders.
+
+    `zipped` is the zip's content, or where it lies.
 
     Names are taken apart first: nothing is written outside `folder`, links, devices and other files are left out. What
     is unpacked is counted as it comes, since a header may lie.
@@ -25,7 +32,7 @@ def unpack_images(content: bytes, folder: Path, *, most_files: int = MOST_FILES,
     Raises FpgmError for what is no zip, is encrypted or damaged, holds no image, or is larger than the limits.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(zipped if isinstance(zipped, Path) else io.BytesIO(zipped)) as archive:
             members = [(info, path) for info in archive.infolist() if (path := _path_of(info)) is not None]
             if len(members) > most_files:
                 raise FpgmError(f"the zip holds {len(members):,} images; at most {most_files:,} are read")
@@ -65,7 +72,15 @@ def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, most:
             if written > most:
                 raise FpgmError("the zip unpacks to more than is read; zip fewer or smaller images")
             sink.write(chunk)
+    _keep_time(info, target)
     return written
+
+
+def _keep_time(info: zipfile.ZipInfo, target: Path) -> None:
+    """Give a file the time that the zip says: what was decoded of it before is known by that."""
+    with suppress(ValueError, OverflowError, OSError):
+        modified = time.mktime((*info.date_time, 0, 0, -1))
+        os.utime(target, (modified, modified))
 
 
 def _inner(folder: Path) -> Path:

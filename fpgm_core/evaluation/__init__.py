@@ -3,10 +3,11 @@
 from fpgm_core.evaluation.accuracy import PREVIEW_IMAGES, EvaluationConfig, evaluate, measure_work
 from fpgm_core.evaluation.compare import ClassChange, Comparison, compare_work, filters_that_differ, predictions_work
 from fpgm_core.evaluation.contest import CONTESTED, ContestConfig, contest, contest_work, equal_plan, known_contest
+from fpgm_core.evaluation.contest_grid import GOALS, ContestGrid, contest_grid_work
 from fpgm_core.evaluation.contest_results import Contest, Entry, Ranking
 from fpgm_core.evaluation.history import History, HistoryEntry
 from fpgm_core.evaluation.intervals import Interval, bootstrap_mean, change_between, paired_change, wilson
-from fpgm_core.evaluation.latency import Latency, Zeros, latency_work, measure_latency, time_pass, zeros_work
+from fpgm_core.evaluation.kept import kept_measure_work
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.rank_correlation import RankCorrelation, holm, rank_correlation, rank_interval
 from fpgm_core.evaluation.replaceability import (
@@ -24,6 +25,7 @@ from fpgm_core.evaluation.sensitivity import RATES, SWEEP_IMAGES, Point, Sweep, 
 
 __all__ = [
     "CONTESTED",
+    "GOALS",
     "PREVIEW_IMAGES",
     "QUESTIONS",
     "RATES",
@@ -33,13 +35,13 @@ __all__ = [
     "Comparison",
     "Contest",
     "ContestConfig",
+    "ContestGrid",
     "Entry",
     "EvaluationConfig",
     "Finding",
     "History",
     "HistoryEntry",
     "Interval",
-    "Latency",
     "Measurement",
     "Point",
     "Question",
@@ -48,21 +50,20 @@ __all__ = [
     "Replaceability",
     "ScoredMeasurement",
     "Sweep",
-    "Zeros",
     "answers_told",
     "bootstrap_mean",
     "change_between",
     "check_loss",
     "compare_work",
     "contest",
+    "contest_grid_work",
     "contest_work",
     "equal_plan",
     "evaluate",
     "filters_that_differ",
     "holm",
+    "kept_measure_work",
     "known_contest",
-    "latency_work",
-    "measure_latency",
     "measure_work",
     "paired_change",
     "predictions_work",
@@ -71,8 +72,6 @@ __all__ = [
     "replaceability",
     "scored_work",
     "sweep_work",
-    "time_pass",
     "verdict_counts",
     "wilson",
-    "zeros_work",
 ]

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -115,7 +115,8 @@ def contest_work(
 ) -> Work[Contest]:
     """Measure a contest on `images`; recovery and criteria that need images read `training`.
 
-    What was measured before, see `known_contest`, is not measured again, and what is measured is kept; unless
+    A Progress has the Contest so far once there is an entry. What was measured before, see `known_contest`, is not
+    measured again, and what is measured is kept; unless
     `use_cache`, nothing is read or written. Rungs that the network does not have are left out. Raises FpgmError as
     `measure_work` and `score_work` do, and for a rate that prunes nothing.
     """
@@ -170,12 +171,30 @@ def _measured(
         work = score_work(network, name, training, device=choose_device(config.device))
         scores = yield from within(work, done / total, (done + 1) / total, f"scoring by {name}")
         network = network.with_scores(name, scores)
-    entries: list[Entry] = []
+    entries, identity = list[Entry](), _identity(network, images, training, rules, config)
     for done, (criterion, seed) in enumerate(rules.contenders, len(unscored)):
         pruned = network.prune(equal_plan(network, criterion, rules.rate, rules.coupling, seed or 0))
-        entry = _entry_work(pruned, images, training, rules.rungs, config)
-        entries.append((yield from within(entry, done / total, (done + 1) / total, f"measuring {criterion}")))
-    return _contest(network.name, _identity(network, images, training, rules, config), tuple(entries))
+        so_far = _contest(network.name, identity, tuple(entries)) if entries else None
+        entry = within(
+            _entry_work(pruned, images, training, rules.rungs, config),
+            done / total,
+            (done + 1) / total,
+            f"measuring {criterion}",
+        )
+        entries.append((yield from _with_the_rest(entry, so_far)))
+    return _contest(network.name, identity, tuple(entries))
+
+
+def _with_the_rest(work: Work[Entry], so_far: Contest | None) -> Work[Entry]:
+    """The work of an entry, each step with the contest so far in place of the entry's own."""
+    with closing(work):
+        while True:
+            try:
+                progress = next(work)
+            except StopIteration as end:
+                entry: Entry = end.value
+                return entry
+            yield replace(progress, partial=so_far)
 
 
 def _entry_work(

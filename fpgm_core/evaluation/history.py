@@ -5,20 +5,22 @@
     best = max(history.entries(model="resnet20"), key=lambda entry: entry.accuracy.value)
 
 It lies in `FPGM_HOME`, in write-ahead mode: what was added is there after a reload, and after kill -9. A file that is
-damaged, or of another version, is set aside beside it, and `notice` says so.
+damaged, or of another version, is set aside beside it; an entry that is not what was written, by its SHA-256, in a
+table beside the others. `notice` says so.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,13 @@ from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Plan, PrunedNetwork
 from fpgm_core.runtime.storage import home
 
-_VERSION = 1
+_VERSION = 2
+_SAID = ("name", "pinned")  # what people say of an entry: they may say something else
+_DERIVED = ("id", "sum", "study", *_SAID)  # all that the checksum is not over: it may change
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the first: other tables
 _WAIT = 30.0  # seconds for another process's write
+_MOST = 10_000  # entries of one data base
+_LONGEST_NAME = 200
 _TABLES = """
 CREATE TABLE measured (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
@@ -42,10 +48,11 @@ CREATE TABLE measured (
     num_images INTEGER NOT NULL, num_correct INTEGER NOT NULL, num_dense_correct INTEGER NOT NULL,
     num_both_correct INTEGER NOT NULL, macs INTEGER NOT NULL, dense_macs INTEGER NOT NULL, params INTEGER NOT NULL,
     dense_params INTEGER NOT NULL, answers BLOB, study TEXT NOT NULL, name TEXT NOT NULL, pinned INTEGER NOT NULL,
+    sum TEXT NOT NULL,
     UNIQUE (fingerprint, plan_key, method, digest)
 );
 CREATE INDEX measured_by_model ON measured (model, at);
-CREATE TABLE claims (study TEXT NOT NULL, plan_key TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (study, plan_key));
+CREATE TABLE damaged AS SELECT * FROM measured WHERE 0;
 """
 _log = logging.getLogger(__name__)
 
@@ -88,6 +95,15 @@ class HistoryEntry:
         return change_of_counts(self.num_correct, self.num_dense_correct, self.num_both_correct, self.num_images)
 
     @property
+    def measurement(self) -> Measurement:
+        """What was measured, without where and how fast: those are not kept."""
+        return Measurement(
+            state="exact", num_correct=self.num_correct, num_dense_correct=self.num_dense_correct,
+            num_both_correct=self.num_both_correct, num_images=self.num_images, num_total=self.num_images,
+            device="", precision="", seconds=0.0, batch=0, method=self.method, answers=self.answers,
+        )  # fmt: skip
+
+    @property
     def right(self) -> np.ndarray | None:
         """Which images were classified rightly, bool (num_images,); None where that was not kept."""
         if self.answers is None:
@@ -110,12 +126,25 @@ class HistoryEntry:
 class History:
     """The measured plans of everybody who shares a home; `path` is another file than that of `FPGM_HOME`.
 
-    Every call opens the data base for itself: an object may be shared between threads, or made anew anywhere.
+    At most `limit` are kept: of those that nobody pinned first what studies measured goes, the oldest first, then the
+    others; then what is pinned. Every call opens the data base for itself: an object may be shared between threads, or
+    made anew anywhere.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, limit: int = _MOST) -> None:
         self.path = path or home() / "history.sqlite"
+        self.limit = limit
         self.notice: str | None = None
+
+    @property
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """What differs once anybody has written: for whoever remembers what was read."""
+        found = []
+        for path in (self.path, self.path.with_name(f"{self.path.name}-wal")):
+            with suppress(OSError):
+                about = path.stat()
+                found.append((about.st_mtime_ns, about.st_size))
+        return tuple(found)
 
     def add(self, pruned: PrunedNetwork, images: ImageSet, measurement: Measurement, *, study: str = "") -> int:
         """Keep what was measured of a pruned network on `images`; its number. The same again replaces what was there.
@@ -133,21 +162,45 @@ class History:
             "macs": cost.macs, "dense_macs": dense.macs, "params": cost.params, "dense_params": dense.params,
             "answers": measurement.answers, "study": study, "name": "", "pinned": 0,
         }  # fmt: skip
-        kept = ("name", "pinned", "fingerprint", "plan_key", "method", "digest")  # what people said of it stays
-        changed = ", ".join(f"{name} = excluded.{name}" for name in values if name not in kept)
+        values["sum"] = _checksum(values)
+        kept = (*_SAID, "fingerprint", "plan_key", "method", "digest")  # what people said of it stays
+        changed = ", ".join(f"{name} = excluded.{name}" for name in values if name not in (*kept, "study"))
+        changed += ", study = CASE excluded.study WHEN '' THEN measured.study ELSE excluded.study END"
         with self._opened() as data:
             row = data.execute(
                 f"INSERT INTO measured ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) "
                 f"ON CONFLICT (fingerprint, plan_key, method, digest) DO UPDATE SET {changed} RETURNING id",
                 tuple(values.values()),
             ).fetchone()
+            _make_room(data, self.limit, newest=int(row[0]))
         return int(row[0])
 
+    def find(self, plan: Plan, method: str, images: ImageSet) -> HistoryEntry | None:
+        """What was measured of a plan on those images, recovered by a method; None where nothing was."""
+        with self._opened() as data:
+            rows = data.execute(
+                "SELECT * FROM measured WHERE fingerprint = ? AND plan_key = ? AND method = ? AND digest = ?",
+                (plan.fingerprint, plan.key, method, images.digest),
+            )
+            return next(iter(self._whole(data, rows)), None)
+
     def entries(
-        self, *, model: str = "", search: str = "", study: str = "", pinned: bool = False, limit: int = 10_000
+        self,
+        *,
+        model: str = "",
+        search: str = "",
+        study: str = "",
+        fingerprint: str = "",
+        digest: str = "",
+        pinned: bool = False,
+        limit: int = _MOST,
     ) -> tuple[HistoryEntry, ...]:
-        """What was measured, the latest first: of a model, of a study, pinned, or with `search` in its name or plan."""
-        wanted = (("model = ?", model), ("study = ?", study), ("(name || ' ' || plan || ' ' || method) LIKE ?", search))
+        """What was measured, the latest first: of a model, of a study, pinned, or with `search` in its name or plan.
+
+        `fingerprint` is that of the weights, `digest` that of the images.
+        """
+        wanted = (("model = ?", model), ("study = ?", study), ("fingerprint = ?", fingerprint), ("digest = ?", digest),
+                  ("(name || ' ' || plan || ' ' || method) LIKE ?", search))  # fmt: skip
         given = [(test, f"%{value}%" if "LIKE" in test else value) for test, value in wanted if value]
         tests = [test for test, _ in given] + (["pinned"] if pinned else [])
         where = f"WHERE {' AND '.join(tests)}" if tests else ""
@@ -155,19 +208,38 @@ class History:
             found = data.execute(
                 f"SELECT * FROM measured {where} ORDER BY at DESC, id DESC LIMIT ?", (*(v for _, v in given), limit)
             )
-            return tuple(map(_entry, found))
+            return self._whole(data, found)
 
     def entry(self, number: int) -> HistoryEntry:
         """One of them. Raises FpgmError where there is none of that number."""
         with self._opened() as data:
-            found = data.execute("SELECT * FROM measured WHERE id = ?", (number,)).fetchone()
-        if found is None:
+            found = self._whole(data, data.execute("SELECT * FROM measured WHERE id = ?", (number,)))
+        if not found:
             raise FpgmError(f"the history has no entry {number}; `history` lists them")
-        return _entry(found)
+        return found[0]
+
+    def _whole(self, data: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> tuple[HistoryEntry, ...]:
+        """The entries that are what was written; the others are set aside."""
+        found, damaged = list[HistoryEntry](), list[int]()
+        for row in tuple(rows):
+            try:
+                if row["sum"] != _checksum(row):
+                    raise ValueError
+                found.append(_entry(row))
+            except (FpgmError, TypeError, ValueError, RecursionError):
+                damaged.append(row["id"])
+        for number in damaged:
+            data.execute("INSERT INTO damaged SELECT * FROM measured WHERE id = ?", (number,))
+            data.execute("DELETE FROM measured WHERE id = ?", (number,))
+        if damaged:
+            self.notice = f"{len(damaged)} of the history's entries were damaged, and are set aside: measure them again"
+            _log.warning("%s", self.notice)
+        return tuple(found)
 
     def rename(self, number: int, name: str) -> None:
         """Give one a name. Raises FpgmError where it is not there."""
-        self._change("UPDATE measured SET name = ? WHERE id = ?", (name, number), number)
+        short = " ".join(name.split())[:_LONGEST_NAME]
+        self._change("UPDATE measured SET name = ? WHERE id = ?", (short, number), number)
 
     def pin(self, number: int, pinned: bool = True) -> None:
         """Pin one, or take the pin out. Raises FpgmError where it is not there."""
@@ -176,14 +248,6 @@ class History:
     def delete(self, number: int) -> None:
         """Forget one. Raises FpgmError where it is not there."""
         self._change("DELETE FROM measured WHERE id = ?", (number,), number)
-
-    def claim(self, study: str, plan: Plan) -> bool:
-        """Whether a plan of a study is this caller's to measure: nobody else who asks is told so."""
-        with self._opened() as data:
-            done = data.execute(
-                "INSERT OR IGNORE INTO claims (study, plan_key, at) VALUES (?, ?, ?)", (study, plan.key, time.time())
-            )
-            return done.rowcount == 1
 
     def as_json(self, **which: Any) -> str:
         """Entries as JSON; `which` as for `entries`."""
@@ -215,7 +279,7 @@ class History:
         try:
             with data:
                 yield data
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise FpgmError(f"the history {self.path} cannot be read or written: {error}") from error
         finally:
             data.close()
@@ -223,7 +287,7 @@ class History:
     def _connected(self) -> sqlite3.Connection:
         try:
             return _connection(self.path)
-        except (_OtherVersion, sqlite3.DatabaseError) as error:
+        except (_OtherVersion, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF not in _DAMAGED:
                 raise  # locked, or no place to write
             self._set_aside(str(error))
@@ -234,8 +298,46 @@ class History:
         os.replace(self.path, aside)
         for tail in ("-wal", "-shm"):
             self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
-        self.notice = f"the history could not be read ({reason}) and lies beside the new one as {aside.name}"
-        _log.warning("%s", self.notice)
+        self.notice = f"the history could not be read and lies beside the new one as {aside.name}"
+        _log.warning("%s (%s)", self.notice, reason)
+
+
+def _make_tables(data: sqlite3.Connection) -> None:
+    for statement in _TABLES.split(";"):
+        data.execute(statement)
+    data.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _adopt(data: sqlite3.Connection) -> None:
+    """Take over the tables of version 1, whose entries had no checksum."""
+    data.execute("ALTER TABLE measured RENAME TO old_measured")
+    data.execute("DROP TABLE IF EXISTS claims")  # who measures what is agreed elsewhere now, see SharedStudy
+    data.execute("DROP INDEX measured_by_model")
+    _make_tables(data)
+    for row in data.execute("SELECT * FROM old_measured").fetchall():
+        values = {**dict(zip(row.keys(), row, strict=True)), "sum": _checksum(row)}
+        names, places = ", ".join(values), ", ".join("?" * len(values))
+        data.execute(f"INSERT INTO measured ({names}) VALUES ({places})", tuple(values.values()))
+    data.execute("DROP TABLE old_measured")
+
+
+def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
+    """SHA-256 of all that was measured, by the columns' names."""
+    values = {name: row[name] for name in row.keys() if name not in _DERIVED}  # noqa: SIM118  a row is no mapping
+    digest = hashlib.sha256(values.pop("answers") or b"")
+    digest.update(json.dumps(sorted(values.items())).encode())
+    return digest.hexdigest()
+
+
+def _make_room(data: sqlite3.Connection, limit: int, newest: int) -> None:
+    """Delete what is beyond the limit, see History."""
+    surplus = data.execute("SELECT count(*) FROM measured").fetchone()[0] - limit
+    if surplus > 0:
+        data.execute(
+            "DELETE FROM measured WHERE id IN (SELECT id FROM measured WHERE id != ? "
+            "ORDER BY pinned, study = '', at, id LIMIT ?)",
+            (newest, surplus),
+        )
 
 
 class _OtherVersion(Exception):
@@ -253,9 +355,12 @@ def _connection(path: Path) -> sqlite3.Connection:
             with data:
                 data.execute("BEGIN IMMEDIATE")  # of two that find it new, the second finds it made
                 if data.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    for statement in _TABLES.split(";"):
-                        data.execute(statement)
-                    data.execute(f"PRAGMA user_version = {_VERSION}")
+                    _make_tables(data)
+        elif version == 1:
+            with data:
+                data.execute("BEGIN IMMEDIATE")
+                if data.execute("PRAGMA user_version").fetchone()[0] == 1:
+                    _adopt(data)
         elif version != _VERSION:
             raise _OtherVersion(f"it is of version {version}, and this program reads {_VERSION}")
         data.execute("SELECT count(*) FROM measured").fetchone()

@@ -27,6 +27,11 @@ class Interval:
         return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
 
     @property
+    def percent(self) -> str:
+        """A fraction with its limits: "91.55% [91.0%, 92.1%]"."""
+        return f"{self.value:.2%} [{self.low:.1%}, {self.high:.1%}]"
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies wholly on one side of 0."""
         return self.low > 0 or self.high < 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
@@ -16,18 +19,23 @@ from fpgm_core.evaluation.intervals import Interval, change_of_counts
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.runtime.device import choose_device, choose_precision
-from fpgm_core.runtime.progress import Progress, Work, within
+from fpgm_core.runtime.progress import Progress, Work, run, within
+from fpgm_core.runtime.shared import SharedStudy
 from fpgm_core.runtime.storage import Kept, ResultStore
 
 RATES = tuple(tenth / 10 for tenth in range(1, 10))
 SWEEP_IMAGES = 2000  # of the choose half: what pages and commands sweep on
 
+_POLL = 1.0  # seconds
 _STORE = ResultStore("sensitivity")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One unit at one rate, all others whole: `macs` left, and right answers among `num_images`, as in Measurement."""
+    """One unit at one rate, all others whole: `macs` left, and right answers among `num_images`, as in Measurement.
+
+    What was measured before top-5 was counted has none.
+    """
 
     unit: str
     rate: float
@@ -36,6 +44,7 @@ class Point:
     num_dense_correct: int
     num_both_correct: int
     num_images: int
+    num_correct_top5: int | None = None
 
     @property
     def change(self) -> Interval:
@@ -91,12 +100,16 @@ def sweep_work(
     rates: Sequence[float] = RATES,
     config: EvaluationConfig = EvaluationConfig(),
     use_cache: bool = True,
+    together: str | None = None,
 ) -> Work[Sweep]:
     """Measure every unit at every rate on `images`; each Progress has the Sweep so far. Stop iterating to cancel.
 
     `plan` says criterion, coupling and options (`inner` with fpgm by default); its rates and locks do not count. Each
     network is recovered by `method` from `training` images. What an earlier sweep of the same kind measured, finished
     or not, is read from `FPGM_HOME` and not measured again; unless `use_cache`, nothing is read or written.
+
+    With `together`, the URL of a data base, or "" for one in `FPGM_HOME`, all processes that sweep the same share the
+    points; whoever falls out, his point is measured by another. See `SharedStudy`.
 
     Raises FpgmError as `measure_work` does, or where no rate is given.
     """
@@ -109,20 +122,47 @@ def sweep_work(
         raise FpgmError("nothing to sweep: name at least one rate, and a coupling that has units")
     record = _Record(network, like, images, training, method, config)
     measured = record.read() if use_cache else {}
-    for done, (unit, rate) in enumerate(wanted):
-        yield Progress(done, len(wanted), f"{unit} at {rate:.0%}", partial=_sweep(measured, wanted))
-        if (unit, rate) in measured:
-            continue
-        alone = network.prune(like.with_rates({unit: rate}))
+
+    def measure(key: tuple[str, float]) -> Work[Point]:
+        alone = network.prune(like.with_rates({key[0]: key[1]}))
         # Not for late layers: the next plan prunes another early one, and somebody's hand may need the room.
         work = measure_work(
             alone, images, method=method, training=training, config=config, preview=False, remember_late=False
         )
-        exact = yield from _silent(within(work, done / len(wanted), (done + 1) / len(wanted)))
-        measured[unit, rate] = _point(unit, rate, alone.cost.macs, exact)
+        return _point(*key, alone.cost.macs, (yield from _silent(work)))
+
+    if together is not None:
+        yield from _shared(wanted, measured, measure, SharedStudy(record.name, together or None))
         if use_cache:
             record.write(measured)
+    for done, key in enumerate(wanted):
+        yield Progress(done, len(wanted), f"{key[0]} at {key[1]:.0%}", partial=_sweep(measured, wanted))
+        if key not in measured:
+            measured[key] = yield from within(measure(key), done / len(wanted), (done + 1) / len(wanted))
+            if use_cache:
+                record.write(measured)
     return _sweep(measured, wanted)
+
+
+def _shared(
+    wanted: Sequence[tuple[str, float]],
+    measured: dict[tuple[str, float], Point],
+    measure: Callable[[tuple[str, float]], Work[Point]],
+    study: SharedStudy,
+) -> Work[None]:
+    """Fill in `measured`, together with everybody else who measures the same sweep."""
+    by_name = {json.dumps(key): key for key in wanted if key not in measured}
+    study.offer(by_name)
+    while True:
+        for name, values in study.results().items():
+            if name in by_name:
+                measured[by_name[name]] = Point(**values)
+        left = [name for name, key in by_name.items() if key not in measured]
+        yield Progress(len(wanted) - len(left), len(wanted), "measuring together", partial=_sweep(measured, wanted))
+        if not left:
+            return
+        if not study.take(lambda name: asdict(run(measure(tuple(json.loads(name)))))):
+            time.sleep(_POLL)  # others are at the last ones
 
 
 def _silent(work: Work[Measurement]) -> Work[Measurement]:
@@ -150,6 +190,7 @@ def _point(unit: str, rate: float, macs: int, measurement: Measurement) -> Point
         num_dense_correct=measurement.num_dense_correct,
         num_both_correct=measurement.num_both_correct,
         num_images=measurement.num_images,
+        num_correct_top5=measurement.num_correct_top5,
     )
 
 
@@ -175,6 +216,11 @@ class _Record:
             "precision": str(choose_precision(config.precision, device)),
         }
 
+    @property
+    def name(self) -> str:
+        """What those who sweep together have in common."""
+        return f"sweep {hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:24]}"
+
     def read(self) -> dict[tuple[str, float], Point]:
         """What it holds; nothing where it is absent or damaged."""
         return _STORE.read(self._identity, _points_in) or {}
@@ -191,5 +237,7 @@ def _points_in(kept: Kept) -> dict[tuple[str, float], Point]:
         if not (0 < point.rate <= 1 and point.macs >= 0):
             raise ValueError(f"{point.unit} cannot have been pruned so")
         if not 0 <= point.num_both_correct <= min(right) <= max(right) <= point.num_images:
+            raise ValueError(f"{point.unit} cannot have been measured so")
+        if point.num_correct_top5 is not None and not point.num_correct <= point.num_correct_top5 <= point.num_images:
             raise ValueError(f"{point.unit} cannot have been measured so")
     return {(point.unit, point.rate): point for point in points}

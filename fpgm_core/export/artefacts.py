@@ -12,6 +12,7 @@ from fpgm_core.export import networks
 from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config
 from fpgm_core.export.torch_pruning import torch_pruning_ratios
 from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.timing import as_onnx
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ _RECORDS = (
     Artefact(
         "onnx",
         "ONNX, for onnxruntime and others",
-        lambda pruned, module: {"compact.onnx": networks.as_onnx(module, pruned.network.input_shape)},
+        lambda pruned, module: {"compact.onnx": as_onnx(module, pruned.network.input_shape)},
         networks.reload_onnx,
     ),
 )

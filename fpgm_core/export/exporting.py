@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,21 +14,24 @@ from torch.fx import GraphModule
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Latency, latency_work, time_pass, wilson
+from fpgm_core.evaluation import Interval, wilson
 from fpgm_core.export import networks
 from fpgm_core.export.artefacts import ARTEFACTS, Artefact
 from fpgm_core.export.bundle import MANIFEST, Bundle, write_bundle
 from fpgm_core.export.manifest import as_manifest
 from fpgm_core.export.plans import as_json
+from fpgm_core.export.speed import NOTHING_TIMED, Speed, speed_work
 from fpgm_core.inference import FEW_CLASSES, TOP, rank_work
-from fpgm_core.pruning import Proof, PrunedNetwork, verify_work
+from fpgm_core.pruning import Network, Proof, PrunedNetwork, verify_work
 from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, run, within
+from fpgm_core.timing import TimingConfig
 
 NUM_SAMPLES = 64
+TIMING = TimingConfig(runs=9, seconds=5.0)  # of every runtime and batch size
 _TOLERANCE = 1e-4  # of the largest logit
-_WARM_UP = 2
+_MOST, _FEWEST = 5000, 500  # images of a half that a form is measured on: of 32 x 32, and of large ones
 _PROVED, _WRITTEN = 0.05, 0.8  # the shares of the whole that are done then, roughly: for progress alone
 
 
@@ -37,15 +39,23 @@ _PROVED, _WRITTEN = 0.05, 0.8  # the shares of the whole that are done then, rou
 class ExportConfig:
     """What an export makes, and how it times that.
 
-    `artefacts` are written in their order. Latencies are medians of `runs` passes over each of the `batches`, given in
-    images. `samples`, normalised images (B, C, H, W), are what the forms are compared on: the first 64 of the test
-    images unless given, or random ones where there are none.
+    `artefacts` are written in their order. Whatever holds a network is timed on each of the `batches`, given in images,
+    as `timing` says, and the dense network beside the compact one in each of the `runtimes`, all that are available
+    where none are named. `samples`, normalised images (B, C, H, W), are what the forms are compared on: the first 64 of
+    the test images unless given, or random ones where there are none.
     """
 
     artefacts: Sequence[Artefact] = field(default_factory=lambda: tuple(ARTEFACTS.values()))
     batches: Sequence[int] = (1, 64)
-    runs: int = 9
+    runtimes: Sequence[str] | None = None
+    timing: TimingConfig = field(default_factory=lambda: TIMING)
     samples: Tensor | None = None
+
+
+def most_measured(network: Network) -> int:
+    """On how many images of a half commands and pages measure every form at most: fewer where they are large."""
+    _, height, width = network.input_shape
+    return max(_FEWEST, _MOST * 32 * 32 // (height * width))
 
 
 def export(
@@ -89,9 +99,11 @@ def export_work(
     _check(proof)
     subject = _Subject(pruned=pruned, module=compact, samples=samples, proof=proof, splits=splits, measured=measured)
     written = yield from within(_written_work(subject, config), _PROVED, _WRITTEN)
-    timings = (yield from within(_timings_work(pruned, config), _WRITTEN)) if measured else []
+    speed = NOTHING_TIMED
+    if measured:
+        speed = yield from within(_speed_work(subject, written, config), _WRITTEN)
     manifest = as_manifest(
-        pruned, proof=proof, artefacts=written.entries, skipped=written.skipped, timings=timings, splits=splits
+        pruned, proof=proof, artefacts=written.entries, skipped=written.skipped, speed=speed, splits=splits
     )
     bundle = Bundle({**written.files, MANIFEST: as_json(manifest)}, manifest, proof)
     if folder is not None:
@@ -113,11 +125,15 @@ class _Subject:
 
 @dataclass(frozen=True, eq=False)
 class _Written:
-    """The files by name, the artefacts' entries in the manifest, and what was left out with the reason."""
+    """The files by name, the artefacts' entries in the manifest, and what was left out with the reason.
+
+    `reloaded` are the networks in the files, by artefact.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    reloaded: dict[str, networks.Reloaded] = field(default_factory=dict)
 
 
 def _samples(pruned: PrunedNetwork, splits: Mapping[str, ImageSet]) -> Tensor:
@@ -158,23 +174,17 @@ def _written_work(subject: _Subject, config: ExportConfig) -> Work[_Written]:
         entry: dict[str, Any] = {"name": artefact.name, "title": artefact.title, "files": named}
         if artefact.reload is not None:
             entry |= {"macs": subject.proof.counted_macs, "params": subject.proof.counted_params}
-            checking = _checked_work(artefact, artefact.reload, files=files, subject=subject, config=config)
-            entry["measured"] = yield from within(checking, (number + 0.2) / count, (number + 1) / count)
+            yield Progress(number + 0.2, count, f"reloading {artefact.title}")
+            written.reloaded[artefact.name] = artefact.reload(files)
+            checking = _checked_work(artefact, written.reloaded[artefact.name], subject)
+            entry["measured"] = yield from within(checking, (number + 0.3) / count, (number + 1) / count)
         written.entries.append(entry)
     return written
 
 
-def _checked_work(
-    artefact: Artefact,
-    reload: networks.Reload,
-    *,
-    files: Mapping[str, bytes],
-    subject: _Subject,
-    config: ExportConfig,
-) -> Work[dict[str, Any]]:
-    """What was found when an artefact was reloaded, compared with the compact network, and measured."""
-    yield Progress(0, what=f"reloading {artefact.title}")
-    reloaded = reload(files)
+def _checked_work(artefact: Artefact, reloaded: networks.Reloaded, subject: _Subject) -> Work[dict[str, Any]]:
+    """What was found when an artefact, reloaded, was compared with the compact network, and measured."""
+    yield Progress(0, what=f"comparing {artefact.title}")
     expected, answers = _answers(subject.module, subject.samples), _answers(reloaded, subject.samples)
     if len(expected) != len(answers):
         raise FpgmError(f"{artefact.title}, reloaded, gives {len(answers)} tensors, not {len(expected)}")
@@ -194,24 +204,20 @@ def _checked_work(
         begin, end, what = number / len(splits), (number + 1) / len(splits), f"measuring {artefact.title} on {split}"
         ranks = yield from within(rank_work(reloaded, images.to(torch.device("cpu"))), begin, end, what)
         facts[split] = _accuracy(ranks, network.num_classes)
-    facts["latency_ms"] = {
-        str(batch): _median_ms(reloaded, subject.samples, batch=batch, runs=config.runs) for batch in config.batches
-    }
     return facts
 
 
 def _accuracy(ranks: Tensor, num_classes: int | None) -> dict[str, Any]:
     """Accuracy with its interval, in float32, on the CPU, where artefacts run; top-5 too with more than ten classes."""
     correct, top5 = int((ranks == 0).sum()), int((ranks < TOP).sum())
-    interval = wilson(correct, len(ranks))
-    facts = {
-        "correct": correct,
-        "images": len(ranks),
-        "accuracy": interval.value,
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
-    }
-    return facts if (num_classes or 0) <= FEW_CLASSES else {**facts, "correct_top5": top5, "top5": top5 / len(ranks)}
+    facts = {"images": len(ranks), "correct": correct, **_with_limits("accuracy", wilson(correct, len(ranks)))}
+    if (num_classes or 0) <= FEW_CLASSES:
+        return facts
+    return {**facts, "correct_top5": top5, **_with_limits("top5", wilson(top5, len(ranks)))}
+
+
+def _with_limits(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _answers(module: networks.Reloaded, images: Tensor) -> list[Tensor]:
@@ -220,20 +226,21 @@ def _answers(module: networks.Reloaded, images: Tensor) -> list[Tensor]:
         return tensors_in(module(images))
 
 
-def _median_ms(module: networks.Reloaded, images: Tensor, *, batch: int, runs: int) -> float:
-    """The median of a few passes over `batch` images, as the artefact's own runtime does them on the CPU."""
-    inputs = images[:1].expand(batch, -1, -1, -1).contiguous()
-    return statistics.median([time_pass(module, inputs) for _ in range(_WARM_UP + runs)][_WARM_UP:]) * 1000
-
-
-def _timings_work(pruned: PrunedNetwork, config: ExportConfig) -> Work[list[Latency]]:
-    """Dense and compact side by side, by batch size."""
-    timings: list[Latency] = []
-    for number, batch in enumerate(config.batches):
-        begin, end = number / len(config.batches), (number + 1) / len(config.batches)
-        timing = latency_work(pruned, batch=batch, runs=config.runs)
-        timings.append((yield from within(timing, begin, end, f"timing batches of {batch}")))
-    return timings
+def _speed_work(subject: _Subject, written: _Written, config: ExportConfig) -> Work[Speed]:
+    """What was timed; what the files take goes into their entries."""
+    speed = yield from speed_work(
+        subject.pruned,
+        subject.module,
+        written.reloaded,
+        onnx=written.files.get("compact.onnx"),
+        batches=config.batches,
+        runtimes=config.runtimes,
+        timing=config.timing,
+    )
+    for entry in written.entries:
+        if entry["name"] in speed.artefacts:
+            entry["measured"]["latency_ms"] = speed.artefacts[entry["name"]]
+    return speed
 
 
 def _file(name: str, content: bytes) -> dict[str, Any]:

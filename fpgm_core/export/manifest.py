@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fpgm_core.data import ImageSet
-from fpgm_core.evaluation import Latency
+from fpgm_core.export.speed import Speed
 from fpgm_core.pruning import Network, Proof, PrunedNetwork
 
 FORMAT_VERSION = 1
@@ -22,7 +22,7 @@ def as_manifest(
     proof: Proof,
     artefacts: Sequence[Mapping[str, Any]],
     skipped: Sequence[Mapping[str, str]],
-    timings: Sequence[Latency],
+    speed: Speed,
     splits: Mapping[str, ImageSet],
 ) -> dict[str, Any]:
     """The manifest of an export, plain data.
@@ -50,7 +50,7 @@ def as_manifest(
         "skipped": list(skipped),
         "proof": {**asdict(proof), "holds": proof.holds},
         "measured": {
-            "latency": [{**asdict(timing), "speed_up": timing.speed_up} for timing in timings],
+            **speed.to_dict(),
             "torch": torch.__version__,
             "python": platform.python_version(),
             "processor": platform.machine(),

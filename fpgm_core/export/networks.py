@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import types
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 from fpgm_core.export.source import python_source
 from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.locks import FORWARD_LOCK
+from fpgm_core.timing.onnx_form import any_batch, quiet
 
 WEIGHTS = "compact.safetensors"
 Reloaded = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, classes)
@@ -37,53 +36,14 @@ def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, 
 
 def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as torch.export's archive, for any batch size."""
-    with _quiet(), FORWARD_LOCK:
-        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=_any_batch())
+    with quiet(), FORWARD_LOCK:
+        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=any_batch())
         for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                 node.meta.pop(key, None)
         archive = io.BytesIO()
         torch.export.save(program, archive)
     return archive.getvalue()
-
-
-def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
-    """The network as ONNX, input "images" and output "logits", for any batch size.
-
-    Raises FpgmError where the packages of the extra `export` are missing.
-    """
-    for package in ("onnx", "onnxscript", "onnxruntime"):  # the last reloads what the others write
-        require(package, extra="export")
-    with _quiet(), FORWARD_LOCK:
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(2, *input_shape),),
-            dynamo=True,
-            dynamic_shapes=_any_batch(),
-            input_names=["images"],
-            output_names=["logits"],
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
-    for holder in (proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output,
-                   *proto.graph.value_info, *proto.graph.initializer):  # fmt: skip
-        del holder.metadata_props[:]  # stack traces, with the paths of this machine
-        holder.doc_string = ""
-    return bytes(proto.SerializeToString(deterministic=True))
-
-
-def _any_batch() -> Any:
-    """What exporters take a batch's size for: any. Made when asked for: it imports sympy, half a second."""
-    return ({0: torch.export.Dim("batch")},)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters announce their progress on stdout and warn about themselves; results have stdout to themselves."""
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def reload_python(files: Mapping[str, bytes]) -> Reloaded:
@@ -97,7 +57,7 @@ def reload_python(files: Mapping[str, bytes]) -> Reloaded:
 
 def reload_pt2(files: Mapping[str, bytes]) -> Reloaded:
     """The network in the .pt2 archive."""
-    with _quiet():
+    with quiet():
         return torch.export.load(io.BytesIO(files["compact.pt2"])).module()
 
 

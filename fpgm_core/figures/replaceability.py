@@ -12,11 +12,14 @@ from plotly.colors import sample_colorscale
 from fpgm_core.evaluation import QUESTIONS, Finding, Replaceability
 from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
+from fpgm_core.figures.labels import LABELS
 
 _ROW = 24  # pixels of a layer
 
 
-def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go.Figure:
+def agreement_figure(
+    layers: Sequence[Replaceability], chosen: str | None, labels: Mapping[str, str] = LABELS
+) -> go.Figure:
     """Each layer's rank correlations with 95% intervals, a panel a question: g's and, where it is asked, the norm's.
 
     Filled where the verdict is not undecided, see `Finding`; `chosen` stands out. A mark's first `customdata` is its
@@ -25,13 +28,15 @@ def agreement_figure(layers: Sequence[Replaceability], chosen: str | None) -> go
     names, traces, drawn = [layer.layer for layer in layers], list[go.Scatter](), dict[str, Any]()
     for number, question in enumerate(QUESTIONS.values(), 1):
         axis = "" if number == 1 else str(number)
-        for label, shift in (("g", -0.14), ("L2 norm", 0.14)):
-            findings = [(layer.by_distance if label == "g" else layer.by_norm).get(question.name) for layer in layers]
-            trace = _correlations(names, findings, label=label, shift=shift)
+        for of_norm in (False, True):
+            findings = [(layer.by_norm if of_norm else layer.by_distance).get(question.name) for layer in layers]
+            trace = _correlations(names, findings, of_norm=of_norm, labels=labels)
             traces.append(trace.update(xaxis=f"x{axis}", showlegend=number == 1))
         left = (number - 1) / len(QUESTIONS)
         drawn[f"xaxis{axis}"] = {
-            "title": f"{question.pair} ({'>' if question.sign > 0 else '<'} 0 as the premise has it)",
+            "title": labels["premise"].format(
+                pair=labels[f"pair_{question.name}"], sign=">" if question.sign > 0 else "<"
+            ),
             "domain": [left, left + 1 / len(QUESTIONS) - 0.02],
             "range": [-1.02, 1.02],
             "zeroline": True,
@@ -56,14 +61,17 @@ def _band(row: int) -> dict[str, Any]:
     return {"type": "rect", **place, "fillcolor": MEDIAN, "opacity": 0.15, "line": {"width": 0}}
 
 
-def _correlations(names: Sequence[str], findings: Sequence[Finding | None], *, label: str, shift: float) -> go.Scatter:
-    """The layers' findings, a row each, `shift` below its middle; layers without an interval are left out."""
+def _correlations(
+    names: Sequence[str], findings: Sequence[Finding | None], *, of_norm: bool, labels: Mapping[str, str]
+) -> go.Scatter:
+    """The layers' findings, a row each, g's above the norm's; layers without an interval are left out."""
+    label, shift = (labels["norm"], 0.14) if of_norm else ("g", -0.14)
     known = [
         (row, finding, finding.interval)
         for row, finding in enumerate(findings)
         if finding is not None and finding.interval is not None
     ]
-    colour, symbol = (KEPT, "circle") if label == "g" else (QUIET, "diamond")
+    colour, symbol = (QUIET, "diamond") if of_norm else (KEPT, "circle")
     open_or_filled = ["-open" if finding.verdict == "undecided" else "" for _, finding, _ in known]
     return go.Scatter(
         x=[rho.value for _, _, rho in known],
@@ -71,7 +79,7 @@ def _correlations(names: Sequence[str], findings: Sequence[Finding | None], *, l
         error_x=error_bars([rho for _, _, rho in known], thickness=1.5),
         mode="markers",
         name=label,
-        text=[f"{names[row]}: {rho.told()}<br>{finding.verdict}" for row, finding, rho in known],
+        text=[f"{names[row]}: {rho.told()}<br>{labels[f'verdict_{finding.verdict}']}" for row, finding, rho in known],
         customdata=[row for row, _, _ in known],
         hovertemplate=f"{label}, %{{text}}<extra></extra>",
         marker={"color": colour, "symbol": [symbol + kind for kind in open_or_filled], "size": 9},

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from fpgm_core.evaluation import Interval, Point, Sweep
 from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import MEDIAN, OUTLINE, PRUNED, QUIET
+from fpgm_core.figures.labels import LABELS
 
 _ROW = 26  # pixels of a unit
 _TICKS = np.array([0, 0.5, 2, 5, 10, 20, 40, 80])  # points lost, on the root's scale
@@ -30,6 +31,7 @@ def sweep_figure(
     rates: Sequence[float],
     plan: Mapping[str, float],
     chosen: str | None = None,
+    labels: Mapping[str, str] = LABELS,
 ) -> go.Figure:
     """Every unit at every rate: points of accuracy lost as colours, on the square root's scale, and as numbers.
 
@@ -44,11 +46,15 @@ def sweep_figure(
         if (unit, rate) in measured
     ]
     percent = [round(rate * 100) for rate in rates]
-    traces = [_losses(cells, rates, rows=len(units)), _clickable(units, cells), _plan_marks(units, rates, plan=plan)]
-    return go.Figure(traces, _map_layout(units, percent, chosen=chosen))
+    traces = [
+        _losses(cells, rates, rows=len(units), title=labels["points_lost"]),
+        _clickable(units, cells, labels),
+        _plan_marks(units, rates, plan=plan, name=labels["plan_bars"]),
+    ]
+    return go.Figure(traces, _map_layout(units, percent, chosen=chosen, title=labels["share_pruned"]))
 
 
-def _losses(cells: Sequence[tuple[int, float, Point]], rates: Sequence[float], *, rows: int) -> go.Heatmap:
+def _losses(cells: Sequence[tuple[int, float, Point]], rates: Sequence[float], *, rows: int, title: str) -> go.Heatmap:
     """The colours and numbers of the measured cells: points lost, on the square root's scale."""
     loss = np.full((rows, len(rates)), np.nan)
     text = np.full(loss.shape, "", dtype=object)
@@ -70,7 +76,7 @@ def _losses(cells: Sequence[tuple[int, float, Point]], rates: Sequence[float], *
         ygap=1,
         hoverinfo="skip",
         colorbar={
-            "title": {"text": "points<br>lost"},
+            "title": {"text": title},
             "tickvals": np.sqrt(ticks),
             "ticktext": [f"{tick:g}" for tick in ticks],
             "thickness": 12,
@@ -78,7 +84,9 @@ def _losses(cells: Sequence[tuple[int, float, Point]], rates: Sequence[float], *
     )
 
 
-def _clickable(units: Sequence[str], cells: Sequence[tuple[int, float, Point]]) -> go.Scatter:
+def _clickable(
+    units: Sequence[str], cells: Sequence[tuple[int, float, Point]], labels: Mapping[str, str]
+) -> go.Scatter:
     """Invisible squares over the cells: the cells of a heat map cannot be selected."""
     return go.Scatter(
         x=[round(rate * 100) for _, rate, _ in cells],
@@ -88,30 +96,30 @@ def _clickable(units: Sequence[str], cells: Sequence[tuple[int, float, Point]]) 
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
         customdata=[[row, rate] for row, rate, _ in cells],
-        text=[_hover(units[row], point) for row, _, point in cells],
+        text=[_hover(units[row], point, labels) for row, _, point in cells],
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
 
 
-def _hover(unit: str, point: Point) -> str:
-    return f"{unit} at {point.rate:.0%}: {point.change.told(100)} points"
+def _hover(unit: str, point: Point, labels: Mapping[str, str]) -> str:
+    return labels["unit_loses"].format(unit=unit, rate=point.rate, change=point.change.told(100))
 
 
-def _plan_marks(units: Sequence[str], rates: Sequence[float], *, plan: Mapping[str, float]) -> go.Scatter:
+def _plan_marks(units: Sequence[str], rates: Sequence[float], *, plan: Mapping[str, float], name: str) -> go.Scatter:
     """The plan's rates, those within the swept ones."""
     rows = [(row, plan[unit] * 100) for row, unit in enumerate(units) if rates[0] <= plan.get(unit, 0) <= rates[-1]]
     return go.Scatter(
         x=[rate for _, rate in rows],
         y=[row + 0.36 for row, _ in rows],  # below the numbers
         mode="markers",
-        name="the plan's bars",
+        name=name,
         marker={"symbol": "triangle-up", "size": 10, "color": PRUNED, "line": {"color": "white", "width": 1}},
         hoverinfo="skip",
     )
 
 
-def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | None) -> dict[str, Any]:
+def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | None, title: str) -> dict[str, Any]:
     return {
         "height": 110 + _ROW * max(4, len(units)),
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
@@ -121,7 +129,7 @@ def _map_layout(units: Sequence[str], percent: Sequence[int], *, chosen: str | N
         "hovermode": "closest",
         "dragmode": False,
         "xaxis": {
-            "title": "share of the unit's filters pruned, %",
+            "title": title,
             "tickvals": list(percent),
             "range": _edges(percent),
             "showgrid": False,
@@ -142,7 +150,9 @@ def _edges(percent: Sequence[int]) -> list[float]:
     return [percent[0] - first / 2, percent[-1] + last / 2]
 
 
-def sensitivity_curves(sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: bool = False) -> go.Figure:
+def sensitivity_curves(
+    sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: bool = False, labels: Mapping[str, str] = LABELS
+) -> go.Figure:
     """Change of accuracy in points against the rate, or against the share of the network's MACs that it cuts.
 
     One line a unit; the `chosen` one stands out, with its paired 95% intervals.
@@ -152,7 +162,7 @@ def sensitivity_curves(sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: b
         points = sweep.units[unit]
         x = [0.0, *(100 * ((1 - point.macs / dense_macs) if by_macs else point.rate) for point in points)]
         y = [0.0, *(point.change.value * 100 for point in points)]
-        text = ["dense", *(_hover(unit, point) for point in points)]
+        text = [labels["dense"], *(_hover(unit, point, labels) for point in points)]
         return go.Scatter(x=x, y=y, text=text, hovertemplate="%{text}<extra></extra>", **style)
 
     quiet = {"mode": "lines", "line": {"color": QUIET, "width": 1}, "opacity": 0.5, "showlegend": False}
@@ -171,7 +181,7 @@ def sensitivity_curves(sweep: Sweep, chosen: str, *, dense_macs: int, by_macs: b
             "showlegend": True,
             "hovermode": "closest",
             "shapes": [zero | {"line": {"color": OUTLINE, "dash": "dot", "width": 1}}],
-            "xaxis": {"title": "the network's MACs cut, %" if by_macs else "share of the unit's filters pruned, %"},
-            "yaxis": {"title": "change of accuracy, points"},
+            "xaxis": {"title": labels["macs_cut" if by_macs else "share_pruned"]},
+            "yaxis": {"title": labels["change"]},
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from fpgm_core.evaluation import Interval
 from fpgm_core.figures.bars import error_bars
 from fpgm_core.figures.colours import KEPT, MEDIAN, QUIET
+from fpgm_core.figures.labels import LABELS
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,23 @@ class TracePoint:
     accuracy: Interval
 
 
-def trace_figure(points: Sequence[TracePoint], dense: TracePoint, *, current: int | None) -> go.Figure:
+def trace_figure(
+    points: Sequence[TracePoint], dense: TracePoint, *, current: int | None, labels: Mapping[str, str] = LABELS
+) -> go.Figure:
     """Accuracy against MACs; `current` is the index of the plan on screen, drawn as a diamond."""
     value = np.array([point.accuracy.value for point in points]) * 100
     level = dense.accuracy.value * 100
     dense_marker = go.Scatter(
-        x=[dense.macs / 1e6], y=[level], mode="markers", name="dense",
+        x=[dense.macs / 1e6], y=[level], mode="markers", name=dense.label,
         marker={"color": QUIET, "symbol": "square", "size": 10},
-        hovertemplate="dense<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
+        hovertemplate=f"{dense.label}<br>" "%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
     )  # fmt: skip
     tried = go.Scatter(
         x=[point.macs / 1e6 for point in points],
         y=value,
         error_y=error_bars([point.accuracy for point in points], 100, color=QUIET, thickness=1),
         mode="markers",
-        name="tried",
+        name=labels["tried"],
         text=[point.label for point in points],
         customdata=np.arange(len(points)),
         hovertemplate="%{text}<br>%{x:.2f} M MACs<br>%{y:.2f}%<extra></extra>",
@@ -53,7 +56,7 @@ def trace_figure(points: Sequence[TracePoint], dense: TracePoint, *, current: in
         "showlegend": False,
         "clickmode": "event+select",
         "shapes": [line | {"line": {"color": QUIET, "dash": "dot", "width": 1}}],
-        "xaxis": {"title": "MACs of one image, millions", "rangemode": "tozero"},
-        "yaxis": {"title": "accuracy on choose, %"},
+        "xaxis": {"title": labels["macs_of_one"], "rangemode": "tozero"},
+        "yaxis": {"title": labels["accuracy_on_choose"]},
     }
     return go.Figure([dense_marker, tried], layout)

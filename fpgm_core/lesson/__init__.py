@@ -7,8 +7,10 @@ from fpgm_core.lesson.evidence import MEASUREMENTS, combined, known_evidence
 from fpgm_core.lesson.markup import STYLES
 from fpgm_core.lesson.steps import STEPS, get_step
 from fpgm_core.lesson.steps.challenge import TARGET_CUT, Verdict, judge_work, macs_cut
+from fpgm_core.lesson.steps.replaceable import layer_says, network_says
 from fpgm_core.lesson.toys import PLANES, plane_facts
-from fpgm_core.lesson.words import LANGUAGES, Words, words_of
+from fpgm_core.lesson.words import words_of
+from fpgm_core.runtime.words import LANGUAGES, Words
 
 __all__ = [
     "LANGUAGES",
@@ -33,7 +35,9 @@ __all__ = [
     "get_step",
     "judge_work",
     "known_evidence",
+    "layer_says",
     "macs_cut",
+    "network_says",
     "pack",
     "plane_facts",
     "unpack",

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fpgm_core.calibration import Moments
-from fpgm_core.evaluation import Contest, Replaceability, Zeros
+from fpgm_core.evaluation import Contest, Replaceability
 from fpgm_core.lesson.controls import Controls
-from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Network
+from fpgm_core.runtime.words import Words
+from fpgm_core.timing import Zeros
 
 
 @dataclass(frozen=True, eq=False)

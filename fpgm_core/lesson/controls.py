@@ -16,6 +16,7 @@ OUTLIER_START = 1.0  # where the median's outlier lies to begin with
 EXTENT = 4.0  # the largest coordinate on the toy plane, in absolute value
 MIN_FILTERS, MAX_FILTERS = 4, 24  # on the plane
 MAX_MARKED = 3
+_LONGEST = 10_000  # characters of a link's settings: a plane full of filters has a tenth
 
 
 def _between(default: float, *, low: float, high: float, step: float, after: bool = False) -> Any:
@@ -150,6 +151,8 @@ def unpack(kind: type[Controls], text: str) -> Controls:
     if not text:
         return kind()
     try:
+        if len(text) > _LONGEST:
+            raise ValueError("too long")
         changed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FpgmError("the link's settings are damaged; open the step without them") from error

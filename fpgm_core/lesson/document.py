@@ -12,9 +12,10 @@ from fpgm_core.lesson.controls import Controls
 from fpgm_core.lesson.evidence import MEASUREMENTS, Measure, combined
 from fpgm_core.lesson.markup import STYLES, formulas, marked, number, paragraphs
 from fpgm_core.lesson.steps import STEPS
-from fpgm_core.lesson.words import Words, words_of
+from fpgm_core.lesson.words import words_of
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.progress import Progress, Work, within
+from fpgm_core.runtime.words import Words
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c1e21; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }

@@ -8,13 +8,14 @@ from dataclasses import replace
 from fpgm_core.calibration import CalibrationConfig, calibrate_work
 from fpgm_core.data import ImageSet
 from fpgm_core.evaluation import contest_work, known_contest, replaceability
-from fpgm_core.evaluation.latency import zeros_work as time_zeros_work
 from fpgm_core.lesson.content import Evidence
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.progress import Work
+from fpgm_core.timing import Target, TimingConfig
+from fpgm_core.timing import zeros_work as time_zeros_work
 
 COUPLING = "inner"  # one rate means equal MACs there, and every filter has readers of its own
-_ZEROS_RATE = 0.4
+_ZEROS_RATE, _ZEROS_BATCH = 0.4, 32
 
 
 def costs_work(
@@ -31,11 +32,20 @@ def criteria_work(network: Network, images: ImageSet, training: ImageSet) -> Wor
 
 
 def zeros_work(
-    network: Network, images: ImageSet, training: ImageSet, *, batch: int = 32, runs: int = 15
+    network: Network,
+    images: ImageSet,
+    training: ImageSet,
+    *,
+    target: Target | None = None,
+    config: TimingConfig | None = None,
 ) -> Work[Evidence]:
-    """What zeros are worth in time, scattered over the weights or taken out as whole filters; reads no images."""
+    """What zeros are worth in time, scattered over the weights or taken out as whole filters; reads no images.
+
+    On batches of 32, on the device that is there, unless a `target` says otherwise.
+    """
+    target = target or Target(batch=_ZEROS_BATCH, device="auto")
     pruned = network.prune(_ZEROS_RATE, coupling=COUPLING)
-    return Evidence(zeros=(yield from time_zeros_work(pruned, batch=batch, runs=runs)))
+    return Evidence(zeros=(yield from time_zeros_work(pruned, target=target, config=config)))
 
 
 # A measurement of a network: `images` are those to choose on, `training` those to learn from.

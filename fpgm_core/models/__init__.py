@@ -8,6 +8,7 @@ from fpgm_core.models.registry import (
     get_model_info,
     list_models,
     load_model,
+    model_names,
     published_weights,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_state",
+    "model_names",
     "published_weights",
     "read_checkpoint",
 ]

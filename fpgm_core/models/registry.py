@@ -102,6 +102,15 @@ def list_models(pattern: str | None = None) -> tuple[ModelInfo, ...]:
     return tuple(info for info in among if fnmatch.fnmatchcase(info.name, pattern.removeprefix("torchvision/")))
 
 
+def model_names() -> tuple[str, ...]:
+    """The names of all networks, without importing a library: these, torchvision's, and timm's where it is installed.
+
+    In the order of `list_models`; timm's, as "timm/NAME", without tags.
+    """
+    timm = [f"timm/{name}" for name in timm_models.names()] if timm_models.is_installed() else []
+    return (*(info.name for info in cifar_models()), *torchvision_models.names(), *timm)
+
+
 def get_model_info(name: str) -> ModelInfo:
     """The record called `name`: a plain name, "torchvision/NAME" or "timm/NAME".
 
@@ -120,9 +129,7 @@ def get_model_info(name: str) -> ModelInfo:
 
 
 def _nearest(library: str, inner: str) -> str:
-    names = [] if library == "timm" else [info.name for info in list_models()]
-    if library == "timm" or (not library and timm_models.is_installed()):
-        names += [f"timm/{name}" for name in timm_models.names()]
+    names = [name for name in model_names() if library != "timm" or name.startswith("timm/")]
     near = difflib.get_close_matches(f"timm/{inner}" if library == "timm" else inner, names, n=3)
     if f"timm/{inner}" in names:
         near = [f"timm/{inner}"]

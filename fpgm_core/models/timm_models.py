@@ -14,6 +14,7 @@ from torch import nn
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.models.info import ModelInfo, Published
+from fpgm_core.models.library_names import kept_names
 from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.storage import home
 from fpgm_core.runtime.torchvision_import import import_torchvision
@@ -36,7 +37,7 @@ def _timm() -> Any:
 @cache
 def names() -> tuple[str, ...]:
     """The names of all of timm's architectures, without tags. Raises FpgmError where timm is not installed."""
-    return tuple(_timm().list_models())
+    return kept_names("timm", lambda: _timm().list_models()) if is_installed() else tuple(_timm().list_models())
 
 
 def knows(name: str) -> bool:

@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.error import URLError
@@ -19,7 +18,7 @@ from torch import nn
 
 from fpgm_core.errors import FpgmError
 from fpgm_core.models.info import ModelInfo, Published
-from fpgm_core.runtime.storage import Kept, ResultStore
+from fpgm_core.models.library_names import kept_names
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 _WITH_AUXILIARIES = ("googlenet", "inception_v3")
@@ -31,25 +30,13 @@ def _models() -> Any:
 
 @cache
 def names() -> tuple[str, ...]:
-    """The names of every classification network, in torchvision's order.
+    """The names of every classification network, in torchvision's order."""
 
-    Kept on disk by torchvision's version: it takes more than a second to import, only to fill a menu.
-    """
-    store, identity = ResultStore("torchvision"), {"version": version("torchvision")}
-    known = store.read(identity, _names_in)
-    if known is not None:
-        return known
-    models = _models()
-    found = tuple(models.list_models(module=models))
-    with contextlib.suppress(FpgmError):  # what cannot be kept is looked up again
-        store.write(identity, Kept(list(found)))
-    return found
+    def look_up() -> list[str]:
+        models = _models()
+        return list(models.list_models(module=models))
 
-
-def _names_in(kept: Kept) -> tuple[str, ...]:
-    if not isinstance(kept.values, list) or not all(isinstance(name, str) for name in kept.values) or not kept.values:
-        raise ValueError("no names")
-    return tuple(kept.values)
+    return kept_names("torchvision", look_up)
 
 
 def family(name: str) -> str:

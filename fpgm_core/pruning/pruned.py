@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -85,6 +86,16 @@ class PrunedNetwork:
     def prunes_nothing(self) -> bool:
         """Whether every filter is kept."""
         return all(bool(mask.all()) for mask in self.keep_masks.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the weights, of which filters are gone and of the tensors that were replaced."""
+        found = hashlib.sha256(self.network.identity.encode())
+        for name in sorted(self.keep_masks):
+            found.update(f"{name} {len(self.keep_masks[name])}".encode() + np.packbits(self.keep_masks[name]).tobytes())
+        for name in sorted(self.tensors):
+            found.update(name.encode() + self.tensors[name].contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     @cached_property
     def live(self) -> np.ndarray:

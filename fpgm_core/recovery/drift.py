@@ -15,7 +15,7 @@ from torch.fx import Node
 
 from fpgm_core.graph import Flow, makes_anew, operation_of
 
-_LEAST_SCALE = 1e-2  # of the norm's greatest: a channel that it all but silences says nothing of what is missing
+LEAST_SCALE = 1e-2  # of the norm's greatest: a channel that it all but silences says nothing of what is missing
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sum:
         assert norm.running_var is not None
         spread = (norm.running_var + norm.eps).sqrt()
         scale = (norm.weight if norm.weight is not None else torch.ones_like(spread)) / spread
-        heard = scale.abs() > _LEAST_SCALE * scale.abs().max()
+        heard = scale.abs() > LEAST_SCALE * scale.abs().max()
         return missing * torch.where(heard, 1 / scale, torch.zeros_like(scale))[:, None, None]
 
 
@@ -48,10 +48,10 @@ def sum_behind(module: nn.Module, flow: Flow, node: Node, unfitted: Collection[N
     """
     modules = dict(module.named_modules(remove_duplicate=False))
     last, norm = node, None
-    after = _only_user(node)
+    after = only_user(node)
     if after is not None and after.op == "call_module" and isinstance(modules[str(after.target)], nn.BatchNorm2d):
         last, norm = after, str(after.target)
-        after = _only_user(after)
+        after = only_user(after)
     operation = operation_of(modules, after) if after is not None else None
     if after is None or operation is None or operation.role != "sum":
         return None
@@ -70,7 +70,8 @@ def sum_behind(module: nn.Module, flow: Flow, node: Node, unfitted: Collection[N
     return Sum(others[0], norm)
 
 
-def _only_user(node: Node) -> Node | None:
+def only_user(node: Node) -> Node | None:
+    """The one node that reads a node; None where there are none or several."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 

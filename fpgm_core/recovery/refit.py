@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from fpgm_core.graph import WeightedLayer, overlay
 from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.recovery.drift import Sum, sum_behind
 from fpgm_core.recovery.interpreter import Walk, bytes_an_image
+from fpgm_core.recovery.rectified import Fit, Rectifier, Samples, System, rectifier_behind
 from fpgm_core.runtime.cores import each, workers
 from fpgm_core.runtime.device import to_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
@@ -24,13 +26,14 @@ from fpgm_core.runtime.progress import Progress, Work
 _ENOUGH = 30  # samples a column, below which the ridge rises in proportion
 _ROUNDING = 1e-12  # of a mean square: the variance that rounding gives a constant in float32
 _MEMORY = 1 << 30  # bytes that the values of all images may take
+_KEPT = 1 << 28  # bytes of one layer's samples that are looked at more than once
 
 
 @dataclass(frozen=True)
 class _Task:
     """One layer to be refitted: its node's number, the channels it still reads, the filters it still has.
 
-    `sum`, where its output is added to a stream, says to which.
+    `sum`, where its output is added to a stream, says to which; `rectifier` what the output meets next.
     """
 
     place: int
@@ -40,6 +43,7 @@ class _Task:
     rows: Tensor
     centred: bool
     sum: Sum | None = None
+    rectifier: Rectifier | None = None
 
 
 def refit_work(
@@ -115,11 +119,14 @@ class _Repairer:
             if drifted and refittable and rows.any() and channels.any():
                 tasks.append(self._task(place, node, site, channels, rows))
         return [
-            replace(
-                task, sum=sum_behind(network.module, network.flow, task.node, [later.node for later in tasks[at + 1 :]])
-            )
-            for at, task in enumerate(tasks)
+            self._followed(task, network, [later.node for later in tasks[at + 1 :]]) for at, task in enumerate(tasks)
         ]
+
+    def _followed(self, task: _Task, network: Network, unfitted: list[Node]) -> _Task:
+        """A task with what comes behind it."""
+        onto = sum_behind(network.module, network.flow, task.node, unfitted)
+        rectifier = rectifier_behind(network.module, task.node, onto) if task.centred else None
+        return replace(task, sum=onto, rectifier=rectifier)
 
     def _task(self, place: int, node: Node, site: WeightedLayer, channels: np.ndarray, rows: np.ndarray) -> _Task:
         if site.groups > 1:  # groups are fitted whole: what is gone is zero, and stays
@@ -131,14 +138,19 @@ class _Repairer:
         """Fit one layer, in both walks' present place, and put what came of it into the pruned network."""
         layer = self._pruned.get_submodule(task.site.name)
         at = positions(task.site, len(self._images), count=self._calibration.positions, seed=self._calibration.seed)
-        sums = PairSums()
+        sums, kept = PairSums(), list[Samples]()
+        room = _KEPT if task.rectifier is not None else 0
         for first in range(0, len(self._batches), workers(self._device)):
             numbers = range(len(self._batches))[first : first + workers(self._device)]
-            for found in each(lambda number: self._pairs(task, layer, at, number), numbers, self._device):
-                sums.add(*found)
-        self._replace(task, layer, sums)
+            found = each(lambda number: self._samples(task, layer, at, number), numbers, self._device)
+            for moments in each(lambda one: PairSums.of(one.x, one.y), found, self._device):
+                sums.add(*moments)
+            room -= sum(one.nbytes for one in found)
+            kept = [*kept, *found] if room >= 0 else []
+        self._replace(task, layer, sums, kept)
 
-    def _pairs(self, task: _Task, layer: nn.Module, at: Tensor, number: int) -> tuple[Tensor, ...]:
+    def _samples(self, task: _Task, layer: nn.Module, at: Tensor, number: int) -> Samples:
+        """What the layer reads of a batch, what it is to make of it, and what is added to that."""
         begin, end = self._batches[number]
         places = at[begin:end].to(self._device)
         with torch.inference_mode():
@@ -147,26 +159,30 @@ class _Repairer:
                     walk.begin(number, self._images.normalised(begin, end))
             wanted = self._walks[0].up_to(number, task.place + 1)[task.node]
             source = self._walks[1].up_to(number, task.place)[task.node.all_input_nodes[0]]
+            added = None
             if task.sum is not None:
                 dense, pruned = (walk.ahead(number, task.sum.other) for walk in self._walks)
                 wanted = wanted + task.sum.as_outputs(self._dense, dense - pruned)
-            y = outputs_at(layer, wanted, at=places)[:, task.rows]
-            x = patches(
-                layer,
-                source,
-                at=places,
-                channels=self._taken(task),
+                added = pruned
+            x = patches(layer, source, at=places, channels=self._taken(task)).transpose(0, 1)
+            y, also = (
+                None if one is None else outputs_at(layer, one, at=places)[:, task.rows].view(x.shape[1], len(x), -1)
+                for one in (wanted, added)
             )
-            groups = x.shape[1]
-            return PairSums.of(x.transpose(0, 1), y.view(len(y), groups, -1).transpose(0, 1))
+            assert y is not None
+            return Samples(x, y.transpose(0, 1), None if also is None else also.transpose(0, 1))
 
     def _taken(self, task: _Task) -> Tensor | None:
         return None if task.site.groups > 1 else task.channels
 
-    def _replace(self, task: _Task, layer: nn.Module, sums: PairSums) -> None:
+    def _replace(self, task: _Task, layer: nn.Module, sums: PairSums, kept: Sequence[Samples]) -> None:
         name, weight = task.site.name, layer.get_parameter("weight")
         old = weight[task.rows][:, task.channels] if task.site.groups == 1 else weight
-        fitted, offset = sums.solve(as_matrices(old, groups_of(layer)).double(), self._ridge, task.centred)
+        system = sums.system(as_matrices(old, groups_of(layer)).double(), self._ridge, task.centred)
+        fit = system.solve(*sums.pairs(task.centred))
+        if kept and task.rectifier is not None:
+            fit = task.rectifier.fitted(self._dense, task.rows, system, kept, fit)
+        fitted, offset = fit.weight, fit.offset
         new = weight.detach().clone()
         if task.site.groups == 1:
             new[task.rows[:, None], task.channels] = fitted.reshape(old.shape).to(new.dtype)
@@ -230,14 +246,22 @@ class PairSums:
             mean += step * (n / whole)
         self._count = whole
 
-    def solve(self, old: Tensor, ridge: float, centred: bool) -> tuple[Tensor, Tensor]:
-        """Weights (groups, N, P) and what is to be added behind them, (groups * N,)."""
-        (xx, yx), (x, y) = (one / self._count for one in self._sums), self._means
+    def system(self, old: Tensor, ridge: float, centred: bool) -> System:
+        """The ridge least squares problem of weights `old` (groups, N, P)."""
+        (xx, _), (x, _) = (one / self._count for one in self._sums), self._means
         squares = xx.diagonal(dim1=1, dim2=2) + x.square()
         if not centred:
-            xx, yx = xx + x[:, :, None] * x[:, None, :], yx + y[:, :, None] * x[:, None, :]
+            xx = xx + x[:, :, None] * x[:, None, :]
         ridge *= max(1.0, _ENOUGH * xx.shape[1] / self._count)  # few samples: what they say is mostly noise
         ridged = with_ridge(xx, ridge, floor=_ROUNDING * squares.mean(1))
         pull = (ridged - xx).diagonal(dim1=1, dim2=2)[:, None, :]
-        fitted = torch.cholesky_solve((yx + pull * old).transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
-        return fitted, (y - (fitted @ x[:, :, None])[:, :, 0]).flatten()
+        return System(torch.linalg.cholesky(ridged), pull * old, x)
+
+    def solve(self, old: Tensor, ridge: float, centred: bool) -> Fit:
+        """The ridge least squares fit that is pulled towards weights `old` (groups, N, P)."""
+        return self.system(old, ridge, centred).solve(*self.pairs(centred))
+
+    def pairs(self, centred: bool) -> tuple[Tensor, Tensor]:
+        """The moments of y with x, (groups, N, P), and the mean of y, (groups, N)."""
+        yx, (x, y) = self._sums[1] / self._count, self._means
+        return (yx if centred else yx + y[:, :, None] * x[:, None, :]), y

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -126,14 +124,7 @@ def _key(
     pruned: PrunedNetwork, images: ImageSet, config: CalibrationConfig, ridge: float, device: torch.device
 ) -> Hashable:
     """What a repair's result depends on."""
-    digest = hashlib.sha256(
-        b"".join(np.packbits(pruned.keep_masks[name]).tobytes() for name in sorted(pruned.keep_masks))
-    )
-    for name in sorted(pruned.tensors):
-        digest.update(name.encode() + pruned.tensors[name].contiguous().numpy().tobytes())
-    where = images.serial, len(images)
-    layers = tuple(sorted(pruned.keep_masks))
-    return pruned.network.identity, digest.hexdigest(), layers, config, where, str(device), ridge
+    return pruned.digest, config, images.serial, len(images), str(device), ridge
 
 
 REPAIRED = RecoveryMethod(

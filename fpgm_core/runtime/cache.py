@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Hashable, Mapping
+import weakref
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -124,10 +125,15 @@ class CacheBudget:
             self._entries[name, key] = entry
             return value
 
-    def clear(self, name: str | None = None) -> None:
-        """Forget the values of one cache, or all."""
+    def drop(self, name: str, key: Hashable) -> None:
+        """Forget one value."""
         with self._lock:
-            for place in [place for place in self._entries if name in (None, place[0])]:
+            self._entries.pop((name, key), None)
+
+    def clear(self, name: str | None = None, *, keep: Collection[str] = ()) -> None:
+        """Forget the values of one cache, or of all but those that are named."""
+        with self._lock:
+            for place in [place for place in self._entries if name in (None, place[0]) and place[0] not in keep]:
                 del self._entries[place]
 
     def report(self) -> Mapping[str, CacheUse]:
@@ -218,6 +224,10 @@ class Cache(Generic[V]):
         shared: V | None = self.budget.put(self.name, key, made, self._sizeof(made), replace=False)
         return made if shared is None else shared
 
+    def drop(self, key: Hashable) -> None:
+        """Forget the value of a key."""
+        self.budget.drop(self.name, key)
+
     def clear(self) -> None:
         """Forget its values; other caches keep theirs."""
         self.budget.clear(self.name)
@@ -228,12 +238,56 @@ class Cache(Generic[V]):
         return self.budget.report().get(self.name, CacheUse()).bytes
 
 
-def clear_caches(device: torch.device | None = None) -> None:
-    """Forget what every cache holds: of one device, or of all."""
+class Shared(Generic[V]):
+    """Values that are made once for whoever wants them: there as long as anybody holds one, and then while there is
+    room in the budget.
+
+    For large values that are in use for long, networks say: one that the budget has no room for is not made anew at
+    every look. Values must take weak references.
+    """
+
+    def __init__(self, name: str, *, sizeof: Callable[[V], int] = size_of) -> None:
+        self._cache = Cache[V](name, sizeof=sizeof)
+        self._held: weakref.WeakValueDictionary[Hashable, V] = weakref.WeakValueDictionary()
+        self._making: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> V | None:
+        """The value of a key, None where there is none (any more)."""
+        found = self._cache.get(key)
+        return self._held.get(key) if found is None else found
+
+    def put(self, key: Hashable, value: V) -> None:
+        """Share a value in place of what was there."""
+        self._held[key] = value
+        self._cache.put(key, value)
+
+    def get_or_make(self, key: Hashable, make: Callable[[], V]) -> V:
+        """The value of a key, made where there is none; who asks for it meanwhile waits for that one."""
+        found = self.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            found = self.get(key)
+            if found is None:
+                found = make()
+                self.put(key, found)
+            return found
+
+    def clear(self) -> None:
+        """Forget its values; those that are held elsewhere are made anew for others."""
+        self._held.clear()
+        self._cache.clear()
+
+
+def clear_caches(device: torch.device | None = None, *, keep: Collection[str] = ()) -> None:
+    """Forget what every cache holds, but those that are named: of one device, or of all."""
     with _BUDGETS_LOCK:
         budgets = list(_BUDGETS.values())
     for budget in budgets if device is None else [budget_of(device)]:
-        budget.clear()
+        budget.clear(keep=keep)
 
 
 def cache_report() -> Mapping[str, Mapping[str, CacheUse]]:

@@ -1,12 +1,15 @@
-"""A bounded memory of computed values."""
+"""A bounded memory of computed values, and what a process makes once."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Memo:
@@ -35,3 +38,17 @@ class Memo:
             while len(self._values) > self._limit:
                 del self._values[next(iter(self._values))]
         return value
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """`make`, called once for the process: threads that ask at the same time wait for one value."""
+    lock, made = threading.Lock(), list[T]()
+
+    @wraps(make)
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get

@@ -7,6 +7,8 @@ next one: about a fifth of the time of training on a CPU.
 from __future__ import annotations
 
 import ctypes
+import os
+from pathlib import Path
 
 # From glibc's malloc.h. The largest threshold it accepts is 32 MiB; what is freed beyond half a GiB does go back.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -35,3 +37,11 @@ def return_freed_memory() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):
         return False
+
+
+def resident_bytes() -> int | None:
+    """The main memory that this process holds; None where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None

@@ -68,6 +68,19 @@ def within(work: Work[T], begin: float = 0.0, end: float = 1.0, what: str | None
         work.close()
 
 
+def behind(work: Work[T], progress: Progress) -> Work[T]:
+    """Work whose every step tells the same: what larger work says of itself while a part of it goes on."""
+    try:
+        while True:
+            next(work)
+            yield progress
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    finally:
+        work.close()
+
+
 def timed(work: Work[T], clock: Callable[[], float] = time.monotonic) -> Work[T]:
     """The same work with an estimate of the time left in every step: at the pace so far, once 2% more are done.
 

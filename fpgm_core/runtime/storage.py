@@ -37,9 +37,9 @@ T = TypeVar("T")
 
 # The folders whose files are results: they can be made anew, and the oldest go where all take too much. Checkpoints,
 # weights and what training wrote lie elsewhere and are never removed.
-KINDS = ("contests", "layouts", "losses", "moments", "sensitivity", "torchvision")
+KINDS = ("contests", "layouts", "losses", "measurements", "moments", "names", "sensitivity", "timings")
 _HOME_BYTES = 4 << 30
-_SUFFIX, _SET_ASIDE = ".kept", ".damaged"
+_SUFFIX, SET_ASIDE = ".kept", ".damaged"
 _FIRST_LINE = re.compile(rb"fpgm-result 1 ([0-9a-f]{64}) ([0-9]{1,15})\n")
 _LONGEST_FIRST_LINE = 128
 _LONGEST_WRITE = 3600.0  # seconds; what is unfinished after them is given up
@@ -132,7 +132,7 @@ class ResultStore:
             _log.info("cannot read %s/%s now: %s", self.kind, path.name, error)
             return None
         except _NOT_AS_WRITTEN as error:
-            self._set_aside(path, error)
+            set_aside(path, str(error) if isinstance(error, _Damaged) else type(error).__name__)
             return None
         with suppress(OSError):
             os.utime(path)  # used now: others go first
@@ -150,11 +150,12 @@ class ResultStore:
         _make_room(self.limit, keep=path)
         return True
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
-        with suppress(OSError):
-            os.replace(path, f"{path}{_SET_ASIDE}")
-            reason = str(error) if isinstance(error, _Damaged) else type(error).__name__
-            _log.warning("%s/%s is damaged (%s): set aside, and made anew", self.kind, path.name, reason)
+
+def set_aside(path: Path, reason: str) -> None:
+    """Move a kept file that does not hold out of the way, and say so in the log, once: it is not there any more."""
+    with suppress(OSError):
+        os.replace(path, f"{path}{SET_ASIDE}")
+        _log.warning("%s/%s is damaged (%s): set aside, and made anew", path.parent.name, path.name, reason)
 
 
 def _canonical(identity: Mapping[str, Any]) -> str:
@@ -210,7 +211,7 @@ def _files() -> Iterator[tuple[bool, float, int, Path]]:
                 with suppress(OSError):  # another process may remove it meanwhile
                     about = path.lstat()
                     if not unfinished or abs(time.time() - about.st_mtime) > _LONGEST_WRITE:
-                        is_result = not unfinished and not name.endswith(_SET_ASIDE)
+                        is_result = not unfinished and not name.endswith(SET_ASIDE)
                         yield is_result, about.st_mtime, max(about.st_size, about.st_blocks * 512), path
 
 

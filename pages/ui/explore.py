@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui.panels.frame import begin_page, messages
+from pages.ui.panels.frame import begin_page, messages, open_page
+from pages.ui.panels.goal import goal_row
 from pages.ui.panels.layer import layer_panel, take_look
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import notices, rate_controls
 from pages.ui.panels.trace import trace_panel
 from pages.ui.panels.under_way import under_way
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session, current_session
-
-INTRO = (
-    "Each dot below is a filter of one layer, ★ their geometric median. **Drag a bar**: orange filters go, and the "
-    "accuracy is measured; a dark ring marks what the norm would prune."
-)
 
 
 def main() -> None:
     """Draw the page: what is always in sight, the rates, the chosen layer, the trace."""
-    st.set_page_config(page_title="FPGM explorer", page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
+    open_page("Explore")
     was_open = "session" in st.session_state
     session = current_session()
     if was_open:
@@ -29,11 +26,11 @@ def main() -> None:
     take_look(session)
     session.redraw = False
     session, slots, place = begin_page("Explore")
-    with st.container(key="intro"):
-        st.markdown(INTRO)
+    goal_row(session)
     with messages(session):
-        if not session.network.trained:
-            st.warning(f"{session.network.notice}. Here its filters, units and costs can be explored.")
+        if (why := why_unmeasured(session.network)) is not None:
+            why = session.words.phrase(why)
+            st.warning(session.words("explore.untrained", why=f"{why[0].upper()}{why[1:]}"))
         notices(session)
     rate_controls(session)
     live_bars(*slots, below=_picture)

@@ -10,12 +10,15 @@ import streamlit as st
 
 from fpgm_core import Network, Plan, PrunedNetwork
 from fpgm_core.data import DATA, load_images, sample_images
-from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, zip_bundle
+from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_measured, zip_bundle
+from fpgm_core.lesson import Words
 from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Work, within
+from fpgm_core.timing import RUNTIMES, speed_told
+from pages.ui.components.telling import plain, without_places
 from pages.ui.panels.sealed import sealed_report
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.session import Session, callback
 
@@ -27,31 +30,29 @@ _RECOVERED = 0.1  # the share of the whole that recovering takes, roughly: for p
 
 def export_page(session: Session) -> None:
     """What is exported, the button, the result of the plan on screen; and its report on the sealed half."""
-    network, plan, method = session.network, session.state.plan, session.state.method
+    network, plan, method, words = session.network, session.state.plan, session.state.method, session.words
     if network.prune(plan).prunes_nothing:
-        st.info("This plan prunes nothing: the compact network will be the dense one. Move a bar on Explore first.")
-    if not network.trained:
-        st.warning(f"{network.notice}. Its files can be written, proved equal and timed all the same.")
+        st.info(words("export.nothing"))
+    if (why := why_unmeasured(network)) is not None:
+        st.warning(words("export.unmeasured", why=words.phrase(why)))
     key = ("export", *network_key(network), plan.key, method)
     job = session.jobs.get(_JOB, key)
     st.markdown(_subject(session))
     st.button(
-        "Prepare the export" if job is None or job.error else "Prepare again",
+        words("export.prepare" if job is None or job.error else "export.again"),
         key="prepare",
         type="primary",
         disabled=job is not None and not job.done,
         on_click=callback(lambda session: _begin(session, key)),
     )
     if job is None or not job.done:
-        st.caption(
-            "First the compact network is proved equal to the masked one; then each file is written, read back, "
-            "compared, and measured on the choose half. Nothing that failed is offered."
-        )
-        st.dataframe(pd.DataFrame({"what will be in it": [a.title for a in ARTEFACTS.values()]}), hide_index=True)
+        st.caption(words("export.about"))
+        contents = [words.of(artefact) for artefact in ARTEFACTS.values()]
+        st.dataframe(pd.DataFrame({words("export.contents"): contents}), hide_index=True)
     elif job.error:
-        st.error(job.error)
+        st.error(plain(words.phrase(job.error)))
     elif job.result is not None:
-        _result(job.result, plan.model)
+        _result(job.result, plan.model, words)
     sealed_report(session)
 
 
@@ -59,16 +60,21 @@ def _subject(session: Session) -> str:
     """What Export takes, before it runs: the plan's network on the rung of the bar."""
     record, plan = get_recovery_method(session.state.method), session.state.plan
     cost, dense = session.network.cost(plan), session.network.dense_cost
-    said = f"Takes **{session.network.title}**, {1 - cost.macs / dense.macs:.1%} of its MACs cut, on the rung "
-    said += f"**{record.title}**: {record.summary}"
-    measured = session.measured(session.state.method)
-    return said if measured is None else f"{said} {measured.accuracy.value:.2%} on choose."
+    words, measured = session.words, session.measured(session.state.method)
+    said = words(
+        "export.takes",
+        network=plain(session.network.title),
+        cut=1 - cost.macs / dense.macs,
+        rung=words.of(record),
+        what=words.of(record, "summary"),
+    )
+    return said if measured is None else f"{said} {words('export.measured', accuracy=measured.accuracy.value)}"
 
 
 def _begin(session: Session, key: Hashable) -> None:
     network, plan, method = session.network, session.state.plan, session.state.method
     session.jobs.cancel(_JOB)  # one that has ended must not be found again
-    doing = f"exporting {network.title}"
+    doing = session.words("export.doing", network=network.title)
     session.jobs.start(_JOB, lambda: _recovered_work(network, plan, method), key=key, title=doing)
 
 
@@ -89,21 +95,28 @@ def _recovered_work(network: Network, plan: Plan, method: str) -> Work[Bundle]:
 
 def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
     network = pruned.network
-    images = {CHOOSE: load_images(network.dataset, CHOOSE)} if network.dataset in DATA else {}
+    images = {}
+    if why_unmeasured(network) is None:
+        images = {CHOOSE: load_images(network.dataset, CHOOSE).at_most(most_measured(network))}
     samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
     return (yield from export_work(pruned, images=images, config=ExportConfig(samples=samples)))
 
 
-def _result(bundle: Bundle, model: str) -> None:
+def _result(bundle: Bundle, model: str, words: Words) -> None:
     proof, manifest = bundle.proof, bundle.manifest
     st.success(
-        f"Equal: masked and compact differ by at most {proof.max_abs_difference:.2g} where logits reach "
-        f"{proof.logit_scale:.3g}, on {proof.images} images; pruning itself moved them by "
-        f"{proof.masked_dense_difference:.3g}. {proof.counted_macs:,} MACs and {proof.counted_params:,} parameters, "
-        "counted from the plan and again in the network."
+        words(
+            "export.proof",
+            difference=proof.max_abs_difference,
+            scale=proof.logit_scale,
+            images=proof.images,
+            moved=proof.masked_dense_difference,
+            macs=proof.counted_macs,
+            params=proof.counted_params,
+        )
     )
     st.download_button(
-        "Download everything (zip)",
+        words("export.zip"),
         zip_bundle(bundle),
         file_name=f"{model.replace('/', '-')}-compact.zip",
         mime="application/zip",
@@ -111,59 +124,94 @@ def _result(bundle: Bundle, model: str) -> None:
         type="primary",
         on_click="ignore",
     )
-    st.subheader("Speed, dense and compact side by side", anchor=False)
-    st.dataframe(_speed(manifest), hide_index=True)
-    st.caption("Median of nine passes after warm-up, float32, channels_last, on this machine; peak memory of one pass.")
-    st.subheader("Files, each reloaded and measured", anchor=False)
-    percent = st.column_config.NumberColumn(format="percent")
-    times = st.column_config.NumberColumn(format="%.2f")
+    st.subheader(words("export.speed"), anchor=False)
+    st.dataframe(_speed(manifest, words), hide_index=True)
+    st.caption(words("export.speed_caption"))
+    for row in manifest["measured"]["untimed"]:
+        st.caption(
+            words("export.untimed", runtime=words.of(RUNTIMES[row["runtime"]]), reason=words.phrase(row["reason"]))
+        )
+    _file_list(bundle, words)
+
+
+def _file_list(bundle: Bundle, words: Words) -> None:
+    """The files with what was measured of each, what was left out, and a button for each."""
+    manifest = bundle.manifest
+    st.subheader(words("export.files"), anchor=False)
     st.dataframe(
-        _files(manifest),
+        _files(manifest, words),
         hide_index=True,
         placeholder="",
         column_config={
-            "bytes": st.column_config.NumberColumn(format="localized"),
-            "differs by": st.column_config.NumberColumn(format="scientific"),
-            CHOOSE: percent,
-            **dict.fromkeys(("ms, 1 image", "ms, 64 images"), times),
+            words(f"sheet.{name}"): st.column_config.NumberColumn(format=form)
+            for name, form in (
+                ("bytes", "localized"),
+                ("differs", "scientific"),
+                ("choose_short", "percent"),
+                ("choose_top5", "percent"),
+                ("ms_1", "%.2f"),
+                ("ms_64", "%.2f"),
+            )
         },
     )
-    st.caption("Accuracy is measured after reloading the file, in float32, on the half that choices read.")
+    images = next((entry["measured"][CHOOSE]["images"] for entry in manifest["artefacts"] if _is_measured(entry)), None)
+    if images is not None:
+        st.caption(words("export.files_caption", images=images))
     for skipped in manifest["skipped"]:
-        st.info(f"Left out: {ARTEFACTS[skipped['name']].title}. {skipped['reason']}")
-    with st.expander("One file at a time"):
+        reason = plain(words.phrase(without_places(skipped["reason"])))
+        st.info(words("export.left_out", what=words.of(ARTEFACTS[skipped["name"]]), reason=reason))
+    with st.expander(words("export.one_by_one")):
         for name, content in bundle.files.items():
-            st.download_button(f"{name} ({len(content):,} bytes)", content, name, key=f"get_{name}", on_click="ignore")
+            label = words("export.one_file", file=name, bytes=len(content))
+            st.download_button(label, content, name, key=f"get_{name}", on_click="ignore")
 
 
-def _speed(manifest: Mapping[str, Any]) -> pd.DataFrame:
+def _is_measured(artefact: Mapping[str, Any]) -> bool:
+    return CHOOSE in artefact.get("measured", {})
+
+
+def _speed(manifest: Mapping[str, Any], words: Words) -> pd.DataFrame:
+    """A row for every runtime and batch: what dense and compact take, and what may be said of the two."""
     rows = manifest["measured"]["latency"]
+
+    def within(row: Mapping[str, Any], form: str) -> str:
+        return f"{row[f'{form}_ms']:.3g} [{row[f'{form}_ms_low']:.3g}, {row[f'{form}_ms_high']:.3g}]"
+
+    def mebibytes(form: str) -> list[float | None]:
+        peaks = [row[f"{form}_peak_bytes"] for row in rows]
+        return [None if peak is None else round(peak / 2**20, 1) for peak in peaks]
+
     return pd.DataFrame(
         {
-            "images at once": [row["batch"] for row in rows],
-            "dense, ms": [round(row["dense_ms"], 2) for row in rows],
-            "compact, ms": [round(row["compact_ms"], 2) for row in rows],
-            "times as fast": [round(row["speed_up"], 2) for row in rows],
-            "dense, MiB": [round(row["dense_peak_bytes"] / 2**20, 1) for row in rows],
-            "compact, MiB": [round(row["compact_peak_bytes"] / 2**20, 1) for row in rows],
-            "where": [f"{row['device']}, {row['threads']} threads" for row in rows],
+            words("sheet.runtime"): [words.of(RUNTIMES[row["runtime"]]) for row in rows],
+            words("sheet.batch"): [row["batch"] for row in rows],
+            words("sheet.dense_ms"): [within(row, "dense") for row in rows],
+            words("sheet.compact_ms"): [within(row, "compact") for row in rows],
+            words("sheet.faster"): [words.phrase(speed_told(row)) for row in rows],
+            words("sheet.dense_mib"): mebibytes("dense"),
+            words("sheet.compact_mib"): mebibytes("compact"),
+            words("sheet.where"): [words("export.where", device=row["device"], threads=row["threads"]) for row in rows],
+            words("sheet.spread"): [f"{row['dense_spread']:.0%}, {row['compact_spread']:.0%}" for row in rows],
+            words("sheet.machine"): [words("export.busy" if row["busy"] else "export.quiet") for row in rows],
         }
     )
 
 
-def _files(manifest: Mapping[str, Any]) -> pd.DataFrame:
+def _files(manifest: Mapping[str, Any], words: Words) -> pd.DataFrame:
     rows = []
+    has_top5 = any(_is_measured(entry) and "top5" in entry["measured"][CHOOSE] for entry in manifest["artefacts"])
     for entry in manifest["artefacts"]:
         measured = entry.get("measured", {})
         rows += [
             {
-                "file": file["file"],
-                "what it is": entry["title"],
-                "bytes": file["bytes"],
-                "differs by": measured.get("max_abs_difference"),
-                "choose": measured.get("choose", {}).get("accuracy"),
-                "ms, 1 image": measured.get("latency_ms", {}).get("1"),
-                "ms, 64 images": measured.get("latency_ms", {}).get("64"),
+                words("sheet.file"): file["file"],
+                words("sheet.what_it_is"): words.of(ARTEFACTS[entry["name"]]),
+                words("sheet.bytes"): file["bytes"],
+                words("sheet.differs"): measured.get("max_abs_difference"),
+                words("sheet.choose_short"): measured.get(CHOOSE, {}).get("accuracy"),
+                **({words("sheet.choose_top5"): measured.get(CHOOSE, {}).get("top5")} if has_top5 else {}),
+                words("sheet.ms_1"): measured.get("latency_ms", {}).get("1"),
+                words("sheet.ms_64"): measured.get("latency_ms", {}).get("64"),
             }
             for file in entry["files"]
         ]

@@ -13,7 +13,6 @@ from fpgm_core import FpgmError
 from fpgm_core.lesson import (
     MEASUREMENTS,
     STEPS,
-    STYLES,
     Evidence,
     Picture,
     Step,
@@ -23,11 +22,12 @@ from fpgm_core.lesson import (
     combined,
     get_step,
     known_evidence,
-    words_of,
 )
+from pages.ui.components.incoming import sent
 from pages.ui.components.page_keys import page_keys, read_turn
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.challenge import challenge
-from pages.ui.panels.frame import STYLE, live_figures, navigation, open_page, top_bar
+from pages.ui.panels.frame import dress, live_figures, navigation, open_page, top_bar
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
@@ -49,36 +49,35 @@ _DOING = {"costs": "measuring_costs", "contest": "measuring_contest", "zeros": "
 
 def learn_page() -> None:
     """Draw the page."""
-    current_lesson()  # so that the page is opened in its language
     open_page("Learn")
     session = current_session()
     lesson = _turned(current_lesson(session))
-    words, step = words_of(lesson.language), get_step(lesson.step)
+    words, step = session.words, get_step(lesson.step)
     share_lesson(lesson, session.state)
-    st.html(f"<style>{STYLE}{_STYLE}{STYLES.get(lesson.language, '')}</style>")
+    dress(_STYLE)
     page_keys(_KEYS, step.name)
     session.enter("Learn")
     if not lesson.bare:
-        navigation()
+        navigation(session)
         session.begin()
         live_figures(session, top_bar(session))
     place = st.container(key="under_way")
     with st.container(key="lesson"):
         lesson_top(session, lesson, words)
         if lesson.problem or session.message:
-            st.error(lesson.problem or session.message or "")
+            st.error(plain(words.phrase(lesson.problem or session.message or "")))
         number = list(STEPS).index(step.name) + 1
         st.header(f"{number}. {words(f'{step.name}.title')}", anchor=False)
         _step(session, lesson, step, words)
         _turn_buttons(lesson, words)
         if not lesson.bare:
             _appendix(words)
-    under_way(session, place, words("page.stop"))
+    under_way(session, place)
 
 
 def _turned(lesson: LessonState) -> LessonState:
     """The lesson after the last arrow key, if that is news."""
-    turn = read_turn((st.session_state.get(_KEYS) or {}).get("turn"))
+    turn = read_turn(sent(_KEYS, "turn"))
     if turn is None or turn[0] <= st.session_state.get("turned", 0):
         return lesson
     st.session_state.turned = turn[0]
@@ -145,7 +144,7 @@ def _view(session: Session, lesson: LessonState, step: Step, words: Words) -> St
     try:
         return step.show(context, lesson.step_controls)
     except FpgmError as error:
-        st.error(words("page.failed", reason=error))
+        st.error(words("page.failed", reason=plain(words.phrase(told(error)))))
         return StepView()
 
 
@@ -170,7 +169,6 @@ def _evidence(session: Session, step: Step, words: Words) -> Evidence:
                 partial(MEASUREMENTS[need], network, images, training),
                 key=(need, *network_key(network)),
                 doing=words(f"page.{_DOING[need]}"),
-                resume=words("page.go_on"),
                 page="Learn",
             )
         if evidence is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,21 +11,30 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core import Measurement, Plan, PrunedNetwork
+from fpgm_core import FpgmError, Measurement, Plan, PrunedNetwork
 from fpgm_core.data import DATA, ImageSet, load_images
 from fpgm_core.evaluation import measure_work
 from fpgm_core.figures import training_figure
+from fpgm_core.lesson import Words
 from fpgm_core.recovery import RECOVERY_METHODS, RecoveryContext, get_recovery_method, ladder, usual_rung
 from fpgm_core.runtime.device import choose_device, choose_precision
+from fpgm_core.runtime.limits import configured_count
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.training import SCHEDULES, Recipe, Run, get_schedule
+from pages.ui.components.telling import plain, told
+from pages.ui.panels.pickers import glossed
+from pages.ui.panels.pictures import labels_of
 from pages.ui.session.jobs import Job
+from pages.ui.session.networks import why_unmeasured
+from pages.ui.session.opening import below_roots, data_roots
 from pages.ui.session.recovered import Trained, trained_networks
 from pages.ui.session.session import Session, callback
 
 NUM_WATCHED = 1000  # images of the choose half that are classified after every epoch
 _JOB = "training"
+_EPOCHS, _PEAKS = 100, (0.0001, 1.0)
 _TRAINED = next(name for name, method in RECOVERY_METHODS.items() if method.trains)
 T = TypeVar("T")
 
@@ -57,21 +67,25 @@ def _training(job: Job[Trained]) -> Training:
 
 def recover_page(session: Session) -> None:
     """The choices, and the training of the plan on screen."""
-    network = session.network
-    if not network.trained or network.dataset not in DATA:
-        why = network.notice or f"there are no images here that {network.title} could be trained on"
-        st.warning(f"{why}. Training starts from trained weights and needs images.")
+    network, words = session.network, session.words
+    why = why_unmeasured(network)
+    if why is not None:
+        st.warning(words("recover.needs", why=words.phrase(why)))
         return
     latest = session.jobs.get(_JOB)
     running = latest is not None and not latest.done
-    training = _choices(session, running)
+    try:
+        training = _choices(session, running)
+    except FpgmError as error:
+        st.error(plain(told(error)))
+        return
     job = _job_of_this_plan(session)
     if running and job is None:
-        st.info("Another plan is being trained; starting this one stops it.")
-    if st.button("Train", type="primary", key="train", disabled=job is not None and not job.done):
+        st.info(words("recover.another"))
+    if st.button(words("recover.train"), type="primary", key="train", disabled=job is not None and not job.done):
         job = _begin(session, training)
     if job is not None and (job.error or not job.done):
-        _watch(job)
+        _watch(job, words)
     trained = trained_networks().get(network, session.state.plan, _TRAINED)
     if trained is not None:
         _result(session, trained)
@@ -80,7 +94,7 @@ def recover_page(session: Session) -> None:
 
 
 def _begin(session: Session, training: Training) -> Job[Trained]:
-    doing = f"training {session.network.title} for {training.recipe.epochs} epochs"
+    doing = session.words("recover.doing", network=session.network.title, epochs=training.recipe.epochs)
     first = session.network.prune(training.plan)
     return session.jobs.start(
         _JOB, lambda: _training_work(first, training), key=training, title=doing, end=training.stop.set
@@ -89,72 +103,93 @@ def _begin(session: Session, training: Training) -> Job[Trained]:
 
 def _before(session: Session, training: Training) -> None:
     """Where there is no result yet: what training starts from, and what will be shown of it."""
-    images = len(load_images(session.network.dataset, "train"))
-    bundled = f"the {images:,} bundled training images"
-    st.caption(
-        f"Trains on {'your copy' if training.copy else bundled}, in the background: other pages stay usable. What it "
-        "reaches is measured on choose, is a rung of its own on Explore, and is what Export takes from there."
-    )
+    dataset, words = session.network.dataset, session.words
+    own = words("recover.images", images=len(load_images(dataset, "train")), data=DATA[dataset].title)
+    st.caption(words("recover.about", what=words("recover.your_copy") if training.copy else own))
     methods = [RECOVERY_METHODS[name] for name in ladder(session.network)]
-    rows = [(method.title, method.summary, session.measured(method.name)) for method in methods]
-    rows.append((get_recovery_method(_TRAINED).title, get_recovery_method(_TRAINED).summary, None))
+    methods.append(get_recovery_method(_TRAINED))
+    found = [session.measured(method.name) if not method.trains else None for method in methods]
+    top5 = [one and one.top5 and one.top5.percent for one in found]
     table = {
-        "rung": [title for title, _, _ in rows],
-        "accuracy on choose": [found and f"{found.accuracy.value:.2%}" for _, _, found in rows],
-        "change against dense, points": [found and found.change.told(100) for _, _, found in rows],
-        "what is done": [summary for _, summary, _ in rows],
+        words("sheet.rung"): [words.of(method) for method in methods],
+        words("sheet.choose"): [one and f"{one.accuracy.value:.2%}" for one in found],
+        words("sheet.against_dense"): [one and one.change.told(100) for one in found],
+        **({words("sheet.choose_top5"): top5} if any(top5) else {}),
+        words("sheet.what"): [words.of(method, "summary") for method in methods],
     }
-    st.dataframe(pd.DataFrame(table), hide_index=True, placeholder="not measured yet")
+    st.dataframe(pd.DataFrame(table), hide_index=True, placeholder=words("recover.not_measured"))
+    limit = most_minutes()
+    if limit is not None:
+        st.caption(words("recover.minutes", minutes=limit))
 
 
 def _choices(session: Session, running: bool) -> Training:
     """What a training begun now is started with."""
-    recipe, schedule = _recipe_choices(running)
+    words = session.words
+    recipe, schedule = _recipe_choices(words, running)
     own, first = st.columns([4.9, 1.4], vertical_alignment="bottom")
-    repaired = first.toggle(
-        "Repair first",
-        value=session.state.method == "repaired",
-        key="repair_first",
+    rungs, now = list(ladder(session.network)), session.state.method
+    before = first.selectbox(
+        words("recover.start"),
+        rungs,
+        index=rungs.index(now if now in rungs else usual_rung(session.network)),
+        format_func=lambda name: words.of(RECOVERY_METHODS[name]),
+        key="start_from",
         disabled=running,
-        help=f"Training starts from the repaired network. {RECOVERY_METHODS['repaired'].summary}",
+        help="  \n".join(f"**{words.of(one)}**: {words.of(one, 'summary')}" for one in map(get_recovery_method, rungs)),
     )
-    copy = own.text_input(
-        "Your own CIFAR-10",
-        key="own_copy",
-        placeholder="the bundled training images; or torchvision's folder, or an .npz file, with all 50,000",
-        disabled=running,
-    ).strip()
     return Training(
         plan=session.state.plan,
         recipe=recipe,
         schedule=schedule,
-        copy=Path(copy) if copy else None,
-        before="repaired" if repaired else usual_rung(session.network),
+        copy=_own_copy(own, session, running),
+        before=before,
         stop=threading.Event(),
     )
 
 
-def _recipe_choices(running: bool) -> tuple[Recipe, str]:
+def _own_copy(place: DeltaGenerator, session: Session, running: bool) -> Path | None:
+    """A copy of all training images on this machine, where its owner lets visitors read some; None for those at hand.
+
+    Raises FpgmError for one that they may not read, or that is not there: which of the two is not said.
+    """
+    words, data = session.words, DATA[session.network.dataset]
+    if not data.takes_copy or not data_roots():  # only of some the bundled images are but a tenth
+        place.caption(words("recover.open"))
+        return None
+    path = place.text_input(
+        words("recover.own", data=data.title),
+        key="own_copy",
+        placeholder=words("recover.own_shows"),
+        disabled=running,
+    ).strip()
+    return below_roots(path) if path else None
+
+
+def _recipe_choices(words: Words, running: bool) -> tuple[Recipe, str]:
     """Recipe and schedule."""
     schedule, epochs, rate, distil = st.columns([2.2, 2, 1.2, 1.4], vertical_alignment="bottom")
     name = schedule.selectbox(
-        "Schedule",
+        words("recover.schedule"),
         list(SCHEDULES),
-        format_func=lambda name: SCHEDULES[name].title,
-        help="  \n".join(f"**{record.title}**: {record.summary}" for record in SCHEDULES.values()),
+        format_func=lambda name: words.of(SCHEDULES[name]),
+        help=glossed(words, SCHEDULES.values()),
         key="schedule",
         disabled=running,
     )
-    count = epochs.slider("Epochs", 1, 100, 20, key="epochs", disabled=running)
-    peak = rate.number_input("Peak learning rate", 0.0001, 1.0, 0.05, format="%.4f", key="peak", disabled=running)
+    most = max(2, configured_count("FPGM_EPOCHS", _EPOCHS, most=10_000))
+    count = epochs.slider(words("recover.epochs"), 1, most, min(20, most), key="epochs", disabled=running)
+    peak = rate.number_input(words("recover.peak"), *_PEAKS, 0.05, format="%.4f", key="peak", disabled=running)
     distils = distil.toggle(
-        "Learn from the dense network",
+        words("recover.distil"),
         value=True,
         key="distil",
         disabled=running,
-        help="Half of the loss compares its answers with the dense network's (distillation).",
+        help=words("recover.distil_help"),
     )
-    return Recipe(epochs=count, learning_rate=peak, distillation=0.5 if distils else 0.0), name
+    # What a widget says came from a browser: its bounds hold here too.
+    bounded = min(max(count, 1), most), min(max(peak, _PEAKS[0]), _PEAKS[1])
+    return Recipe(epochs=bounded[0], learning_rate=bounded[1], distillation=0.5 if distils else 0.0), name
 
 
 def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
@@ -167,11 +202,14 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
     if not first.prunes_nothing:
         recovery = get_recovery_method(training.before).work(first, images, _context())
         before = yield from within(_without_partial(recovery), 0, 0)
-    # What is trained in dense shapes begins with the loaded weights, unless they were to be repaired.
-    start = before if training.before == "repaired" or get_schedule(training.schedule).compact else first
+    # What is trained in dense shapes begins with the loaded weights, unless recovery made others.
+    start = before if _has_new_weights(before) or get_schedule(training.schedule).compact else first
     run, work = Run(training.recipe), fine_tune_work(start, images, training, watched=choose)
+    limit, begun = most_minutes(), time.monotonic()
     with closing(work):
         while True:
+            if limit is not None and time.monotonic() - begun > 60 * limit:
+                training.stop.set()
             try:
                 progress = next(work)
             except StopIteration as end:
@@ -189,6 +227,16 @@ def _training_work(first: PrunedNetwork, training: Training) -> Work[Trained]:
     return trained
 
 
+def most_minutes() -> int | None:
+    """How long a training may take: `FPGM_TRAINING_MINUTES`, None where nobody said."""
+    return configured_count("FPGM_TRAINING_MINUTES", 0, most=100_000) or None
+
+
+def _has_new_weights(pruned: PrunedNetwork) -> bool:
+    """Whether recovery changed weights, not norm statistics alone."""
+    return not pruned.tensors.keys().isdisjoint(dict(pruned.network.module.named_parameters()))
+
+
 def fine_tune_work(
     pruned: PrunedNetwork, images: ImageSet, training: Training, *, watched: ImageSet
 ) -> Work[PrunedNetwork]:
@@ -200,7 +248,7 @@ def fine_tune_work(
         _context(),
         recipe=training.recipe,
         schedule=training.schedule,
-        watched=watched.first(min(NUM_WATCHED, len(watched))),
+        watched=watched.at_most(NUM_WATCHED),
         stop=training.stop,
     )
 
@@ -222,58 +270,55 @@ def _without_partial(work: Work[T]) -> Work[T]:
             yield replace(progress, partial=None)
 
 
-def _watch(job: Job[Trained]) -> None:
+def _watch(job: Job[Trained], words: Words) -> None:
     """The curves, redrawn while the training runs; what went wrong."""
     if job.error:
-        st.error(job.error)
+        st.error(plain(words.phrase(job.error)))
         return
 
     @st.fragment(run_every=1.0)
     def watch() -> None:
         run: Run | None = job.partial
         if run is not None and run.epochs:
-            st.plotly_chart(training_figure(run), key="curves", config={"displayModeBar": False})
+            st.plotly_chart(training_figure(run, labels_of(words)), key="curves", config={"displayModeBar": False})
 
     watch()
 
 
 def _result(session: Session, trained: Trained) -> None:
-    before, after = trained.before, trained.after
+    before, after, words = trained.before, trained.after, session.words
     plan = session.state.plan
     macs = [session.network.cost(plan).macs, trained.pruned.cost.macs]
-    st.dataframe(_table(trained, macs), hide_index=True, key="recovered")
+    st.dataframe(_table(trained, macs, words), hide_index=True, key="recovered")
     if trained.pruned.plan != plan:
-        st.caption("The schedule chose other filters than the plan; Export writes the ones that it ended with.")
+        st.caption(words("recover.others"))
     share = after.won_back(before)
     if share is not None:
-        st.metric(f"Won back of what was lost when {_name_of(before)}, on choose", f"{share:.0%}")
-    st.caption(
-        f"After {len(trained.run.epochs)} epochs; the last epoch, not the best. Intervals are 95%, paired for the "
-        "change against dense."
-    )
+        st.metric(words("recover.won_back", rung=_name_of(before, words)), f"{share:.0%}")
+    st.caption(words("recover.after", epochs=len(trained.run.epochs)))
     if session.state.method == _TRAINED:
-        st.page_link("pages/1_Export.py", label="Export takes these weights")
+        st.page_link("pages/1_Export.py", label=words("recover.export"))
     else:
         show = callback(lambda session: session.change(method=_TRAINED))
-        st.button("Stand on this rung", key="stand", on_click=show, help="Explore shows it, and Export takes it.")
+        st.button(words("recover.stand"), key="stand", on_click=show, help=words("recover.stand_help"))
     if trained.run.epochs:
-        st.plotly_chart(training_figure(trained.run), key="reached", config={"displayModeBar": False})
+        st.plotly_chart(training_figure(trained.run, labels_of(words)), key="reached", config={"displayModeBar": False})
 
 
-def _name_of(measurement: Measurement) -> str:
-    return get_recovery_method(measurement.method).title.lower()
+def _name_of(measurement: Measurement, words: Words) -> str:
+    return words.of(get_recovery_method(measurement.method)).lower()
 
 
-def _table(trained: Trained, macs: list[int]) -> pd.DataFrame:
+def _table(trained: Trained, macs: list[int], words: Words) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for measurement, count in zip((trained.before, trained.after), macs, strict=True):
-        accuracy = measurement.accuracy
-        rows.append(
-            {
-                "": _name_of(measurement),
-                "MACs": f"{count:,}",
-                "choose": f"{accuracy.value:.2%}  [{accuracy.low:.1%}, {accuracy.high:.1%}]",
-                "choose, change against dense": f"{measurement.change.told(100)} points",
-            }
-        )
+        row = {
+            "": _name_of(measurement, words),
+            words("sheet.macs"): f"{count:,}",
+            words("sheet.choose_short"): measurement.accuracy.percent,
+            words("sheet.choose_change"): words("recover.points", change=measurement.change.told(100)),
+        }
+        if measurement.top5 is not None:
+            row[words("sheet.choose_top5")] = measurement.top5.percent
+        rows.append(row)
     return pd.DataFrame(rows)

@@ -8,14 +8,16 @@ import pandas as pd
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.data import DATA, load_images
+from fpgm_core.data import load_images
 from fpgm_core.evaluation import RATES, SWEEP_IMAGES, Sweep, sweep_work
 from fpgm_core.figures import sensitivity_curves, sweep_figure
+from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work
-from pages.ui.panels.pictures import cached_figure, clicked
+from pages.ui.components.telling import plain, told
+from pages.ui.panels.pictures import cached_figure, clicked, labels_of
 from pages.ui.session.jobs import Job
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback
 
 _JOB = "sensitivity"
@@ -29,28 +31,25 @@ def _key(session: Session) -> Hashable:
 def _sweep_work(session: Session) -> Work[Sweep]:
     network, plan, method = session.network, session.state.plan, session.state.method
     images, training = load_images(network.dataset, "choose"), load_images(network.dataset, "train")
-    return sweep_work(network, images.first(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
+    return sweep_work(network, images.at_most(SWEEP_IMAGES), plan=plan, method=method, training=training, rates=RATES)
 
 
 def sensitivity_page(session: Session) -> None:
     """The sweep of the plan's criterion and coupling: begun by a button, drawn as it comes, kept on disk."""
-    network = session.network
-    if not network.trained or network.dataset not in DATA:
-        why = network.notice or f"there are no images here that {network.title} could be measured on"
-        st.warning(f"{why}. Choosing needs accuracy to lose; presets and the table on Explore set rates without it.")
+    network, words = session.network, session.words
+    why = why_unmeasured(network)
+    if why is not None:
+        st.warning(words("sweep.needs", why=words.phrase(why)))
         return
-    method = get_recovery_method(session.state.method).title.lower()
-    st.markdown(
-        f"Each unit is pruned **alone**, at one rate after another, and measured on {SWEEP_IMAGES:,} images of the "
-        f"choose half, *{method}* as on Explore. What it bears alone says how far its bar may go."
-    )
+    rung = words.of(get_recovery_method(session.state.method)).lower()
+    st.markdown(words("sweep.about", images=SWEEP_IMAGES, rung=rung))
     job = session.jobs.get(_JOB, _key(session))
     try:
         sweep = known_sweep(session)
     except FpgmError as error:
-        st.error(str(error))
+        st.error(plain(words.phrase(told(error))))
         return
-    _progress(job, sweep)
+    _progress(job, sweep, words)
     if sweep.points:
         _choosing(session, sweep)
     _pictures(session, sweep)
@@ -66,19 +65,19 @@ def known_sweep(session: Session) -> Sweep:
 
 
 def _begin(session: Session) -> None:
-    doing = f"measuring every unit of {session.network.title} alone"
+    doing = session.words("sweep.doing", network=session.network.title)
     session.jobs.start(_JOB, lambda: _sweep_work(session), key=_key(session), title=doing)
 
 
-def _progress(job: Job[Sweep] | None, sweep: Sweep) -> None:
+def _progress(job: Job[Sweep] | None, sweep: Sweep, words: Words) -> None:
     """What went wrong, and the button that begins the sweep, or resumes it."""
     if job is not None and job.error:
-        st.error(job.error)
+        st.error(plain(words.phrase(job.error)))
     known, total = len(sweep.points), sweep.total
     if job is not None and not job.done:
         _watch(job, len(sweep.units))
     elif known < total:
-        label = f"Resume: {known} of {total} points are measured" if known else f"Measure: {total} points"
+        label = words("sweep.resume" if known else "sweep.measure", known=known, total=total)
         st.button(label, key="begin_sweep", type="primary", on_click=callback(_begin))
 
 
@@ -93,75 +92,77 @@ def _watch(job: Job[Sweep], units: int) -> None:
 def _choosing(session: Session, sweep: Sweep) -> None:
     """The bars from the sweep: how much a unit may lose alone, and what the plan on screen loses as a whole."""
     loss, button, _ = st.columns([1.1, 1.5, 2.5], vertical_alignment="bottom")
-    points = loss.number_input("A unit may lose, points", 0.0, 100.0, 1.0, 0.5, key="tolerated")
+    points = loss.number_input(session.words("sweep.may_lose"), 0.0, 100.0, 1.0, 0.5, key="tolerated")
     rates = sweep.rates_within(points / 100)
     plan = session.state.plan.with_rates(rates)
     cut = 1 - session.network.cost(plan).macs / session.network.dense_cost.macs
     button.button(
-        f"Set the bars: {cut:.1%} of the MACs cut",
+        session.words("sweep.set", cut=cut),
         key="set_bars",
-        help="Sets every measured unit to its highest rate at which it loses no more than that alone. Together they "
-        "may lose more: what the plan loses is then measured.",
+        help=session.words("sweep.set_help"),
         disabled=plan == session.state.plan,
         on_click=callback(lambda session: session.change(plan=session.state.plan.with_rates(rates))),
     )
 
 
 def _pictures(session: Session, sweep: Sweep) -> None:
-    network, plan = session.network, session.state.plan
+    network, plan, words = session.network, session.state.plan, session.words
     names = [unit.name for unit in network.units(plan.coupling)]
     unit = network.unit_of(session.state.layer, plan.coupling)
     chosen = unit.name if unit else names[0]
     # Drawn anew where a unit is complete: with every point the pictures would flicker.
-    extent = (_key(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
+    extent = (words.language, _key(session), len(sweep.units), len(sweep.points) == sweep.total, chosen)
     left, right = st.columns([1.5, 1], gap="medium")
     with left:
         _map(session, sweep, names, chosen=chosen, extent=extent)
     with right:
         if not sweep.points:
-            st.caption("Not measured yet: every cell will say what its unit loses alone at that rate; ▲ are your bars.")
+            st.caption(words("sweep.empty"))
             return
-        _curves(sweep, chosen, dense_macs=network.dense_cost.macs, extent=extent)
-    with st.expander("The numbers behind the picture"):
-        st.dataframe(_table(sweep, network.dense_cost.macs), hide_index=True)
+        _curves(sweep, chosen, dense_macs=network.dense_cost.macs, extent=extent, words=words)
+    with st.expander(words("picture.numbers")):
+        st.dataframe(_table(sweep, network.dense_cost.macs, words), hide_index=True)
 
 
 def _map(session: Session, sweep: Sweep, names: list[str], *, chosen: str, extent: tuple[Hashable, ...]) -> None:
     """Every unit at every rate; a click on a cell sets that bar."""
-    rates = session.state.plan.rates
+    rates, words = session.state.plan.rates, session.words
+    labels = labels_of(words)
     key = ("sweep", *extent, *sorted(rates.items()))
     st.plotly_chart(
-        cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=rates, chosen=chosen)),
+        cached_figure(key, lambda: sweep_figure(sweep, names, rates=RATES, plan=rates, chosen=chosen, labels=labels)),
         key="sweep",
-        alt="points of accuracy that every unit loses alone, rate by rate",
+        alt=words("sweep.map_alt"),
         on_select=callback(lambda session: _click(session, names)),
         selection_mode="points",
         config={"displayModeBar": False},
     )
-    st.caption(
-        "Change of accuracy in points; in brackets where its paired 95% interval does not exclude 0. Click a cell to "
-        "set that bar; click the cell where a bar stands to set it back to 0."
-        + " Recalibrating can cost accuracy even where nothing is pruned: the lowest rates show how much."
-        * (session.state.method == "recalibrated")
-    )
+    said = [words("sweep.map_caption")] + [words("sweep.recalibrating")] * (session.state.method == "recalibrated")
+    st.caption(" ".join(said))
 
 
-def _curves(sweep: Sweep, chosen: str, *, dense_macs: int, extent: tuple[Hashable, ...]) -> None:
+def _curves(sweep: Sweep, chosen: str, *, dense_macs: int, extent: tuple[Hashable, ...], words: Words) -> None:
     """Every unit's change of accuracy, by rate or by MACs cut."""
     axis = st.segmented_control(
-        "Against", ["rate", "MACs cut"], default="rate", required=True, key="sweep_by", label_visibility="collapsed"
+        words("sweep.against"),
+        ["rate", "macs_cut"],
+        format_func=lambda axis: words(f"sweep.by_{axis}"),
+        default="rate",
+        required=True,
+        key="sweep_by",
+        label_visibility="collapsed",
     )
-    by_macs = axis == "MACs cut"
+    labels = labels_of(words)
     st.plotly_chart(
         cached_figure(
             ("curves", *extent, axis),
-            lambda: sensitivity_curves(sweep, chosen, dense_macs=dense_macs, by_macs=by_macs),
+            lambda: sensitivity_curves(sweep, chosen, dense_macs=dense_macs, by_macs=axis == "macs_cut", labels=labels),
         ),
         key="sweep_curves",
-        alt=f"change of accuracy of every unit, {chosen} in colour",
+        alt=words("sweep.curves_alt", chosen=chosen),
         config={"displayModeBar": False},
     )
-    st.caption("Bars are paired 95% intervals against the dense network, on the same images.")
+    st.caption(words("sweep.curves_caption"))
 
 
 def _click(session: Session, names: list[str]) -> None:
@@ -170,24 +171,33 @@ def _click(session: Session, names: list[str]) -> None:
         set_bar(session, names, point)
 
 
-def set_bar(session: Session, names: list[str], data: list[float] | dict[str, float]) -> None:
+def set_bar(session: Session, names: list[str], data: list[float]) -> None:
     """Set a unit's bar to a clicked cell's rate, or to 0 where it stands there; `data` are its row and the rate."""
-    row, rate = data if isinstance(data, list) else (data[key] for key in sorted(data, key=int))
+    if len(data) != 2 or data[0] not in range(len(names)):
+        return
+    row, rate = data
     name, plan = names[int(row)], session.state.plan
     unit = next(unit for unit in session.network.units(plan.coupling) if unit.name == name)
     layer = session.state.layer if session.state.layer in unit.members else name
     session.change(plan=plan.with_rates({name: 0.0 if plan.rate(name) == rate else rate}), layer=layer, chosen=None)
 
 
-def _table(sweep: Sweep, dense_macs: int) -> pd.DataFrame:
-    return pd.DataFrame(
+def _table(sweep: Sweep, dense_macs: int, words: Words) -> pd.DataFrame:
+    top5 = [point.num_correct_top5 for point in sweep.points]
+    table = pd.DataFrame(
         {
-            "unit": [point.unit for point in sweep.points],
-            "rate": [point.rate for point in sweep.points],
-            "MACs cut %": [100 * (1 - point.macs / dense_macs) for point in sweep.points],
-            "accuracy %": [100 * point.num_correct / point.num_images for point in sweep.points],
-            "change, points": [100 * point.change.value for point in sweep.points],
-            "low": [100 * point.change.low for point in sweep.points],
-            "high": [100 * point.change.high for point in sweep.points],
+            words("sheet.unit"): [point.unit for point in sweep.points],
+            words("sheet.rate"): [point.rate for point in sweep.points],
+            words("sheet.macs_cut"): [100 * (1 - point.macs / dense_macs) for point in sweep.points],
+            words("sheet.accuracy"): [100 * point.num_correct / point.num_images for point in sweep.points],
+            words("sheet.change"): [100 * point.change.value for point in sweep.points],
+            words("sheet.low"): [100 * point.change.low for point in sweep.points],
+            words("sheet.high"): [100 * point.change.high for point in sweep.points],
         }
     )
+    if any(count is not None for count in top5):
+        table[words("sheet.top5")] = [
+            None if count is None else 100 * count / point.num_images
+            for count, point in zip(top5, sweep.points, strict=True)
+        ]
+    return table

@@ -1,11 +1,13 @@
 """What ranks plans of equal MACs: the study's plans, figures and intervals."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from fpgm_core import EvaluationConfig, FpgmError
-from fpgm_core.allocation import ranking_work
+from fpgm_core.allocation import RankingStudy, StudiedPlan, known_ranking, ranking_work
 from fpgm_core.allocation.ranking import rank_bootstrap
 from fpgm_core.data import load_images
 from fpgm_core.runtime.progress import run
@@ -40,6 +42,58 @@ def test_a_bootstrap_interval_holds_its_value():
     assert found.high - found.low < 0.6
     assert rank_bootstrap(first[:4], first[:4]) is None
     assert rank_bootstrap(first, np.ones(40)) is None
+
+
+def study_of(**figures):
+    """Plans at two levels of MACs; `figures` by name, (2, plans), the target being "fine_tuned"."""
+    plans = [
+        StudiedPlan(level, None, {name: float(rows[place][index]) for name, rows in figures.items()})
+        for place, level in enumerate((0.3, 0.6))
+        for index in range(len(figures["fine_tuned"][0]))
+    ]
+    return RankingStudy(tuple(plans), "fine_tuned", len(plans))
+
+
+def test_levels_are_ranked_apart_and_then_averaged():
+    target = np.arange(24.0).reshape(2, 12)
+    study = study_of(fine_tuned=target, as_is=np.stack([target[0], -target[1]]), recalibrated=target)
+    assert study.overall("as_is").value == pytest.approx(0)  # 1 in one level, -1 in the other
+    assert study.overall("recalibrated").value == 1
+    ahead = study.overall("recalibrated", "as_is")
+    assert (ahead.value, ahead.low, ahead.high) == pytest.approx((1, 1, 1))
+
+
+def test_the_cheapest_rung_that_none_is_ahead_of_is_trusted():
+    random = np.random.RandomState(0)
+    target = random.normal(size=(2, 40))
+    noisy, blurred = (target + spread * random.normal(size=target.shape) for spread in (5, 0.05))
+    figures = {"fine_tuned": target, "macs": noisy, "as_is": noisy, "recalibrated": blurred, "repaired": target}
+    assert study_of(**figures).trusted in ("recalibrated", "repaired")
+    assert study_of(**{**figures, "repaired": blurred}).trusted == "recalibrated"
+    assert study_of(**{**figures, "as_is": target}).trusted == "as_is"
+    assert study_of(fine_tuned=target, macs=noisy).trusted is None
+
+
+def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
+    rows = [
+        {"level": level, "rates": {"layer1.0.conv1": rate}, "figures": {"as_is": 10 * rate, "fine_tuned": 20 * rate}}
+        for level in (0.3, 0.6)
+        for rate in (0.1, 0.2, 0.3, 0.4, 0.5)
+    ]
+    kept = {"fingerprint": resnet20.fingerprint, "criterion": "fpgm", "coupling": "inner", "target": "fine_tuned",
+            "plans": rows}  # fmt: skip
+    path = tmp_path / "resnet20.json"
+    path.write_text(json.dumps(kept))
+    study = known_ranking(resnet20, tmp_path)
+    assert [dict(one.plan.rates) | {"level": one.level} for one in study.plans] == [
+        {**row["rates"], "level": row["level"]} for row in rows
+    ]
+    assert study.overall("as_is").value == pytest.approx(1)
+    assert study.trusted == "as_is"
+    for damaged in (json.dumps({**kept, "fingerprint": "another"}), json.dumps({**kept, "plans": [{}]}), "no JSON"):
+        path.write_text(damaged)
+        assert known_ranking(resnet20, tmp_path) is None
+    assert known_ranking(resnet20, tmp_path / "nowhere") is None
 
 
 def test_few_plans_tell_nothing(resnet20):

@@ -28,14 +28,13 @@ TOGETHER = textwrap.dedent("""
     from fpgm_core import Network
     from fpgm_core.allocation import Goal, SearchConfig, SuggestConfig, prepared_work, search_work
     from fpgm_core.data import load_images
-    from fpgm_core.evaluation import History
     from fpgm_core.runtime.progress import run
     network, train = Network.load("resnet20"), load_images("cifar10", "train").first(100)
     config = SuggestConfig(loss="damage")
     prepared = run(prepared_work(network, train, like=network.plan(coupling="inner"), config=config))
     search = SearchConfig(600, int(sys.argv[2]), "as_is", 20, 40, seed=int(sys.argv[1]))
     choose = load_images("cifar10", "choose").first(40)
-    for progress in search_work(prepared, Goal({"macs": 0.4}), choose, train, search=search, history=History()):
+    for progress in search_work(prepared, Goal({"macs": 0.4}), choose, train, search=search, together=""):
         print(progress.what, flush=True)
 """)
 
@@ -57,10 +56,10 @@ def prepared(resnet20, train):
 
 
 def test_the_best_so_far_meets_the_goal_and_only_rises(prepared, choose, train):
-    best = []
-    found = run(
-        search_work(prepared, GOAL, choose, train, search=FEW), lambda progress: best.append(progress.partial.best)
-    )
+    told = []
+    found = run(search_work(prepared, GOAL, choose, train, search=FEW), told.append)
+    best = [progress.partial.best for progress in told if progress.partial is not None]
+    assert len(best) > found.num_measured  # told while a plan is measured too
     assert found.num_measured >= 6
     assert found.start.plan == suggestion_of(prepared, GOAL).plan
     assert all(GOAL.met(one.pruned) for one in [*best, found.best])
@@ -72,20 +71,25 @@ def test_the_best_so_far_meets_the_goal_and_only_rises(prepared, choose, train):
 
 def test_it_can_be_stopped_at_any_time(prepared, choose, train):
     work = search_work(prepared, GOAL, choose, train, search=FEW)
-    partial = next(work).partial
+    partial = next(progress.partial for progress in work if progress.partial is not None)
     work.close()
     assert partial.best.measurement.num_images == 80
 
 
-def test_those_who_share_a_history_go_on_from_the_best_of_all(prepared, choose, train):
-    history = History()
-    first = run(search_work(prepared, GOAL, choose, train, search=FEW, history=history))
-    entries = history.entries()
+def test_what_is_measured_is_in_the_history(prepared, choose, train):
+    found = run(search_work(prepared, GOAL, choose, train, search=FEW, history=History()))
+    entries = History().entries()
     assert len({entry.study for entry in entries}) == 1
-    assert max(entry.num_correct for entry in entries) == first.best.measurement.num_correct
+    assert max(entry.num_correct for entry in entries) == found.best.measurement.num_correct
+
+
+def test_those_who_search_together_go_on_from_the_best_of_all(prepared, choose, train):
+    first = run(search_work(prepared, GOAL, choose, train, search=FEW, together=""))
     again = SearchConfig(600, 2, "as_is", 30, 80, seed=5)
-    second = run(search_work(prepared, GOAL, choose, train, search=again, history=history))
+    second = run(search_work(prepared, GOAL, choose, train, search=again, together=""))
     assert second.best.measurement.num_correct >= first.best.measurement.num_correct
+    alone = run(search_work(prepared, GOAL, choose, train, search=FEW))
+    assert first.best.plan == alone.best.plan  # one process alone finds what it finds without the others
 
 
 def test_a_search_needs_losses(resnet20, choose, train):
@@ -122,7 +126,7 @@ def test_the_front(prepared, choose, train):
 
 
 @pytest.mark.thorough
-def test_two_processes_search_together_and_one_is_killed():
+def test_two_processes_search_together_and_one_is_killed(prepared, choose, train):
     def begin(seed, trials):
         command = [sys.executable, "-c", TOGETHER, str(seed), str(trials)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -133,6 +137,3 @@ def test_two_processes_search_together_and_one_is_killed():
         killed.kill()
         assert other.communicate(timeout=300)[0]
     assert other.returncode == 0
-    entries = History().entries()
-    assert len({entry.study for entry in entries}) == 1
-    assert len({entry.plan.key for entry in entries}) == len(entries) >= 2

@@ -1,6 +1,7 @@
 """What the page tests share: opening a page headless, pressing a button, waiting for what the background brings."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def until(app, condition, seconds=30):
         again(app)
     again(app)
     return condition()
+
+
+def shown(text):
+    """What a browser shows of a text that `plain` made Markdown of."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text).replace("\u2060", "")
 
 
 def picture(app):

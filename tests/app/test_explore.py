@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from driving import look, opened, picture, press, session_of, sound, until
+from driving import look, opened, picture, press, session_of, shown, sound, until
 
 from fpgm_core import CRITERIA, Network, Plan, SelectionOptions
 from fpgm_core.criteria import norm_diagnostics
@@ -14,7 +14,8 @@ from fpgm_core.graph import weights_of
 from fpgm_core.pruning import allowed_percents
 from pages.ui.components.picture import Look, read_look
 from pages.ui.panels.live_bars import bars
-from pages.ui.session.networks import first_view, keep_scores, registry_network, score_cache
+from pages.ui.session.networks import first_view, keep_scores, score_cache
+from pages.ui.session.opened import NETWORKS
 from pages.ui.session.session import TriedPlan
 from pages.ui.session.view_state import ViewState, decode, encode
 
@@ -302,7 +303,7 @@ def test_a_lock_the_rate_has_no_room_for_is_refused_and_nothing_changes(app):
     widget(app.selectbox, "Preset").set_value("uniform_0%").run()
     kept = plan(app)
     look(app, chosen=2, locks=[[2, "out"]])
-    assert "raise the rate" in app.error[0].value
+    assert "raise the rate" in shown(app.error[0].value)
     assert plan(app) == kept
     assert picture(app)["locked_out"] == []
 
@@ -394,7 +395,7 @@ def test_a_network_that_was_opened_anew_has_its_scores(app):
     keep_scores(network, "taylor", scores)
     widget(app.selectbox, "Criterion").set_value("taylor").run()
     assert plan(app).criterion == "taylor"
-    registry_network.clear()
+    NETWORKS.clear()
     sound(app.run())
     assert plan(app).criterion == "taylor"
     assert session_of(app).network.has_scores("taylor")
@@ -434,14 +435,14 @@ def test_the_link_carries_everything_into_another_browser(app):
 @pytest.mark.parametrize("damage", [lambda s: s[:-9], lambda s: "x" + s[1:], lambda s: "????", lambda s: "AAAA"])
 def test_a_damaged_link_is_told_and_the_page_opens(app, damage):
     other = opened(s=damage(encode(session_of(app).state)))
-    assert "link" in other.error[0].value
+    assert "link" in shown(other.error[0].value)
     assert session_of(other).state == first_view()
 
 
 def test_a_link_with_a_plan_for_other_weights_is_told(app):
     state = session_of(app).state
     other = opened(s=encode(replace(state, plan=replace(state.plan, fingerprint="0" * 64))))
-    assert "other weights" in other.error[0].value
+    assert "other weights" in shown(other.error[0].value)
     assert session_of(other).state == first_view()
 
 
@@ -451,7 +452,7 @@ def test_a_saved_plan_opens_again_and_a_foreign_one_is_refused(app):
     assert plan(app) == saved
     foreign = Network.load("resnet56").plan(0.2)
     app.get("file_uploader")[0].upload("other.json", foreign.to_json().encode(), "application/json").run()
-    assert "resnet56" in app.error[0].value
+    assert "resnet56" in shown(app.error[0].value)
     assert plan(app) == saved
 
 
@@ -467,7 +468,7 @@ def test_a_network_without_weights_shows_costs_and_no_accuracy(app):
 def test_a_network_without_batch_norms_has_no_recalibrated_rung_and_the_page_says_why():
     app = opened(s=encode(replace(first_view("squeezenet1_1"), method="recalibrated")))
     assert session_of(app).state.method == "as_is"
-    assert "squeezenet1_1 has no batch normalisation" in app.error[0].value
+    assert "squeezenet1_1 has no batch normalisation" in shown(app.error[0].value)
     ladder = widget(app.get("button_group"), "Ladder")
     assert [str(option) for option in ladder.options] == ["As is", "Merged", "Repaired"]
     assert "No **Recalibrated**: squeezenet1_1 has no batch normalisation" in ladder.help

@@ -8,17 +8,17 @@ import pytest
 from fpgm_core import Network
 from fpgm_core.criteria.layouts import known_layout
 from fpgm_core.graph import weights_of
-from pages.ui.components.labels import PICTURE
 from pages.ui.components.picture import NO_NUMBER
 from pages.ui.panels.layer_facts import exact_projection, layer_facts, tile, tiles_of
 from pages.ui.panels.layer_views import Subject, map_view, norms_view, radial_view, scores_view
 from pages.ui.panels.live_bars import short_names
+from pages.ui.session.language import words_of
 
 
 def subject(network, layer, coupling="independent", **fields):
     plan = network.plan(0.4, coupling=coupling, **fields)
     facts = layer_facts(network.fingerprint, layer, network)
-    return Subject(network, plan, layer, network.unit_of(layer, coupling), facts, PICTURE)
+    return Subject(network, plan, layer, network.unit_of(layer, coupling), facts, words_of("en"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_tiles_keep_every_weight_apart_on_one_scale(resnet20):
     assert np.array_equal(sheet[4:7, 4:7], weights[0][5])
     assert np.isnan(sheet[3]).all()
     assert tile(weights[0][:, :1, :1]).shape == (4, 4), "single numbers need no lines between them"
-    tiles = tiles_of(resnet20.fingerprint, "layer1.0.conv1", 3, 7, ("l2_norm",), 0, resnet20)
+    tiles = tiles_of((resnet20.identity,), "layer1.0.conv1", 3, 7, ("l2_norm",), 0, resnet20)
     assert (tiles.shown, tiles.columns, tiles.limit) == (3, 15, pytest.approx(np.abs(weights).max()))
     numbers = np.frombuffer(base64.b64decode(tiles.sheets[0]), np.int8).reshape(15, 15)
     expected = tile(weights[3])

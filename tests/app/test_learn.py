@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from driving import again, opened, press, session_of, until
+from driving import again, opened, press, session_of, shown, until
 from view_states import resnet20_view
 
 from fpgm_core import Network
@@ -19,13 +19,14 @@ from fpgm_core.lesson import (
     get_step,
     known_evidence,
     macs_cut,
-    words_of,
 )
 from fpgm_core.lesson.controls import CostControls, FilterControls, MedianControls, NormControls, PlaneControls
 from fpgm_core.runtime.progress import Progress
 from pages.ui import learn as learn_page
 from pages.ui.components.page_keys import read_turn
 from pages.ui.panels import challenge, lesson_top
+from pages.ui.panels.sealed import times_seen
+from pages.ui.session.language import words_of
 from pages.ui.session.lesson_state import LessonState, link
 from pages.ui.session.networks import images_of
 from pages.ui.session.view_state import ViewState, encode
@@ -58,8 +59,8 @@ def widget(elements, label):
 
 
 def texts(app):
-    return "\n".join(element.value for kind in ("markdown", "caption", "header", "info", "success", "warning", "error")
-                     for element in app.get(kind))  # fmt: skip
+    kinds = ("markdown", "caption", "header", "info", "success", "warning", "error")
+    return "\n".join(shown(element.value) for kind in kinds for element in app.get(kind))
 
 
 def lesson(app):
@@ -206,7 +207,7 @@ def test_korean_is_set_as_korean_is(language):
 )
 def test_a_damaged_link_says_so_and_opens_the_lesson(query, said):
     app = learn(**query)
-    assert any(said in error.value for error in app.error)
+    assert any(said in shown(error.value) for error in app.error)
     assert app.header
 
 
@@ -233,7 +234,7 @@ def test_another_layer_shows_its_own_filters(resnet20):
 
 def test_the_language_changes_every_word():
     app = learn(step="median")
-    widget(app.get("button_group"), EN("page.language")).set_value("ko").run()
+    widget(app.get("button_group"), EN("frame.language")).set_value("ko").run()
     assert KO("median.title") in app.header[0].value
     assert app.query_params["lang"] == "ko"
     assert EN("median.do") not in texts(app)
@@ -345,9 +346,12 @@ def test_the_bundled_contest_is_shown_at_once_and_covers_the_criteria(resnet20):
 # --- the challenge
 
 
-def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(monkeypatch):
+def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_choose_alone(monkeypatch):
+    asked = set()
+
     def few(network, split):
-        return images_of(network, split).first(150 if split == "sealed" else 300)
+        asked.add(split)
+        return images_of(network, split).first(150 if split == "choose" else 300)
 
     monkeypatch.setattr(challenge, "images_of", few)
     app = learn(step="challenge")
@@ -362,20 +366,24 @@ def test_a_plan_is_handed_in_once_it_cuts_enough_and_judged_on_the_sealed_half(m
     assert until(app, lambda: app.dataframe, 60)
     table = app.dataframe[0].value
     session = session_of(app)
-    ((judged, _),) = app.session_state["attempts"].values()
+    (judged,) = app.session_state["attempts"].values()
     assert judged.measurement.num_images == 150
     assert judged.method == "as_is"
-    assert table[EN("challenge.sealed")].tolist() == [round(judged.measurement.accuracy.value * 100, 2)]
+    assert table[EN("challenge.choose")].tolist() == [round(judged.measurement.accuracy.value * 100, 2)]
     cut = macs_cut(session.network.prune(session.state.plan))
     assert table[EN("challenge.cut")].tolist() == [round(cut * 100, 1)]
-    assert any("Sealed:" in info.value for info in app.info)
+    assert any("On choose:" in info.value for info in app.info)
+    plan, method = session.state.plan.key, session.state.method
+    assert (asked, times_seen(f"{plan} {method}")) == ({"choose", "train"}, 0)  # sealed is for the report, which counts
+    press(app, "report_sealed")
+    assert times_seen(f"{plan} {method}") == 1
 
 
 # --- the course and its links
 
 
 def test_a_link_carries_the_whole_course(resnet20):
-    held = LessonState(step="reviewer", language="ko", bare=True).with_controls(FilterControls("conv1", 3))
+    held = LessonState(step="reviewer", bare=True).with_controls(FilterControls("conv1", 3))
     query = link(held, resnet20_view())
     app = opened(PAGE, **query)
     assert {field.name: getattr(lesson(app), field.name) for field in dataclasses.fields(held)} == {

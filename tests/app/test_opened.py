@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from driving import opened as page_of
+from driving import press, session_of, sound, until
 from PIL import Image
 
 from fpgm_core import FpgmError, ImageSet, Network
@@ -56,6 +58,38 @@ def test_weights_that_are_not_here_leave_the_registrys_network_which_refuses_the
         path.write_bytes(b"damaged")
     with pytest.raises(FpgmError, match="other weights"):
         network_of(state).check(state.plan)
+
+
+def test_a_checkpoint_is_opened_again_at_the_size_that_it_was_opened_at(changed):
+    small = run(opening.checkpoint_work("resnet20", "mine.pt", changed, (3, 24, 24)))
+    opened.forget_networks()
+    again = network_of(decode(encode(view_of(small))))
+    assert again.input_shape == small.input_shape == (3, 24, 24)
+    assert again.dense_cost.macs < Network.load("resnet20").dense_cost.macs
+
+
+def test_what_was_opened_last_is_listed_first(changed, own_home):
+    assert opened.recent_checkpoints() == ()
+    first = run(opening.checkpoint_work("resnet20", "mine.pt", changed))
+    random = run(opening.network_work("resnet20", "random"))
+    for age, network in enumerate((random, first)):
+        os.utime(own_home / "opened" / f"{network.fingerprint}.safetensors", (1000 - age, 1000 - age))
+    (own_home / "opened" / "damaged.safetensors").write_bytes(b"none")
+    listed = opened.recent_checkpoints()
+    assert [kept.fingerprint for kept in listed] == [random.fingerprint, first.fingerprint]
+    assert [kept.model for kept in listed] == ["resnet20", "resnet20"]
+    assert "mine.pt" in listed[1].weights
+
+
+def test_what_must_be_known_of_images_is_known_to_whoever_looks_at_them(images):
+    assert opened.notes_of(images) == ()
+    few = load_images("cifar10", "choose").first(12)
+    network = Network.load("resnet20")
+    found = opening.register_images(network, {"choose": few}, "few", notice="half of them are trained on")
+    assert opened.notes_of(found.name) == found.notes
+    assert "half of them are trained on" in found.notes
+    opened.forget_images(found.name)
+    assert opened.notes_of(found.name) == ()
 
 
 def test_kept_weights_take_so_much_room_and_no_more(changed, monkeypatch):
@@ -146,3 +180,17 @@ def test_a_folder_of_this_machine_is_read_for_a_network(tree, own_home):
     assert any("trained on" in note for note in found.notes)
     assert any("2 classes" in note for note in found.notes)
     opened.forget_images(found.name)
+
+
+def test_the_dialog_lists_every_network_and_what_was_opened_lately(changed, own_home):
+    network = run(opening.checkpoint_work("resnet20", "mine.pt", changed))
+    app = press(page_of(), "open")
+    names = app.selectbox(key="open_model").options
+    assert {"resnet20", "resnet50", "timm/resnet50d"} <= set(names)
+    assert app.selectbox(key="open_recent").options == ["resnet20 · mine.pt (state_dict)"]
+    assert app.text_input(key="open_size").value == ""
+    app.selectbox(key="open_recent").set_value(network.fingerprint)
+    sound(app.run())
+    session = session_of(app)
+    assert until(app, lambda: session.state.plan.fingerprint == network.fingerprint)
+    session.jobs.close()

@@ -2,10 +2,9 @@
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from driving import again, opened, press, session_of, until
+from driving import again, opened, press, session_of, shown, until
 from view_states import resnet20_view
 
 from fpgm_core import FpgmError, Measurement, Network
@@ -90,7 +89,7 @@ def train(app):
 
 
 def bars(app):
-    return " ".join(bar.proto.text for bar in app.get("progress"))
+    return " ".join(shown(bar.proto.text) for bar in app.get("progress"))
 
 
 def table(app):
@@ -135,7 +134,7 @@ def test_progress_curves_and_the_result(app, training):
 def test_training_begins_with_the_repaired_network_where_that_is_wanted(app, training):
     calls, gate = training
     gate.set()
-    app.toggle(key="repair_first").set_value(True).run()
+    app.selectbox(key="start_from").set_value("repaired").run()
     train(app)
     assert until(app, lambda: table(app) is not None, 90)
     assert calls.start.method == "repaired"
@@ -152,24 +151,77 @@ def test_stop_asks_the_training_to_end(app, training):
     assert until(app, lambda: table(app) is not None)
 
 
-def test_the_persons_own_copy_is_trained_on(app, training, monkeypatch):
+@pytest.fixture
+def readable(monkeypatch, tmp_path):
+    """A folder of this machine that visitors may read."""
+    folder = tmp_path / "readable"
+    folder.mkdir()
+    monkeypatch.setenv("FPGM_DATA_ROOTS", str(folder))
+    return folder
+
+
+def test_the_persons_own_copy_is_trained_on(readable, app, training, monkeypatch):
     calls, gate = training
+    copy = readable / "cifar10.npz"
+    copy.write_bytes(b"")
     gate.set()
     asked = []
     monkeypatch.setattr(recover_page, "load_images", lambda *which: asked.append(which) or load_images(*which[:2]))
-    app.text_input(key="own_copy").set_value(" /data/cifar10.npz ").run()
+    app.text_input(key="own_copy").set_value(f" {copy} ").run()
     assert any("your copy" in caption.value for caption in app.caption)
     train(app)
     assert until(app, lambda: calls)
-    assert ("cifar10", "train", Path("/data/cifar10.npz")) in asked
+    assert ("cifar10", "train", copy) in asked
 
 
-def test_a_copy_that_is_not_there_is_told(app):
-    app.text_input(key="own_copy").set_value("/nowhere/cifar10.npz").run()
+def test_a_copy_that_is_none_is_told_by_its_name_alone(readable, app):
+    copy = readable / "cifar10.npz"
+    copy.write_bytes(b"no archive")
+    app.text_input(key="own_copy").set_value(str(copy)).run()
     train(app)
     assert until(app, lambda: app.error)
-    assert "is not CIFAR-10 as an .npz" in app.error[0].value
+    said = shown(app.error[0].value)
+    assert "cifar10.npz" in said
+    assert str(readable) not in said
+    assert "zip" not in said.replace(".npz", "")  # what the library said
     assert not app.button(key="train").disabled
+
+
+def test_a_visitor_cannot_ask_what_lies_on_this_machine(readable, app):
+    """Every path that may not be read gets one answer, whether there is something or not."""
+    (readable / "out").symlink_to("/etc")
+    said = set()
+    for path in ("/etc/passwd", "/etc/no-such-file", "~", "~nobody-here", str(readable / "absent"), "/root/.ssh", "\0",
+                 str(readable / "out" / "passwd"), f"{readable}/../..", "x" * 5000, "/dev/zero"):  # fmt: skip
+        app.text_input(key="own_copy").set_value(path).run()
+        assert not app.exception
+        said.add(shown(app.error[0].value))
+        assert "train" not in [button.key for button in app.button]
+    assert len(said) == 1
+
+
+def test_where_no_folder_is_readable_there_is_no_field(monkeypatch):
+    monkeypatch.setenv("FPGM_DATA_ROOTS", "")
+    app = opened("pages/2_Recover.py")
+    assert "own_copy" not in [field.key for field in app.text_input]
+    session_of(app).jobs.close()
+
+
+def test_a_server_bounds_trainings(monkeypatch, app):
+    monkeypatch.setenv("FPGM_EPOCHS", "5")
+    monkeypatch.setenv("FPGM_TRAINING_MINUTES", "10")
+    again(app)
+    assert app.slider(key="epochs").max == 5
+    assert any("10 minutes" in caption.value for caption in app.caption)
+
+
+def test_a_training_ends_after_the_minutes_that_the_server_allows(monkeypatch, app, training):
+    calls, gate = training
+    monkeypatch.setattr(recover_page, "most_minutes", lambda: 1e-6)
+    train(app)
+    assert until(app, lambda: calls and calls[0][0].stop.is_set())
+    gate.set()
+    assert until(app, lambda: table(app) is not None), "it keeps what it has"
 
 
 def test_an_error_is_told_in_words(app, monkeypatch):
@@ -180,7 +232,7 @@ def test_an_error_is_told_in_words(app, monkeypatch):
     monkeypatch.setattr(recover_page, "fine_tune_work", failing)
     train(app)
     assert until(app, lambda: app.error)
-    assert "lower the learning rate" in app.error[0].value
+    assert "lower the learning rate" in shown(app.error[0].value)
     assert not app.button(key="train").disabled
 
 
@@ -230,7 +282,7 @@ def test_what_was_trained_is_a_rung_and_export_takes_the_rung_it_names(app, trai
 def test_a_link_to_what_was_not_trained_here_says_so():
     state = replace(resnet20_view(), method="fine_tuned")
     app = opened(s=encode(state))
-    assert "has not been trained on this server" in app.error[0].value
+    assert "has not been trained on this server" in shown(app.error[0].value)
     assert session_of(app).state == replace(state, method="recalibrated")
 
 

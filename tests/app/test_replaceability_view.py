@@ -10,7 +10,8 @@ from view_states import resnet20_view
 from fpgm_core import Network
 from fpgm_core.calibration import CalibrationConfig, calibrate
 from fpgm_core.data import load_images
-from fpgm_core.evaluation import QUESTIONS, answers_told, replaceability
+from fpgm_core.evaluation import QUESTIONS, replaceability
+from fpgm_core.lesson import network_says, words_of
 from fpgm_core.recovery import damage_work
 from fpgm_core.runtime.progress import Progress, run
 from pages.ui.panels import refit
@@ -52,7 +53,7 @@ def test_every_layer_has_its_agreement_and_the_chosen_one_its_filters(resnet20, 
         assert [symbol.endswith("-open") for symbol in panel["marker"]["symbol"]] == [
             finding.verdict == "undecided" for finding in findings
         ]
-    *told, parted = answers_told(found)
+    *told, parted = network_says(found, resnet20, words=words_of("en"))
     assert parted in [heading.value for heading in app.subheader]
     assert any(all(said in text.value for said in told) for text in app.markdown)
     look(app, view="Refit cost")

@@ -46,12 +46,19 @@ def complete(app):
     return not has(app, "begin_sweep") and not has(app, "stop:sensitivity")
 
 
+def shown(state):
+    """The view Sensitivity of a view state."""
+    app = opened(s=encode(state))
+    app.session_state["choose_view"] = "sensitivity"
+    return again(app.switch_page(PAGE))
+
+
 def state(**fields):
     return replace(resnet20_view(), **fields)
 
 
 def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
-    app = opened(PAGE, s=encode(state(method="as_is")))
+    app = shown(state(method="as_is"))
     assert measured(app) == []  # nothing is begun unasked; the picture that it will make is there
     assert session_of(app).jobs.get("sensitivity") is None
     press(app, "begin_sweep")
@@ -72,7 +79,7 @@ def test_the_map_is_the_sweep_and_the_bars_are_set_from_it(resnet20):
 
 
 def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
-    app = opened(PAGE, s=encode(state()))
+    app = shown(state())
     press(app, "begin_sweep")
     assert until(app, lambda: measured(app), 60)
     press(app, "stop:sensitivity")
@@ -85,13 +92,13 @@ def test_a_sweep_is_stopped_kept_and_resumed(resnet20):
 
 
 def test_another_recovery_method_is_another_sweep(resnet20):
-    app = opened(PAGE, s=encode(state(method="merged")))
+    app = shown(state(method="merged"))
     assert app.button(key="begin_sweep").label == f"Measure: {2 * len(resnet20.units('independent'))} points"
     assert any("*merged* as on Explore" in text.value for text in app.markdown)
 
 
 def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
-    app = opened(PAGE, s=encode(state()))
+    app = shown(state())
     session, names = session_of(app), [unit.name for unit in session_of(app).network.units("independent")]
     before = session.state.plan
     assert before.rate(names[3]) != 0.9
@@ -104,7 +111,7 @@ def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
 
 def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
     locked = resnet20_view().plan.with_rates({"layer1.0.conv1": 0.9}).with_lock("layer1.0.conv1", 3, "out")
-    app = opened(PAGE, s=encode(state(plan=locked)))
+    app = shown(state(plan=locked))
     session, names = session_of(app), [unit.name for unit in session_of(app).network.units("independent")]
     sensitivity.set_bar(session, names, [names.index("layer1.0.conv1"), 0.9])
     again(app)
@@ -113,6 +120,6 @@ def test_a_bar_that_its_locks_forbid_is_refused_and_it_is_said():
 
 
 def test_without_trained_weights_there_is_nothing_to_lose():
-    app = opened(PAGE, s=encode(first_view("resnet110")))
+    app = shown(first_view("resnet110"))
     assert any("needs accuracy to lose" in warning.value for warning in app.warning)
     assert not has(app, "begin_sweep")

@@ -8,7 +8,7 @@ from browsing import NEEDS_CHROMIUM
 
 from pages.ui import components
 from pages.ui.components.element import script_of
-from pages.ui.components.labels import LABELS
+from pages.ui.session.language import words_of
 
 pytestmark = NEEDS_CHROMIUM
 FILES = Path(components.__path__[0])
@@ -20,7 +20,7 @@ UNIT = {
 OTHER = {**UNIT, "name": "conv2", "rate": 0.2}
 BARS = {
     "units": [UNIT], "counts": {"16:1": [percent * 16 // 100 for percent in range(101)]}, "chosen": "conv1",
-    "session": "one", "rev": 1, "echo": 0, "poll": 0, "asked": None, "words": LABELS,
+    "session": "one", "rev": 1, "echo": 0, "poll": 0, "asked": None, "words": words_of("en").under("live"),
 }  # fmt: skip
 CALL = """async ([script, data]) => {
   window.script ??= (await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })))).default;

@@ -7,6 +7,7 @@ import zipfile
 from browsing import NEEDS_CHROMIUM, card, until
 
 from fpgm_core import Network, Plan
+from fpgm_core.timing import speed_told
 from pages.ui.session.view_state import ViewState, encode
 
 pytestmark = NEEDS_CHROMIUM
@@ -59,7 +60,8 @@ def test_a_plan_is_exported_and_the_zip_says_what_the_page_says(page, address, t
     shown = cells(page)
     numbers = {float(text) for text in shown if text.replace(".", "", 1).isdecimal()}
     for row in manifest["measured"]["latency"]:
-        assert {round(row["dense_ms"], 2), round(row["compact_ms"], 2)} <= numbers
+        within = f"{row['dense_ms']:.3g} [{row['dense_ms_low']:.3g}, {row['dense_ms_high']:.3g}]"
+        assert {within, speed_told(row)} <= set(shown)
     for entry in manifest["artefacts"]:
         assert {file["file"] for file in entry["files"]} <= set(shown)
         assert {file["bytes"] for file in entry["files"]} <= numbers

@@ -63,7 +63,36 @@ def test_a_checkpoint_of_ones_own_opens_and_its_link_opens_again(page, browser):
     assert until(lambda: other.locator(".eq-unit").count() == page.locator(".eq-unit").count(), 60)
     assert "other weights" not in other.inner_text("body")
     check_components(other)
+    lately(other)
     other.close()
+
+
+def lately(page):
+    """What was opened before stands in the dialog, and opens again at once where it is chosen."""
+    wanted = state_of(page).plan.fingerprint
+    choose(page, page.get_by_label("Model"), "MobileNetV2")
+    assert until(lambda: state_of(page).plan.model == "mobilenetv2_cifar", 60)
+    choose(opened(page), page.get_by_role("dialog").get_by_label("Opened lately"), "resnet20 · mine.safetensors")
+    assert until(lambda: is_closed(page), 90)
+    assert until(lambda: state_of(page).plan.fingerprint == wanted, 30)
+    page.get_by_text("resnet20 · mine", exact=False).first.wait_for()
+
+
+def choose(page, menu, text):
+    menu.click()
+    page.get_by_role("option", name=text).first.click()
+
+
+def test_a_checkpoint_opens_at_the_size_of_its_images(page):
+    dialog = opened(page).get_by_role("dialog")
+    give(page, "open_file", "small.safetensors", own_checkpoint())
+    dialog.get_by_label("Input size").fill("24x20")
+    page.keyboard.press("Tab")
+    dialog.get_by_text("--input-size 24x20").wait_for()
+    page.get_by_role("button", name="Open small.safetensors").click()
+    assert until(lambda: is_closed(page), 90)
+    dense = Network.load("resnet20", input_shape=(3, 24, 20)).dense_cost.macs
+    assert until(lambda: card(page, "MACs").count(f"of {dense - 64:,}"), 30), "a class fewer: 64 MACs"
 
 
 def test_a_file_that_is_none_is_refused_in_the_dialog_and_all_stays(page):

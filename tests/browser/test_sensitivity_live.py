@@ -9,6 +9,7 @@ pytestmark = NEEDS_CHROMIUM
 
 def test_a_click_on_the_map_sets_the_bar(page, address):
     page.locator(".st-key-navigation").get_by_text("Choose").click()
+    page.locator(".st-key-choose_view").get_by_text("Sensitivity").click()
     page.locator(".st-key-begin_sweep button").click()
     under_way = page.locator(".st-key-under_way")
     assert until(lambda: under_way.count() and re.search(r": [1-9]\d*%", under_way.inner_text()), 60)  # the first cells

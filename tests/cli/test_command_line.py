@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,8 @@ from fpgm_core import CRITERIA, Network, Plan, SelectionOptions
 from fpgm_core.data import load_images
 from fpgm_core.pruning import Proof
 from fpgm_core.runtime.progress import Progress
+from fpgm_core.timing import RUNTIMES, available_runtimes
+from fpgm_core.timing.attribution import REASONS
 
 EVALUATE = {
     "model", "criterion", "coupling", "recalibrated", "split", "images", "correct", "accuracy", "accuracy_low",
@@ -33,9 +36,11 @@ PROOF = {
 }  # fmt: skip
 LATENCY = {
     "batch", "runs", "device", "threads", "dense_ms", "compact_ms", "dense_peak_bytes", "compact_peak_bytes",
-    "speed_up",
+    "speed_up", "runtime", "version", "processor", "dense_ms_low", "dense_ms_high", "dense_spread", "compact_ms_low",
+    "compact_ms_high", "compact_spread", "ratio", "ratio_low", "ratio_high", "verdict", "busy", "conditions",
 }  # fmt: skip
 PRUNED = {"pruned_l2", "pruned_fpgm", "overlap"}
+BRIEF = ["--runs", "6", "--seconds", "0.01"]
 QUICK = ["--images", "50", "--no-recalibrate", "--device", "cpu", "--precision", "float32"]
 
 
@@ -220,20 +225,49 @@ def test_verify_says_where_nothing_was_put_to_the_test(run):
 
 
 def test_latency(result, net):
-    found = result("latency", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--batch", "2", "--runs", "2")
+    found = result("latency", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--batch", "2", *BRIEF)
     assert (found["coupling"], found["dense_macs"]) == ("coupled", 40_551_040)
     assert found["macs"] == net.cost(net.plan(0.5, coupling="coupled")).macs
     (row,) = found["latency"]
     assert set(row) == LATENCY
-    assert (row["batch"], row["runs"]) == (2, 2)
-    assert row["speed_up"] == pytest.approx(row["dense_ms"] / row["compact_ms"])
+    assert (row["runtime"], row["batch"]) == ("pytorch", 2)
+    assert row["runs"] >= 6
+    told = row["ratio_low"] > 1 or row["ratio_high"] < 1
+    assert row["speed_up"] == (row["ratio"] if told else None)
+    assert {one["runtime"] for one in found["untimed"]} == {name for name, one in RUNTIMES.items() if one.lacks()}
     assert 0 < row["compact_peak_bytes"] < row["dense_peak_bytes"]
 
 
+def test_latency_says_why(run, result):
+    words = ["latency", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--batch", "1", "--why", *BRIEF]
+    (why,) = result(*words)["why"]
+    assert (why["runtime"], why["batch"]) == ("pytorch", 1)
+    assert len(why["layers"]) == 20
+    assert set(why["reasons"]) <= set(REASONS)
+    _, out, _ = run(*words)
+    assert "its MACs promise" in out
+    assert "layer3.2.conv2" in out
+
+
 def test_latency_of_several_batches(result):
-    words = ["--rate", "0.5", "--batch", "1", "--batch", "3", "--runs", "1", "--device", "cpu"]
+    words = ["--rate", "0.5", "--batch", "1", "--batch", "3", "--device", "cpu", *BRIEF]
     rows = result("latency", "resnet20", *words)["latency"]
     assert [(row["batch"], row["device"]) for row in rows] == [(1, "cpu"), (3, "cpu")]
+
+
+def test_latency_in_every_runtime(result):
+    words = ["--rate", "0.5", "--coupling", "coupled", "--batch", "1", "--threads", "1", "--runtime", "all", *BRIEF]
+    rows = result("latency", "resnet20", *words)["latency"]
+    assert [(row["runtime"], row["threads"]) for row in rows] == [(name, 1) for name in available_runtimes()]
+    assert all((row["dense_peak_bytes"] is None) == (row["runtime"] != "pytorch") for row in rows)
+
+
+def test_latency_for_people_names_the_conditions(run):
+    status, out, _ = run("latency", "resnet20", "--rate", "0.5", "--batch", "1", *BRIEF)
+    assert status == 0
+    assert re.search(r"PyTorch, eager, cpu, \d+ threads, batch 1: dense [\d.]+ ms \[", out)
+    assert re.search(r"(busy|quiet): a known piece of work waited \d+% of its time", out)
+    assert "times as fast [" in out or "no difference found [" in out or "too busy to say [" in out
 
 
 def test_sensitivity(run, result, net):
@@ -266,7 +300,7 @@ def test_a_plan_of_what_units_bear_alone(run, result, net, tmp_path):
     assert f"together they cut {1 - found['macs'] / net.dense_cost.macs:.1%} of the MACs" in out
 
 
-FEW_ARTEFACTS = ["--only", "plan", "--only", "torch_pruning", "--only", "python", "--runs", "1"]
+FEW_ARTEFACTS = ["--only", "plan", "--only", "torch_pruning", "--only", "python", "--runtime", "pytorch", *BRIEF]
 
 
 @pytest.fixture
@@ -371,7 +405,9 @@ def complains(outcome, *words):
         (["verify", "resnet20", "--rate", "2"], "rate 2.0"),
         (["verify", "resnet20"], "one of the arguments --rate --plan is required"),
         (["latency", "resnet20", "--rate", "0.4", "--batch", "0"], "at least 1"),
-        (["latency", "resnet20", "--rate", "0.4", "--runs", "0"], "at least 1"),
+        (["latency", "resnet20", "--rate", "0.4", "--runs", "5"], "at least 6"),
+        (["latency", "resnet20", "--rate", "0.4", "--threads", "0"], "at least 1"),
+        (["latency", "resnet20", "--rate", "0.4", "--runtime", "tensorrt"], "TensorRT, by ONNX Runtime is not avail"),
         (["latency", "resnet21", "--rate", "0.4"], "did you mean resnet"),
         (["sensitivity", "resnet20", "--rate", "1.2"], "1.2"),
         (["sensitivity", "resnet20", "--within", "101"], "number of points from 0 to 100"),

@@ -13,6 +13,7 @@ from fpgm_core.data import load_images
 
 INNER = ["resnet20", "--rate", "0.4", "--coupling", "inner"]
 CPU = ["--device", "cpu"]
+BRIEF = ["--runtime", "pytorch", "--runs", "6", "--seconds", "0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_every_command_takes_them(result, photographs, words, check):
 
 
 def test_export_is_measured_on_them(result, photographs, tmp_path):
-    words = ["export", *INNER, "--rung", "as_is", "--only", "python", "--runs", "1", "--out", tmp_path / "out"]
+    words = ["export", *INNER, "--rung", "as_is", "--only", "python", *BRIEF, "--out", tmp_path / "out"]
     found, _ = result(*words, "--data", photographs)
     (entry,) = found["artefacts"]
     assert [entry["measured"][half]["images"] for half in ("choose", "sealed")] == [30, 30]
@@ -95,7 +96,7 @@ def test_without_images_everything_but_accuracy_works_and_it_is_said_once(run, t
     path = tmp_path / "mine.safetensors"
     save_file(Network.load("squeezenet1_1", "random").module.state_dict(), path)
     words = ["export", "squeezenet1_1", "--weights", path, "--rate", "0.4", "--coupling", "inner", "--only", "plan"]
-    status, _, err = run(*words, "--runs", "1", "--out", tmp_path / "out")
+    status, _, err = run(*words, *BRIEF, "--out", tmp_path / "out")
     assert (status, err) == (0, "note: no images of imagenet1k here, so no accuracy; --data gives some\n")
 
 
@@ -158,7 +159,7 @@ def test_a_network_at_224_by_224_from_a_folder_to_an_export(result, write_tree, 
     assert "1,000 outputs" not in err  # the folders' names are ImageNet's
     assert result("repair", *network, "--rate", "0.3", "--coupling", "inner")[0]["watched"] == 1
     assert len(result("sensitivity", *network, "--rate", "0.5", "--rung", "as_is", *CPU)[0]["points"]) == 8
-    words = ["--rate", "0.3", "--coupling", "inner", "--only", "python", "--runs", "1", "--out", tmp_path / "out"]
+    words = ["--rate", "0.3", "--coupling", "inner", "--only", "python", *BRIEF, "--out", tmp_path / "out"]
     exported = result("export", *network, *words)[0]
     assert exported["proof"]["holds"]
     assert (

@@ -133,7 +133,11 @@ def test_export_carries_repaired_weights(result, small, tmp_path):
         "--only",
         "python",
         "--runs",
-        "1",
+        "6",
+        "--seconds",
+        "0.01",
+        "--runtime",
+        "pytorch",
     )
     assert (found["rung"], found["recalibrated"]) == ("repaired", False)
     assert found["proof"]["holds"]

@@ -10,7 +10,7 @@ from fpgm_core import EvaluationConfig, Network, Plan, evaluate, recover
 from fpgm_core.data import load_images
 
 SHORT = ["--epochs", "1", "--device", "cpu", "--precision", "float32"]
-FEW_ARTEFACTS = ["--only", "plan", "--only", "python", "--runs", 1]
+FEW_ARTEFACTS = ["--only", "plan", "--only", "python", "--runtime", "pytorch", "--runs", 6, "--seconds", 0.01]
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,12 @@ from sklearn import manifold
 from sklearn.decomposition import PCA
 
 from fpgm_core.criteria import (
+    exact_projections,
     from_coordinates,
     geometric_median,
     pca,
     radial,
+    ready_umap,
     spearman,
     trustworthiness,
     umap,
@@ -258,3 +260,31 @@ def test_umap_keeps_groups_apart_and_measures_its_own_faithfulness(two_umaps):
     np.testing.assert_allclose(found.distances, geometric_median(filters).distances, rtol=1e-12)
     assert found.points.shape == (20, 2)
     assert found.exact_median is False
+
+
+def test_trustworthiness_of_equal_distances_is_that_of_a_stable_order():
+    rng = np.random.RandomState(0)
+    for _ in range(20):
+        x, shown = rng.randint(0, 3, (24, 2)).astype(float), rng.randint(0, 3, (24, 2)).astype(float)
+        true, seen, k, n = distances(x), distances(shown), 5, 24
+        off = np.eye(n, dtype=bool)
+        order, rank = np.where(off, -1.0, true).argsort(1, kind="stable"), np.empty((n, n), int)
+        np.put_along_axis(rank, order, np.arange(n)[None], 1)
+        near = np.where(off, np.inf, seen).argsort(1, kind="stable")[:, :k]
+        excess = np.maximum(np.take_along_axis(rank, near, 1) - k, 0).sum()
+        assert trustworthiness(true, seen) == pytest.approx(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * excess, abs=1e-12)
+
+
+def test_pictures_made_together_are_those_made_alone():
+    filters = torch.randn(40, 3, 3, 3, generator=torch.Generator().manual_seed(3))
+    for together, alone in zip(exact_projections(filters), (pca(filters), radial(filters)), strict=True):
+        assert together.method == alone.method
+        assert together.faithfulness == alone.faithfulness
+        np.testing.assert_array_equal(together.points, alone.points)
+        np.testing.assert_array_equal(together.median, alone.median)
+
+
+def test_umap_made_ready_is_umap():
+    ready_umap()
+    filters = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
+    assert umap(filters).points.shape == (12, 2)

@@ -178,7 +178,8 @@ def test_archives_of_something_else(tmp_path, arrays, message):
 @pytest.mark.parametrize("what", ["nowhere", "file.txt"])
 def test_what_holds_no_images(tmp_path, what):
     (tmp_path / "file.txt").write_text("text")
-    with pytest.raises(FpgmError, match=r"give a folder of class folders, an .npz, cifar10, cifar100, or hf:NAME"):
+    ways = "give a folder of class folders, a zip of one, an .npz, cifar10, cifar100, or hf:NAME"
+    with pytest.raises(FpgmError, match=ways):
         open_images(tmp_path / what)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpgm_core.data import ImageSet
+from fpgm_core.data import DataInfo, ImageSet, load_images, register_data, sample_images, unregister_data
 from fpgm_core.errors import FpgmError
 
 MEAN, STD = (0.5, 0.25, 0.1), (0.2, 0.5, 1.0)
@@ -95,3 +95,32 @@ def test_arrays_that_are_no_images_are_refused(change, message):
     given = {"pixels": np.zeros((4, 8, 8, 3), np.uint8), "labels": np.zeros(4, int)} | change
     with pytest.raises(FpgmError, match=message):
         ImageSet.from_arrays(given.pop("pixels"), given.pop("labels"), **given)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 48, 48), (5, 32, 32)])
+def test_samples_have_the_networks_shape_whatever_images_there_are(shape):
+    samples = sample_images("", shape, 4)
+    assert samples.shape == (4, *shape)
+    assert samples.std() > 0.1
+
+
+def test_few_images_are_samples_again_and_again():
+    few = load_images("cifar10", "choose").first(3)
+    register_data(DataInfo("few", "Few", lambda split, root, download: few))
+    try:
+        samples = sample_images("few", (3, 32, 32), 7)
+    finally:
+        unregister_data("few")
+    assert torch.equal(samples[:3], few.normalised(0, 3))
+    assert torch.equal(samples[3:6], samples[:3])
+    assert torch.equal(samples[6], samples[0])
+
+
+def test_a_digest_is_of_the_images_and_not_of_how_they_were_taken():
+    choose = load_images("cifar10", "choose")
+    first = choose.first(20)
+    assert first.digest == choose.at_most(20).digest != choose.first(21).digest
+    taken = choose.take(range(20), "taken")
+    assert taken.serial != first.serial
+    assert taken.digest == first.digest
+    assert choose.at_most(len(choose) + 1) is choose

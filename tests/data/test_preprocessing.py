@@ -108,3 +108,15 @@ def test_other_configs_and_transforms_are_refused(config):
         Preprocessing.from_timm(config)
     with pytest.raises(FpgmError, match="not torchvision's transforms of a classifier"):
         Preprocessing.from_torchvision(lambda x: x)
+
+
+def test_what_is_usual_can_be_written_and_read_back():
+    for shape in ((3, 224, 224), (3, 64, 96), (1, 28, 28)):
+        usual = Preprocessing.usual(shape)
+        assert (usual.channels, usual.crop) == (shape[0], shape[1:])
+        assert Preprocessing().changed(usual.text) == usual
+    assert Preprocessing.usual((3, 224, 224)).resize == 256
+    assert Preprocessing.usual((3, 32, 32)).resize == 32
+    assert Preprocessing().changed(Preprocessing(interpolation="box").text) == Preprocessing(interpolation="box")
+    with pytest.raises(FpgmError, match="reads 4 channels"):
+        Preprocessing.usual((4, 32, 32))

@@ -1,8 +1,10 @@
 """Zips of images: what is unpacked, what is left out, what is refused."""
 
+import gc
 import io
 import stat
 import struct
+import tempfile
 import zipfile
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from PIL import Image
 
 from fpgm_core import FpgmError
-from fpgm_core.data import open_images, unpack_images
+from fpgm_core.data import Preprocessing, open_images, unpack_images
+from fpgm_core.runtime.progress import run
 
 
 def png(shade=0):
@@ -38,6 +41,23 @@ def test_a_zip_of_folders_opens_as_the_folder_does(tmp_path):
     splits = open_images(folder)
     assert splits.choose.class_names == ("cat", "dog")
     assert len(splits.split("all")) + len(splits.train) == 8
+
+
+def test_a_zip_is_opened_as_such_and_leaves_nothing_behind(tmp_path, monkeypatch, own_home):
+    """As `--data` takes it; what was decoded once is known again, since times are the zip's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    places = [f"{part}/{name}/{index}.png" for part in ("val", "train") for name in "ab" for index in range(3)]
+    (tmp_path / "mine.zip").write_bytes(zipped({place: png(number) for number, place in enumerate(places)}))
+    first, again = open_images(tmp_path / "mine.zip"), open_images(tmp_path / "mine.zip")
+    assert (first.notice, len(first.train), len(first.split("all"))) == (None, 6, 6)
+    assert first.choose.identity == again.choose.identity
+    images = run(first.choose.load_work(Preprocessing.usual((3, 8, 8))))
+    assert images.pixels.shape == (3, 8, 8, 3)
+    assert len(list((tmp_path / "temporary").iterdir())) == 2
+    del first, again
+    gc.collect()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -91,13 +91,6 @@ def test_exports_say_the_same(measured):
     assert History().as_csv(model="none") == ""
 
 
-def test_a_plan_is_claimed_once(resnet20):
-    plan = resnet20.plan(0.3)
-    assert History().claim("study", plan)
-    assert not History().claim("study", plan)
-    assert History().claim("another", plan)
-
-
 @pytest.mark.parametrize("harm", ["no data base", "another version", "another's tables"])
 def test_what_cannot_be_read_is_set_aside(measured, harm, own_home, caplog):
     measured(0.3)
@@ -153,3 +146,49 @@ def test_two_processes_write_at_once_and_one_is_killed():
     entries = History().entries(study="together")
     assert told
     assert 51 <= len(entries) <= 80  # all of one, and all that the other said it had kept
+
+
+def test_the_oldest_that_nobody_pinned_goes_where_there_are_too_many(measured):
+    history = History(limit=3)
+    first, second, *_ = (measured(rate, history) for rate in (0.1, 0.2, 0.3))
+    history.pin(first)
+    assert len(history.entries()) == 3
+    fourth = measured(0.4, history)
+    left = [entry.id for entry in history.entries()]
+    assert len(left) == 3
+    assert first in left
+    assert fourth in left
+    assert second not in left
+    found, by_hand = measured(0.45, history, study="search"), measured(0.46, history)
+    left = [entry.id for entry in history.entries()]
+    assert by_hand in left
+    assert found not in left  # what a study measured goes before what a hand did
+    for entry in history.entries():
+        history.pin(entry.id)
+    measured(0.5, history)
+    assert len(history.entries()) == 3  # pins do not fill a disk
+
+
+def test_a_plan_is_found_and_stays_in_the_study_that_it_was_measured_for(resnet20, images, measured):
+    history = History()
+    plan = resnet20.prune(0.3, coupling="inner").plan
+    assert history.find(plan, "as_is", images) is None
+    before = history.stamp
+    measured(0.3, study="front")
+    assert history.stamp != before
+    measured(0.3)
+    found = history.find(plan, "as_is", images)
+    assert found.study == "front"
+    truth = evaluate(resnet20.prune(plan), images)
+    assert (found.measurement.change, found.measurement.accuracy) == (truth.change, truth.accuracy)
+    assert history.find(plan, "recalibrated", images) is None
+    assert [entry.plan for entry in history.entries(fingerprint=plan.fingerprint, digest=images.digest)] == [plan]
+    assert not history.entries(digest="another")
+
+
+def test_a_clock_that_goes_back_loses_nothing_that_was_just_measured(measured, monkeypatch):
+    small = History(limit=2)
+    first = [measured(rate, small) for rate in (0.2, 0.3)]
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    last = measured(0.4, small)
+    assert [entry.id for entry in small.entries()] == [first[1], last]

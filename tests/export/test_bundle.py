@@ -22,17 +22,20 @@ from fpgm_core.data import load_images
 from fpgm_core.export import ARTEFACTS, MANIFEST, ExportConfig, export, export_work, networks, write_bundle, zip_bundle
 from fpgm_core.pruning import RecoveryStep
 from fpgm_core.runtime.progress import run
+from fpgm_core.timing import RUNTIMES, TimingConfig, available_runtimes
 
 FILES = {
     "plan.json", "plan.csv", "torch_ao.json", "compact.safetensors", "compact.py", "compact.pt2", "compact.onnx",
     "manifest.json",
 }  # fmt: skip
+QUICK = TimingConfig(runs=6, seconds=0.01)
 MISREAD = "torch_pruning"  # of option A's padded shortcuts Torch-Pruning makes something else
 
 
 def only(*names, **more):
-    """Make only some artefacts, where a test is about others' work; time them once."""
-    return ExportConfig(artefacts=[ARTEFACTS[name] for name in names], batches=(1,), runs=1, **more)
+    """Make only some artefacts, where a test is about others' work; time them shortly, dense and compact in PyTorch."""
+    options = {"batches": (1,), "timing": QUICK, "runtimes": ("pytorch",)} | more
+    return ExportConfig(artefacts=[ARTEFACTS[name] for name in names], **options)
 
 
 def manifest_of(bundle):
@@ -125,9 +128,11 @@ def test_progress_is_told_in_words_and_never_runs_backwards(half, halves):
         f"writing {ARTEFACTS['plan'].title}",
         f"writing {python}",
         f"reloading {python}",
+        f"comparing {python}",
         f"measuring {python} on choose",
         f"measuring {python} on sealed",
-        "timing batches of 1",
+        "timing the files on batches of 1",
+        f"timing batches of 1 in {RUNTIMES['pytorch'].title}",
     ]
 
 
@@ -243,6 +248,25 @@ def test_random_weights_are_not_scored(halves):
     assert [row["batch"] for row in manifest_of(found)["measured"]["latency"]] == [1]
 
 
+def test_dense_and_compact_are_timed_in_every_runtime(halves):
+    pruned = Network.from_module(Foreign(), (1, 12, 10)).prune(0.4, coupling="coupled")
+    rows = manifest_of(export(pruned, config=only("python", runtimes=None)))["measured"]["latency"]
+    assert [(row["runtime"], row["batch"]) for row in rows] == [(name, 1) for name in available_runtimes()]
+    for row in rows:
+        told = row["ratio_low"] > 1 or row["ratio_high"] < 1
+        assert row["speed_up"] == (row["ratio"] if told else None)
+        assert {"threads", "dense_spread", "compact_spread", "busy", "version", "processor"} <= set(row)
+
+
+def test_a_runtime_that_is_not_here_is_named_with_the_reason(resnet20):
+    found = manifest_of(export(resnet20.prune(0.5, coupling="coupled"), config=only("plan")))
+    untimed = {row["runtime"]: row["reason"] for row in found["measured"]["untimed"]}
+    assert set(untimed) == {name for name, record in RUNTIMES.items() if record.lacks()}
+    assert [row["runtime"] for row in found["measured"]["latency"]] == ["pytorch"]
+    if not torch.cuda.is_available():
+        assert untimed["tensorrt"] == "there is no NVIDIA GPU"
+
+
 def test_the_accuracy_of_a_file_is_that_of_the_pruned_network(half, halves):
     pruned = recover(half, "recalibrated", images=load_images("cifar10", "train").first(256), device="cpu")
     found = entries(export(pruned, images=halves, config=only("python", "onnx")))
@@ -281,7 +305,7 @@ def test_a_network_of_ones_own_leaves_in_every_form_and_comes_back_the_same(tmp_
     pruned = Network.from_module(Foreign(), (1, 12, 10)).prune(0.4, coupling=coupling)
     choose, sealed = images.halves(seed=3)
     recovered = recover(pruned, "recalibrated", images=choose, device="cpu")
-    config = ExportConfig(batches=(1, 2), runs=1)
+    config = ExportConfig(batches=(1, 2), timing=QUICK, runtimes=("pytorch",))
     bundle = export(recovered, tmp_path / "out", images={"choose": choose, "sealed": sealed}, config=config)
     assert {path.name for path in (tmp_path / "out").iterdir()} - {"torch_pruning.json"} == FILES
 

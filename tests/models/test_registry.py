@@ -68,7 +68,7 @@ def test_torchvision_is_not_imported_to_name_what_was_named_before(forgotten, ow
     with monkeypatch.context() as without:
         without.setattr(forgotten, "import_torchvision", lambda name: pytest.fail("imported"))
         assert forgotten.names() == known
-    (kept,) = (own_home / "torchvision").iterdir()
+    (kept,) = (own_home / "names").iterdir()
     for damaged in (b"", b"[]", kept.read_bytes().replace(b"resnet50", b"resnet51"), b"\xff"):
         kept.write_bytes(damaged)
         forgotten.names.cache_clear()
@@ -79,7 +79,7 @@ def test_torchvision_is_not_imported_to_name_what_was_named_before(forgotten, ow
 @pytest.mark.parametrize("values", [[], [1], {"a": 1}, "resnet50", None])
 def test_names_that_are_none_are_looked_up_again(forgotten, own_home, values):
     known = forgotten.names()
-    store, identity = ResultStore("torchvision"), {"version": version("torchvision")}
+    store, identity = ResultStore("names"), {"package": "torchvision", "version": version("torchvision")}
     assert store.read(identity, lambda kept: kept.values) == list(known)
     store.write(identity, Kept(values))
     forgotten.names.cache_clear()
@@ -88,7 +88,7 @@ def test_names_that_are_none_are_looked_up_again(forgotten, own_home, values):
 
 def test_another_version_has_its_own_names(forgotten, own_home, monkeypatch):
     known = forgotten.names()
-    ResultStore("torchvision").write({"version": "0.0"}, Kept(["alexnet"]))
+    ResultStore("names").write({"package": "torchvision", "version": "0.0"}, Kept(["alexnet"]))
     forgotten.names.cache_clear()
     assert forgotten.names() == known
 

@@ -1,6 +1,7 @@
 """timm's networks by their names: built, loaded from files and caches, refused in words."""
 
 import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from fpgm_core import Network
 from fpgm_core.criteria import norm_diagnostics
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import weights_of
-from fpgm_core.models import fingerprint, get_model_info, list_models, load_model
+from fpgm_core.models import fingerprint, get_model_info, list_models, load_model, model_names, timm_models
+from fpgm_core.runtime.storage import Kept, ResultStore
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
 import_torchvision()  # beside a torch that it was not built for, timm alone cannot import it
@@ -180,3 +182,15 @@ def test_real_weights_under_other_names():
     assert min(pointwise) > 0.95
     plan = network.plan(0.4, coupling="independent")
     assert network.overlap(plan, network.unit_of("blocks.3.0.conv_dw", "independent")) == 39 / 96
+
+
+def test_names_that_were_kept_are_not_asked_of_timm_again(own_home):
+    timm_models.names.cache_clear()
+    known = timm_models.names()
+    assert "resnet50" in known
+    assert model_names()[-len(known) :] == tuple(f"timm/{name}" for name in known)
+    assert {"resnet20", "resnet50"} <= set(model_names())
+    ResultStore("names").write({"package": "timm", "version": version("timm")}, Kept(["kept_before"]))
+    timm_models.names.cache_clear()
+    assert timm_models.names() == ("kept_before",)
+    timm_models.names.cache_clear()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fpgm_core.runtime.progress import Progress, run, timed, within
+from fpgm_core.runtime.progress import Progress, behind, run, timed, within
 
 
 def counting(n, fail_at=None):
@@ -17,6 +17,17 @@ def test_run_returns_what_the_work_returns_and_tells_every_step():
     shares = []
     assert run(counting(4), lambda progress: shares.append(progress.share)) == 16
     assert shares == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_what_goes_on_behind_tells_what_the_whole_is_at():
+    whole, steps = Progress(3, 4, "the whole", partial="so far"), []
+    assert run(behind(counting(3), whole), steps.append) == 9
+    assert steps == [whole] * 3
+    part = counting(3)
+    behind_it = behind(part, whole)
+    next(behind_it)
+    behind_it.close()
+    assert next(part, None) is None  # ended with it
 
 
 def test_a_part_is_spread_over_its_share_of_the_whole():

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from fpgm_core.figures.colours import KEPT, MEDIAN, MEDIAN_SYMBOL, OUTLINE, PRUNED
+from fpgm_core.figures.colours import MEDIAN, MEDIAN_SYMBOL
 
 Words = Callable[..., str]
 HEIGHT = 380
 STAR = {"symbol": MEDIAN_SYMBOL, "size": 17, "color": MEDIAN, "line": {"color": "white", "width": 1}}
-SERIES = (KEPT, PRUNED, "#009E73", "#CC79A7", OUTLINE, "#56B4E9")  # Okabe and Ito's
 TRANSLUCENT = "rgba(213, 94, 0, 0.35)"  # PRUNED, through which a second area still shows
 SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from fpgm_core.evaluation import Interval
 from fpgm_core.figures.bars import error_bars
-from fpgm_core.figures.colours import KEPT, OUTLINE, PRUNED, PRUNED_SYMBOL, QUIET
-from fpgm_core.figures.lesson.marks import SERIES, SHAPES, Words, dots, lesson_layout, line
+from fpgm_core.figures.colours import KEPT, OUTLINE, PRUNED, PRUNED_SYMBOL, QUIET, SERIES
+from fpgm_core.figures.lesson.marks import SHAPES, Words, dots, lesson_layout, line
 
 
 def stand_in_figure(

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from fpgm_core.figures.colours import KEPT, MEDIAN, OUTLINE, PRUNED, QUIET
+from fpgm_core.figures.colours import KEPT, MEDIAN, OUTLINE, PRUNED, QUIET, SERIES
 from fpgm_core.figures.lesson.marks import (
-    SERIES,
     SHAPES,
     STAR,
     TRANSLUCENT,

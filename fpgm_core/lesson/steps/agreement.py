@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
+from statistics import median
 
 import numpy as np
 import torch
@@ -13,59 +12,45 @@ import torch
 from fpgm_core.criteria import CRITERIA
 from fpgm_core.evaluation import Interval, rank_interval
 from fpgm_core.figures import lesson as figures
-from fpgm_core.graph import Layer, weights_of
+from fpgm_core.lesson.agreements import LayerAgreement, layer_agreements
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import DIMENSIONS, AgreementControls
-from fpgm_core.lesson.layers import CPU, NETWORKS, bundled_network, layer_norms
+from fpgm_core.lesson.example import Example, real_example
 from fpgm_core.lesson.toys import Agreement, agreements, cloud
-from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Network
-from fpgm_core.runtime.cores import each
+from fpgm_core.runtime.words import Words
 
-_DEPTHWISE_NETWORK = "mobilenetv2_cifar"  # its depthwise layers stand in where a network has none
-_MIN_FILTERS = 5  # of a layer: fewer give no rank correlation worth a point
 _CENTRES = (0.0, 1.0, 4.0)  # curves that are always drawn
 
 Agreements = Mapping[tuple[int, float], Agreement]  # by dimension and centre
 
 
-@dataclass(frozen=True)
-class LayerAgreement:
-    """A real layer: numbers in a filter, distance of the centre from 0, and the rank correlation of norm and g.
-
-    `centre` is in units of the filters' scatter, their root mean square distance from the centre.
-    """
-
-    layer: str
-    dimension: int
-    centre: float
-    rho: float
-    depthwise: bool
-
-    @property
-    def row(self) -> tuple[str, int, float, float]:
-        """Layer, dimension, centre and rank correlation."""
-        return self.layer, self.dimension, self.centre, self.rho
-
-
 def show_agreement(context: StepContext, controls: AgreementControls) -> StepView:
-    """A toy cloud, rank correlation by dimension for several centres, and where the real layers lie."""
+    """A toy cloud, rank correlation by dimension for several centres, where the real layers lie, and the real example.
+
+    The example is a network with depthwise layers, trained on ImageNet, as it was measured.
+    """
     words, network = context.words, context.network
     centres = sorted({*_CENTRES, controls.centre})
     toys = agreements(DIMENSIONS, centres)
-    layers, borrowed = _layer_agreements(network), list[LayerAgreement]()
-    if not any(layer.depthwise for layer in layers) and network.name != _DEPTHWISE_NETWORK:
-        borrowed = [layer for layer in _layer_agreements(bundled_network(_DEPTHWISE_NETWORK)) if layer.depthwise]
+    layers, example = layer_agreements(network), real_example()
     pictures = [_cloud_picture(controls, words)]
     if context.revealed:
-        real = figures.layers_figure(_groups(layers, borrowed, words=words), words)
+        real = figures.layers_figure(_groups(layers, example, words=words), words)
         pictures += [
             _curves_picture(toys, controls, centres=centres, words=words),
-            Picture("real", real, words("agreement.real"), _layer_table([*layers, *borrowed], words)),
+            Picture(
+                "real",
+                real,
+                words("agreement.real", example=example.network),
+                _layer_table([*layers, *example.layers], words),
+            ),
+            _parted_picture(example, words),
         ]
     conclusion = (
         *_toys_say(toys, controls, words=words),
-        *_layers_say(network, layers, borrowed=borrowed, words=words),
+        *_layers_say(network, layers, words),
+        *example_says(example, words),
     )
     gained = toys[DIMENSIONS[-1], controls.centre].mean - toys[DIMENSIONS[0], controls.centre].mean
     answer = "same" if abs(gained) < 0.01 else "more" if gained > 0 else "less"
@@ -76,6 +61,14 @@ def _cloud_picture(controls: AgreementControls, words: Words) -> Picture:
     filters = torch.from_numpy(cloud(controls.dimension, controls.centre, seed=0))
     norms, sums = (CRITERIA[name].score(filters).numpy() for name in ("l2_norm", "fpgm"))
     return Picture("cloud", figures.cloud_figure(norms, sums, words=words), words("agreement.cloud"))
+
+
+def _parted_picture(example: Example, words: Words) -> Picture:
+    """Norm against g of every filter of the example's layer on which they part most."""
+    parted = example.parted
+    said = words("agreement.parted", network=example.network, layer=parted.layer, rho=parted.rho,
+                 filters=len(example.norms), numbers=parted.dimension)  # fmt: skip
+    return Picture("parted", figures.cloud_figure(example.norms, example.sums, words=words), said)
 
 
 def _curves_picture(
@@ -107,35 +100,18 @@ def _toys_say(toys: Agreements, controls: AgreementControls, *, words: Words) ->
     ]  # fmt: skip
 
 
-@lru_cache(maxsize=NETWORKS)
-def _layer_agreements(network: Network) -> list[LayerAgreement]:
-    norms = layer_norms(network)  # not within `each`: that would wait for a core while holding one
-
-    def agreement(layer: Layer) -> LayerAgreement | None:
-        rho = norms[layer.name].diagnostics.spearman
-        if rho is None or layer.filters < _MIN_FILTERS:
-            return None
-        filters = weights_of(network.module, layer.name).detach().double().flatten(1)
-        centre = filters.mean(0)
-        scatter = (filters - centre).square().sum(1).mean().sqrt()
-        depthwise = layer.groups > 1 and layer.shape[1] == 1
-        return LayerAgreement(layer.name, filters.shape[1], float(centre.norm() / scatter), rho, depthwise)
-
-    return [known for known in each(agreement, network.layers, CPU) if known is not None]
-
-
 def _groups(
-    layers: Sequence[LayerAgreement], borrowed: Sequence[LayerAgreement], *, words: Words
+    layers: Sequence[LayerAgreement], example: Example, *, words: Words
 ) -> dict[str, list[tuple[str, int, float, float]]]:
     first, rest = layers[:1], layers[1:]
+    name = example.network
     groups = {
         words("figure.others"): [layer.row for layer in rest if not layer.depthwise],
         words("figure.depthwise"): [layer.row for layer in rest if layer.depthwise],
         words("figure.first"): [layer.row for layer in first],
+        words("figure.example_depthwise", network=name): [layer.row for layer in example.of_kind(True)],
+        words("figure.example_others", network=name): [layer.row for layer in example.of_kind(False)],
     }
-    if borrowed:
-        title = bundled_network(_DEPTHWISE_NETWORK).title
-        groups[words("figure.borrowed", network=title)] = [layer.row for layer in borrowed]
     return {name: rows for name, rows in groups.items() if rows}
 
 
@@ -148,24 +124,28 @@ def _layer_table(layers: Sequence[LayerAgreement], words: Words) -> dict[str, Se
     }
 
 
-def _layers_say(
-    network: Network, layers: Sequence[LayerAgreement], *, borrowed: Sequence[LayerAgreement], words: Words
-) -> list[str]:
+def _layers_say(network: Network, layers: Sequence[LayerAgreement], words: Words) -> list[str]:
     if not layers:
         return []
     low, high = (pick(layers, key=attrgetter("rho")) for pick in (min, max))
-    sentences = [words("agreement.network", network=network.title, low=low.rho, low_layer=low.layer,
-                       low_numbers=low.dimension, high=high.rho, high_layer=high.layer,
-                       high_numbers=high.dimension)]  # fmt: skip
-    if borrowed:
-        other = bundled_network(_DEPTHWISE_NETWORK).title
-        sentences.append(words("agreement.borrowed", network=network.title, other=other))
-    return [*sentences, *real_layers_say([*layers, *borrowed], words)]
+    lowest = words("agreement.network", network=network.title, low=low.rho, low_layer=low.layer,
+                   low_numbers=low.dimension, high=high.rho, high_layer=high.layer,
+                   high_numbers=high.dimension)  # fmt: skip
+    return [lowest, *real_layers_say(network.title, layers, words)]
 
 
-def real_layers_say(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
-    """Whether real layers agree less far from the origin, and where they are depthwise: by intervals alone."""
-    return [*_centres_say(layers, words), *_depthwise_says(layers, words)]
+def example_says(example: Example, words: Words) -> list[str]:
+    """How far norm and g agree on the example's depthwise layers and on its others, and whether they differ in that."""
+    depthwise, others = (sorted(layer.rho for layer in example.of_kind(kind)) for kind in (True, False))
+    told = words("agreement.example", network=example.network, depthwise=len(depthwise), low=depthwise[0],
+                 high=depthwise[-1], median=median(depthwise), others=len(others), others_low=others[0],
+                 others_median=median(others))  # fmt: skip
+    return [told, *_depthwise_says(example.network, example.layers, words)]
+
+
+def real_layers_say(network: str, layers: Sequence[LayerAgreement], words: Words) -> list[str]:
+    """Whether a network's layers agree less far from the origin, and where they are depthwise: by intervals alone."""
+    return [*_centres_say(layers, words), *_depthwise_says(network, layers, words)]
 
 
 def _centres_say(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
@@ -173,14 +153,15 @@ def _centres_say(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
     return [words(f"agreement.centre_{_direction(found)}", rho=found.told())] if found else []
 
 
-def _depthwise_says(layers: Sequence[LayerAgreement], words: Words) -> list[str]:
+def _depthwise_says(network: str, layers: Sequence[LayerAgreement], words: Words) -> list[str]:
     depthwise = np.array([layer.depthwise for layer in layers])
     rhos = np.array([layer.rho for layer in layers])
     found = rank_interval(depthwise, rhos)
     if found is None:
         return []
-    return [words(f"agreement.depthwise_{_direction(found)}", depthwise=float(rhos[depthwise].mean()),
-                  others=float(rhos[~depthwise].mean()), rho=found.told())]  # fmt: skip
+    return [words(f"agreement.depthwise_{_direction(found)}", network=network,
+                  depthwise=float(rhos[depthwise].mean()), others=float(rhos[~depthwise].mean()),
+                  rho=found.told())]  # fmt: skip
 
 
 def _direction(correlation: Interval) -> str:

@@ -1,4 +1,4 @@
-"""Step 10: a finished plan is judged on the sealed half, beside FPGM at one rate for all and no more MACs."""
+"""Step 10: a finished plan is judged beside FPGM at one rate for all and no more MACs, on the same images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGET_CUT = 0.4  # the share of the dense MACs that has to go
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A plan and its reference, both measured on the sealed half after the same recovery.
+    """A plan and its reference, both measured on the same images after the same recovery.
 
     `cut` is the share of the dense MACs that the plan cuts, `reference_cut` the reference's: at least as much.
     """
@@ -71,14 +71,14 @@ def reference_for(pruned: PrunedNetwork) -> PrunedNetwork:
 
 def judge_work(
     pruned: PrunedNetwork,
-    sealed: ImageSet,
+    images: ImageSet,
     *,
     method: str,
     training: ImageSet | None = None,
     config: EvaluationConfig = EvaluationConfig(),
     target: float = TARGET_CUT,
 ) -> Work[Verdict]:
-    """Measure a pruned network and its reference on `sealed` images, each recovered by `method`.
+    """Measure a pruned network and its reference on `images`, each recovered by `method`.
 
     Raises FpgmError, before anything is measured, for one that cuts less than `target` of the MACs; and as
     `measure_work` does.
@@ -88,7 +88,7 @@ def judge_work(
         raise FpgmError(f"the plan cuts {cut:.1%} of the MACs; at least {target:.0%} has to go")
     reference = reference_for(pruned)
     first, second = (
-        measure_work(each, sealed, method=method, training=training, config=config, preview=False)
+        measure_work(each, images, method=method, training=training, config=config, preview=False)
         for each in (pruned, reference)
     )
     return Verdict(

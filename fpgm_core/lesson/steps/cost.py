@@ -6,9 +6,9 @@ from fpgm_core.evaluation import Contest
 from fpgm_core.figures import lesson as figures
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import CostControls
-from fpgm_core.lesson.words import Words
 from fpgm_core.models import bundled_record
 from fpgm_core.pruning import Network
+from fpgm_core.runtime.words import Words
 
 
 def show_cost(context: StepContext, controls: CostControls) -> StepView:

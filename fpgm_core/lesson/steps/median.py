@@ -9,7 +9,7 @@ from fpgm_core.figures import lesson as figures
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import OUTLIER_START, MedianControls
 from fpgm_core.lesson.toys import Points, as_filters, sum_of_distances, weiszfeld_path, with_outlier
-from fpgm_core.lesson.words import Words
+from fpgm_core.runtime.words import Words
 
 
 def show_median(context: StepContext, controls: MedianControls) -> StepView:

@@ -9,7 +9,7 @@ from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import NormControls
 from fpgm_core.lesson.layers import LayerNorms, layer_norms
 from fpgm_core.lesson.toys import IDEAL_DEVIATION, IDEAL_SMALLEST, ToyNorms, bell_curve, toy_norms
-from fpgm_core.lesson.words import Words
+from fpgm_core.runtime.words import Words
 
 
 def show_norms(context: StepContext, controls: NormControls) -> StepView:

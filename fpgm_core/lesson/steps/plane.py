@@ -10,7 +10,7 @@ from fpgm_core.figures import lesson as figures
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import PlaneControls
 from fpgm_core.lesson.toys import PlaneFacts, plane_facts
-from fpgm_core.lesson.words import Words
+from fpgm_core.runtime.words import Words
 
 
 def show_plane(context: StepContext, controls: PlaneControls) -> StepView:

@@ -15,8 +15,8 @@ from fpgm_core.graph import weights_of
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import FilterControls
 from fpgm_core.lesson.layers import choose_filter, choose_layer
-from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Network
+from fpgm_core.runtime.words import Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,8 @@ def show_replaceable(context: StepContext, controls: FilterControls) -> StepView
     pictures = [_scatter_picture(removal, words, revealed=context.revealed)]
     if context.revealed:
         pictures += [_bars_picture(removal, words), _share_picture(removal, words)]
-    conclusion = (*_filter_says(removal, words), *_layer_says(removal.layer, words),
-                  *_network_says(layers, network, words=words))  # fmt: skip
+    conclusion = (*_filter_says(removal, words), *layer_says(removal.layer, words),
+                  *network_says(layers, network, words=words))  # fmt: skip
     good = float(removal.made_good[chosen])
     answer = "quarter" if good <= 0.25 else "half" if good < 0.75 else "most"
     return StepView(tuple(pictures), conclusion, answer, FilterControls(name, chosen), offered)
@@ -128,7 +128,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(values, kind="stable"), kind="stable") + 1
 
 
-def _layer_says(layer: Replaceability, words: Words) -> list[str]:
+def layer_says(layer: Replaceability, words: Words) -> list[str]:
     """Each question's answer in this layer, and the norm's beside them."""
     sentences = []
     for name in QUESTIONS:
@@ -144,7 +144,7 @@ def _told(interval: Interval | None) -> str:
     return "–" if interval is None else interval.told()
 
 
-def _network_says(layers: Sequence[Replaceability], network: Network, *, words: Words) -> list[str]:
+def network_says(layers: Sequence[Replaceability], network: Network, *, words: Words) -> list[str]:
     """How often each question has which answer, and in how many layers the first two part."""
     sentences = []
     for name in QUESTIONS:

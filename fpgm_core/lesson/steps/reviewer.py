@@ -15,9 +15,9 @@ from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import FilterControls
 from fpgm_core.lesson.layers import CPU, NETWORKS, choose_filter, choose_layer
 from fpgm_core.lesson.toys import FOUR_POINTS, as_filters, count_differing_sets
-from fpgm_core.lesson.words import Words
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.cores import each
+from fpgm_core.runtime.words import Words
 
 _RANDOM_SETS = 400
 

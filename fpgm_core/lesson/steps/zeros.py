@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fpgm_core.evaluation import Zeros
 from fpgm_core.figures import lesson as figures
 from fpgm_core.lesson.content import Picture, StepContext, StepView
 from fpgm_core.lesson.controls import NoControls
-from fpgm_core.lesson.words import Words
+from fpgm_core.runtime.words import Words
+from fpgm_core.timing import Zeros
 
 _FASTER = 0.95  # of the dense network's time: what takes less is faster
 

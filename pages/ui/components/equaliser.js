@@ -5,7 +5,7 @@ const KEYS = { ArrowUp: 0.01, ArrowDown: -0.01, PageUp: 0.1, PageDown: -0.1, Hom
 // Colours and counts follow the hand by themselves: the server is asked for costs only, ten times a second.
 const fresh = () => ({
   pace: 100,
-  seq: Date.now(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
+  seq: clock(), rev: null, rates: {}, held: new Set(), waiting: 0, pending: null, settle: null,
   drag: null, hover: null, focused: null, leaving: 0, open: false, typed: [],
 });
 
@@ -16,7 +16,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
   me.data = data;
   me.send = (message) => setStateValue("move", message);
   me.message = ({ phase, name }) => ({ rev: me.rev, phase, chosen: name, rates: held(me) });
-  me.ask = () => setStateValue("tick", Date.now());
+  me.ask = () => setStateValue("tick", clock());
   meet(me, data.session);
   adopt(me);
   const isNew = root !== me.root;
@@ -88,7 +88,7 @@ function mount(root, me) {
 // One question at a time: one that came while the last was being answered would end that answer, and be answered late
 // itself. An answer names its question, so it is always news; one that is lost is asked for again.
 function ask(me) {
-  if (Date.now() > me.leaving) me.ask();
+  if (clock() > me.leaving) me.ask();
   me.tick = setTimeout(() => ask(me), 5_000);
 }
 
@@ -97,7 +97,7 @@ function ask(me) {
 // ten seconds later the bars ask again, in case they are still here.
 function leave(me, event) {
   const link = event.target instanceof Element && event.target.closest("a[href]");
-  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) me.leaving = Date.now() + 10_000;
+  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) me.leaving = clock() + 10_000;
 }
 
 function build(root, me) {
@@ -127,6 +127,7 @@ function bar(root, me, name) {
   const pruned = element("div", "eq-pruned", track);
   const heat = element("div", "eq-heat", track);
   const inside = [pruned, heat, element("div", "eq-pct", track), element("div", "eq-lock", track)];
+  unit.marks = element("div", "eq-marks", track);
   const share = element("i", "", element("div", "eq-share", unit));
   unit.parts = [...inside, share, element("div", "eq-count", unit), element("div", "eq-name", unit)];
   me.nodes.set(name, unit);
@@ -229,6 +230,7 @@ function paintBar(root, me, unit) {
   percent.style.right = unit.heat ? "34%" : "0";
   heat.style.background = unit.heat;
   heat.hidden = !unit.heat;
+  node.marks.style.backgroundImage = marked(unit.marks);
   lock.textContent = unit.locks ? "🔒" : "";
   share.style.height = `${(unit.share / largest) * 12}px`;
   counted.textContent = roomy ? (showAll ? `${count}/${unit.size}` : count) : "";
@@ -239,6 +241,15 @@ function paintBar(root, me, unit) {
   node.setAttribute("aria-valuenow", String(numbers.rate));
   node.setAttribute("aria-valuetext", fill(words.rate, numbers));
   node.title = `${unit.name}: ${fill(words.prunes, numbers)}`;
+}
+
+// A tick at every rate that is a bargain in time.
+function marked(rates) {
+  const ticks = rates.filter((rate) => rate > 0).map((rate) => {
+    const at = (rate * 100).toFixed(2);
+    return `linear-gradient(to top, transparent calc(${at}% - 1px), currentColor calc(${at}% - 1px), currentColor calc(${at}% + 1px), transparent calc(${at}% + 1px))`;
+  });
+  return ticks.join(", ") || "none";
 }
 
 function line(root, me) {
@@ -257,4 +268,5 @@ function line(root, me) {
   status.append(` ${fill(words.prunes, numbers)}`);
   if (unit.members > 1) status.append(` · ${fill(words.moves, { n: unit.members })}`);
   status.append(` · ${unit.damage || unit.agreement}`);
+  if (unit.speed) status.append(` · ${unit.speed}`);
 }

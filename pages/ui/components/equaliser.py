@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pages.ui.components.element import element
-from pages.ui.components.labels import LABELS
+from pages.ui.components.incoming import mapping, number, part, reading, whole
 
 _component = element("equaliser", "hand", "table")
 
@@ -19,7 +18,8 @@ class Bar:
 
     Its locks leave room for rates from `low` to `high`; `kind` names its row in the table of counts. `agreement`
     says in words how far norm and FPGM agree on it; `damage` what its rate is predicted to cost, and `heat` what every
-    rate is, as a CSS gradient (both empty where that is not shown).
+    rate is, as a CSS gradient (both empty where that is not known); `speed` what its count is worth in time, and
+    `marks` the rates at which it is a bargain.
     """
 
     name: str
@@ -37,6 +37,8 @@ class Bar:
     agreement: str
     damage: str = ""
     heat: str = ""
+    speed: str = ""
+    marks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,20 @@ class Move:
     rest: bool
 
 
-def read_move(message: Any, units: Sequence[str]) -> Move | None:
-    """A browser's message, checked; None for anything that is not one (it is not to be trusted)."""
-    if not isinstance(message, Mapping) or not isinstance(message.get("rates"), Mapping):
-        return None
-    seq = message.get("seq", 0)
-    rates = {
-        name: float(rate)
-        for name, rate in message["rates"].items()
-        if name in units and isinstance(rate, (int, float)) and not isinstance(rate, bool) and math.isfinite(rate)
-    }
-    if not isinstance(seq, (int, float)) or not all(0 <= rate <= 1 for rate in rates.values()):
-        return None
-    chosen = message.get("chosen")
-    return Move(int(seq), rates, chosen if chosen in units else None, message.get("phase") != "drag")
+@reading
+def read_move(message: Any, units: Collection[str]) -> Move:
+    """A browser's message, checked; None for anything that is not one. Units that are not here are passed over."""
+    sent = mapping(part(message, "rates"))
+    rates = {name: number(rate, 0, 1) for name, rate in sent.items() if name in units}
+    chosen = part(message, "chosen")
+    is_here = isinstance(chosen, str) and chosen in units
+    return Move(whole(part(message, "seq")), rates, chosen if is_here else None, part(message, "phase") != "drag")
+
+
+@reading
+def read_tick(message: Any) -> int:
+    """A poll's number; None for anything that is none."""
+    return whole(message)
 
 
 def equaliser(
@@ -74,16 +76,16 @@ def equaliser(
     revision: int,
     echo: int,
     poll: int,
-    tick: object,
+    tick: int | None,
     key: str,
-    words: Mapping[str, str] = LABELS,
+    words: Mapping[str, str],
 ) -> None:
     """Draw the bars.
 
     `counts` has for each kind of bar how many filters every whole percent prunes: between two answers the browser
     counts by it. It adopts the bars' rates only when `revision` changes, or `session`, which names the tab to the
     server, and never those under a hand; `echo` answers its last message; with `poll` it polls again after so many
-    milliseconds. `tick` is its last poll, which this answers. `words` are LABELS' in some language.
+    milliseconds. `tick` is its last poll, which this answers. `words` are those of `live`.
     """
     _component(
         key=key,

@@ -15,7 +15,7 @@ export default function ({ data, parentElement, setStateValue }) {
     const from = event.composedPath()[0]; // the target itself, within shadows too
     if (from instanceof Element && from.closest(OWN)) return;
     event.preventDefault();
-    setStateValue("turn", { seq: Date.now(), by });
+    setStateValue("turn", { seq: clock(), by });
   };
   instances.set(parentElement, { turn, page: data.page });
   window.addEventListener("keydown", turn);

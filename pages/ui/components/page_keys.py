@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pages.ui.components.element import element
+from pages.ui.components.incoming import one_of, part, reading, whole
 
 _component = element("page_keys")
 
 
-def read_turn(message: Any) -> tuple[int, int] | None:
+@reading
+def read_turn(message: Any) -> tuple[int, int]:
     """A message's number and direction, +1 or -1; None for anything that is not one (it is not to be trusted)."""
-    if not isinstance(message, dict):
-        return None
-    seq, by = message.get("seq"), message.get("by")
-    if isinstance(seq, bool) or not isinstance(seq, (int, float)) or isinstance(by, bool) or by not in (1, -1):
-        return None
-    return int(seq), int(by)
+    return whole(part(message, "seq")), int(one_of(part(message, "by"), (1, -1)))
 
 
 def page_keys(key: str, page: str) -> None:

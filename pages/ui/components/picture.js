@@ -1,7 +1,7 @@
 // The chosen layer. What is looked at changes here at once and is told to the server, which owns it; the colours follow
 // the bars (hand.js), from the order that the server sent once.
 const fresh = () => ({
-  seq: Date.now(), waiting: 0, pending: null, settle: null, look: null, locks: [], lines: false, charts: [], visible: [],
+  seq: clock(), waiting: 0, pending: null, settle: null, look: null, locks: [], lines: false, charts: [], visible: [],
   arranged: null, built: null, tiled: null, states: new Uint8Array(0),
 });
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any
 
 from pages.ui.components.element import element
+from pages.ui.components.incoming import items, one_of, part, reading, text, whole
 
 NO_NUMBER = -128
 _component = element("picture", "hand", "scatter", "views", "side")
@@ -125,29 +126,19 @@ class Look:
     locks: tuple[tuple[int, str | None], ...] = ()
 
 
-def read_look(message: Any) -> Look | None:
+@reading
+def read_look(message: Any) -> Look:
     """A browser's message, checked for form; None for anything that is not one (it is not to be trusted)."""
-    if not isinstance(message, Mapping):
-        return None
-    names = ("seq", "layer", "chosen", "view", "mapping", "seed", "locks")
-    seq, layer, chosen, view, mapping, seed, locks = (message.get(name) for name in names)
-    if not isinstance(layer, str) or not isinstance(view, str) or not isinstance(mapping, str):
-        return None
-    if not _is_whole(seq) or not _is_whole(seed) or not (chosen is None or _is_whole(chosen)):
-        return None
-    if not isinstance(locks, list) or not all(map(_is_lock, locks)):
-        return None
-    wanted = tuple((int(index), state) for index, state in locks)
-    return Look(layer, None if chosen is None else int(chosen), view, mapping, int(seed), int(seq), wanted)
+    layer, view, mapping = (text(part(message, name)) for name in ("layer", "view", "mapping"))
+    chosen = part(message, "chosen")
+    seq, seed = (whole(part(message, name)) for name in ("seq", "seed"))
+    locks = tuple(map(_lock, items(part(message, "locks"))))
+    return Look(layer, None if chosen is None else whole(chosen), view, mapping, seed, seq, locks)
 
 
-def _is_lock(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and _is_whole(pair[0]) and pair[1] in ("in", "out", None)
-
-
-def _is_whole(number: Any) -> TypeGuard[float]:
-    """Whether it is a whole number; browsers send 3 as 3 or as 3.0."""
-    return isinstance(number, (int, float)) and not isinstance(number, bool) and number == number // 1 and number >= 0
+def _lock(pair: Any) -> tuple[int, str | None]:
+    index, state = items(pair, 2, 2)
+    return whole(index), one_of(state, ("in", "out", None))
 
 
 def picture(

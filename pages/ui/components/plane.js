@@ -21,7 +21,7 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!root || !data) return;
   let me = instances.get(parentElement);
   if (!me) {
-    me = { seq: Date.now(), rev: null, points: [], marked: [], waiting: 0, pending: null, drag: null, dragged: false };
+    me = { seq: clock(), rev: null, points: [], marked: [], waiting: 0, pending: null, drag: null, dragged: false };
     instances.set(parentElement, me);
   }
   me.data = data;

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from fpgm_core.lesson.controls import EXTENT, MAX_FILTERS, MAX_MARKED, MIN_FILTERS
 from pages.ui.components.element import element
+from pages.ui.components.incoming import Unfit, items, number, one_of, part, reading, whole
 
 _component = element("plane")
 
@@ -43,32 +44,26 @@ class Plane:
     revealed: bool = False
 
 
-def read_plane(message: Any) -> PlaneMove | None:
+@reading
+def read_plane(message: Any) -> PlaneMove:
     """A browser's message, checked; None for anything that is not one (it is not to be trusted)."""
-    if not isinstance(message, Mapping):
-        return None
-    seq, points, marked, phase = (message.get(name) for name in ("seq", "points", "marked", "phase"))
-    if not _within(seq, 0, 2**53) or phase not in ("drag", "rest"):
-        return None
-    if not isinstance(points, list) or not MIN_FILTERS <= len(points) <= MAX_FILTERS or not all(map(_is_place, points)):
-        return None
-    if not isinstance(marked, list) or len(marked) > MAX_MARKED:
-        return None
-    if not all(isinstance(index, int) and _within(index, 0, len(points) - 1) for index in marked):
-        return None
+    phase = one_of(part(message, "phase"), ("drag", "rest"))
+    places = tuple(map(_place, items(part(message, "points"), MAX_FILTERS, MIN_FILTERS)))
+    marked = tuple(_mark(index, len(places)) for index in items(part(message, "marked"), MAX_MARKED))
     if len(set(marked)) < len(marked):
-        return None
-    places = tuple((round(float(x), 2), round(float(y), 2)) for x, y in points)
-    return PlaneMove(int(seq), places, tuple(marked), phase == "rest")
+        raise Unfit
+    return PlaneMove(whole(part(message, "seq")), places, marked, phase == "rest")
 
 
-def _within(number: Any, low: float, high: float) -> TypeGuard[float]:
-    """Whether it is a number in that range: NaN is not, nor an integer that no float can hold."""
-    return isinstance(number, (int, float)) and not isinstance(number, bool) and low <= number <= high
+def _place(pair: Any) -> tuple[float, float]:
+    x, y = (round(number(x, -EXTENT, EXTENT), 2) for x in items(pair, 2, 2))
+    return x, y
 
 
-def _is_place(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(_within(x, -EXTENT, EXTENT) for x in pair)
+def _mark(index: Any, count: int) -> int:
+    if not isinstance(index, int):
+        raise Unfit
+    return whole(index, 0, count - 1)
 
 
 def plane(state: Plane, words: Mapping[str, str], revision: int, echo: int, key: str) -> None:

@@ -1,6 +1,8 @@
 // How what a hand moves goes to the server: at most one message under way; the next one leaves when the server has
 // answered, with the newest state. `me.message` makes it of what is pending, `me.send` sends it. While a hand moves,
 // `me.pace` milliseconds lie between two, where there are some.
+// Milliseconds that go on whatever is done to the computer's own clock.
+const clock = () => Math.round(performance.timeOrigin + performance.now());
 const PATIENCE = 600; // milliseconds; an answer that takes longer no longer holds up the next message
 
 function post(me, phase, name) {
@@ -15,14 +17,14 @@ function flush(me) {
   clearTimeout(me.retry);
   if (!me.pending || me.away) return;
   const held = me.waiting ? PATIENCE : me.pending.phase === "drag" ? me.pace ?? 0 : 0;
-  const left = (me.waitedSince ?? 0) + held - Date.now();
+  const left = (me.waitedSince ?? 0) + held - clock();
   if (left > 0) {
     me.retry = setTimeout(() => flush(me), left);
     return;
   }
   me.seq += 1;
   me.said = me.waiting = me.seq;
-  me.waitedSince = Date.now();
+  me.waitedSince = clock();
   const pending = me.pending;
   me.pending = null;
   me.send({ seq: me.seq, ...me.message(pending) });

@@ -1,4 +1,4 @@
-"""Step 10 of the lesson: make a plan, hand it in, and have the sealed half judge it."""
+"""Step 10 of the lesson: make a plan, hand it in against a reference, and report it on the sealed half once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from fpgm_core.recovery import ladder
 from fpgm_core.runtime.progress import Work
 from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import set_preset
+from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.lesson_state import LessonState, link
-from pages.ui.session.networks import images_of, network_key
+from pages.ui.session.networks import images_of, network_key, why_unmeasured
 from pages.ui.session.session import Session, menu, mirror
 from pages.ui.session.work_status import result_of
 
@@ -26,11 +27,11 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     session.redraw = False
     session.record()
     accuracy, macs, params = (column.empty() for column in st.columns([2, 1, 1]))
-    live_bars(accuracy, macs, params, words.under("live"))
+    live_bars(accuracy, macs, params)
     _controls(session, words)
     cut = macs_cut(session.network.prune(session.state.plan))
     state, button = st.columns([2.2, 1], vertical_alignment="center")
-    enough = cut >= TARGET_CUT and session.network.trained
+    enough = cut >= TARGET_CUT and why_unmeasured(session.network) is None
     state.markdown(words("challenge.ready" if cut >= TARGET_CUT else "challenge.not_yet", cut=cut))
     attempt = (session.state.plan.key, session.state.method)
     button.button(
@@ -69,10 +70,10 @@ def _controls(session: Session, words: Words) -> None:
 
 
 def _judge_work(network: Network, plan: Plan, method: str) -> Work[Verdict]:
-    sealed, training = images_of(network, "sealed"), images_of(network, "train")
-    if sealed is None:
+    choose, training = images_of(network, "choose"), images_of(network, "train")
+    if choose is None:
         raise FpgmError(f"there are no images here to judge {network.title} on")
-    return judge_work(network.prune(plan), sealed, method=method, training=training)
+    return judge_work(network.prune(plan), choose, method=method, training=training)
 
 
 def _judge(session: Session, words: Words) -> None:
@@ -84,18 +85,13 @@ def _judge(session: Session, words: Words) -> None:
         partial(_judge_work, session.network, plan, method),
         key=("judge", *network_key(session.network), plan.key, method),
         doing=words("challenge.judging"),
-        resume=words("page.go_on"),
         page="Learn",
     )
     if judged is None:
         return
-    chosen = session.measured(method)
-    attempts = st.session_state.setdefault("attempts", {})
-    attempts[plan.key, method] = (judged, chosen.accuracy.value if chosen else None)
+    st.session_state.setdefault("attempts", {})[plan.key, method] = judged
     _verdict(judged, words)
-    if chosen:
-        gap = judged.measurement.accuracy.value - chosen.accuracy.value
-        st.caption(words("challenge.gap", choose=chosen.accuracy.value, gap=gap * 100))
+    sealed_report(session)
 
 
 def _verdict(judged: Verdict, words: Words) -> None:
@@ -113,17 +109,16 @@ def _verdict(judged: Verdict, words: Words) -> None:
 
 def _attempts(words: Words) -> None:
     """What was handed in during this session, in order."""
-    attempts: dict[tuple[str, str], tuple[Verdict, float | None]] = st.session_state.get("attempts", {})
+    attempts: dict[tuple[str, str], Verdict] = st.session_state.get("attempts", {})
     if not attempts:
         return
     st.markdown(f"**{words('challenge.handed')}**")
     rows = list(attempts.values())
     table = {
         words("challenge.attempt"): range(1, len(rows) + 1),
-        words("cost.rung"): [words(f"rung.{judged.method}") for judged, _ in rows],
-        words("challenge.cut"): [round(judged.cut * 100, 1) for judged, _ in rows],
-        words("challenge.choose"): [None if chosen is None else round(chosen * 100, 2) for _, chosen in rows],
-        words("challenge.sealed"): [round(judged.measurement.accuracy.value * 100, 2) for judged, _ in rows],
-        words("challenge.against"): [judged.change.told(100) for judged, _ in rows],
+        words("cost.rung"): [words(f"rung.{judged.method}") for judged in rows],
+        words("challenge.cut"): [round(judged.cut * 100, 1) for judged in rows],
+        words("challenge.choose"): [round(judged.measurement.accuracy.value * 100, 2) for judged in rows],
+        words("challenge.against"): [judged.change.told(100) for judged in rows],
     }
     st.dataframe(pd.DataFrame(table), hide_index=True)

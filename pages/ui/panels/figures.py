@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from streamlit.delta_generator import DeltaGenerator
 
+from fpgm_core.inference import FEW_CLASSES
 from fpgm_core.recovery import get_recovery_method
-from pages.ui.components.cards import accuracy_card, macs_card, params_card
-from pages.ui.components.labels import LABELS
+from pages.ui.components.cards import accuracy_card, beside, macs_card, params_card, top5_card
+from pages.ui.panels.speed import speed_told
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session
 
 
@@ -17,21 +17,26 @@ def draw_figures(
     accuracy: DeltaGenerator,
     macs: DeltaGenerator,
     params: DeltaGenerator,
-    words: Mapping[str, str] = LABELS,
 ) -> None:
-    """Draw the three cards into their places."""
-    network, job = session.network, session.measuring
+    """Draw the cards into their places; beside accuracy stands top-5 where there are more than ten classes."""
+    network, job, words = session.network, session.measuring, session.words
     cost, dense = network.cost(session.plan), network.dense_cost
-    accuracy.html(
+    measured, measurable = session.measurement, why_unmeasured(network) is None
+    cards = [
         accuracy_card(
-            session.measurement,
+            measured,
             refitted=session.refitted,
-            error=job.error if job else None,
+            seconds_left=job.progress.seconds_left if job and job.progress and not job.done else None,
+            error=words.phrase(job.error) if job and job.error else None,
             moving=session.is_moving,
-            trained=network.trained,
-            rung=get_recovery_method(session.state.method).title.lower(),
+            measurable=measurable,
+            rung=words.of(get_recovery_method(session.state.method)).lower(),
             words=words,
         )
-    )
-    macs.html(macs_card(cost, dense, words))
+    ]
+    if measurable and (network.num_classes or 0) > FEW_CLASSES:
+        known = None if session.is_moving else measured
+        cards.append(top5_card(known, words))
+    accuracy.html(beside(*cards))
+    macs.html(macs_card(cost, dense, words, speed_told(session, session.plan)))
     params.html(params_card(cost, dense, words))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from fpgm_core.lesson import words_of
+from fpgm_core.lesson import LANGUAGES, STYLES
+from pages.ui.components.telling import plain
 from pages.ui.panels.figures import draw_figures
+from pages.ui.panels.goal import take_what_was_solved
 from pages.ui.panels.open_dialog import open_button
 from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
 from pages.ui.panels.under_way import under_way
-from pages.ui.session.lesson_state import tab_language
-from pages.ui.session.session import Session, callback, current_session, share
+from pages.ui.session.language import set_language, tab_language, tab_words
+from pages.ui.session.opened import notes_of
+from pages.ui.session.session import Session, callback, current_session, mirror, share
 
 STYLE = (Path(__file__).parent / "frame.css").read_text()
 PAGES = {
@@ -29,24 +32,33 @@ PAGES = {
 Slots = tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]
 
 
-def frame_words() -> Mapping[str, str]:
-    """What the frame says, in the tab's language."""
-    return words_of(tab_language()).under("frame")
-
-
 def open_page(page: str) -> None:
     """Set the page up: its title in the browser, the whole width, no sidebar."""
-    words = frame_words()
-    title = words["title"].format(page=words[page.lower()])
+    words = tab_words()
+    title = words("frame.title", page=words(f"frame.{page.lower()}"))
     st.set_page_config(page_title=title, page_icon="✂️", layout="wide", initial_sidebar_state="collapsed")
 
 
-def navigation() -> None:
-    """The pages in the order of the work, one link each."""
+def dress(more: str = "") -> None:
+    """The style of every page, with its language's, and `more` of one's own; tells the browser the language."""
+    language = tab_language()
+    st.html(f"<style>{STYLE}{more}{STYLES.get(language, '')}</style>")
+    st.html(f"<script>document.documentElement.lang = {language!r}</script>", unsafe_allow_javascript=True)
+
+
+def navigation(session: Session) -> None:
+    """The pages in the order of the work, one link each, and the language of them all."""
     with st.container(key="navigation", horizontal=True, gap="small", vertical_alignment="center"):
-        words = frame_words()
         for file, page in PAGES.items():
-            st.page_link(file, label=words[page.lower()])
+            st.page_link(file, label=session.words(f"frame.{page.lower()}"))
+        st.segmented_control(
+            session.words("frame.language"),
+            list(LANGUAGES),
+            required=True,
+            format_func=LANGUAGES.__getitem__,
+            label_visibility="collapsed",
+            **mirror("language", tab_language(), lambda _, language: set_language(language)),
+        )
 
 
 def top_bar(session: Session) -> Slots:
@@ -69,13 +81,12 @@ def top_bar(session: Session) -> Slots:
 
 def _tools(session: Session) -> None:
     """Undo, redo, the plan as a file, and the link."""
-    words = frame_words()
     for text, name, can, steps in (
         ("↶", "undo", session.history.can_undo, -1),
         ("↷", "redo", session.history.can_redo, 1),
     ):
         act = callback(partial(Session.step, steps=steps))
-        st.button(text, key=name, help=words[name], disabled=not can, on_click=act)
+        st.button(text, key=name, help=session.words(f"frame.{name}"), disabled=not can, on_click=act)
     share_menu(session)
 
 
@@ -83,8 +94,9 @@ def begin_page(page: str) -> tuple[Session, Slots, DeltaGenerator]:
     """The top of a page, whose predecessor's work ends; returns the places of the figures, and of what is under way."""
     session = current_session()
     session.enter(page)
-    st.html(f"<style>{STYLE}</style>")
-    navigation()
+    take_what_was_solved(session)
+    dress()
+    navigation(session)
     slots = top_bar(session)
     return session, slots, st.container(key="under_way")
 
@@ -93,9 +105,11 @@ def messages(session: Session) -> DeltaGenerator:
     """What must be said of the last act, in a place that is always there: it moves nothing else on the page."""
     place = st.container(key="notices")
     if session.message:
-        place.error(session.message)
-    for note in session.notes if session.state.data else ():
-        place.warning(note)
+        place.error(plain(session.words.phrase(session.message)))
+    if session.jobs.was_lost:
+        place.info(session.words("work.lost"))
+    for note in notes_of(session.state.data):
+        place.warning(plain(session.words.phrase(note)))
     return place
 
 
@@ -115,12 +129,11 @@ def live_figures(session: Session, slots: Slots) -> None:
     """The figures of the bar, drawn again while they are measured."""
     job = session.measuring
     is_coming = job is not None and not job.done
-    words = words_of(tab_language()).under("live")
 
     @st.fragment(run_every=0.5 if is_coming else None)
     def watch() -> None:
         session = current_session()
-        draw_figures(session, *slots, words=words)
+        draw_figures(session, *slots)
         if is_coming and (session.measuring is None or session.measuring.done):
             st.rerun()
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import streamlit as st
 
 from fpgm_core import CRITERIA, FpgmError, Network, Plan
 from fpgm_core.criteria import Projection, get_criterion
@@ -15,9 +14,10 @@ from fpgm_core.criteria.layouts import compute_layout
 from fpgm_core.criteria.projections import UMAP_MINIMUM
 from fpgm_core.evaluation import Replaceability
 from fpgm_core.graph import Unit, weights_of
-from fpgm_core.lesson import words_of
+from fpgm_core.lesson import Words
 from fpgm_core.pruning import RemovalOrder, removal_order_work
 from fpgm_core.runtime.progress import Progress, Work
+from pages.ui.components.incoming import sent
 from pages.ui.components.picture import Cut, Look, Picture, View, picture, read_look
 from pages.ui.panels.layer_facts import layer_facts, order_key, order_of, stored_layout, takes_long, tiles_of
 from pages.ui.panels.layer_views import (
@@ -34,6 +34,7 @@ from pages.ui.panels.layer_views import (
 from pages.ui.panels.refit import COST_JOB, refit_cost_job
 from pages.ui.panels.replaceability import replaceability_view
 from pages.ui.session.jobs import Job, layout_worker
+from pages.ui.session.kept import kept
 from pages.ui.session.session import Session
 
 KEY = "picture"
@@ -42,7 +43,7 @@ COST, SUMMARY = "Refit cost", "Replaceability"
 
 def take_look(session: Session) -> bool:
     """Act on the picture's newest message, if it is new; True where it changed the plan, or was refused."""
-    look = read_look((st.session_state.get(KEY) or {}).get("look"))
+    look = read_look(sent(KEY, "look"))
     if look is None or look.seq <= session.look_echo:
         return False
     session.look_echo = look.seq
@@ -59,10 +60,10 @@ def take_look(session: Session) -> bool:
     return True
 
 
-def layer_panel(session: Session, language: str = "en") -> bool:
+def layer_panel(session: Session) -> bool:
     """Draw the layer that is looked at; whether something of it is still being computed."""
     network, state, layer = session.network, session.state, session.layer_in_sight
-    words = words_of(language).under("picture")
+    words = session.words
     facts = layer_facts(network.fingerprint, layer, network)
     subject = Subject(network, state.plan, layer, network.unit_of(layer, state.plan.coupling), facts, words)
     layout, order = _layout(session, layer, len(facts.norms)), _order(session, subject)
@@ -71,16 +72,18 @@ def layer_panel(session: Session, language: str = "en") -> bool:
     chosen = state.chosen if layer == state.layer else None
     shown = facts.nearest if chosen is None else chosen
     names = tuple(name for name in CRITERIA if network.has_scores(name))
-    jobs = _Jobs(layout, order, costs)
-    key = (network.identity, layer, state.seed, language, names, *_selection(subject), *jobs.told)
+    jobs, seed = _Jobs(layout, order, costs), state.plan.options.seed
+    scored = tuple(network.scores_digest(name) for name in names)  # of images, which other people have others of
+    tiles = tiles_of((network.identity, *scored), layer, shown, facts.twin(shown), names, seed, network)
+    key = (network.identity, layer, state.seed, words.language, names, scored, *_selection(subject), *jobs.told)
     picture(
         _picture(key, subject, state.seed, jobs),
         _cut(subject, state.plan if order is None else session.plan, busy),
         Look(layer, chosen, state.view, state.mapping, state.seed, session.look_echo),
-        tiles=tiles_of(network.fingerprint, layer, shown, facts.twin(shown), names, state.plan.options.seed, network),
+        tiles=replace(tiles, ranks=[(words.of(get_criterion(name)), rank) for name, rank in tiles.ranks]),
         session=session.token,
         key=KEY,
-        words=words,
+        words=words.under("picture"),
     )
     if state.view == SUMMARY and costs is not None and costs.result is not None:
         replaceability_view(session, costs.result)
@@ -98,7 +101,7 @@ class _Jobs:
     @property
     def told(self) -> tuple[Hashable, ...]:
         """How far they are, as far as a picture differs by it."""
-        return tuple(job and (job.done, job.error) for job in (self.layout, self.order, self.costs))
+        return tuple(job and (job.done, job.error, job.place) for job in (self.layout, self.order, self.costs))
 
 
 def _selection(subject: Subject) -> tuple[Hashable, ...]:
@@ -108,7 +111,7 @@ def _selection(subject: Subject) -> tuple[Hashable, ...]:
     return (plan.criterion, plan.options, plan.coupling, *locks)
 
 
-@st.cache_resource(max_entries=128, show_spinner=False)
+@kept
 def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Picture:
     """The layer's picture, all of it that its rate does not change."""
     network, plan, unit, facts = _subject.network, _subject.plan, _subject.unit, _subject.facts
@@ -119,9 +122,14 @@ def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Pict
             order = _jobs.order.result
         else:
             order = order_of(network, other, unit) if unit else None
-        orders.append((get_criterion(criterion).title, order.flips if order else None))
+        orders.append((words.of(get_criterion(criterion)), order.flips if order else None))
     views = {
-        "Map": map_view(_subject, seed=_seed, failed=_jobs.layout.error if _jobs.layout else None),
+        "Map": map_view(
+            _subject,
+            seed=_seed,
+            failed=_jobs.layout.error if _jobs.layout else None,
+            place=_jobs.layout.place if _jobs.layout else 0,
+        ),
         "Scores": scores_view(_subject),
         "Radial": radial_view(_subject),
         "Norms": norms_view(_subject),
@@ -142,9 +150,9 @@ def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Pict
         near=facts.near.tolist(),
         gaps=numbers(facts.gaps),
         columns={
-            words["norm_of"]: numbers(facts.norms),
-            words["sum"]: numbers(facts.sums),
-            words["to_median"]: numbers(facts.to_median),
+            words("picture.norm_of"): numbers(facts.norms),
+            words("picture.sum"): numbers(facts.sums),
+            words("picture.to_median"): numbers(facts.to_median),
         },
         views=views,
     )
@@ -166,16 +174,16 @@ def _pruned(network: Network, plan: Plan, unit: Unit) -> list[int]:
         return []
 
 
-def _busy(costs: Job[tuple[Replaceability, ...]] | None, words: Mapping[str, str]) -> dict[str, str]:
+def _busy(costs: Job[tuple[Replaceability, ...]] | None, words: Words) -> dict[str, str]:
     """What the views that need refit costs wait for."""
     if costs is None:
-        said = words["cost_stopped"]
+        said = words("picture.cost_stopped")
     elif costs.error:
-        said = costs.error
+        said = words.phrase(costs.error)
     elif costs.done:
         return {}
     else:
-        said = words["cost_coming"].format(share=f"{costs.share:.0%}")
+        said = words("picture.cost_coming", share=f"{costs.share:.0%}")
     return dict.fromkeys((COST, SUMMARY), said)
 
 
@@ -187,7 +195,7 @@ def _order(session: Session, subject: Subject) -> Job[RemovalOrder] | None:
     key = ("order", *order_key(network, plan, unit))
     work = partial(removal_order_work, network, plan, unit)
     return session.jobs.get("order", key) or session.jobs.start(
-        "order", work, key=key, title=f"selecting the filters of {subject.layer} at every rate", page="Explore"
+        "order", work, key=key, title=subject.words("work.order", layer=subject.layer), page="Explore"
     )
 
 

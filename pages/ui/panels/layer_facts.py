@@ -7,14 +7,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 
 from fpgm_core import CRITERIA, FpgmError, Network, Plan, SelectionOptions
-from fpgm_core.criteria import Projection, geometric_median, get_criterion, medoid, pairwise_distances, pca, radial
+from fpgm_core.criteria import Projection, exact_projections, geometric_median, get_criterion, pairwise_distances
 from fpgm_core.criteria.layouts import known_layout
 from fpgm_core.graph import Unit, weights_of
 from fpgm_core.pruning import RemovalOrder, removal_order
 from pages.ui.components.picture import NO_NUMBER, Tiles
+from pages.ui.session.kept import kept
 
 _NEIGHBOURS = 16384  # numbers of neighbours that are sent of a layer, all filters together
 _QUICK = 2e7  # products of a unit's filters and weights up to which an order comes at once
@@ -41,32 +41,44 @@ class LayerFacts:
         return int(self.near[index, 0]) if self.near.shape[1] else None
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
+@kept
 def layer_facts(fingerprint: str, layer: str, _network: Network) -> LayerFacts:
     """The exact figures of a layer's filters."""
     weights = weights_of(_network.module, layer)
     median, n = geometric_median(weights), len(weights)
-    distances = pairwise_distances(weights).numpy()
+    distances, sums = pairwise_distances(weights).numpy(), CRITERIA["fpgm"].score(weights).numpy()
     np.fill_diagonal(distances, np.inf)
-    near = distances.argsort(axis=1, kind="stable")[:, : min(n - 1, max(8, _NEIGHBOURS // n))]
     return LayerFacts(
         CRITERIA["l2_norm"].score(weights).numpy(),
-        CRITERIA["fpgm"].score(weights).numpy(),
+        sums,
         median.distances.numpy(),
         distances.min(axis=1) if n > 1 else np.zeros(n),
-        near,
-        medoid(weights),
+        _nearest(distances, min(n - 1, max(8, _NEIGHBOURS // n))),
+        int(sums.argmin()),
         median.nearest,
     )
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
-def exact_projection(fingerprint: str, layer: str, method: str, _network: Network) -> Projection:
+def _nearest(distances: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest of every filter, nearest first, (N, count); of few among many only those are sorted."""
+    if count < len(distances) // 4:
+        among = np.sort(np.argpartition(distances, count, axis=1)[:, :count], axis=1)
+        order = np.take_along_axis(distances, among, 1).argsort(axis=1, kind="stable")
+        return np.take_along_axis(among, order, 1)
+    return distances.argsort(axis=1, kind="stable")[:, :count]
+
+
+def exact_projection(fingerprint: str, layer: str, method: str, network: Network) -> Projection:
     """The PCA or radial picture of a layer."""
-    return {"pca": pca, "radial": radial}[method](weights_of(_network.module, layer))
+    return _exact_projections(fingerprint, layer, network)[method]
 
 
-@st.cache_resource(max_entries=512, show_spinner=False)
+@kept
+def _exact_projections(fingerprint: str, layer: str, _network: Network) -> dict[str, Projection]:
+    return {found.method: found for found in exact_projections(weights_of(_network.module, layer))}
+
+
+@kept
 def stored_layout(fingerprint: str, layer: str, seed: int, _network: Network) -> Projection | None:
     """The UMAP of a layer where it was computed in an earlier session, or ships with the network."""
     return known_layout(fingerprint, layer, weights_of(_network.module, layer), seed)
@@ -80,7 +92,7 @@ def order_of(network: Network, plan: Plan, unit: Unit) -> RemovalOrder:
 def order_key(network: Network, plan: Plan, unit: Unit) -> tuple[Hashable, ...]:
     """What a unit's order of removal depends on."""
     locks = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
-    return (network.identity, unit, plan.criterion, plan.options, *locks)
+    return (network.identity, unit, plan.criterion, network.scores_digest(plan.criterion), plan.options, *locks)
 
 
 def takes_long(network: Network, plan: Plan, unit: Unit) -> bool:
@@ -89,16 +101,19 @@ def takes_long(network: Network, plan: Plan, unit: Unit) -> bool:
     return len(get_criterion(plan.criterion).stages) > 1 and unit.size * numbers > _QUICK
 
 
-@st.cache_resource(max_entries=1024, show_spinner=False)
+@kept
 def _order(key: tuple[Hashable, ...], _network: Network, _plan: Plan, _unit: Unit) -> RemovalOrder:
     return removal_order(_network, _plan, _unit)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@kept
 def ranks_of(
-    fingerprint: str, layer: str, seed: int, names: tuple[str, ...], _network: Network
+    scored: tuple[str | None, ...], layer: str, seed: int, names: tuple[str, ...], _network: Network
 ) -> dict[str, np.ndarray]:
-    """Every filter's rank (N,) under each criterion of those names that has one for this layer: 1 is pruned first."""
+    """Every filter's rank (N,) under each criterion of those names that has one for this layer: 1 is pruned first.
+
+    `scored` is what the scores depend on: the network's identity, and the digest of every criterion's.
+    """
     alone, ranks = Unit(layer, (layer,), len(weights_of(_network.module, layer))), {}
     for name in names:
         if len(get_criterion(name).stages) > 1:
@@ -111,13 +126,19 @@ def ranks_of(
     return ranks
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@kept
 def tiles_of(
-    fingerprint: str, layer: str, chosen: int, twin: int | None, names: tuple[str, ...], seed: int, _network: Network
+    scored: tuple[str | None, ...],
+    layer: str,
+    chosen: int,
+    twin: int | None,
+    names: tuple[str, ...],
+    seed: int,
+    _network: Network,
 ) -> Tiles:
     """A filter's kernels, its twin's and their difference, on one diverging scale around 0 for the whole layer.
 
-    Its ranks are those of the criteria of those names.
+    Its ranks are those of the criteria of those names; `scored` as in `ranks_of`.
     """
     weights = weights_of(_network.module, layer).numpy()
     limit = float(np.abs(weights).max()) or 1.0
@@ -125,10 +146,10 @@ def tiles_of(
     if twin is not None:
         parts += [weights[twin], weights[chosen] - weights[twin]]
     sheets = [tile(part) for part in parts]
-    ranks = ranks_of(fingerprint, layer, seed, names, _network)
+    ranks = ranks_of(scored, layer, seed, names, _network)
     return Tiles(
         chosen,
-        [(get_criterion(name).title, int(rank[chosen])) for name, rank in ranks.items()],
+        [(name, int(rank[chosen])) for name, rank in ranks.items()],
         sheets[0].shape[1],
         limit,
         [_packed(sheet / limit) for sheet in sheets],

@@ -11,7 +11,8 @@ from math import hypot
 import streamlit as st
 
 from fpgm_core import FpgmError
-from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts, words_of
+from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step, plane_facts
+from pages.ui.components.incoming import sent
 from pages.ui.components.plane import Plane, plane, read_plane
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
 from pages.ui.session.session import current_session
@@ -23,7 +24,7 @@ _GRID = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)  # where a button puts a new filter
 
 def take_plane_move() -> None:
     """Take the plane's newest message into the lesson, if it is news."""
-    lesson, move = current_lesson(), read_plane((st.session_state.get(_KEY) or {}).get("move"))
+    lesson, move = current_lesson(), read_plane(sent(_KEY, "move"))
     if move is not None and move.seq > lesson.echo and lesson.step == "plane":
         set_lesson(replace(lesson.with_controls(PlaneControls(move.points, move.marked)), echo=move.seq))
 
@@ -87,8 +88,9 @@ def live_plane() -> None:
     """The plane and its sentences: all that is drawn anew while a filter is dragged."""
     take_plane_move()
     lesson = current_lesson()
-    share_lesson(lesson, current_session().state)
-    words, controls = words_of(lesson.language), lesson.step_controls
+    session = current_session()
+    share_lesson(lesson, session.state)
+    words, controls = session.words, lesson.step_controls
     if not isinstance(controls, PlaneControls):  # another step's
         return
     plane(_plane(controls, lesson.revealed), _labels(words), lesson.revision, lesson.echo, _KEY)
@@ -96,7 +98,7 @@ def live_plane() -> None:
     with st.container(key="says", border=True):
         st.markdown(f"**{words('page.conclusion')}**")
         if lesson.revealed:
-            context = StepContext(current_session().network, words)
+            context = StepContext(session.network, words)
             sentences = get_step("plane").show(context, controls).conclusion
             st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
         else:

@@ -1,4 +1,4 @@
-"""The top of the lesson: the steps, the language, the network, and what teachers need."""
+"""The top of the lesson: the steps, the network, and what teachers need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from fpgm_core.lesson import LANGUAGES, STEPS, Words, document_work, pack
+from fpgm_core.lesson import STEPS, Words, document_work, pack
 from pages.ui.panels.lesson_controls import mirror_lesson
 from pages.ui.session.lesson_state import LessonState, link
 from pages.ui.session.networks import images_of, network_key
@@ -23,18 +23,10 @@ def lesson_top(session: Session, lesson: LessonState, words: Words) -> None:
         step = STEPS[lesson.step]
         st.caption(words("page.step", number=names.index(step.name) + 1, count=len(names), minutes=step.minutes))
         return
-    title, language, teacher = st.columns([4.1, 1, 1], vertical_alignment="bottom")
+    title, teacher = st.columns([5.1, 1], vertical_alignment="bottom")
     minutes = sum(step.minutes for step in STEPS.values())
     subtitle = words("page.subtitle", count=len(names), minutes=minutes, network=session.network.title)
     title.markdown(f"**{words('page.title')}**  \n{subtitle}")
-    language.segmented_control(
-        words("page.language"),
-        list(LANGUAGES),
-        required=True,
-        format_func=LANGUAGES.__getitem__,
-        label_visibility="collapsed",
-        **mirror_lesson("language", lesson.language, lambda lesson, name: replace(lesson, language=name)),
-    )
     with teacher:
         _teacher_menu(session, lesson, words)
     st.segmented_control(
@@ -65,7 +57,7 @@ def _teacher_menu(session: Session, lesson: LessonState, words: Words) -> None:
 
 def _printable(session: Session, lesson: LessonState, words: Words) -> None:
     """The lesson as a worksheet and its answers, written in the background once they are asked for."""
-    network, language, controls = session.network, lesson.language, lesson.controls
+    network, language, controls = session.network, words.language, lesson.controls
     key = ("print", *network_key(network), language, *(f"{name}{pack(values)}" for name, values in controls.items()))
     st.caption(words("page.print_help"))
     if st.session_state.get("printing") != key:
@@ -78,7 +70,6 @@ def _printable(session: Session, lesson: LessonState, words: Words) -> None:
         partial(document_work, network, language, images=images, training=training, controls=controls),
         key=key,
         doing=words("page.printing"),
-        resume=words("page.go_on"),
         page="Learn",
     )
     if document is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import takewhile
 
@@ -11,13 +11,17 @@ from streamlit.delta_generator import DeltaGenerator
 
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.graph import Unit
+from fpgm_core.lesson import Words
 from fpgm_core.pruning import allowed_percents, pruned_counts, stage_of
-from pages.ui.components.equaliser import Bar, Move, equaliser, read_move
-from pages.ui.components.labels import LABELS
+from pages.ui.components.equaliser import Bar, Move, equaliser, read_move, read_tick
+from pages.ui.components.incoming import sent
+from pages.ui.components.telling import told
 from pages.ui.panels.figures import draw_figures
 from pages.ui.panels.refit import damage, strips
+from pages.ui.panels.speed import marks, stairs_told
+from pages.ui.panels.why import price_words, prices_of
 from pages.ui.session.jobs import device_worker
-from pages.ui.session.networks import network_key
+from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, current_session, share
 
 KEY = "equaliser"
@@ -31,8 +35,7 @@ _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "pro
 def take_move(session: Session) -> bool:
     """Act on the equaliser's newest message, if it is new; True where the bar has come to rest."""
     units = session.network.units(session.state.plan.coupling)
-    message = (st.session_state.get(KEY) or {}).get("move")
-    move = read_move(message, [unit.name for unit in units])
+    move = read_move(sent(KEY, "move"), {unit.name for unit in units})
     if move is None or move.seq <= session.echo:
         return False
     session.echo = move.seq
@@ -49,7 +52,7 @@ def _drag(session: Session, move: Move) -> None:
         draft = session.state.plan.with_rates(move.rates)
         session.network.cost(draft)
     except FpgmError as error:
-        session.message = str(error)
+        session.message = told(error)
         return
     if draft != session.plan:  # a bar that is only touched leaves the measurement alone
         session.stop_measuring()
@@ -58,7 +61,7 @@ def _drag(session: Session, move: Move) -> None:
 
 def _is_poll(session: Session) -> bool:
     """Whether this run is the bars polling for the measurement, not a person's doing."""
-    tick = (st.session_state.get(KEY) or {}).get("tick")
+    tick = read_tick(sent(KEY, "tick"))
     is_new, session.tick = tick != session.tick, tick
     return is_new
 
@@ -68,7 +71,6 @@ def live_bars(
     accuracy: DeltaGenerator,
     macs: DeltaGenerator,
     params: DeltaGenerator,
-    words: Mapping[str, str] = LABELS,
     below: Callable[[Session], bool] = lambda session: False,
 ) -> None:
     """The equaliser, the three figures of the top bar, and what the bars are linked to, which `below` draws.
@@ -90,15 +92,15 @@ def live_bars(
     with st.container():
         computing = below(session)
     share(session.state)
-    draw_figures(session, accuracy, macs, params, words)
+    draw_figures(session, accuracy, macs, params)
     network, plan = session.network, session.plan
     unit = network.unit_of(session.layer_in_sight, plan.coupling)
-    coming = session.unmeasured and network.trained
+    coming = session.unmeasured and why_unmeasured(network) is None
     waiting = coming or (job is not None and not job.has_news)
     poll = _poll_interval(session, coming, waiting)
     with place:
         equaliser(
-            bars(session, words),
+            bars(session),
             counts=_counts(network, plan),
             chosen=unit.name if unit else None,
             session=session.token,
@@ -107,7 +109,7 @@ def live_bars(
             poll=poll or (POLL_RUNNING if computing else 0),
             tick=session.tick,
             key=KEY,
-            words=words,
+            words=session.words.under("live"),
         )
     if session.has_new_result() or (session.redraw and not waiting) or tuple(session.jobs.under_way) != told:
         st.rerun()
@@ -122,9 +124,9 @@ def _poll_interval(session: Session, coming: bool, waiting: bool) -> int:
     return max(interval, POLL_SHARE * (device_worker().under_way - 1))
 
 
-def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
+def bars(session: Session) -> list[Bar]:
     """What the equaliser shows of the plan on screen."""
-    network, plan = session.network, session.plan
+    network, plan, words = session.network, session.plan, session.words
     share_of = {layer.name: layer.share for layer in network.layers}
     surface = damage(session)
     heat = (
@@ -133,10 +135,13 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
     units = network.units(plan.coupling)
     labels = short_names(tuple(unit.name for unit in units))
 
+    prices, bargains = prices_of(session, plan), marks(session)
+    priced = price_words(prices, words)
+
     def damage_words(unit: Unit) -> str:
-        if surface is None or unit.name not in heat:
-            return ""
-        return words["damage"].format(loss=f"{surface.at(unit.name, plan.rate(unit.name)):.1%}")
+        if surface is None or unit.name not in heat or unit.name in prices:
+            return priced(unit.name)
+        return words("live.damage", loss=f"{surface.at(unit.name, plan.rate(unit.name)):.1%}")
 
     found = []
     for unit in units:
@@ -159,6 +164,8 @@ def bars(session: Session, words: Mapping[str, str] = LABELS) -> list[Bar]:
                 agreement=_agreement(network, plan, unit, words),
                 damage=damage_words(unit),
                 heat=heat.get(unit.name, ""),
+                speed=stairs_told(session, unit),
+                marks=bargains.get(unit.name, ()),
             )
         )
     return found
@@ -201,8 +208,8 @@ def _common(rows: Sequence[Sequence[str]]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))) * (len(rows) > 1)
 
 
-def _agreement(network: Network, plan: Plan, unit: Unit, words: Mapping[str, str]) -> str:
+def _agreement(network: Network, plan: Plan, unit: Unit, words: Words) -> str:
     """Norm against FPGM on a unit: rank correlation of the scores, and what the pruned sets share at its rate."""
     rho, shared = network.agreement(unit), network.overlap(plan, unit)
-    text = words["agreement"].format(rho="–" if rho is None else f"{rho:.2f}")
-    return text if shared is None else f"{text}, {words['shared'].format(shared=f'{shared:.0%}')}"
+    text = words("live.agreement", rho="–" if rho is None else f"{rho:.2f}")
+    return text if shared is None else f"{text}, {words('live.shared', shared=f'{shared:.0%}')}"

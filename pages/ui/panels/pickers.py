@@ -2,53 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
+from fpgm_core.lesson import Words
 from fpgm_core.models import cifar_models, list_models
-from pages.ui.session.networks import first_view
+from pages.ui.session.language import words_of
+from pages.ui.session.networks import first_view, title_of
 from pages.ui.session.opened import live_names
 from pages.ui.session.session import Session, menu
 
 
 @st.cache_data(show_spinner=False)
-def _titles() -> dict[str, str]:
-    own = {info.name for info in cifar_models()}
+def _titles(language: str) -> dict[str, str]:
+    own, words = {info.name for info in cifar_models()}, words_of(language)
     return {
-        info.name: f"{info.title}{'' if info.record else ' (no weights)'}"
+        info.name: info.title
+        if info.record
+        else words("top.no_weights", network=info.title)
         if info.name in own
         else f"{info.name} (ImageNet)"
         for info in list_models()
     }
 
 
+def glossed(words: Words, records: Iterable[Any]) -> str:
+    """What records of a registry are, a line each, for a menu's help."""
+    return "  \n".join(f"**{words.of(record)}**: {words.of(record, 'summary')}" for record in records)
+
+
 def pickers(session: Session) -> None:
     """Model, criterion and coupling, for a row."""
-    plan = session.state.plan
-    titles = {plan.model: session.network.title} | {name: name for name in live_names()} | _titles()
+    plan, words = session.state.plan, session.words
+    titles = {plan.model: ""} | {name: name for name in live_names()} | _titles(words.language)
+    titles[plan.model] = title_of(session.network)
     st.selectbox(
-        "Model",
+        words("top.model"),
         list(titles),
         format_func=titles.__getitem__,
         width=170,
         **menu("model", plan.model, _open),
     )
     st.selectbox(
-        "Criterion",
+        words("top.criterion"),
         list(CRITERIA),
-        format_func=lambda name: CRITERIA[name].title,
+        format_func=lambda name: words.of(CRITERIA[name]),
         width=140,
-        help="  \n".join(f"**{record.title}**: {record.summary}" for record in CRITERIA.values()),
+        help=glossed(words, CRITERIA.values()),
         **menu("criterion", plan.criterion, _set_criterion),
     )
     st.selectbox(
-        "Coupling",
+        words("top.coupling"),
         list(COUPLINGS),
-        format_func=lambda name: COUPLINGS[name].title,
+        format_func=lambda name: words.of(COUPLINGS[name]),
         width=130,
-        help="  \n".join(f"**{record.title}**: {record.summary}" for record in COUPLINGS.values()),
+        help=glossed(words, COUPLINGS.values()),
         **menu("coupling", plan.coupling, _set_coupling),
     )
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from fpgm_core.figures import LABELS
+from fpgm_core.lesson import Words
+from pages.ui.components.incoming import read_point
+from pages.ui.session.kept import kept
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+
+@kept
 def cached_figure(key: Hashable, _build: Callable[[], go.Figure]) -> go.Figure:
     """A figure, built once for each key: most of the page stays as it was when a bar moves."""
     return _build()
 
 
-def clicked(chart: str) -> Any:
-    """The customdata of the point last clicked in the chart of that key; None where there is none."""
-    points = st.session_state[chart].selection.points
-    return points[0].get("customdata") if points else None
+def labels_of(words: Words) -> Mapping[str, str]:
+    """What figures say, in a language."""
+    return {**LABELS, **words.under("chart")}
 
 
-def first_number(customdata: Any) -> int:
-    """The first number of a clicked point's customdata: browsers send a list, or a mapping of indices."""
-    if isinstance(customdata, dict):
-        customdata = [customdata[key] for key in sorted(customdata, key=int)]
-    return int(customdata[0] if isinstance(customdata, (list, tuple)) else customdata)
+def clicked(chart: str) -> list[float] | None:
+    """The numbers of the point last clicked in the chart of that key; None where there is none."""
+    selection = getattr(st.session_state.get(chart), "selection", None)
+    return read_point(getattr(selection, "points", None))
+
+
+def clicked_index(chart: str, count: int) -> int | None:
+    """The first number of the clicked point, where it is one of `count` indices."""
+    point = clicked(chart)
+    return int(point[0]) if point and point[0].is_integer() and 0 <= point[0] < count else None

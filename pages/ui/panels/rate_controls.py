@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
+from fpgm_core import Measurement
 from fpgm_core.graph import Unit
+from fpgm_core.lesson import Words
 from fpgm_core.pruning import PRESETS, stage_of, stages
 from fpgm_core.recovery import RECOVERY_METHODS, refused_rungs
+from pages.ui.panels.pickers import glossed
 from pages.ui.panels.refit import damage_status
+from pages.ui.panels.speed import speed_menu
 from pages.ui.session.session import Session, can_stand_on, menu, mirror
 
-ALL = "all units"
+ALL = ""  # units: no stage is called so
 MULTIPLES = (1, 4, 8, 16, 32)
 _NO_PRESET = "—"
 
@@ -25,33 +30,46 @@ def rate_controls(session: Session) -> None:
     with st.container(key="controls", horizontal=True, vertical_alignment="center", gap="small"):
         _rungs(session)
         st.selectbox(
-            "Preset",
+            session.words("rates.preset"),
             [_NO_PRESET, *PRESETS],
-            format_func=lambda name: PRESETS[name].title if name in PRESETS else "Preset …",
+            format_func=partial(_preset, session.words),
             label_visibility="collapsed",
             width=180,
             **menu("preset", _NO_PRESET, set_preset, str(session.revision)),
         )
         _master(session, units)
         _more(session, units)
+        if session.network.trained:
+            st.page_link(
+                "pages/5_Choose.py", label=session.words("compare.from_explore"), query_params={"view": "compare"},
+                help=session.words("compare.from_explore_help"),
+            )  # fmt: skip
+
+
+def _preset(words: Words, name: str) -> str:
+    return words.of(PRESETS[name]) if name in PRESETS else words("rates.no_preset")
 
 
 def _rungs(session: Session) -> None:
     """What is done after pruning and before measuring; each rung with its accuracy for this plan, where known."""
+    words = session.words
     rungs = [name for name in RECOVERY_METHODS if can_stand_on(replace(session.state, method=name))]
     titles = {}
     for name in rungs:
         found = session.measured(name)
-        titles[name] = RECOVERY_METHODS[name].title + (f" · {found.accuracy.value:.2%}" if found else "")
+        titles[name] = words.of(RECOVERY_METHODS[name]) + (f" · {_told(found, words)}" if found else "")
     st.segmented_control(
-        "Ladder",
+        words("rates.ladder"),
         rungs,
         required=True,
         format_func=titles.__getitem__,
         label_visibility="collapsed",
         help="  \n".join(
-            [f"**{RECOVERY_METHODS[name].title}**: {RECOVERY_METHODS[name].summary}" for name in rungs]
-            + [f"No **{RECOVERY_METHODS[name].title}**: {why}." for name, why in refused_rungs(session.network).items()]
+            [glossed(words, (RECOVERY_METHODS[name] for name in rungs))]
+            + [
+                words("rates.no_rung", rung=words.of(RECOVERY_METHODS[name]), reason=words.phrase(why))
+                for name, why in refused_rungs(session.network).items()
+            ]
         ),
         # Words that change make another widget to Streamlit, which then has nothing chosen: so it is another.
         **mirror(
@@ -60,21 +78,34 @@ def _rungs(session: Session) -> None:
     )
 
 
+def _told(measured: Measurement, words: Words) -> str:
+    """Accuracy in short, and top-5 after it where there is one."""
+    top5 = measured.top5
+    return f"{measured.accuracy.value:.2%}" + (words("rates.top5", top5=top5.value) if top5 else "")
+
+
 def _master(session: Session, units: Sequence[Unit]) -> None:
     """One rate for all units, or for those of a stage."""
-    groups = [ALL, *stages(units)]
+    words, groups = session.words, [ALL, *stages(units)]
     if st.session_state.get("group") not in groups:
         st.session_state.group = ALL
-    st.selectbox("Master moves", groups, key="group", label_visibility="collapsed", width=120)
+    st.selectbox(
+        words("rates.master_moves"),
+        groups,
+        format_func=lambda name: name or words("rates.all"),
+        key="group",
+        label_visibility="collapsed",
+        width=120,
+    )
     chosen = [unit.name for unit in units if st.session_state.group in (ALL, stage_of(unit.name))]
     mean = sum(session.state.plan.rate(name) for name in chosen) / max(1, len(chosen))
     st.slider(
-        "Master: prune %",
+        words("rates.master"),
         0,
         100,
         label_visibility="collapsed",
         width=200,
-        format="prune %d%%",
+        format=words("rates.master_shows"),
         **mirror(
             "master",
             round(mean * 100),
@@ -89,21 +120,22 @@ def _more(session: Session, units: Sequence[Unit]) -> None:
     network, plan = session.network, session.state.plan
     refusals = network.refusals(plan.coupling)
     together = [unit for unit in units if len(unit.members) > 1]
-    counts = [f"{len(refusals)} stay whole"] * bool(refusals) + [f"{len(together)} groups"] * bool(together)
-    with st.popover("More: " + (", ".join(counts) or "every layer moves alone"), key="more"):
+    words = session.words
+    counts = [words("rates.whole", n=len(refusals))] * bool(refusals)
+    counts += [words("rates.groups", n=len(together))] * bool(together)
+    with st.popover(words("rates.more", what=", ".join(counts) or words("rates.alone")), key="more"):
         st.toggle(
-            "Damage beside each bar",
-            help="What the layers that read a unit lose at every rate, with that unit pruned alone and the rest "
-            "refitted: predicted from one pass over training images. Dark means little; click a place to go to that "
-            "rate.",
+            words("rates.damage"),
+            help=words("rates.damage_help"),
             **mirror("damage", session.state.damage, lambda session, shown: session.change(damage=shown)),
         )
         st.selectbox(
-            "Keep a multiple of",
+            words("rates.multiple"),
             MULTIPLES,
-            help="Round the filters kept up to a multiple, which suits hardware. The counts shown are rounded.",
+            help=words("rates.multiple_help"),
             **menu("multiple", plan.options.round_to, _set_multiple),
         )
+        speed_menu(session)
         _coupled_layers(session, together, refusals)
 
 
@@ -111,7 +143,8 @@ def notices(session: Session) -> None:
     """What must be said of the measured rung, and of the damage surface."""
     measurement = session.measured(session.state.method)
     if measurement and measurement.notice:
-        st.info(f"{measurement.notice[0].upper()}{measurement.notice[1:]}.")
+        notice = session.words.phrase(measurement.notice)
+        st.info(f"{notice[0].upper()}{notice[1:]}.")
     damage_status(session)
 
 
@@ -122,24 +155,21 @@ def _set_multiple(session: Session, multiple: int) -> None:
 
 def _coupled_layers(session: Session, together: Sequence[Unit], refusals: Mapping[str, str]) -> None:
     """Which layers move together, and which stay whole, with the reason."""
-    network, plan = session.network, session.state.plan
+    network, plan, words = session.network, session.state.plan, session.words
     if together:
-        st.caption(
-            "These layers share channels and move together. Agreement: the rank correlation of a member's own "
-            "scores with the group's, for the member that agrees least."
-        )
+        st.caption(words("rates.together"))
+        agreement = words("sheet.agreement")
         rows = {
-            "unit": [unit.name for unit in together],
-            "layers": [", ".join(unit.members) for unit in together],
-            "agreement": [network.member_agreement(unit, plan.criterion, plan.options) for unit in together],
+            words("sheet.unit"): [unit.name for unit in together],
+            words("sheet.layers"): [", ".join(unit.members) for unit in together],
+            agreement: [network.member_agreement(unit, plan.criterion, plan.options) for unit in together],
         }
         number = st.column_config.NumberColumn(format="%.2f")
-        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"agreement": number})
+        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={agreement: number})
     if refusals:
-        st.caption("These layers stay whole: removal does not follow their channels, for the reason given.")
-        st.dataframe(
-            pd.DataFrame({"layer": list(refusals), "why it is not pruned": list(refusals.values())}), hide_index=True
-        )
+        st.caption(words("rates.stay_whole"))
+        reasons = list(map(words.phrase, refusals.values()))
+        st.dataframe(pd.DataFrame({words("sheet.layer"): list(refusals), words("sheet.why"): reasons}), hide_index=True)
 
 
 def set_preset(session: Session, preset: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from functools import partial
 
-import streamlit as st
-
 from fpgm_core import FpgmError, Network, Plan
 from fpgm_core.calibration import CalibrationConfig, Moments, calibrate_work
 from fpgm_core.data import load_images
@@ -17,13 +15,13 @@ from fpgm_core.recovery import damage_work as predict_work
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.progress import Progress, Work, within
 from pages.ui.session.jobs import Job
+from pages.ui.session.kept import kept
 from pages.ui.session.networks import network_key
 from pages.ui.session.session import Session
 from pages.ui.session.work_status import job_for, result_of
 
 COST_JOB = "replaceability"  # the name of the work that measures refit costs
 CALIBRATION = CalibrationConfig()
-_PREDICTING = "predicting the damage of every bar at every rate"
 
 
 def _moments_work(network: Network) -> Work[Moments]:
@@ -52,7 +50,7 @@ def refit_cost_job(session: Session) -> Job[tuple[Replaceability, ...]] | None:
     network, coupling = session.network, session.state.plan.coupling
     key = ("replaceability", *network_key(network), coupling)
     work = partial(refit_cost_work, network, coupling)
-    return job_for(session, COST_JOB, work, key=key, doing="measuring what losing each filter costs")
+    return job_for(session, COST_JOB, work, key=key, doing=session.words("work.costs"))
 
 
 def _damage_request(session: Session) -> tuple[Callable[[], Work[DamageSurface]], Hashable]:
@@ -66,7 +64,7 @@ def damage(session: Session) -> DamageSurface | None:
     if not session.state.damage:
         return None
     work, key = _damage_request(session)
-    job = job_for(session, "damage", work, key=key, doing=_PREDICTING)
+    job = job_for(session, "damage", work, key=key, doing=session.words("work.damage"))
     return None if job is None else job.result
 
 
@@ -74,10 +72,10 @@ def damage_status(session: Session) -> None:
     """What is to be said of the damage surface, where it is wanted and not there."""
     if session.state.damage:
         work, key = _damage_request(session)
-        result_of(session, "damage", work, key=key, doing=_PREDICTING)
+        result_of(session, "damage", work, key=key, doing=session.words("work.damage"))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@kept
 def strips(key: Hashable, _surface: DamageSurface) -> dict[str, str]:
     """The surface as one strip of colours a unit."""
     return heat_strips(_surface.rates, dict(zip(_surface.units, _surface.loss, strict=True)))

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from fpgm_core import FpgmError, Plan
-from pages.ui.session.session import Session, callback
-from pages.ui.session.view_state import encode
+from pages.ui.components.telling import told
+from pages.ui.session.session import Session, callback, plan_link
 
 
 def share_menu(session: Session) -> None:
     """A menu: copy the link, save the plan, open one."""
-    with st.popover("Share"):
-        st.caption("The address of this page carries everything on screen; this is its query:")
-        st.code(f"?s={encode(session.state)}", language=None, wrap_lines=True)
+    words = session.words
+    with st.popover(words("share.menu"), key="share"):
+        st.caption(words("share.address"))
+        st.code(f"?{urlencode(plan_link(session.state))}", language=None, wrap_lines=True)
         st.download_button(
-            "Save the plan (JSON)",
+            words("share.save"),
             session.state.plan.to_json(indent=2),
             file_name=f"{session.state.plan.model.replace('/', '-')}-plan.json",
             mime="application/json",
             key="save_plan",
             on_click="ignore",
         )
-        st.file_uploader("Open a plan", type="json", key="open_plan", on_change=callback(_open))
+        st.file_uploader(words("share.open"), type="json", key="open_plan", on_change=callback(_open))
 
 
 def _open(session: Session) -> None:
@@ -37,4 +39,4 @@ def _open(session: Session) -> None:
         session.network.check(plan)
         session.go(replace(session.state, plan=plan))
     except FpgmError as error:
-        session.message = f"{file.name}: {error}"
+        session.message = f"{file.name}: {told(error)}"

@@ -22,9 +22,13 @@ class History:
     def push(self, state: ViewState, limit: int = 500) -> History:
         """The history after a move: a new step where plan or recovery method changed, else the same step replaced."""
         if (state.plan, state.method) == (self.now.plan, self.now.method):
-            return replace(self, states=(*self.states[: self.position], state, *self.states[self.position + 1 :]))
+            return self.put(state)
         states = (*self.states[: self.position + 1], state)[-limit:]
         return History(states, len(states) - 1)
+
+    def put(self, state: ViewState) -> History:
+        """The history with the step on screen replaced: undo goes back to what was before it."""
+        return replace(self, states=(*self.states[: self.position], state, *self.states[self.position + 1 :]))
 
     def move(self, steps: int) -> History:
         """Undo (-1) or redo (+1), as far as there is a step."""

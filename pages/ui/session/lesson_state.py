@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 import streamlit as st
 
 from fpgm_core import FpgmError, Network
-from fpgm_core.lesson import LANGUAGES, STEPS, Controls, FilterControls, get_step, pack, unpack, words_of
-from pages.ui.session.session import Session
-from pages.ui.session.view_state import ViewState, encode
+from fpgm_core.lesson import STEPS, Controls, FilterControls, get_step, pack, unpack
+from pages.ui.components.telling import told
+from pages.ui.session.session import Session, plan_link
+from pages.ui.session.view_state import ViewState
 
-_PARAMETERS = ("step", "lang", "bare", "c")
+_PARAMETERS = ("step", "bare", "c")
 
 
 @dataclass(frozen=True)
 class LessonState:
-    """The step on screen, the language, what is set on each step, and what was answered.
+    """The step on screen, what is set on each step, and what was answered.
 
     `bare` hides the controls. `answers` has the option chosen by step, "" where the answer was just asked for; only
     steps in it show their answer. `revision` is raised by whatever changes the toy plane but the plane itself, `echo`
@@ -25,7 +26,6 @@ class LessonState:
     """
 
     step: str = next(iter(STEPS))
-    language: str = next(iter(LANGUAGES))
     bare: bool = False
     controls: Mapping[str, Controls] = field(default_factory=dict)
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +35,6 @@ class LessonState:
 
     def __post_init__(self) -> None:
         get_step(self.step)
-        words_of(self.language)
 
     @property
     def step_controls(self) -> Controls:
@@ -76,12 +75,6 @@ def current_lesson(session: Session | None = None) -> LessonState:
     return lesson if session is None else _fitting(lesson, session.network)
 
 
-def tab_language() -> str:
-    """The language that this tab is read in: its lesson's, or the one that a lesson would begin in."""
-    lesson: LessonState | None = st.session_state.get("lesson")
-    return _first_language() if lesson is None else lesson.language
-
-
 def set_lesson(lesson: LessonState) -> None:
     """Make a lesson state this tab's."""
     st.session_state.lesson = lesson
@@ -100,24 +93,16 @@ def _fitting(lesson: LessonState, network: Network) -> LessonState:
 
 
 def _from_link() -> LessonState:
-    """The lesson of the address; without one the first step, in the browser's language where the lesson has it."""
+    """The lesson of the address; without one the first step."""
     query = {name: st.query_params.get(name) for name in _PARAMETERS}
-    lesson = LessonState(language=_first_language())
+    lesson = LessonState()
     try:
-        if query["lang"]:
-            lesson = replace(lesson, language=query["lang"])
         if query["step"]:
             lesson = replace(lesson, step=query["step"], bare=query["bare"] == "1")
             lesson = lesson.with_controls(unpack(get_step(lesson.step).controls, query["c"] or ""))
     except FpgmError as error:
-        return replace(lesson, problem=str(error))
+        return replace(lesson, problem=told(error))
     return lesson
-
-
-def _first_language() -> str:
-    """The browser's language where the lesson has it."""
-    language = (st.context.locale or "").partition("-")[0]
-    return language if language in LANGUAGES else next(iter(LANGUAGES))
 
 
 def link(lesson: LessonState, state: ViewState, step: str | None = None, *, bare: bool | None = None) -> dict[str, str]:
@@ -126,10 +111,9 @@ def link(lesson: LessonState, state: ViewState, step: str | None = None, *, bare
     settings = pack(target.step_controls)
     return {
         "step": target.step,
-        "lang": target.language,
         **({"bare": "1"} if target.bare else {}),
         **({"c": settings} if settings else {}),
-        "s": encode(state),
+        **plan_link(state),
     }
 
 

@@ -8,10 +8,14 @@ from fpgm_core import FpgmError, Network
 from fpgm_core.criteria import Scores, check_scorable, score_work
 from fpgm_core.criteria.diagnostics import NormDiagnostics
 from fpgm_core.data import DATA, ImageSet, load_images
+from fpgm_core.models import get_model_info
 from fpgm_core.pruning import PRESETS
 from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.progress import Work
-from pages.ui.session.opened import OWN, check_images, live_network, opened_network
+from pages.ui.session.kept import kept
+from pages.ui.session.language import tab_words
+from pages.ui.session.opened import NETWORKS, OWN, check_images, live_network, opened_network
 from pages.ui.session.view_state import ViewState
 
 FIRST_MODEL = "mobilenetv2_cifar"  # norm and FPGM disagree on its depthwise layers
@@ -32,9 +36,12 @@ def open_network(model: str, fingerprint: str | None = None, data: str = "") -> 
     network = load_network(model, fingerprint)
     if data:
         check_images(data)
-        network = _on_images((network.identity, data), network)
+        plain = network
+        network = NETWORKS.get_or_make((network.identity, data), lambda: plain.with_dataset(data))
     made = score_cache().get(network_key(network), {})
-    return _with_scores((*network_key(network), *made), network, made) if made else network
+    return (
+        NETWORKS.get_or_make((*network_key(network), *made), lambda: _with_scores(network, made)) if made else network
+    )
 
 
 def load_network(model: str, fingerprint: str | None = None) -> Network:
@@ -49,17 +56,17 @@ def load_network(model: str, fingerprint: str | None = None) -> Network:
     return live_network(model) or registry_network(model)
 
 
-@st.cache_resource(max_entries=6, show_spinner="Opening the network ...")
 def registry_network(model: str) -> Network:
     """A network of the registry with the best weights at hand, opened once for every session."""
-    network = Network.load(model)
-    network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
-    return network
+    name = get_model_info(model).name  # some have two
+    return NETWORKS.get_or_make(name, lambda: _opened(name))
 
 
-@st.cache_resource(max_entries=6, show_spinner=False)
-def _on_images(key: tuple[str, str], _network: Network) -> Network:
-    return _network.with_dataset(key[1])
+def _opened(model: str) -> Network:
+    with st.spinner(tab_words()("frame.opening")):
+        network = Network.load(model)
+        network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
+        return network
 
 
 def network_key(network: Network) -> tuple[str, str]:
@@ -67,17 +74,16 @@ def network_key(network: Network) -> tuple[str, str]:
     return network.identity, network.dataset
 
 
-@st.cache_resource(show_spinner=False)
+@once
 def score_cache() -> dict[tuple[str, str], dict[str, Scores]]:
     """What criteria that need images made, for every session: scores by `network_key`, then criterion."""
     return {}
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
-def _with_scores(key: tuple[str, ...], _network: Network, _scores: dict[str, Scores]) -> Network:
-    for criterion, scores in _scores.items():
-        _network = _network.with_scores(criterion, scores)
-    return _network
+def _with_scores(network: Network, scores: dict[str, Scores]) -> Network:
+    for criterion, made in scores.items():
+        network = network.with_scores(criterion, made)
+    return network
 
 
 def keep_scores(network: Network, criterion: str, scores: Scores) -> None:
@@ -97,13 +103,36 @@ def scores_work(network: Network, criterion: str) -> Work[Scores]:
     return work()
 
 
+def own_file(network: Network) -> str | None:
+    """The name of the file that a network's weights were read from; None where they are not a person's own."""
+    kind, _, name = network.weights.partition(" ")
+    return name.partition(" (")[0] if kind == "file" else None
+
+
+def title_of(network: Network) -> str:
+    """What a network is called on the pages: with its file, where the weights are a person's own."""
+    file = own_file(network)
+    return network.title if file is None else f"{network.title} · {file}"
+
+
+def why_unmeasured(network: Network) -> str | None:
+    """Why a network's accuracy cannot be measured here, in words; None where it can be."""
+    if not network.trained:
+        return network.notice
+    if network.num_classes is None:
+        return f"{network.title} does not answer with one row of logits an image, so it has no accuracy"
+    if network.dataset not in DATA:
+        return f"there are no images here to measure {network.title} on: Open … reads yours"
+    return None
+
+
 def images_of(network: Network, split: str) -> ImageSet | None:
     """The images of a split ("choose", "sealed", "train") of the network's data set; None where it has none here."""
     return load_images(network.dataset, split) if network.dataset in DATA else None
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def diagnostics(fingerprint: str, _network: Network) -> dict[str, NormDiagnostics]:
+@kept
+def diagnostics(identity: str, _network: Network) -> dict[str, NormDiagnostics]:
     """The norm figures of every layer."""
     return {layer.name: _network.norm_diagnostics(layer.name) for layer in _network.layers}
 
@@ -137,6 +166,6 @@ def own_data(network: Network) -> str:
 
 
 def _most_disputed(network: Network) -> str:
-    figures = diagnostics(network.fingerprint, network)
+    figures = diagnostics(network.identity, network)
     known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
     return min(known, key=lambda name: known[name]) if known else network.layers[0].name

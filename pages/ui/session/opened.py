@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,20 +18,21 @@ from safetensors.torch import save
 
 from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import DATA, DataInfo, register_data, unregister_data
+from fpgm_core.runtime.cache import Shared, size_of
 from fpgm_core.runtime.limits import configured_bytes
-from fpgm_core.runtime.storage import home, write_atomic
+from fpgm_core.runtime.storage import home, set_aside, write_atomic
+from pages.ui.components.telling import told
 
 OWN = "own-"  # what the names of data sets opened here begin with
 _FOLDER = "opened"
 _KEPT_BYTES = 4 << 30
 MOST_DATASETS = 16  # of all tabs together; the oldest goes first
 
-_MOST_NETWORKS = 4  # with weights of their own, in memory
-
 _live: dict[tuple[str, str], Network] = {}
-_networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
-_datasets: OrderedDict[str, str] = OrderedDict()  # registered here, oldest first: its name and its title
+_datasets: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # registered here, oldest first: names and notes
 _lock = threading.Lock()
+# All networks that are open here: those of the registry by name, those with weights of their own by these as well.
+NETWORKS = Shared[Network]("networks", sizeof=lambda network: size_of(network.module))
 
 
 def add_live(network: Network) -> None:
@@ -49,36 +51,38 @@ def live_names() -> tuple[str, ...]:
 
 
 def remember(network: Network) -> None:
-    """Have a network of these weights at hand for a while: the few that were opened last are."""
-    with _lock:
-        _networks[network.name, network.fingerprint] = network
-        _networks.move_to_end((network.name, network.fingerprint))
-        while len(_networks) > _MOST_NETWORKS:
-            _networks.popitem(last=False)
+    """Have a network of these weights at hand for a while."""
+    NETWORKS.put((network.name, network.fingerprint), network)
 
 
 def opened_network(model: str, fingerprint: str) -> Network | None:
     """The network of that name and those weights: live, in memory, or kept on disk; None where there is none.
 
-    Raises FpgmError for kept weights that do not open.
+    Kept weights that do not hold are set aside: whoever needs them is told that they are not here.
     """
-    known = _live.get((model, fingerprint)) or _networks.get((model, fingerprint))
+    known = _live.get((model, fingerprint)) or NETWORKS.get((model, fingerprint))
     if known is not None:
         return known
-    kept = _kept_checkpoint(model, fingerprint)
-    if kept is None:
+    kept = _kept_checkpoint(_place(fingerprint))
+    if kept is None or kept.model != model:
         return None
-    path, weights = kept
-    network = Network.load(model, path)
-    network.weights = weights  # where they came from, not where they are kept
+    try:
+        network = Network.load(model, kept.path, input_shape=kept.input_shape)
+    except FpgmError as error:
+        set_aside(kept.path, told(error))
+        return None
+    if network.fingerprint != fingerprint:  # which is the checksum of the weights
+        set_aside(kept.path, "not the weights that it is named by")
+        return None
+    network.weights = kept.weights  # where they came from, not where they are kept
+    kept.path.touch()
     remember(network)
     return network
 
 
 def forget_networks() -> None:
     """Let the networks go that were opened here; those kept on disk open again when they are asked for."""
-    with _lock:
-        _networks.clear()
+    NETWORKS.clear()
 
 
 def keep_checkpoint(network: Network) -> None:
@@ -86,24 +90,53 @@ def keep_checkpoint(network: Network) -> None:
 
     Raises FpgmError where the disk does not take them.
     """
-    path = _place(network.fingerprint)
-    if path.exists():
+    path, shape = _place(network.fingerprint), "x".join(map(str, network.input_shape))
+    known = _kept_checkpoint(path)
+    if known is not None and (known.model, known.input_shape) == (network.name, tuple(network.input_shape)):
         path.touch()
         return
     tensors = {name: tensor.contiguous() for name, tensor in network.module.state_dict().items()}
-    write_atomic(path, save(tensors, metadata={"model": network.name, "weights": network.weights}))
+    about = {"model": network.name, "weights": network.weights, "input_shape": shape}
+    write_atomic(path, save(tensors, metadata=about))
     _make_room(path)
 
 
-def _kept_checkpoint(model: str, fingerprint: str) -> tuple[Path, str] | None:
-    """The file with a network's kept weights, and where they came from; None where there are none."""
-    path = _place(fingerprint)
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """Weights that are kept on disk: of which network, where they came from, and what it reads.
+
+    `input_shape` is (channels, height, width), None in files of a time when it was not kept.
+    """
+
+    path: Path
+    model: str
+    weights: str
+    input_shape: tuple[int, int, int] | None
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the weights."""
+        return self.path.stem
+
+
+def recent_checkpoints(most: int = 12) -> tuple[KeptCheckpoint, ...]:
+    """The weights that are kept here, those opened last first."""
+    files = sorted((home() / _FOLDER).glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return tuple(kept for kept in map(_kept_checkpoint, files[:most]) if kept is not None)
+
+
+def _kept_checkpoint(path: Path) -> KeptCheckpoint | None:
+    """What a file of kept weights holds; None where there is none, or none that can be read."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-    except (OSError, SafetensorError):
+        channels, height, width = map(int, about["input_shape"].split("x")) if "input_shape" in about else (0, 0, 0)
+    except (OSError, SafetensorError, ValueError):
         return None
-    return (path, about.get("weights", path.name)) if about.get("model") == model else None
+    if "model" not in about:
+        return None
+    shape = (channels, height, width) if channels else None
+    return KeptCheckpoint(path, about["model"], about.get("weights", path.name), shape)
 
 
 def _place(fingerprint: str) -> Path:
@@ -114,7 +147,7 @@ def _place(fingerprint: str) -> Path:
 
 def _make_room(newest: Path) -> None:
     """Delete the files that nobody opened for longest, until the others fit."""
-    files = sorted(newest.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    files = sorted(newest.parent.glob("*.safetensors*"), key=lambda path: path.stat().st_mtime)
     total, limit = sum(path.stat().st_size for path in files), configured_bytes("FPGM_OPENED_BYTES", _KEPT_BYTES)
     for path in files:
         if total <= limit or path == newest:
@@ -123,8 +156,11 @@ def _make_room(newest: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def add_images(title: str, splits: Mapping[str, ImageSet]) -> str:
-    """Register images by split ("choose", "sealed", "train") as a data set; returns its name, hard to guess."""
+def add_images(title: str, splits: Mapping[str, ImageSet], notes: tuple[str, ...] = ()) -> str:
+    """Register images by split ("choose", "sealed", "train") as a data set; returns its name, hard to guess.
+
+    `notes` are what whoever looks at them must know.
+    """
     name = f"{OWN}{secrets.token_hex(8)}"
 
     def load(split: str, root: Path | None, download: bool) -> ImageSet:
@@ -134,10 +170,15 @@ def add_images(title: str, splits: Mapping[str, ImageSet]) -> str:
 
     with _lock:
         register_data(DataInfo(name, title, load))
-        _datasets[name] = title
+        _datasets[name] = notes
         while len(_datasets) > MOST_DATASETS:
             unregister_data(_datasets.popitem(last=False)[0])
     return name
+
+
+def notes_of(name: str) -> tuple[str, ...]:
+    """What must be known of a data set that was opened here; nothing of others."""
+    return _datasets.get(name, ())
 
 
 def forget_images(name: str) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 import streamlit as st
 
 from fpgm_core import FpgmError, ImageSet, Network
-from fpgm_core.data import ImageSplits, Preprocessing, open_images, unpack_images
+from fpgm_core.criteria import ready_umap
+from fpgm_core.data import ImageSplits, Preprocessing, open_images
 from fpgm_core.runtime.progress import Progress, Work, within
-from pages.ui.session.opened import add_images, keep_checkpoint
+from pages.ui.session.opened import add_images, keep_checkpoint, opened_network
 
 CHECKPOINTS = ("safetensors", "pt", "pth", "ckpt", "bin")
 IMAGES = ("npz", "zip")
-ROOTS_VARIABLE = "FPGM_DATA_ROOTS"
+ROOTS_VARIABLE, PUBLIC_VARIABLE = "FPGM_DATA_ROOTS", "FPGM_PUBLIC"
 _SPLITS = ("choose", "sealed", "train")
 MOST_TRAINING = 5000  # training images that a page reads: as many as are bundled
 
@@ -33,25 +34,52 @@ class OpenedImages:
     notes: tuple[str, ...]
 
 
-def network_work(model: str, weights: str | None) -> Work[Network]:
-    """Open a network by its name; weights as in `load_model`. What is not the default is kept for links and plans."""
+def network_work(
+    model: str, weights: str | Path | None, input_shape: tuple[int, int, int] | None = None
+) -> Work[Network]:
+    """Open a network by its name; weights and `input_shape` as in `Network.load`.
+
+    What is not the default is kept for links and plans. Raises FpgmError for a checkpoint that does not fit, and says
+    what would.
+    """
     yield Progress(0.05, what=f"opening {model}")
-    network = Network.load(model, weights)
-    yield Progress(0.5, what="following its channels")
-    network.dense_cost  # noqa: B018
-    if weights is not None:
+    network = Network.load(model, weights, input_shape=input_shape)
+    yield from _ready_work(network)
+    if weights is not None or input_shape is not None:
         keep_checkpoint(network)
     return network
 
 
-def checkpoint_work(model: str, file_name: str, content: bytes) -> Work[Network]:
-    """Load somebody's checkpoint into a network. Raises FpgmError where it does not fit, and says what would."""
-    yield Progress(0.05, what=f"reading {_plain(file_name)}")
-    with _as_file(file_name, content) as path:
-        network = Network.load(model, path)
-    yield Progress(0.6, what="following its channels")
+def _ready_work(network: Network) -> Work[None]:
+    """Compute what the page shows of a network first: a large one takes seconds, which the page itself would wait."""
+    yield Progress(0.5, what="following its channels")
     network.dense_cost  # noqa: B018
-    keep_checkpoint(network)
+    for done, layer in enumerate(network.layers):
+        yield Progress(0.7 + 0.3 * done / len(network.layers), what="scoring its filters")
+        network.norm_diagnostics(layer.name)
+
+
+def checkpoint_work(
+    model: str, file_name: str, content: bytes, input_shape: tuple[int, int, int] | None = None
+) -> Work[Network]:
+    """Open a network with somebody's checkpoint, see `network_work`."""
+    with _as_file(file_name, content) as path:
+        return (yield from network_work(model, path, input_shape))
+
+
+def ready_work() -> Work[None]:
+    """Have UMAP ready for the maps of what is opened, where it is installed."""
+    yield Progress(0.0, what="compiling UMAP")
+    ready_umap()
+
+
+def kept_work(model: str, fingerprint: str) -> Work[Network]:
+    """Open again weights that are kept here. Raises FpgmError where they are not any more."""
+    yield Progress(0.05, what=f"opening {model}")
+    network = opened_network(model, fingerprint)
+    if network is None:
+        raise FpgmError("these weights are not kept here any more; open their file again")
+    yield from _ready_work(network)
     return network
 
 
@@ -61,12 +89,11 @@ def images_work(
     """Read somebody's images, an .npz or a zip of folders, for a network, and register them as a data set."""
     yield Progress(0.02, what=f"unpacking {_plain(file_name)}")
     with _as_file(file_name, content) as path:
-        folder = unpack_images(content, path.parent / path.stem) if path.suffix.lower() == ".zip" else path
-        return (yield from within(folder_work(network, folder, path.stem, preprocessing), 0.1))
+        return (yield from within(folder_work(network, path, path.stem, preprocessing), 0.1))
 
 
 def folder_work(network: Network, path: Path, title: str, preprocessing: Preprocessing | None) -> Work[OpenedImages]:
-    """Read the images of a folder of this machine, or an .npz, for a network, and register them as a data set."""
+    """Read images for a network, whatever `open_images` takes, and register them as a data set."""
     splits = open_images(path, known_classes=network.class_names)
     return (yield from splits_work(network, splits, title, preprocessing))
 
@@ -77,7 +104,10 @@ def splits_work(
     """Decode images by split, check them against the network, and register them as a data set."""
     prepared = preprocessing or network.preprocessing
     if prepared is None:
-        raise FpgmError(f"nobody said how pictures are prepared for {network.name}; give mean and std as well")
+        raise FpgmError(
+            f"nobody said how pictures are prepared for {network.name}; give a preprocessing, "
+            f"Preprocessing.usual({tuple(network.input_shape)}) say"
+        )
     sets: dict[str, ImageSet] = {}
     for index, name in enumerate(_SPLITS):
         source = splits.split(name).at_most(MOST_TRAINING if name == "train" else None)
@@ -92,8 +122,8 @@ def register_images(
     """Register images by split for a network. Raises FpgmError where they cannot be the network's."""
     misfits = [network.check_images(images) for images in sets.values()]
     notes = [note for images in sets.values() for note in images.notes]
-    told = dict.fromkeys(note for note in (notice, *misfits, *notes) if note)
-    return OpenedImages(add_images(title, sets), tuple(told))
+    told = tuple(dict.fromkeys(note for note in (notice, *misfits, *notes) if note))
+    return OpenedImages(add_images(title, sets, told), told)
 
 
 def data_roots() -> tuple[Path, ...]:
@@ -108,8 +138,15 @@ def data_roots() -> tuple[Path, ...]:
     return (Path.home().resolve(),) if is_private() else ()
 
 
+def is_public() -> bool:
+    """Whether whoever started the server said by `FPGM_PUBLIC` that strangers visit it, by a proxy say."""
+    return os.environ.get(PUBLIC_VARIABLE, "") not in ("", "0")
+
+
 def is_private() -> bool:
-    """Whether the page is served to this machine alone."""
+    """Whether the page is served to this machine alone: not public, and at an address that others do not reach."""
+    if is_public():
+        return False
     address = str(st.get_option("server.address") or "")
     try:
         return address == "localhost" or ipaddress.ip_address(address).is_loopback
@@ -119,10 +156,13 @@ def is_private() -> bool:
 
 def below_roots(text: str) -> Path:
     """A path that a visitor typed, where it lies below one of the roots. Raises the same FpgmError for all others."""
-    path = Path(text).expanduser().resolve()
-    if not any(path.is_relative_to(root) for root in data_roots()) or not path.exists():
-        raise FpgmError("there is no such folder below those that this page may read")
-    return path
+    try:
+        path = Path(text).expanduser().resolve()
+        if any(path.is_relative_to(root) for root in data_roots()) and path.exists():
+            return path
+    except (OSError, RuntimeError, ValueError):  # no such user, a loop of links, a name that none can have
+        pass
+    raise FpgmError("there is nothing of that name below the folders that this page may read")
 
 
 @contextmanager

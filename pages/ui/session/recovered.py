@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from fpgm_core import Measurement, Network, Plan, PrunedNetwork
+from fpgm_core import FpgmError, Measurement, Network, Plan, PrunedNetwork
+from fpgm_core.criteria import score_work
+from fpgm_core.data import load_images
+from fpgm_core.recovery import RecoveryContext, get_recovery_method
+from fpgm_core.runtime.cache import Cache, size_of
+from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.memo import once
+from fpgm_core.runtime.progress import Work, within
 from fpgm_core.training import Run
 from pages.ui.session.networks import network_key
 
 T = TypeVar("T")
-_RECOVERED, _TRAINED = 4, 16  # networks that are kept
+TRAINED = "trained"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,31 +31,54 @@ class Trained:
     after: Measurement
 
 
-@dataclass
 class Newest(Generic[T]):
-    """The newest `limit` values by key, for all sessions; dictionaries are safe among threads."""
+    """What recovery methods made of plans, for all sessions: as much of it as there is room for."""
 
-    limit: int
-    values: OrderedDict[tuple[str, ...], T] = field(default_factory=OrderedDict)
+    def __init__(self, name: str, sizeof: Callable[[T], int]) -> None:
+        self._cache = Cache[T](name, sizeof=sizeof)
 
     def keep(self, network: Network, plan: Plan, method: str, value: T) -> None:
-        """Keep what a recovery method made of a plan, and forget the oldest beyond the limit."""
-        self.values[*network_key(network), plan.key, method] = value
-        while len(self.values) > self.limit:
-            self.values.popitem(last=False)
+        """Keep what a recovery method made of a plan."""
+        self._cache.put((*network_key(network), plan.key, method), value)
 
     def get(self, network: Network, plan: Plan, method: str) -> T | None:
         """What a recovery method made of a plan, where it is kept."""
-        return self.values.get((*network_key(network), plan.key, method))
+        return self._cache.get((*network_key(network), plan.key, method))
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._cache.clear()
 
 
-@cache
+@once
 def recovered_networks() -> Newest[PrunedNetwork]:
     """What was measured last, recovered: whoever exports it need not recover it anew."""
-    return Newest(_RECOVERED)
+    return Newest("recovered", lambda pruned: size_of(pruned.tensors))
 
 
-@cache
+@once
 def trained_networks() -> Newest[Trained]:
     """What was trained, by the plan that was asked for."""
-    return Newest(_TRAINED)
+    return Newest(TRAINED, lambda trained: size_of(trained.pruned.tensors))
+
+
+def recovered_work(network: Network, plan: Plan, method: str) -> Work[PrunedNetwork]:
+    """A plan's network on a rung: as it was trained or measured here, else scored and recovered now.
+
+    Raises FpgmError for a rung that trains, where nothing was trained.
+    """
+    trained = trained_networks().get(network, plan, method)
+    known = trained.pruned if trained is not None else recovered_networks().get(network, plan, method)
+    if known is not None:
+        return known
+    record, device = get_recovery_method(method), choose_device("auto")
+    if record.trains:
+        raise FpgmError(f"{record.title}: this plan has not been trained on this server; train it on Recover")
+    if not network.has_scores(plan.criterion):
+        work = score_work(network, plan.criterion, load_images(network.dataset, "train"), device=device)
+        network = network.with_scores(plan.criterion, (yield from within(work, 0, 0.5)))
+    pruned = network.prune(plan)
+    if pruned.prunes_nothing:
+        return pruned
+    training = load_images(network.dataset, "train") if record.needs_images else None
+    return (yield from within(record.work(pruned, training, RecoveryContext(device)), 0.5))

@@ -6,19 +6,26 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
-from fpgm_core.data import DATA, load_images
+from fpgm_core.criteria import get_criterion
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import History as KeptPlans
 from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
+from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
 from fpgm_core.runtime.progress import Work
+from pages.ui.components.telling import told
 from pages.ui.session.history import History
+from pages.ui.session.housekeeping import house
 from pages.ui.session.jobs import Job, Jobs
+from pages.ui.session.kept_plans import history_of_visitor
+from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
 from pages.ui.session.networks import (
     check,
     first_view,
@@ -27,10 +34,15 @@ from pages.ui.session.networks import (
     network_of,
     scores_work,
     view_of,
+    why_unmeasured,
 )
 from pages.ui.session.opened import forget_images
 from pages.ui.session.recovered import recovered_networks, trained_networks
+from pages.ui.session.speed_state import Speed
 from pages.ui.session.view_state import ViewState, decode, encode
+
+if TYPE_CHECKING:
+    from pages.ui.session.solving import Solving
 
 _TRACE_LIMIT = 300
 
@@ -61,19 +73,27 @@ class Session:
         self.revision = 1  # of the rates, for the equaliser: raised by every change that it did not make itself
         self.echo = self.look_echo = 0  # the last messages of the equaliser and of the picture
         self.held: str | None = None  # the unit under the hand
-        self.tick: object = None  # the equaliser's last poll for the measurement
+        self.tick: int | None = None  # the equaliser's last poll for the measurement
         self.refusals = 0
         self.page = ""  # that is on screen
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
-        self.notes: tuple[str, ...] = ()  # what must be known of images that were opened here
         self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
         self.pending: PendingState | None = None
+        self._network: Network | None = None
         self.trace: list[TriedPlan] = []
+        self.speed = Speed()
+        self.solving: Solving | None = None  # the goal that was asked for, and what came of it
         context = get_script_run_ctx()
-        self.jobs = Jobs(context.session_id if context else "headless")
+        self.name = context.session_id if context else "headless"
+        self.jobs = Jobs(self.name)
+
+    @property
+    def words(self) -> Words:
+        """What the pages say, in this tab's language."""
+        return tab_words()
 
     @property
     def state(self) -> ViewState:
@@ -82,8 +102,9 @@ class Session:
 
     @property
     def network(self) -> Network:
-        """The network on screen."""
-        return network_of(self.state)
+        """The network on screen; held here, so that it is there however little room there is for others."""
+        self._network = network_of(self.state)
+        return self._network
 
     @property
     def plan(self) -> Plan:
@@ -106,10 +127,16 @@ class Session:
         own = self.network.unit_of(self.state.layer, self.state.plan.coupling)
         return self.state.layer if own is not None and own.name == unit else unit
 
-    def go(self, state: ViewState, by_equaliser: bool = False) -> None:
+    @property
+    def kept_plans(self) -> KeptPlans:
+        """The plans that whoever looks at this page has measured, from sitting to sitting."""
+        return history_of_visitor(self.token)
+
+    def go(self, state: ViewState, by_equaliser: bool = False, within_step: bool = False) -> None:
         """Move to a view state; one that cannot be is refused with a message, and what was there stays.
 
-        One whose criterion has no scores yet is moved to when they are made, in the background.
+        One whose criterion has no scores yet is moved to when they are made, in the background. `within_step` replaces
+        the step on screen, so that undo goes back to what was before it.
         """
         self.draft = None
         try:
@@ -124,7 +151,7 @@ class Session:
         if not by_equaliser and state.plan.rates != self.state.plan.rates:
             self.revision += 1
         self.message = None
-        self.history = self.history.push(state)
+        self.history = self.history.put(state) if within_step else self.history.push(state)
         self.measure()
 
     def _waits_for_scores(self, state: ViewState) -> bool:
@@ -134,7 +161,8 @@ class Session:
         if network.has_scores(criterion):
             return False
         key = ("scores", *network_key(network), criterion)
-        work, doing = partial(scores_work, network, criterion), f"reading training images for {criterion}"
+        work = partial(scores_work, network, criterion)
+        doing = self.words("work.scores", criterion=self.words.of(get_criterion(criterion)))
         job = self.jobs.start("scores", work, key=key, title=doing, end=self.cancel_pending)
         self.pending = PendingState(state, job)
         return True
@@ -167,10 +195,21 @@ class Session:
         chosen = state.chosen if layer == state.layer else None
         self.go(replace(state, plan=state.plan.with_rates(rates), layer=layer, chosen=chosen), by_equaliser=True)
 
-    def change(self, **fields: object) -> None:
-        """Move to the view state on screen with some fields replaced."""
+    def try_on(self, plan: Plan) -> None:
+        """Show a plan on the bars while a hand holds it; measuring waits until it rests. Not for one that cannot be."""
         try:
-            self.go(replace(self.state, **fields))  # type: ignore[arg-type]
+            self.network.cost(plan)
+        except FpgmError as error:
+            self.refuse(error)
+            return
+        self.stop_measuring()
+        self.draft, self.held, self.message = plan, None, None
+        self.revision += 1
+
+    def change(self, *, within_step: bool = False, **fields: object) -> None:
+        """Move to the view state on screen with some fields replaced; `within_step` as in `go`."""
+        try:
+            self.go(replace(self.state, **fields), within_step=within_step)  # type: ignore[arg-type]
         except FpgmError as error:
             self.refuse(error)
 
@@ -188,7 +227,7 @@ class Session:
 
     def refuse(self, error: FpgmError) -> None:
         """Say why a change was not made; bars and widgets go back to what is true."""
-        self.message = str(error)
+        self.message = told(error)
         self.refusals += 1
         self.revision += 1
 
@@ -196,9 +235,18 @@ class Session:
         """Have a data set that was opened here go when the tab closes."""
         self._own_images.append(name)
 
+    def pause(self) -> None:
+        """End the tab's work; where the tab comes back, what is on screen is measured again."""
+        self.jobs.close()
+
+    def resume(self) -> None:
+        """Begin where `pause` or `close` ended: the tab is there again."""
+        self.jobs, self.unmeasured, self.pending = Jobs(self.name), True, None
+        house().enter(self.name, self)
+
     def close(self) -> None:
         """End everything that belongs to the tab."""
-        self.jobs.close()
+        self.pause()
         for name in self._own_images:
             forget_images(name)
 
@@ -229,7 +277,7 @@ class Session:
             return
         self.unmeasured = False
         network, plan, method = self.network, self.state.plan, self.state.method
-        if not network.trained or network.dataset not in DATA:
+        if why_unmeasured(network) is not None:
             self.stop_measuring()  # the page says so beside the number
             return
         work = partial(measurement_work, network, plan, method)
@@ -265,11 +313,10 @@ class Session:
         return self._tried(method) if trained is None else trained.after
 
     def _tried(self, method: str) -> Measurement | None:
-        """The measurement of the plan on screen under a recovery method that stands in the trace."""
-        wanted = (self.state.plan, method)
-        return next(
-            (tried.measurement for tried in self.trace if (tried.state.plan, tried.state.method) == wanted), None
-        )
+        """The measurement of the plan on screen, on its images, under a recovery method that stands in the trace."""
+        wanted = (self.state.plan, self.state.data, method)
+        found = (tried for tried in self.trace if (tried.state.plan, tried.state.data, tried.state.method) == wanted)
+        return next((tried.measurement for tried in found), None)
 
     def has_new_result(self) -> bool:
         """Whether the measurement has ended and the trace does not have it yet."""
@@ -283,6 +330,16 @@ class Session:
         if self.has_new_result() and self.measurement is not None:
             tried = TriedPlan(self.state, self.network.cost(self.state.plan), self.measurement)
             self.trace = [*self.trace, tried][-_TRACE_LIMIT:]
+            self._keep(tried)
+
+    def _keep(self, tried: TriedPlan) -> None:
+        """Keep a measured plan for later sittings; where that cannot be, say so."""
+        network, state = network_of(tried.state), tried.state
+        try:
+            images = load_images(network.dataset, "choose")
+            self.kept_plans.add(network.prune(state.plan), images, tried.measurement)
+        except FpgmError as error:
+            self.message = told(error)
 
 
 def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
@@ -309,11 +366,13 @@ def current_session() -> Session:
     if "session" not in st.session_state:
         begin, goal, problem = _from_link(st.query_params.get("s"))
         session = st.session_state.session = Session(begin)
-        session.message = problem
+        session.message = problem or link_problem()
         if goal:
             session.go(goal)
-        _end_with_tab(session)
+        house().enter(session.name, session)
     current: Session = st.session_state.session
+    if current.jobs.is_closed:  # the connection was lost for a while
+        current.resume()
     return current
 
 
@@ -324,35 +383,29 @@ def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | Non
             state = decode(text)
             if not can_stand_on(state):
                 rung = usual_rung(network_of(state))
-                reason = refused_rungs(network_of(state)).get(state.method) or (
-                    "this plan has not been trained on this server: train it on Recover"
-                )
-                problem = f"{reason}; here it is measured {get_recovery_method(rung).title.lower()}"
-                return replace(state, method=rung), None, problem
+                words, refusal = tab_words(), refused_rungs(network_of(state)).get(state.method)
+                reason = words.phrase(refusal) if refusal else words("explore.not_trained")
+                title = words.of(get_recovery_method(rung)).lower()
+                return replace(state, method=rung), None, words("explore.other_rung", reason=reason, rung=title)
             if not network_of(state).has_scores(state.plan.criterion):
                 return view_of(network_of(state), coupling=state.plan.coupling), state, None
             check(state)
             return state, None, None
         except FpgmError as error:
-            return first_view(), None, str(error)
+            return first_view(), None, told(error)
     return first_view(), None, None
+
+
+def plan_link(state: ViewState) -> dict[str, str]:
+    """The query parameters of an address that opens a view state, in this tab's language."""
+    return {PARAMETER: tab_language(), "s": encode(state)}
 
 
 def share(state: ViewState) -> None:
     """Put the view state into the address, where it can be copied."""
-    text = encode(state)
-    if st.query_params.get("s") != text:
-        st.query_params["s"] = text
-
-
-def _end_with_tab(session: Session) -> None:
-    """End all that belongs to the session when its tab closes."""
-
-    @st.cache_resource(scope="session", on_release=Session.close, show_spinner=False)
-    def lease(number: int) -> Session:
-        return session
-
-    lease(id(session))
+    for name, text in plan_link(state).items():
+        if st.query_params.get(name) != text:
+            st.query_params[name] = text
 
 
 def callback(act: Callable[[Session], None]) -> Callable[[], None]:
@@ -365,10 +418,11 @@ def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope:
 
     The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
     next message would still carry the old value, and count as the person's change back to it. It carries the page as
-    well: to Streamlit a widget of another page is another one, which would begin with its first option.
+    well: to Streamlit a widget of another page is another one, which would begin with its first option. So is one whose
+    options are called something else, as in another language.
     """
     session = current_session()
-    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}"
+    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}:{tab_language()}"
     st.session_state[key] = value
 
     def changed() -> None:

@@ -14,6 +14,7 @@ from fpgm_core.recovery import get_recovery_method
 VIEWS = ("Map", "Scores", "Radial", "Norms", "Refit cost", "Replaceability")
 MAPS = ("UMAP", "PCA")
 _SIZE_LIMIT = 200_000
+_LARGEST = 2**31 - 1
 # Field -> its name in a link. Links are kept and shared: a name that is in one never changes.
 _LINK_NAMES = {
     "layer": "layer",
@@ -52,13 +53,19 @@ class ViewState:
         for name, allowed in (("view", VIEWS), ("mapping", MAPS)):
             if getattr(self, name) not in allowed:
                 raise FpgmError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(allowed)}")
-        if self.chosen is not None and (isinstance(self.chosen, bool) or not isinstance(self.chosen, int)):
-            raise FpgmError(f"filter {self.chosen!r} is not a number")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise FpgmError(f"map seed {self.seed!r} is not a whole number from 0 to 2147483647")
-        if not isinstance(self.layer, str) or not isinstance(self.data, str) or not isinstance(self.damage, bool):
-            raise FpgmError("layer and data must be names, and damage true or false")
+        if self.chosen is not None and not _is_number(self.chosen):
+            raise FpgmError("a filter is chosen by its number")
+        if not _is_number(self.seed):
+            raise FpgmError(f"the map's seed is not a whole number from 0 to {_LARGEST}")
+        if not all(isinstance(name, str) for name in (self.layer, self.data, self.method)):
+            raise FpgmError("layer, data and rung must be names")
+        if not isinstance(self.damage, bool):
+            raise FpgmError("whether damage is drawn must be true or false")
         get_recovery_method(self.method)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
 def encode(state: ViewState) -> str:
@@ -72,6 +79,8 @@ def encode(state: ViewState) -> str:
 def decode(text: str) -> ViewState:
     """The view state in a link's text. Raises FpgmError where the link is damaged or says what cannot be."""
     try:
+        if len(text) > _SIZE_LIMIT:
+            raise ValueError("too long")
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(packed, _SIZE_LIMIT)  # bounded: a link is not to be trusted
@@ -79,7 +88,7 @@ def decode(text: str) -> ViewState:
             raise ValueError("cut short, or too long")
         data = json.loads(content)
         plan = data.pop("plan")
-    except (ValueError, binascii.Error, zlib.error, KeyError, AttributeError, RecursionError) as error:
+    except (TypeError, ValueError, binascii.Error, zlib.error, KeyError, AttributeError, RecursionError) as error:
         raise FpgmError("the link is damaged and could not be opened; copy all of it again") from error
     data = _OPTIONAL | data
     if set(data) != set(_LINK_NAMES.values()):

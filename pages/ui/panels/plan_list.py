@@ -1,0 +1,82 @@
+"""Measured plans as lists and points: read from the visitor's history, labelled, one click back to each."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fpgm_core import COUPLINGS, FpgmError, Plan
+from fpgm_core.criteria import get_criterion
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import History, HistoryEntry, wilson
+from fpgm_core.figures import TracePoint
+from fpgm_core.lesson import Words
+from fpgm_core.recovery import get_recovery_method
+from pages.ui.panels.pictures import labels_of
+from pages.ui.session.kept import kept
+from pages.ui.session.networks import open_network, view_of, why_unmeasured
+from pages.ui.session.session import Session
+from pages.ui.session.view_state import ViewState
+
+
+def kept_entries(session: Session, **which: Any) -> tuple[HistoryEntry, ...]:
+    """Entries of the visitor's history, latest first, `which` as for `History.entries`; read anew where it changed."""
+    history = session.kept_plans
+    return _entries((str(history.path), history.stamp, *sorted(which.items())), history, which)
+
+
+@kept
+def _entries(key: Hashable, _history: History, _which: dict[str, Any]) -> tuple[HistoryEntry, ...]:
+    return _history.entries(**_which)
+
+
+def comparable_entries(session: Session, limit: int) -> tuple[HistoryEntry, ...]:
+    """What was measured of the network on screen on all its choose images, latest first."""
+    network = session.network
+    if why_unmeasured(network) is not None:
+        return ()
+    digest = load_images(network.dataset, "choose").digest
+    return kept_entries(session, fingerprint=network.fingerprint, digest=digest, limit=limit)
+
+
+def plan_label(plan: Plan, method: str, words: Words) -> str:
+    """A plan in a few words: criterion, coupling, rates, and the rung where it is not the usual one."""
+    rates = sorted(set(plan.rates.values()))
+    spread = f"{rates[0]:.0%}" if rates else words("trace.nothing")
+    if len(rates) > 1:
+        spread = words("trace.rates", low=rates[0], high=rates[-1])
+    said = [words.of(get_criterion(plan.criterion)), words.of(COUPLINGS[plan.coupling]).lower(), spread]
+    if method != ViewState.method:
+        said.append(rung_title(method, words))
+    return ", ".join(said)
+
+
+def rung_title(method: str, words: Words) -> str:
+    """A rung as it is called within a sentence."""
+    return words.of(get_recovery_method(method)).lower()
+
+
+def point_of(entry: HistoryEntry, words: Words) -> TracePoint:
+    """An entry as a point of accuracy against MACs."""
+    return TracePoint(entry.name or plan_label(entry.plan, entry.method, words), entry.macs, entry.accuracy)
+
+
+def dense_point(entries: Sequence[HistoryEntry], words: Words) -> TracePoint:
+    """The dense network as those entries were paired with it: measured on the most images."""
+    most = max(entries, key=lambda entry: entry.num_images)
+    return TracePoint(labels_of(words)["dense"], most.dense_macs, wilson(most.num_dense_correct, most.num_images))
+
+
+def restore(session: Session, entry: HistoryEntry) -> None:
+    """Put a kept plan on the bars, with its network where another is on screen; where that cannot be, say why."""
+    plan, state = entry.plan, session.state
+    try:
+        if (plan.model, plan.fingerprint) != (state.plan.model, state.plan.fingerprint):
+            network = open_network(plan.model, plan.fingerprint)
+            if network.fingerprint != plan.fingerprint:
+                raise FpgmError(session.words("history.gone", model=plan.model))
+            state = view_of(network)
+        session.go(replace(state, plan=plan, method=entry.method))
+    except FpgmError as error:
+        session.refuse(error)

@@ -1,0 +1,88 @@
+"""Milliseconds on Explore: the machine that is asked about, what is predicted, and which counts are bargains."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from fpgm_core import Plan
+from fpgm_core.graph import Unit
+from pages.ui.session.session import Session, callback, current_session, mirror
+from pages.ui.session.speed import (
+    JOB,
+    begin_probe,
+    choose_machine,
+    machines,
+    predictor,
+    stairs,
+    step_on_bargains,
+    take_board,
+    verdict,
+)
+from pages.ui.session.speed_state import NOWHERE
+
+_BOARD = "board_file"
+
+
+def speed_menu(session: Session) -> None:
+    """The machine, the table of its times where that is not made yet, bargains, and another board's file."""
+    words, names = session.words, machines(session)
+    st.selectbox(
+        words("speed.on"),
+        [NOWHERE, *names],
+        format_func=lambda name: names.get(name, words("speed.nowhere")),
+        help=words("speed.help"),
+        **mirror("speed", session.speed.on, choose_machine, "|".join(names)),
+    )
+    if session.speed.on != NOWHERE:
+        job = session.jobs.get(JOB)
+        if predictor(session) is not None:
+            st.button(words("speed.step"), key="bargains", help=words("speed.step_help"),
+                      on_click=callback(step_on_bargains))  # fmt: skip
+        elif session.speed.on in session.speed.boards:
+            st.caption(words("speed.other"))
+        else:
+            running = job is not None and not job.done
+            st.button(words("speed.probe"), key="probe", help=words("speed.probe_help"), disabled=running,
+                      on_click=callback(begin_probe))  # fmt: skip
+            if job is not None and job.error:
+                st.error(words.phrase(job.error))
+    st.file_uploader(words("speed.board"), type="json", key=_BOARD, help=words("speed.board_help"), on_change=_take)
+
+
+def _take() -> None:
+    given = st.session_state.get(_BOARD)
+    if given is not None:
+        take_board(current_session(), given.getvalue(), given.name)
+
+
+def speed_told(session: Session, plan: Plan) -> str:
+    """The predicted milliseconds of a plan with their interval and the verdict; "" where none are predicted."""
+    found = predictor(session)
+    if found is None or plan.coupling != found.coupling:
+        return ""
+    pruned = session.network.prune(plan)
+    ms = found.dense if pruned.prunes_nothing else found.ms(pruned)
+    said = session.words("speed.ms", ms=ms.value, low=ms.low, high=ms.high)
+    if pruned.prunes_nothing:
+        return said
+    return f"{said}, {session.words('speed.' + verdict(found, pruned))}"
+
+
+def marks(session: Session) -> dict[str, tuple[float, ...]]:
+    """The rates at which each unit's counts are bargains, by name."""
+    return {
+        name: tuple(float(count) / one.size for count in one.counts[one.bargains])
+        for name, one in stairs(session).items()
+    }
+
+
+def stairs_told(session: Session, unit: Unit) -> str:
+    """What the stairs say of a unit's count at rest: that more filters would cost nothing, or that it is a bargain."""
+    one = stairs(session).get(unit.name)
+    if one is None:
+        return ""
+    pruned = session.network.count_pruned(session.state.plan, unit)
+    better, words = one.better(pruned), session.words
+    if better is not None:
+        return words("speed.better", kept=unit.size - pruned, more=unit.size - better)
+    return words("speed.bargain", kept=unit.size - pruned) if pruned in one.counts[one.bargains] else ""

@@ -1,0 +1,111 @@
+"""Milliseconds: on which machine a tab wants them, and what predicts them there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from fpgm_core import FpgmError, Plan, PrunedNetwork
+from fpgm_core.allocation import Choices, Stairs, stairs_of
+from fpgm_core.timing import RUNTIMES, Predictor, Target, available_runtimes, kept_predictor, probe_work, ratio_verdict
+from fpgm_core.timing.boards import read_board
+from pages.ui.components.telling import told
+from pages.ui.session.networks import network_key
+from pages.ui.session.session import Session
+from pages.ui.session.speed_state import NOWHERE
+
+JOB = "probe"
+
+
+def machines(session: Session) -> dict[str, str]:
+    """What can be asked about, and what it is called: the runtimes of this machine, and the boards."""
+    here = {name: session.words.of(RUNTIMES[name]) for name in available_runtimes()}
+    return {**here, **{name: name for name in session.speed.boards}}
+
+
+def choose_machine(session: Session, name: str) -> None:
+    """Ask about another machine; one that was not timed yet may have been meanwhile, by the command."""
+    session.speed.on = name
+    session.speed.known = {key: found for key, found in session.speed.known.items() if found is not None}
+
+
+def _key(session: Session) -> Hashable:
+    return (*network_key(session.network), session.state.plan.coupling, session.speed.on)
+
+
+def predictor(session: Session) -> Predictor | None:
+    """What predicts milliseconds for the plan on screen; None where no machine is chosen, or it was not timed yet."""
+    speed, key = session.speed, _key(session)
+    if speed.on == NOWHERE:
+        return None
+    job = session.jobs.get(JOB, (JOB, key))
+    if job is not None and job.done and job.result is not None:
+        speed.known[key] = job.result
+    if key not in speed.known:
+        identity = speed.boards.get(speed.on) or Target(speed.on).identity
+        speed.known[key] = kept_predictor(session.network, session.state.plan.coupling, identity)
+    return speed.known[key]
+
+
+def begin_probe(session: Session) -> None:
+    """Time what is needed to predict, in the background; what is timed stays, also where it is stopped."""
+    network, plan, key = session.network, session.state.plan, _key(session)
+    target = Target(session.speed.on)
+    like = network.plan(coupling=plan.coupling)
+    title = session.words("speed.timing", network=network.title, machine=machines(session)[session.speed.on])
+    session.jobs.cancel(JOB)
+    session.jobs.start(JOB, lambda: probe_work(network, like, target), key=(JOB, key), title=title)
+
+
+def take_board(session: Session, content: bytes, name: str) -> None:
+    """Read what another board's probe.py wrote, and ask about that board; a message where it cannot be."""
+    network = session.network
+    try:
+        found = read_board(content, network, network.plan(coupling=session.state.plan.coupling), name=name)
+    except FpgmError as error:
+        session.message = told(error)
+        return
+    identity = found.table.identity
+    board = f"{identity['processor']}, {identity['threads']} × {identity['runtime']}"
+    session.speed.boards[board] = identity
+    session.speed.on = board
+    session.speed.known[_key(session)] = found
+
+
+def verdict(found: Predictor, pruned: PrunedNetwork) -> str:
+    """Whether a network is predicted faster than the dense one, slower, or neither: one of `VERDICTS`."""
+    return ratio_verdict(found.ratio(pruned), False, 1.0)
+
+
+def stairs(session: Session) -> Mapping[str, Stairs]:
+    """The stairs of every unit at the plan that rests on screen, by name; none without a predictor."""
+    found, plan, speed = predictor(session), session.state.plan, session.speed
+    if found is None:
+        return {}
+    key = (_key(session), plan.key)
+    if speed.stairs[0] != key:
+        counts = {unit.name: session.network.count_pruned(plan, unit) for unit in session.network.units(plan.coupling)}
+        speed.stairs = (key, stairs_of(_choices(session, plan), found, counts))
+    return speed.stairs[1]
+
+
+def _choices(session: Session, plan: Plan) -> Choices:
+    """What the plan's units can lose, remembered while only rates change."""
+    like = plan.with_rates(dict.fromkeys(plan.rates, 0.0))
+    key = (*network_key(session.network), like.key)
+    if session.speed.choices[0] != key or session.speed.choices[1] is None:
+        session.speed.choices = (key, Choices.of(session.network, like))
+    found = session.speed.choices[1]
+    assert found is not None
+    return found
+
+
+def step_on_bargains(session: Session) -> None:
+    """Move every unit to its nearest bargain count."""
+    plan, found = session.state.plan, stairs(session)
+    rates = dict[str, float]()
+    for one in _choices(session, plan).units:
+        unit = one.unit
+        if unit.name in found:
+            wanted = found[unit.name].nearest_bargain(session.network.count_pruned(plan, unit))
+            rates[unit.name] = one.rates[list(one.counts).index(wanted)]
+    session.change(plan=plan.with_rates(rates))

@@ -1,0 +1,78 @@
+"""Milliseconds on Explore: predicted beside the MACs where a machine is chosen, bargains, another board's file."""
+
+from dataclasses import replace
+
+import pytest
+from driving import opened, session_of
+from times import keep
+
+from fpgm_core import Network
+from fpgm_core.timing import Target
+from pages.ui.panels import live_bars, speed
+from pages.ui.session import speed as machine
+
+
+@pytest.fixture
+def app():
+    app = opened("app.py")
+    session = session_of(app)
+    plan = session.network.plan(0.5, coupling="coupled")
+    session.go(replace(session.state, plan=plan))
+    yield app
+    session.jobs.close()
+
+
+def html(app):
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def test_without_a_machine_nothing_is_said_of_time(app):
+    app.run()
+    assert not app.exception
+    assert " ms [" not in html(app)
+    assert all(bar.speed == "" and bar.marks == () for bar in live_bars.bars(session_of(app)))
+
+
+def test_a_machine_that_was_timed_predicts_beside_the_macs(app):
+    session = session_of(app)
+    keep(session.network, "coupled", Target("pytorch").identity)
+    machine.choose_machine(session, "pytorch")
+    app.run()
+    assert not app.exception
+    ms = machine.predictor(session).ms(session.network.prune(session.state.plan))
+    assert f"{ms.value:.3g} ms [{ms.low:.3g}, {ms.high:.3g}], faster" in html(app)
+    assert speed.speed_told(session, session.network.plan(coupling="coupled")).endswith("]")  # dense: no verdict
+
+
+def test_bargains_are_marked_and_stepped_on(app):
+    session = session_of(app)
+    keep(session.network, "coupled", Target("pytorch").identity)
+    machine.choose_machine(session, "pytorch")
+    unit = session.network.units("coupled")[-1]
+    session.go(replace(session.state, plan=session.state.plan.with_rates({unit.name: 33 / 64})))  # keeps 31
+    app.run()
+    (bar,) = [bar for bar in live_bars.bars(session) if bar.name == unit.name]
+    assert bar.marks == tuple(count / 64 for count in range(0, 64, 4))
+    assert bar.speed == "keeping 32 instead of 31 takes no longer here"
+    machine.step_on_bargains(session)
+    plan = session.state.plan
+    assert session.network.count_pruned(plan, unit) == 32
+    assert all(session.network.count_pruned(plan, one) % 4 == 0 for one in session.network.units("coupled"))
+    (bar,) = [bar for bar in live_bars.bars(session) if bar.name == unit.name]
+    assert bar.speed == "32 is a bargain here"
+
+
+def test_a_machine_that_was_not_timed_offers_to(app):
+    machine.choose_machine(session_of(app), "pytorch")
+    app.run()
+    assert not app.exception
+    assert app.button(key="probe").label == "Time its layers"
+    assert " ms [" not in html(app)
+
+
+def test_a_file_that_is_no_boards_is_refused_by_name(app):
+    session = session_of(app)
+    machine.take_board(session, b'{"format_version": 1}', "plan.json")
+    assert "plan.json is no result of probe.py" in session.message
+    assert session.speed.on == ""
+    assert Network.load("resnet20").name == session.network.name

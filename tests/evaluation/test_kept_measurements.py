@@ -1,0 +1,70 @@
+"""Measurements that are made once."""
+
+from dataclasses import replace
+
+import pytest
+
+from fpgm_core.data import load_images
+from fpgm_core.evaluation import evaluate, kept_measure_work, measure_work
+from fpgm_core.runtime.progress import run
+from fpgm_core.training import Recipe
+
+
+@pytest.fixture
+def images():
+    return load_images("cifar10", "choose").first(50)
+
+
+@pytest.fixture
+def training():
+    return load_images("cifar10", "train").first(60)
+
+
+def steps(work):
+    count = 0
+
+    def counted(progress):
+        nonlocal count
+        count += 1
+
+    return run(work, counted), count
+
+
+def test_the_same_is_measured_once(resnet20, images, training):
+    def measured(rate, method="recalibrated", of=images):
+        pruned = resnet20.prune(rate, coupling="inner")
+        return steps(kept_measure_work(pruned, of, method=method, training=training))
+
+    first, made = measured(0.4)
+    assert made > 0
+    expected = run(measure_work(resnet20.prune(0.4, coupling="inner"), images, method="recalibrated",
+                                training=training))  # fmt: skip
+    assert replace(first, seconds=0.0) == replace(expected, seconds=0.0)
+    assert first.answers == expected.answers
+    again, made = measured(0.4)
+    assert (again, made) == (first, 0)
+    assert again.answers == first.answers
+    for other in (measured(0.5), measured(0.4, "as_is"), measured(0.4, of=images.first(40))):
+        assert other[1] > 0
+
+
+def test_what_prunes_alike_is_the_same(resnet20, images):
+    pruned = resnet20.prune(0.4, coupling="inner")
+    run(kept_measure_work(pruned, images))
+    plan = resnet20.plan_that_prunes(pruned.keep_masks, resnet20.plan(criterion="l1_norm", coupling="inner"))
+    assert steps(kept_measure_work(resnet20.prune(plan), images))[1] == 0
+    assert resnet20.prune(0.4, coupling="inner").digest == pruned.digest != resnet20.prune(0.3).digest
+
+
+def test_a_recipe_is_part_of_it(resnet20, images, training):
+    pruned = resnet20.prune(0.6, coupling="inner")
+
+    def tuned(rate):
+        recipe = Recipe(epochs=1, batch=60, learning_rate=rate)
+        return steps(kept_measure_work(pruned, images, method="fine_tuned", training=training, recipe=recipe))
+
+    first, made = tuned(0.01)
+    assert made > 0
+    assert tuned(0.01) == (first, 0)
+    assert tuned(0.02)[1] > 0
+    assert first != evaluate(pruned, images)
