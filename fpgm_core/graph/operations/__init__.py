@@ -20,7 +20,7 @@ from fpgm_core.graph.operations.base import (
     register_op,
     written_operand,
 )
-from fpgm_core.graph.operations.channels import Concatenation, Item, Split, Stack
+from fpgm_core.graph.operations.channels import Concatenation, Copied, Item, Split, Stack
 from fpgm_core.graph.operations.choosing import (
     ChannelShuffle,
     Flip,
@@ -197,6 +197,7 @@ _register((as_laid_out,), LaidOut())
 _named("expand expand_as", Expand())
 _named("cat concat concatenate", Concatenation())
 _named("stack", Stack())
+_named("index_select", Copied())
 _named("chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split", Split())
 _named("new_zeros new_ones new_full new_empty new_tensor", OfItsType())
 _named("flip", Flip())

@@ -288,3 +288,9 @@ def _new_before(index: Any, place: int, places: list[Any]) -> int:
 
 def _narrowed_index(network: Rebuilder, index: tuple[Any, ...]) -> Any:
     return torch.fx.node.map_arg(index, network.narrow)
+
+
+class Copied(Operation):
+    """index_select: spelled as an index where it is followed; in compact networks, memory of its own."""
+
+    makes_new_memory = True
