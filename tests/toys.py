@@ -1,5 +1,7 @@
 """Small networks written for one rule each, and what a pruned one must compute and cost, found by running."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -31,6 +33,8 @@ def close(first, second, scale):
     return float((first - second).abs().max()) <= 1e-4 * float(scale.abs().max())
 
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 JOINT = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # norms over several channels; layer norms over the last dimension
 
 
@@ -54,30 +58,52 @@ def over_what_is_there(norm, x):
 def silenced(network, masks, images):
     """What a pruned network must compute, by hooks: a removed filter's channel is 0 after its own norm.
 
-    Only for networks in which a layer runs once; which norm follows which convolution is read off the run.
+    A filter that reads nothing writes nothing: which do is found on a copy whose weights and images are positive, where
+    nothing but what is absent is 0. Only for networks in which a layer's norm runs right after it.
     """
-    names = {module: name for name, module in network.module.named_modules()}
+    fed = []
+    with torch.no_grad():
+        _silenced(_positive(network.module), masks, images.abs() + 0.1, lambda found: fed.append(found) or found)
+    return _silenced(network.module, masks, images, lambda found: fed.pop(0))
+
+
+def _positive(module):
+    probe = copy.deepcopy(module)
+    for part in probe.modules():
+        if isinstance(part, NORMS):
+            part.reset_running_stats()
+            part.reset_parameters()
+        elif isinstance(part, (*CONVOLUTIONS, nn.Linear)):
+            part.weight.abs_().add_(1e-3)
+            if part.bias is not None:
+                part.bias.zero_()
+    return probe
+
+
+def _silenced(module, masks, images, judged):
+    """A run in which `judged` says, of which filters find something to read, which are taken to."""
+    names = {part: name for name, part in module.named_modules()}
     handles, current = [], []
 
-    def silence(module, inputs, output):
-        if isinstance(module, nn.Linear):
+    def silence(part, inputs, output):
+        if isinstance(part, nn.Linear):
             if output.ndim == 2:
                 return output
-            fed = inputs[0].flatten(0, -2).any()
-            return output * torch.as_tensor(masks.get(names[module], True) & fed.numpy())
-        if isinstance(module, JOINT):
-            return over_what_is_there(module, inputs[0])
-        if isinstance(module, nn.Conv2d):
-            fed = inputs[0].flatten(2).ne(0).any(2).any(0).reshape(module.groups, -1).any(1)  # one flag a group
-            fed = fed.repeat_interleave(module.out_channels // module.groups).numpy()
-            current[:] = [masks.get(names[module], True) & fed]  # a filter that reads nothing writes nothing
-        return output * torch.tensor(current[0])[None, :, None, None]
+            fed = judged(inputs[0].flatten(0, -2).any().numpy())
+            return output * torch.as_tensor(masks.get(names[part], True) & fed)
+        if isinstance(part, JOINT):
+            return over_what_is_there(part, inputs[0])
+        if isinstance(part, CONVOLUTIONS):
+            fed = inputs[0].flatten(2).ne(0).any(2).any(0).reshape(part.groups, -1).any(1)  # one flag a group
+            fed = fed.repeat_interleave(part.out_channels // part.groups).numpy()
+            current[:] = [masks.get(names[part], True) & judged(fed)]
+        return output * torch.tensor(current[0]).view(1, -1, *(1,) * (output.ndim - 2))
 
-    for module in network.module.modules():
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear, *JOINT)):
-            handles.append(module.register_forward_hook(silence))
+    for part in module.modules():
+        if isinstance(part, (*CONVOLUTIONS, *NORMS, nn.Linear, *JOINT)):
+            handles.append(part.register_forward_hook(silence))
     try:
-        return network.module(images)
+        return module(images)
     finally:
         for handle in handles:
             handle.remove()

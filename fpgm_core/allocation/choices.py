@@ -104,6 +104,9 @@ def _choices_of(network: Network, like: Plan, unit: Unit, fixed: bool) -> UnitCh
 def _leaves_room(like: Plan, unit: Unit, count: int) -> bool:
     """Whether a count has room for the unit's locks."""
     size, each = unit.size // unit.blocks, count // unit.blocks
-    locked = [np.array(locks.get(unit.name, ()), dtype=int) // size for locks in (like.locked_out, like.locked_in)]
+    locked = [
+        np.array(unit.with_copies(locks.get(unit.name, ())), dtype=int) // size
+        for locks in (like.locked_out, like.locked_in)
+    ]
     out, kept = (np.bincount(blocks, minlength=unit.blocks) for blocks in locked)
     return bool((out <= each).all() and (kept <= size - each).all())

@@ -84,11 +84,13 @@ def select(
     locked_out: Sequence[int] = (),
     first_scores: np.ndarray | None = None,
     blocks: int = 1,
+    copies: int = 1,
 ) -> np.ndarray:
     """The keep mask, bool (N,), True = kept, of one unit at `rate`.
 
     `weights` maps the unit's member layers to their filters (N, ...). The lowest scores are pruned,
-    ties going to the lower index, equally many of each of `blocks` equal parts. Locked-out filters count
+    ties going to the lower index, equally many of each of `blocks` equal parts, and the same ones of each of `copies`
+    equal parts, by the mean of their scores (locks must name all of them). Locked-out filters count
     towards the rate's count, locked-in ones are skipped. `first_scores` may carry the first stage's scores (N,)
     of all filters, computed before; a criterion that needs more than weights has to have them.
 
@@ -111,6 +113,7 @@ def select(
             scores = first_scores
         else:
             scores = _stage_scores(criterion, stage, weights, keep=keep, options=options)
+        scores = np.tile(scores.reshape(copies, -1).mean(0), copies)
         for part in parts:
             free = part.start + np.flatnonzero(keep[part] & ~spared[part])
             keep[free[lowest(scores[free], todo[part.start])]] = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +23,11 @@ from fpgm_core.graph.flow import (
     JointNorm,
     Known,
     Product,
+    Value,
     WeightedLayer,
 )
 from fpgm_core.graph.operations.base import operation_of, written_operand
+from fpgm_core.graph.operations.shapes import as_laid_out
 
 
 @dataclass
@@ -31,20 +35,21 @@ class Builder:
     """The state of one walk over the graph."""
 
     graph: torch.fx.GraphModule
+    held: Mapping[str, torch.Tensor] = field(default_factory=dict)  # tensors that are no parameters, with their numbers
     values: dict[str, Known] = field(default_factory=dict)
-    renamed: dict[str, str] = field(default_factory=dict)  # a node changed in place -> the node that changed it
     sites: list[WeightedLayer] = field(default_factory=list)
     batch_norms: list[BatchNormLayer] = field(default_factory=list)
     channel_tensors: list[ChannelTensor] = field(default_factory=list)
     readers: list[WeightedLayer | Gate | Product | JointNorm] = field(default_factory=list)
     owner: list[str] = field(default_factory=lambda: [""])  # global filter index -> layer name
     fixed: dict[str, str] = field(default_factory=dict)
-    joined: dict[str, str] = field(default_factory=dict)
+    joins: list[tuple[str, str, bool]] = field(default_factory=list)  # layer, reason, whether by a split alone
     follows: dict[str, str] = field(default_factory=dict)
     together: dict[str, str] = field(default_factory=dict)
     tied: list[tuple[str, str]] = field(default_factory=list)
     summed: list[tuple[str, str]] = field(default_factory=list)
     blocks: dict[str, int] = field(default_factory=dict)
+    copies: dict[str, int] = field(default_factory=dict)
     observed: list[np.ndarray] = field(default_factory=list)
     products: dict[int, Product] = field(default_factory=dict)  # by each source that they make
     again: set[str] = field(default_factory=set)  # layers that cannot be refitted, norms that cannot be folded
@@ -58,29 +63,53 @@ class Builder:
         self.modules: Mapping[str, nn.Module] = dict(self.graph.named_modules(remove_duplicate=False))
         self.parameters = dict(self.graph.named_parameters(remove_duplicate=False))
         self._order = {node: place for place, node in enumerate(nodes)}
+        self._nodes = {node.name: node for node in nodes}
         self._by_name = Counter(str(node.target) for node in nodes if node.op == "get_attr" and node.users)
+
+    def node(self, name: str) -> torch.fx.Node:
+        """The node of that name."""
+        return self._nodes[name]
+
+    def with_numbers(self, index: Any) -> Any:
+        """An index in which tensors that the network holds are the whole numbers that they list."""
+
+        def numbers(part: Any) -> Any:
+            tensor = self.held.get(str(part.target)) if isinstance(part, torch.fx.Node) else part
+            if isinstance(part, tuple):
+                return list(part)
+            if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or tensor.is_floating_point():
+                return part
+            return tensor.tolist()
+
+        return tuple(map(numbers, index)) if isinstance(index, tuple) else numbers(index)
 
     def reads_of(self, name: str) -> int:
         """How often the forward reads a tensor by its name."""
         return self._by_name[name]
 
     def of(self, node: torch.fx.Node) -> Known:
-        """What is known of the tensor that reading `node` brings now."""
-        return self.values[self._now(node)]
+        """What is known of a node's tensor."""
+        return self.values[node.name]
 
-    def _now(self, node: torch.fx.Node) -> str:
-        name = node.name
-        while name in self.renamed:
-            name = self.renamed[name]
-        return name
+    def lay_out(self, node: torch.fx.Node, source: torch.fx.Node, dim: int) -> torch.fx.Node:
+        """Have a node read its operand with the channels along one dimension; a node in between says so."""
+        with self.graph.graph.inserting_before(node):
+            made = self.graph.graph.call_function(as_laid_out, (source, dim))
+        made.meta["shape"] = source.meta["shape"]
+        node.replace_input_with(source, made)
+        self._order[made] = self._order[node]
+        known, operation = self.of(source), operation_of(self.modules, made)
+        assert isinstance(known, Value)
+        assert operation is not None
+        self.values[made.name] = operation.propagate(self, made, [known])
+        return made
 
     def changes_what_others_read(self, node: torch.fx.Node) -> bool:
         """Whether an operation writes into memory that another tensor shares, and that is read as that one later."""
         changed = written_operand(self.modules, node)
         if changed is None:
             return False
-        others = [other for other in self._aliases(changed) if self._now(other) != self._now(changed)]
-        return any(self._order[user] > self._order[node] for other in others for user in other.users)
+        return any(self._order[user] > self._order[node] for one in self._aliases(changed) for user in one.users)
 
     def _aliases(self, node: torch.fx.Node) -> set[torch.fx.Node]:
         """The nodes whose memory a node's result may share, itself among them."""
@@ -157,8 +186,16 @@ class Builder:
 
     def join(self, sources: np.ndarray, reason: str) -> None:
         """`inner` may not prune what writes these channels."""
-        for name in self.writers(sources):
-            self.joined.setdefault(name, reason)
+        self.joins += [(name, reason, False) for name in self.writers(sources)]
+
+    def deal(self, sources: np.ndarray, reason: str) -> None:
+        """`inner` may not prune what writes these channels, unless the same ones leave of every part."""
+        self.joins += [(name, reason, True) for name in self.writers(sources)]
+
+    def keep_alike(self, layer: str, copies: int) -> None:
+        """Of so many equal parts of a layer's filters the same ones must leave."""
+        self.copies[layer] = math.lcm(self.copies.get(layer, 1), copies)
+        self.blocks[layer] = math.lcm(self.blocks.get(layer, 1), copies)
 
     def positions(self, layer: str, sources: np.ndarray) -> tuple[int, ...] | None:
         """At which channel each filter of a layer writes; None where some write nowhere, or at several."""
@@ -237,12 +274,13 @@ class Builder:
             size=len(self.owner),
             observed=observed[observed > ALWAYS],
             fixed=self.fixed,
-            joined=self.joined,
+            joined={n: why for n, why, dealt in reversed(self.joins) if not (dealt and n in self.copies)},
             follows=self.follows,
             together=self.together,
             tied=tuple(self.tied),
             summed=tuple(self.summed),
             blocks=self.blocks,
+            copies=self.copies,
             repeated=frozenset(self.again),
             other_params=self._other_params(),
             other_macs=self.other_macs,
@@ -283,5 +321,5 @@ def _alike(first: np.ndarray, second: np.ndarray) -> bool:
 def _used(graph: torch.fx.GraphModule) -> dict[str, nn.Parameter]:
     """The parameters that a forward pass reads: auxiliary heads, which only training runs, have none of them."""
     calls = tuple(f"{node.target}." for node in graph.graph.nodes if node.op == "call_module")
-    attributes = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    attributes = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr" and node.users}
     return {name: p for name, p in graph.named_parameters() if name.startswith(calls) or name in attributes}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph.flow import ALWAYS, Flow, Gate, JointNorm, Product, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, NEVER, Flow, Gate, JointNorm, Product, WeightedLayer
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def _use(reader: WeightedLayer | Gate | Product | JointNorm, kept: np.ndarray, u
         used[reader.reads] = True
         return
     if isinstance(reader, Gate):
-        weighed = np.flatnonzero((kept & used)[reader.reads].any(0))
-        if not kept[reader.filter_offset + weighed].all():
+        weights = reader.weights[:, (kept & used)[reader.reads].any(0)]
+        if not kept[weights[weights != NEVER]].all():
             raise FpgmError("nothing is left that weighs some channels under these rates; lower them")
-        used[reader.filter_offset + weighed] = True
+        used[weights] = True
         return
     if isinstance(reader, Product):
         live = (kept & used)[reader.filter_offset : reader.filter_offset + reader.reads[0].shape[1]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.fx
@@ -21,6 +21,16 @@ ALWAYS = 0  # the source of channels no filter writes but that are never zero: t
 NEVER = -1  # the source of channels that are always zero: padding
 
 
+def swapped(weights: Any, groups: int) -> Any:
+    """Weights (A, B / groups, ...) as (B, A / groups, ...): filters first, or input channels first, group by group.
+
+    A transposed convolution keeps its input channels first. Its own inverse; of a tensor or an array.
+    """
+    rows, columns, *kernel = weights.shape
+    parts = weights.reshape(groups, rows // groups, columns, *kernel).swapaxes(1, 2)
+    return parts.reshape(groups * columns, rows // groups, *kernel)
+
+
 @dataclass(frozen=True, eq=False)
 class WeightedLayer:
     """One convolution or Linear layer, with what it reads.
@@ -29,7 +39,7 @@ class WeightedLayer:
     channels or features. `filter_offset` is the global index of its filter 0; -1 where outputs are never pruned.
     A Linear layer applied at every position is a 1 x 1 convolution, and `is_conv`.
     `cost_per_weight` is how often each weight is used for one image: H * W of the output, times the rows that come of
-    one image; of a `transposed` convolution, whose weight is (C, N, kH, kW), of the input.
+    one image; of a `transposed` convolution, whose weight is (C, N / groups, kH, kW), of the input.
     """
 
     name: str
@@ -81,14 +91,14 @@ class ChannelTensor:
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """A product in which filters of one layer weigh channels one by one, as in squeeze-and-excite.
+    """A product in which filters weigh channels one by one, as in squeeze-and-excite.
 
-    `reads` (S, C) are the channels weighed; `filter_offset` is the global index of the filter that weighs channel 0.
-    A filter that weighs an absent channel is not read.
+    `reads` (S, C) are the channels weighed, `weights` (R, C) the filters that weigh each of them, NEVER where there are
+    fewer: the branches of a softmax, say. A filter that weighs an absent channel is not read.
     """
 
     reads: np.ndarray
-    filter_offset: int
+    weights: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +172,8 @@ class Flow:
     or an operation without a rule, reads.
     Reasons, by convolution: `fixed`, why no coupling may prune it; `joined`, which residual sum or
     concatenation fixes it, so that `inner` may not; `follows`, whose channels its filters leave with; `together`,
-    why it must move with others, so that `independent` may not prune it.
+    why it must move with others, so that `independent` may not prune it. `copies` says of how many equal parts of a
+    layer's filters the same ones must leave: a gate and what it weighs, say, in one layer.
     Pairs of layers: `tied`, a depthwise convolution and a writer of what it reads; `summed`, writers of the
     same channels. `blocks` says of how many equal blocks a layer must keep equally many filters, for a
     grouped convolution's sake. `repeated` layers cannot be refitted one by one: they run more than once, on more rows
@@ -187,6 +198,7 @@ class Flow:
     tied: tuple[tuple[str, str], ...]
     summed: tuple[tuple[str, str], ...]
     blocks: Mapping[str, int]
+    copies: Mapping[str, int]
     repeated: frozenset[str]
     other_params: int
     other_macs: Mapping[str, int]

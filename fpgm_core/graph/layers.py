@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fpgm_core.graph.flow import Flow
+from fpgm_core.graph.flow import Flow, swapped
 from fpgm_core.graph.tracing import trace_flow
 
 
@@ -33,12 +34,18 @@ class Layer:
 
 
 def weights_of(module: nn.Module, layer: str) -> Tensor:
-    """The filters of the convolution called `layer`, shape (N, C_in / groups, kH, kW)."""
+    """The filters of the convolution called `layer`, shape (N, C_in / groups, kH, kW).
+
+    kH is 1 for a kernel of fewer dimensions, and holds depth and height of one of three.
+    """
     owner = module.get_submodule(layer)
     weight = owner.get_parameter("weight")
-    if isinstance(owner, nn.ConvTranspose2d):
-        return weight.transpose(0, 1)
-    return weight if weight.ndim == 4 else weight[:, :, None, None]
+    if isinstance(owner, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        weight = swapped(weight, owner.groups)
+    if weight.ndim == 4:
+        return weight
+    *rows, last = weight.shape[2:] or (1,)
+    return weight.reshape(*weight.shape[:2], math.prod(rows), last)
 
 
 def layers_of(flow: Flow) -> tuple[Layer, ...]:

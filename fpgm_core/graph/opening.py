@@ -51,6 +51,8 @@ def _exported(module: nn.Module, input_shape: tuple[int, int, int], seconds: flo
 
     try:
         with time_limit(seconds, TooLong):
-            return exported(module, input_shape)
+            found = exported(module, input_shape)
+            trace(found, input_shape)
+            return found
     except Exception:  # what torch.fx said of it is told to whoever asks for the graph: it names the line
         return module

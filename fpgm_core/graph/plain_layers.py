@@ -39,11 +39,16 @@ def make_plain(traced: torch.fx.GraphModule, everything: bool = False) -> bool:
     names of the parameters they are made of; group and layer norms that are called as functions become modules. Other
     functions stay, which removal follows as they are, unless `everything` is asked for.
     """
-    changed = False
-    for node in [node for node in traced.graph.nodes if node.op == "call_function" and node.target in _FORMS]:
+    calls: dict[str, list[Node]] = {}
+    for node in traced.graph.nodes:
+        if node.op != "call_function" or node.target not in _FORMS:
+            continue
         form = _FORMS[node.target]
         if everything or form.always or _is_made(argument(node, 1, "weight")):
-            changed |= _bake(traced, node, form)
+            owner = _owner({name: argument(node, at, name) for name, at in form.tensors})
+            calls.setdefault(owner or "", []).append(node)
+    calls.pop("", None)
+    changed = sum(_bake(traced, owner, nodes) for owner, nodes in calls.items()) > 0  # every one, not up to the first
     if changed:
         traced.delete_all_unused_submodules()
         traced.recompile()
@@ -70,13 +75,55 @@ def _tensors_behind(node: Node) -> list[str] | None:
     return list(found)
 
 
-def _bake(traced: torch.fx.GraphModule, node: Node, form: _Form) -> bool:
-    """Put a plain layer in the place of one call; False where what it needs is not one module's own."""
+def _bake(traced: torch.fx.GraphModule, owner: str, nodes: Sequence[Node]) -> bool:
+    """Put one plain layer in the place of all calls with a module's tensors; False where it cannot stand for them."""
+    if _is_used_otherwise(traced, owner, nodes):
+        return False
+    layers = [_layer(traced, node) for node in nodes]
+    if any(layer is None or not _alike(layer, layers[0]) for layer in layers):
+        return False
+    _put(traced, owner, layers[0].eval())  # type: ignore[union-attr]
+    for node in nodes:
+        with traced.graph.inserting_before(node):
+            node.replace_all_uses_with(traced.graph.call_module(owner, (argument(node, 0, "input"),)))
+        _forget(traced.graph, node)
+    return True
+
+
+def _is_used_otherwise(traced: torch.fx.GraphModule, owner: str, calls: Sequence[Node]) -> bool:
+    """Whether a forward calls a module by itself, or reads its tensors for anything but these calls."""
+    ahead, seen = list[Node](), set[Node](calls)
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and node.target == owner:
+            return True
+        if node.op == "get_attr" and str(node.target).rpartition(".")[0] == owner:
+            ahead.append(node)
+    while ahead:
+        for user in ahead.pop().users:
+            if user.op == "output" or (user not in seen and _tensors_behind(user) is None):
+                return True
+            if user not in seen:
+                seen.add(user)
+                ahead.append(user)
+    return False
+
+
+def _alike(first: nn.Module, second: nn.Module | None) -> bool:
+    """Whether two layers compute the same."""
+    if type(first) is not type(second) or repr(first) != repr(second):
+        return False
+    assert second is not None
+    one, other = first.state_dict(), second.state_dict()
+    return set(one) == set(other) and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def _layer(traced: torch.fx.GraphModule, node: Node) -> nn.Module | None:
+    """The plain layer that one call is; None where its settings are not known."""
+    form = _FORMS[node.target]
     given = {name: argument(node, at, name) for name, at in form.tensors}
     settings = [argument(node, at, name, default) for at, name, default in form.settings]
-    owner = _owner(given)
-    if owner is None or any(isinstance(one, Node) for one in settings):
-        return False
+    if any(isinstance(one, Node) for one in settings):
+        return None
     with torch.no_grad():
         tensors = {name: None if one is None else _value(traced, one).detach().clone() for name, one in given.items()}
     layer = form.build(settings, tensors)
@@ -87,12 +134,7 @@ def _bake(traced: torch.fx.GraphModule, node: Node, form: _Form) -> bool:
             layer._buffers[name] = tensor
         else:
             layer.register_parameter(name, None if tensor is None else nn.Parameter(tensor, requires_grad=False))
-    if not _put(traced, owner, layer.eval()):
-        return False
-    with traced.graph.inserting_before(node):
-        node.replace_all_uses_with(traced.graph.call_module(owner, (argument(node, 0, "input"),)))
-    _forget(traced.graph, node)
-    return True
+    return layer
 
 
 def _owner(given: dict[str, Any]) -> str | None:
@@ -106,16 +148,11 @@ def _owner(given: dict[str, Any]) -> str | None:
     return next(iter(owners)) or None if len(owners) == 1 else None
 
 
-def _put(traced: torch.fx.GraphModule, owner: str, layer: nn.Module) -> bool:
-    """Have the network hold a layer under its owner's name; False where another one is there already."""
-    there = traced.get_submodule(owner)
-    for name, child in there.named_children():  # an activation, say, which the forward calls by itself
+def _put(traced: torch.fx.GraphModule, owner: str, layer: nn.Module) -> None:
+    """Have the network hold a layer under its owner's name."""
+    for name, child in traced.get_submodule(owner).named_children():  # an activation, which the forward calls by itself
         layer.add_module(name, child)
-    if type(there) is type(layer):  # of an earlier call
-        alike = [first is None or second is None or torch.equal(first, second)
-                 for first, second in zip(there.parameters(), layer.parameters(), strict=False)]  # fmt: skip
-        return repr(there) == repr(layer) and all(alike)
-    return traced.add_submodule(owner, layer)
+    traced.add_submodule(owner, layer)
 
 
 def _forget(graph: torch.fx.Graph, node: Node) -> None:
@@ -148,14 +185,16 @@ def _convolution(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Modu
     (stride, padding, dilation, groups), weight = settings, tensors["weight"]
     kernel: Any = tuple(weight.shape[2:])
     inputs, outputs = weight.shape[1] * groups, weight.shape[0]
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False, device="meta")
+    kind: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
+    return kind(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False, device="meta")
 
 
 def _transposed(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
     (stride, padding, more, groups, dilation), weight = settings, tensors["weight"]
     kernel: Any = tuple(weight.shape[2:])
     inputs, outputs = weight.shape[0], weight.shape[1] * groups
-    return nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, more, groups, False, dilation, device="meta")
+    kind: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[len(kernel) - 1]
+    return kind(inputs, outputs, kernel, stride, padding, more, groups, False, dilation, device="meta")
 
 
 def _linear(settings: Sequence[Any], tensors: dict[str, Tensor]) -> nn.Module:
@@ -184,9 +223,19 @@ _AFTER_SIZE = (("weight", 2), ("bias", 3))
 _STATISTICS = (("running_mean", 1), ("running_var", 2), ("weight", 3), ("bias", 4))
 _FORMS: dict[Any, _Form] = {
     F.conv2d: _Form(_KERNELS, (*_STRIDES, (5, "dilation", 1), (6, "groups", 1)), _convolution),
-    F.conv_transpose2d: _Form(
-        _KERNELS, (*_STRIDES, (5, "output_padding", 0), (6, "groups", 1), (7, "dilation", 1)), _transposed
-    ),
+    **{
+        function: _Form(_KERNELS, (*_STRIDES, (5, "dilation", 1), (6, "groups", 1)), _convolution, always=True)
+        for function in (F.conv1d, F.conv3d)
+    },
+    **{
+        function: _Form(
+            _KERNELS,
+            (*_STRIDES, (5, "output_padding", 0), (6, "groups", 1), (7, "dilation", 1)),
+            _transposed,
+            always=True,
+        )
+        for function in (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+    },
     F.linear: _Form(_KERNELS, (), _linear),
     F.batch_norm: _Form(_STATISTICS, ((5, "training", False), (6, "momentum", 0.1), (7, "eps", 1e-5)), _batch_norm),
     F.group_norm: _Form(_AFTER_SIZE, ((1, "num_groups", 1), (4, "eps", 1e-5)), _group_norm, always=True),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fpgm_core.graph.flow import ALWAYS, BatchNormLayer, ChannelTensor, Flow, Value, WeightedLayer
-from fpgm_core.graph.operations.base import Rebuilt, written_operand
+from fpgm_core.graph.operations.base import Rebuilt
 from fpgm_core.graph.overlay import overlay
 
 
@@ -55,9 +55,6 @@ class Rebuilder:
                 self._rebuilt[node.name] = None, np.zeros(0, dtype=int)
             else:
                 self._rebuilt[node.name] = self._made(node, known[0] if isinstance(known, tuple) else known)
-                changed = written_operand(self.modules, node)
-                if changed is not None:
-                    self._rebuilt[changed.name] = self._rebuilt[node.name]
         read = [node for node in self._graph.nodes if node.op == "get_attr"]
         for made in reversed([*read, *self._numbers]):  # what nothing asks for any more
             if not made.users:
@@ -117,10 +114,12 @@ class Rebuilder:
         """A new call of a function."""
         return self._graph.call_function(function, arguments)
 
-    def call_module(self, name: str, module: nn.Module, source: torch.fx.Node) -> torch.fx.Node:
-        """A call of a new module of that name."""
+    def call_module(
+        self, name: str, module: nn.Module, source: torch.fx.Node, *more: Any, **options: Any
+    ) -> torch.fx.Node:
+        """A call of a new module of that name; `more` and `options` are what it is told beside the tensor."""
         self._root[name] = module
-        return self._graph.call_module(name, (source,))
+        return self._graph.call_module(name, (source, *more), options)
 
     def replace_module(self, name: str, module: nn.Module) -> None:
         """Put another module in the place of one that is called."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
+import re
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.fx
 from torch import nn
@@ -21,6 +24,13 @@ from fpgm_core.runtime.limits import time_limit
 
 _BATCHES = (2, 3)  # what depends on how many images there are differs between them
 TRACE_SECONDS = 120.0
+# What a tensor of the network tells, or is once and for all, as its only number is.
+_TOLD = (
+    "dtype", "shape", "ndim", "size", "dim", "numel", "nelement", "requires_grad", "is_cuda", "type", "layout",
+    "is_floating_point", "is_contiguous", "stride", "element_size", "itemsize", "is_sparse", "is_quantized",
+    "item", "tolist",
+)  # fmt: skip
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
 _OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 
 
@@ -42,11 +52,20 @@ class _Proxy(torch.fx.Proxy):
         tracer, node = self.__dict__.get("tracer"), self.__dict__.get("node")
         if node is None or not isinstance(tracer, Tracer):
             return _Attribute(self, name)
-        if node.op == "get_attr" and name in ("dtype", "shape", "ndim", "size", "dim", "numel", "requires_grad"):
+        if node.op == "get_attr" and name in _TOLD:
             return getattr(tracer.tensor(str(node.target)), name)
+        if node.op == "get_attr" and name == "data":
+            return self
         if node.op == "get_attr" and name == "device":
             return getattr(tracer.image, name)
+        if name in ("item", "tolist", "numpy"):
+            raise DataDependent(f"the forward depends on the data of a tensor: it calls {name}()")
+        if name.startswith("__array") or (name in ("prod", "sum", "max", "min") and tracer.is_size(node)):
+            raise AttributeError(name)  # as numpy asks, of a size say
         return _Attribute(self, name)
+
+    def __array__(self, *options: Any, **more: Any) -> np.ndarray:
+        return np.asarray(_tracer(self).number(self.node), *options)
 
     def __bool__(self) -> bool:
         return bool(_tracer(self).number(self.node))
@@ -117,6 +136,39 @@ class Tracer(torch.fx.Tracer):
         known = known_class(m) is not None or module_qualified_name in self._leaves
         return known or super().is_leaf_module(m, module_qualified_name)
 
+    def create_arg(self, a: Any) -> Any:
+        """An argument of a call; a device that is named is wherever the images are, a number of numpy's is a number."""
+        if isinstance(a, np.generic):
+            a = a.item()
+        named = isinstance(a, torch.device) or (isinstance(a, str) and _DEVICE.fullmatch(a))
+        return super().create_arg(self.image.device if named and self.image is not None else a)
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> torch.fx.Node:
+        """A call; of a conversion to what one of the network's tensors is, or to a device, only the type is said."""
+        if kind == "call_method" and target in ("to", "type", "type_as", "cpu", "cuda"):
+            target, args, kwargs = self._conversion(target, args, kwargs)
+        if target is operator.getitem:
+            args = args[0], self._counted_out(args[1])
+        return super().create_node(kind, target, args, kwargs, *rest, **more)
+
+    def _counted_out(self, index: Any) -> Any:
+        """An index in which truths that the network holds are the places that they take."""
+        if isinstance(index, tuple):
+            return tuple(map(self._counted_out, index))
+        tensor = self.tensor(str(index.target)) if isinstance(index, torch.fx.Node) and index.op == "get_attr" else None
+        truths = tensor is not None and tensor.dtype == torch.bool and tensor.ndim == 1
+        return tensor.nonzero().flatten().tolist() if truths and tensor is not None else index
+
+    def _conversion(self, target: str, args: Any, kwargs: Any) -> tuple[str, Any, Any]:
+        if target in ("cpu", "cuda"):
+            return "to", (args[0], self.create_arg(torch.device("cpu"))), {}
+        kind = args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("dtype"))
+        if isinstance(kind, torch.fx.Node) and kind.op == "get_attr":
+            return "to", (args[0], self.tensor(str(kind.target)).dtype), {}
+        if target == "type" and isinstance(kind, str):
+            return "to", (args[0], torch.empty(0).type(kind.replace("cuda.", "")).dtype), {}
+        return target, args, kwargs
+
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         """What stands for a node's result while the forward runs."""
         if node.op == "placeholder" and self.image is None:
@@ -126,6 +178,16 @@ class Tracer(torch.fx.Tracer):
         self._count += 1
         self._told(self._count)
         return _Proxy(node, self)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """A forward is called with images alone; what else it may be given is what it is by default."""
+        names = list(inspect.signature(root_fn).parameters)
+        image = self.create_proxy("placeholder", names[1] if len(names) > 1 else "images", (), {})
+        return root_fn, [self.root, image]
+
+    def is_size(self, node: torch.fx.Node) -> bool:
+        """Whether a node is a tensor's shape."""
+        return isinstance(self._value(node, _BATCHES[0]), tuple)
 
     def to_bool(self, obj: torch.fx.Proxy) -> bool:
         """The truth of a number that shapes decide."""
@@ -169,7 +231,7 @@ class Tracer(torch.fx.Tracer):
         patched = nn.Module.__call__, nn.Module.__getattr__
         nn.Module.__call__, nn.Module.__getattr__ = self._plain  # type: ignore[method-assign]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.device("meta"):  # for tensors that the forward makes of nothing
                 if node.op == "call_module":
                     return self._copy(str(node.target))(*args, **kwargs)
                 if node.op == "call_method":

@@ -15,6 +15,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.graph.builder import Builder
 from fpgm_core.graph.flow import ALWAYS, Flow, Known, Value
 from fpgm_core.graph.operations.base import opaque, operation_of, shape_of, whole, written_operand
+from fpgm_core.graph.spelling import spell
 from fpgm_core.graph.tracer import trace, where
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
@@ -40,14 +41,25 @@ def trace_flow(
     held = {name for name, _ in (*module.named_parameters(remove_duplicate=False), *module.named_buffers())}
     read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"} - held
     constants = {name: operator.attrgetter(name)(graph) for name in sorted(read)}
+    whole_numbers = {name: buffer for name, buffer in module.named_buffers() if not buffer.is_floating_point()}
     graph = _with_shapes(graph, input_shape, device)
-    walk = Builder(graph)
+    _read_what_was_written(graph)
+    walk = Builder(graph, {**constants, **whole_numbers})
     for node in graph.graph.nodes:
         walk.values[node.name] = _visit(walk, node)
-        changed = written_operand(walk.modules, node)
-        if changed is not None:
-            walk.renamed[changed.name] = node.name
     return walk.flow(constants)
+
+
+def _read_what_was_written(graph: torch.fx.GraphModule) -> None:
+    """Have whoever reads a tensor after it was changed in place read what changed it: the same memory, said once."""
+    modules = dict(graph.named_modules(remove_duplicate=False))
+    order = {node: place for place, node in enumerate(graph.graph.nodes)}
+    for node in graph.graph.nodes:
+        changed = written_operand(modules, node)
+        if changed is not None:
+            for user in [user for user in changed.users if order[user] > order[node]]:
+                user.replace_input_with(changed, node)
+    graph.recompile()
 
 
 def _trace(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.fx.GraphModule:
@@ -67,6 +79,8 @@ def _with_shapes(graph: torch.fx.GraphModule, input_shape: tuple[int, int, int],
     try:
         with FORWARD_LOCK, torch.no_grad():
             _note_shapes(graph, input_shape, device)
+            if spell(graph):
+                _note_shapes(graph, input_shape, device)
     except Exception as error:
         raise FpgmError(
             f"this network does not run on images of {input_shape} without data ({_first_line(error)}); "
@@ -91,7 +105,8 @@ def _note_shapes(graph: torch.fx.GraphModule, input_shape: tuple[int, int, int],
         return
     runs = [_Shapes(graph) for _ in range(2)]
     for run, images in zip(runs, (2, 3), strict=True):
-        run.run(torch.zeros(images, *input_shape, device=device))
+        with torch.device(device):  # for tensors that the forward makes of nothing
+            run.run(torch.zeros(images, *input_shape))
     for node in graph.graph.nodes:
         found = [run.shapes.get(node) for run in runs]
         if isinstance(found[0], list):
@@ -137,6 +152,19 @@ class _Shapes(torch.fx.Interpreter):
         return result
 
 
+def _lay_out(walk: Builder, node: torch.fx.Node) -> None:
+    """Have an operation that takes one dimension for the channels' read what lies over several in that way."""
+    operation = operation_of(walk.modules, node)
+    if operation is None or operation.reads_spread:
+        return
+    for source in node.all_input_nodes:
+        known = walk.of(source)
+        if isinstance(known, Value) and known.spread and known.batch == 0 and known.index is not None:
+            dim = operation.channel_dim(walk, node, source)
+            if dim is not None:
+                walk.lay_out(node, source, dim)
+
+
 _NUMBERS = (int, float, bool, str, torch.Size, torch.dtype, torch.device, type(None), torch.memory_format, tuple, list)
 
 
@@ -146,6 +174,7 @@ def _visit(walk: Builder, node: torch.fx.Node) -> Known:
         if len(shape_of(node)) < 2:  # an argument beside the images that nobody gives, a mask say
             return None
         return Value(np.full((1, shape_of(node)[1]), ALWAYS))
+    _lay_out(walk, node)
     inputs: list[Value] = []
     for source in node.all_input_nodes:
         known = walk.of(source)
@@ -159,6 +188,8 @@ def _visit(walk: Builder, node: torch.fx.Node) -> Known:
             walk.fix(value.sources, f"its channels enter {node.name}, which is neither a tensor nor a number")
         return None  # a size or another number: no channels
     operation = operation_of(walk.modules, node)
+    if operation is not None and not operation.reads_unwritten and all(value.unwritten for value in inputs):
+        operation = None  # an image, a parameter of any shape: nothing to follow
     if operation is None or not operation.reads_weights:
         inputs = [whole(walk, node, value) if value.weighs else value for value in inputs]
     if walk.changes_what_others_read(node):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fpgm_core.errors import FpgmError
@@ -15,13 +15,22 @@ class Unit:
     """Layers that share one selection, named by the first of them in forward order; `size` filters each.
 
     Of each of `blocks` equal parts of the filters equally many are pruned: a grouped convolution's groups
-    must stay of equal size. 1 where there is none.
+    must stay of equal size. Of each of `copies` equal parts the same ones are: a layer that makes a gate and what it
+    weighs. `blocks` is a multiple of it; 1 where there is none.
     """
 
     name: str
     members: tuple[str, ...]
     size: int
     blocks: int = 1
+    copies: int = 1
+
+    def with_copies(self, filters: Iterable[int]) -> tuple[int, ...]:
+        """Some filters and those that leave with them, sorted."""
+        if self.copies == 1:
+            return tuple(filters)
+        part = self.size // self.copies
+        return tuple(sorted({(i + k * part) % self.size for i in filters for k in range(self.copies)}))
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,13 @@ def units(flow: Flow, coupling: str) -> tuple[Unit, ...]:
     refused = refusals(flow, coupling)
     sizes = {site.name: site.outputs for site in flow.convs}
     return tuple(
-        Unit(group[0], tuple(group), sizes[group[0]], math.lcm(*(flow.blocks.get(name, 1) for name in group)))
+        Unit(
+            group[0],
+            tuple(group),
+            sizes[group[0]],
+            math.lcm(*(flow.blocks.get(name, 1) for name in group)),
+            math.lcm(*(flow.copies.get(name, 1) for name in group)),
+        )
         for group in _groups(flow, coupling)
         if group[0] not in refused
     )

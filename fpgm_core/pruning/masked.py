@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fpgm_core.graph.cost import live_sources
-from fpgm_core.graph.flow import Flow, WeightedLayer
+from fpgm_core.graph.flow import Flow, WeightedLayer, swapped
 from fpgm_core.graph.operations import KeptNorm, as_plain_norm
 from fpgm_core.graph.overlay import overlay
 
@@ -41,7 +41,7 @@ def keep_tensors(module: nn.Module, flow: Flow, keep_masks: Mapping[str, np.ndar
 
     for site in flow.sites:
         weights = _live_weights(site, live)
-        keep(f"{site.name}.weight", weights.T if site.transposed else weights)
+        keep(f"{site.name}.weight", swapped(weights, site.groups) if site.transposed else weights)
         if site.has_bias and site.filter_offset >= 0:
             keep(f"{site.name}.bias", live[site.filter_offset : site.filter_offset + site.outputs])
     for norm in flow.batch_norms:

@@ -345,7 +345,9 @@ class Network(TracedModule):
 
     def keep_mask(self, plan: Plan, unit: Unit) -> np.ndarray:
         """Which filters of a unit a plan keeps, bool (N,)."""
-        locked_in, locked_out = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
+        locked_in, locked_out = (
+            unit.with_copies(locks.get(unit.name, ())) for locks in (plan.locked_in, plan.locked_out)
+        )
         return self._selected(unit, plan.criterion, plan.rate(unit.name), plan.options, locked_in, locked_out)
 
     def _selected(
@@ -371,6 +373,7 @@ class Network(TracedModule):
                 locked_out=locked_out,
                 first_scores=self.scores(unit, criterion_name, options, stage=0) if any(counts) else None,
                 blocks=unit.blocks,
+                copies=unit.copies,
             ),
         )
 

@@ -62,6 +62,10 @@ def _module_of(given: Any, input_shape: Shape | None) -> tuple[nn.Module, Shape 
         from fpgm_core.graph import exported  # brings torch.export and sympy
 
         return exported.module_of(given), input_shape or exported.shape_of_images(given)
+    while isinstance(given, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(given, "_orig_mod"):
+        given = given.module if hasattr(given, "module") else given._orig_mod  # what only runs it otherwise
+    if isinstance(given, torch.jit.ScriptModule):
+        raise FpgmError("a scripted module cannot be followed; give the module that it was made of")
     if not isinstance(given, nn.Module):
         raise FpgmError(f"{type(given).__name__} is not a torch.nn.Module; give the network itself")
     return given, input_shape

@@ -59,7 +59,7 @@ def pruned_counts(plan: Plan, unit: Unit) -> tuple[int, ...]:
 
 def allowed_percents(plan: Plan, unit: Unit) -> tuple[int, ...]:
     """The whole percents at which a plan's locks of a unit leave its rate room, ascending."""
-    locked_in, locked_out = plan.locked_in.get(unit.name, ()), plan.locked_out.get(unit.name, ())
+    locked_in, locked_out = (unit.with_copies(locks.get(unit.name, ())) for locks in (plan.locked_in, plan.locked_out))
     allowed = []
     for percent, count in zip(PERCENTS, pruned_counts(plan, unit), strict=True):
         with suppress(FpgmError):

@@ -157,8 +157,8 @@ def tensors_in(answer: Any) -> list[Tensor]:
 def counted_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """The multiply-adds of one image as PyTorch's counter sees them in a run, on no data (it counts 2 each)."""
     shadow = copy.deepcopy(module).to("meta")
-    with FORWARD_LOCK, torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, *input_shape, device="meta"))
+    with FORWARD_LOCK, torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+        shadow(torch.empty(1, *input_shape))
     return counter.get_total_flops() // 2
 
 

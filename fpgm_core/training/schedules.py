@@ -67,7 +67,7 @@ def masks_of(
 
 def _mask(plan: Plan, unit: Unit, *, module: nn.Module, share: float, before: np.ndarray) -> np.ndarray:
     criterion, rate = get_criterion(plan.criterion), plan.rate(unit.name) * share
-    out = {*plan.locked_out.get(unit.name, ()), *map(int, np.flatnonzero(~before))}
+    out = {*unit.with_copies(plan.locked_out.get(unit.name, ())), *map(int, np.flatnonzero(~before))}
     if len(out) >= criterion.count(unit.size, rate, options=plan.options, blocks=unit.blocks):  # early in a ramp
         mask = before.copy()
         mask[sorted(out)] = False
@@ -77,7 +77,7 @@ def _mask(plan: Plan, unit: Unit, *, module: nn.Module, share: float, before: np
     scores = np.full(unit.size, -np.inf)
     among = {member: filters[torch.from_numpy(alive)] for member, filters in weights.items()}
     scores[alive] = unit_scores(criterion.stages[0].score, among, options=plan.options)
-    kept = plan.locked_in.get(unit.name, ())
+    kept = unit.with_copies(plan.locked_in.get(unit.name, ()))
     return select(
         criterion,
         weights,
@@ -87,6 +87,7 @@ def _mask(plan: Plan, unit: Unit, *, module: nn.Module, share: float, before: np
         locked_out=sorted(out),
         first_scores=scores,
         blocks=unit.blocks,
+        copies=unit.copies,
     )
 
 

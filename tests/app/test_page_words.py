@@ -21,7 +21,7 @@ from pages.ui.session.language import words_of
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
 SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").rglob("*.js")))
 OWN, ALL = read_words(FOLDERS["pages"], "en"), words_of("en")
-# What stands in the braces of a name that is put together: pages, states of a measurement, verdicts on times.
+# What stands in the braces of a name that is put together: pages, states of a measurement, verdicts on a speed.
 REGISTERED = {*(page.lower() for page in PAGES.values()), "provisional", "exact", *VERDICTS}
 RECORDS = [
     record

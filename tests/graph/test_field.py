@@ -274,11 +274,11 @@ POOLS = {
 
 
 def network_of(case):
-    torch.manual_seed(3)  # under which no kept filter happens to be silent on every image: the oracle cannot tell those
+    torch.manual_seed(1)
+    for part in (part for layer in case.layers.values() for part in layer.modules()):
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()  # drawn with this seed, not whenever the case was written down
     outer = {"a": conv(3, 8), "b": nn.LazyConv2d(8, 3, padding=1), "fc": nn.Linear(8, 5)}
-    for layer in (part for module in case.layers.values() for part in module.modules()):
-        if hasattr(layer, "reset_parameters"):  # drawn when this file was read, with whatever seed there was then
-            layer.reset_parameters()
     net = Toy(lambda net, x: net.fc(F.relu(net.b(case.middle(net, net.a(x)))).mean((2, 3))), **outer, **case.layers)
     net(torch.zeros(2, *SHAPE))  # makes the lazy one an ordinary one
     return wrap(net, SHAPE)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import torch.fx
 
-from fpgm_core.graph.flow import ALWAYS, NEVER, ChannelTensor, Gate, Known, Value
+from fpgm_core.graph.flow import ALWAYS, ChannelTensor, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, describe, shape_of, whole
+from fpgm_core.graph.operations.gates import gate, met_in_product, parts_of_one, same, under_one_another
 
 if TYPE_CHECKING:
     from fpgm_core.graph.builder import Builder
@@ -30,21 +31,28 @@ class Operand:
     dim: int
 
 
-def same(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two tensors' channels are written by the same filters."""
-    return first.shape == second.shape and bool((first == second).all())
-
-
 class Meeting(Operation):
     """Base of operations in which tensors meet element by element, broadcast as PyTorch does."""
 
     reads_weights = True
     makes_new_memory = True
 
-    def met(self, walk: Builder, node: Node, inputs: list[Value]) -> tuple[Value, list[Operand]] | None:
+    def channel_dim(self, walk: Builder, node: Node, source: Node) -> int | None:
+        """That of what it meets; of the most channels where everything is laid out so."""
+        rank, shape, value = len(shape_of(source)), shape_of(source), walk.of(source)
+        assert isinstance(value, Value)
+        block = range(value.dim, value.dim + value.sources.ndim - 1)
+        for other in node.all_input_nodes:
+            known = walk.of(other)
+            if isinstance(known, Value) and not known.unwritten and not known.spread:
+                dim = known.dim + rank - len(shape_of(other))
+                return dim if dim in block else None
+        return max(block, key=lambda dim: (shape[dim], dim))
+
+    def met(self, walk: Builder, node: Node, nodes: list[Node]) -> tuple[Value, list[Operand]] | None:
         """Where the result has its channels, and every operand; None where channels do not meet their like."""
-        shape, nodes = shape_of(node), [n for n in node.all_input_nodes if isinstance(walk.of(n), Value)]
-        if len(nodes) != len(inputs) or any(value.spread for value in inputs):
+        shape, inputs = shape_of(node), [known for one in nodes if isinstance(known := walk.of(one), Value)]
+        if not inputs or len(nodes) != len(inputs) or any(value.spread for value in inputs):
             return None
         leaders = [v for v in inputs if not v.unwritten and v.channels > 1] or inputs
         for like, source in zip(inputs, nodes, strict=True):
@@ -74,6 +82,11 @@ class Meeting(Operation):
         return network.copied(node, lambda source: parts.get(source) or network.narrow(source))
 
 
+def tensors_of(walk: Builder, node: Node) -> list[Node]:
+    """The tensors that a node reads, numbers apart."""
+    return [one for one in node.all_input_nodes if walk.of(one) is not None]
+
+
 def _operand(node: Node, value: Value, shape: tuple[int, ...], like: Value) -> Operand | None:
     own = shape_of(node)
     dim = like.dim - len(shape) + len(own)
@@ -91,15 +104,23 @@ class Elementary(Meeting):
 
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """Where several meet, each channel has all their writers; a number is added to absent channels too."""
-        met = self.met(walk, node, inputs)
+        tensors, given = tensors_of(walk, node), [*node.args, node.kwargs.get("other")]
+        shifted = any(one not in (*tensors, None, 0) for one in given)  # sum() of a list begins with 0
+        return self.combined(walk, node, tensors, shifted)
+
+    def combined(self, walk: Builder, node: Node, tensors: list[Node], shifted: bool) -> Value | None:
+        """What comes of these tensors; `shifted` where a number joins them."""
+        met = self.met(walk, node, tensors)
         if met is None:
             return None
         like, operands = met
         alike = all(one.side == like.channels and same(one.value.sources, like.sources) for one in operands)
+        written = [one for one in operands if not one.value.unwritten]
+        if not alike and written and all(one.value.weighs and one.side == like.channels for one in written):
+            sources = under_one_another([one.value.sources for one in written])  # what comes out can only weigh, too
+            return Value(sources, like.dim, self, weighs=True, batch=like.batch)
         if not alike:
             return self._united(walk, node, like, operands)
-        tensors, given = [one.node for one in operands], [*node.args, node.kwargs.get("other")]
-        shifted = any(one not in (*tensors, None, 0) for one in given)  # sum() of a list begins with 0
         weighs = not like.unwritten and (shifted or any(one.value.weighs for one in operands))
         return Value(like.sources, like.dim, self, weighs=weighs, batch=like.batch)
 
@@ -110,11 +131,10 @@ class Elementary(Meeting):
             if value.weighs or (spreads and not value.unwritten):
                 value = whole(walk, node, value)
             rows.append(np.full((1, like.channels), ALWAYS) if value.unwritten else value.sources)
-        depth = max(map(len, rows))
-        padded = [np.concatenate([r, np.full((depth - len(r), like.channels), NEVER)]) for r in rows]
-        both = np.unique(np.concatenate(padded), axis=0)
-        both = both[(both != NEVER).any(1)] if (both != NEVER).any() else both[:1]
-        walk.join(both, f"its channels meet others in a residual sum ({node.name})")
+        both = under_one_another(rows)
+        halves = [parts_of_one(walk, rows[0], row) for row in rows[1:]]
+        if not halves or not all(halves):
+            walk.join(both, f"its channels meet others in a residual sum ({node.name})")
         together: dict[tuple[int, ...], str] = {}
         for layer in walk.writers(both):
             at = walk.positions(layer, both)
@@ -165,7 +185,7 @@ class Multiplication(Meeting):
 
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """A channel is absent where it is absent from one operand that is zero there."""
-        met = self.met(walk, node, inputs)
+        met = self.met(walk, node, tensors_of(walk, node))
         if met is None or (self._divides and not self._may_divide(node, met[1])):
             return None
         like, operands = met
@@ -179,29 +199,27 @@ class Multiplication(Meeting):
         if not self._parameters_follow(walk, operands, values[0]):
             return None
         clean, weights = [v for v in values if not v.weighs], [v for v in values if v.weighs]
-        sources = self._sources(walk, clean, weights)
-        if sources is None:
-            return None
+        sources = self._sources(walk, node, clean, weights)
         return Value(sources, like.dim, self, weighs=not clean, batch=like.batch)
 
     @staticmethod
     def _may_divide(node: Node, operands: list[Operand]) -> bool:
-        """By a number or a tensor that no filter writes."""
+        """By a number, a tensor that no filter writes, or one that is not zero where its channels are absent."""
         divisor = node.args[1] if len(node.args) > 1 else node.kwargs.get("other")
-        return all(one.value.unwritten for one in operands if one.node is divisor) and node.args[0] in [
-            one.node for one in operands
-        ]
+        may = all(one.value.unwritten or one.value.weighs for one in operands if one.node is divisor)
+        return may and node.args[0] in [one.node for one in operands]
 
-    def _sources(self, walk: Builder, clean: list[Value], weights: list[Value]) -> np.ndarray | None:
+    @staticmethod
+    def _sources(walk: Builder, node: Node, clean: list[Value], weights: list[Value]) -> np.ndarray:
         if not clean:
-            return weights[0].sources if all(same(w.sources, weights[0].sources) for w in weights) else None
+            return under_one_another([weight.sources for weight in weights])
         sources = clean[0].sources
         for other in clean[1:]:
             if not same(other.sources, sources):
-                sources = _met_in_product(walk, sources, other.sources)
+                sources = met_in_product(walk, sources, other.sources)
         for weight in weights:
             if not any(same(weight.sources, one.sources) for one in clean) and not gate(walk, sources, weight.sources):
-                return None
+                walk.fix(weight.sources, f"it weighs channels that it cannot leave with ({describe(walk, node)})")
         return sources
 
     @staticmethod
@@ -270,34 +288,3 @@ class MatrixProduct(Operation):
             else None
         )
         return made, network.present(source)
-
-
-def _met_in_product(walk: Builder, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The sources of a product of two streams; their writers move together where channels are in their order."""
-    straight = tuple(range(first.shape[1]))
-    writers = [walk.writers(sources) for sources in (first, second)]
-    single = all(len(names) == 1 for names in writers)
-    if single and all(
-        walk.positions(names[0], sources) == straight for names, sources in zip(writers, (first, second), strict=True)
-    ):
-        walk.tied.append((writers[0][0], writers[1][0]))
-    else:
-        for sources in (first, second):
-            walk.join(sources, "its channels are multiplied by others'")
-    return walk.add_product((first, second))
-
-
-def gate(walk: Builder, weighed: np.ndarray, weights: np.ndarray) -> bool:
-    """Note that the one layer behind `weights` follows the channels it weighs; False where it is not one layer."""
-    writers, straight = walk.writers(weights), tuple(range(weights.shape[1]))
-    if len(writers) != 1 or len(weights) != 1 or walk.positions(writers[0], weights) != straight:
-        return False
-    if writers[0] in walk.writers(weighed) or int(weights[0, 0]) in walk.products:
-        return False
-    site = walk.site(writers[0])
-    if site.groups > 1:  # its filters cannot leave one by one, or may have nothing to read themselves
-        return False
-    walk.readers.append(Gate(weighed, site.filter_offset))
-    of = ", ".join(walk.writers(weighed)) or "the image"
-    walk.follows.setdefault(site.name, f"its filters weigh the channels of {of} one by one and leave with them")
-    return True

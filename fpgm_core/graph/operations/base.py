@@ -35,7 +35,8 @@ class Operation:
     `makes_new_memory`: it reads what it is given and writes into memory of its own. `shares_memory`: its result may be
     its operand's memory. `role` is what it is to whoever fuses operations: "sum", "relu", "relu6", "identity", or "".
     `reads_weights`: it knows that an absent channel of a sigmoid's is not zero. `reads_spread`: it reads channels that
-    lie over several dimensions. `unites`: it sums streams, whose writers may carry each other's channels as zeros.
+    lie over several dimensions. `reads_unwritten`: it notes something of tensors that no filter writes, as layers and
+    norms do. `unites`: it sums streams, whose writers may carry each other's channels as zeros.
     `counted`: its multiply-adds are counted from its shapes; those of others are what PyTorch's counter finds.
     """
 
@@ -44,6 +45,7 @@ class Operation:
     role = ""
     reads_weights = False
     reads_spread = False
+    reads_unwritten = False
     unites = False
     counted = False
 
@@ -57,6 +59,13 @@ class Operation:
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The operation on compact tensors, where `value` is what `propagate` said: a node, and the channels it has."""
         return network.copied(node, network.whole), np.arange(value.channels)
+
+    def channel_dim(self, walk: Builder, node: torch.fx.Node, source: torch.fx.Node) -> int | None:
+        """Of an operand whose channels lie over several dimensions, the one to be taken for the channels' own.
+
+        The others are then positions. None where it is not followed.
+        """
+        return None
 
     def in_place(self, node: torch.fx.Node, module: nn.Module | None = None) -> bool:
         """Whether the operation changes what it is given; `module` is the one it calls, if it calls one."""
@@ -221,8 +230,10 @@ def shape_of(node: torch.fx.Node) -> tuple[int, ...]:
 
 
 def argument(node: torch.fx.Node, position: int, name: str, default: Any = None) -> Any:
-    """One argument of a call, by position or by name."""
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+    """One argument of a call, by position or by name; "dim" is "axis", too."""
+    if len(node.args) > position:
+        return node.args[position]
+    return node.kwargs.get(name, node.kwargs.get("axis", default) if name == "dim" else default)
 
 
 def describe(walk: Builder, node: torch.fx.Node) -> str:

@@ -142,7 +142,7 @@ class Split(Operation):
             return None
         if dim % rank != value.dim:
             return tuple(replace(value, operation=self, base="", index=None) for _ in parts)
-        walk.join(value.sources, f"its channels are split ({node.name})")
+        walk.deal(value.sources, f"its channels are split ({node.name})")
         ends = np.cumsum([part[dim % rank] for part in parts])[:-1]
         base, index = node.all_input_nodes[0].name, np.arange(value.channels)
         dealt = zip(np.split(value.sources, ends, axis=1), np.split(index, ends), strict=True)
@@ -160,20 +160,26 @@ class Item(Operation):
 
     shares_memory = True
     reads_weights = True
+    reads_spread = True
 
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """A part of the channels, of the positions, or of several tensors."""
         index: Any = node.args[1]
         known = walk.of(node.all_input_nodes[0])
+        if isinstance(known, tuple) and isinstance(index, slice):
+            return tuple(replace(one, operation=self) for one in known[index])
         if isinstance(known, tuple):
-            index = {"values": 0, "indices": 1}.get(index, index)
+            index = _FIELDS.get(index, index) if isinstance(index, str) else index
             plain = isinstance(index, int) and -len(known) <= index < len(known)
             return replace(known[index], operation=self) if plain else None
-        if isinstance(index, str) or len(inputs) != 1 or inputs[0].spread:
+        if isinstance(index, str) or not isinstance(known, Value) or any(not v.unwritten for v in inputs[1:]):
             return None
+        index = walk.with_numbers(index)
         places = _places(index, len(shape_of(node.all_input_nodes[0])))
         if places is None:
             return None
+        if inputs[0].spread:
+            return self._of_spread(walk, node, inputs[0], places)
         value, batch = inputs[0], places[inputs[0].batch]
         channels = places[value.dim]
         if not isinstance(batch, slice) or isinstance(channels, int) or _has_node(channels):
@@ -184,9 +190,23 @@ class Item(Operation):
             return replace(value, dim=moved[0], batch=moved[1], operation=self, base="", index=None)
         which = np.arange(value.channels)[channels]
         if len(which) < value.channels:
-            walk.join(value.sources, f"its channels are split ({node.name})")
+            walk.deal(value.sources, f"its channels are split ({node.name})")
         sources, base = value.sources[:, channels], node.all_input_nodes[0].name
         return Value(sources, moved[0], self, base, which, value.weighs, moved[1])
+
+    def _of_spread(self, walk: Builder, node: Node, value: Value, places: list[Any]) -> Known:
+        """One row of channels that lie over two dimensions: the first half of what is laid out as two, say."""
+        depth = value.sources.ndim - 1
+        block, others = places[value.dim : value.dim + depth], [*places[: value.dim], *places[value.dim + depth :]]
+        plain = all(isinstance(part, int) or part == slice(None) for part in block)
+        if value.index is None or not plain or any(part != slice(None) for part in others):
+            return None
+        which = value.index[tuple(block)]
+        if which.ndim != 1 or len(shape_of(node)) != len(shape_of(walk.node(value.base))):
+            return None
+        walk.deal(value.sources, f"its channels are split ({node.name})")
+        sources = value.sources[(slice(None), *block)]
+        return Value(sources, value.dim, self, value.base, which, value.weighs, value.batch)
 
     def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
         """The same part of what is left."""
@@ -212,12 +232,15 @@ class Item(Operation):
     def _cuts_positions(network: Rebuilder, node: Node) -> bool:
         source = node.all_input_nodes[0]
         known = network.known(source)
-        if known is None or isinstance(node.args[1], (int, str)):
+        if known is None or known.spread or isinstance(node.args[1], (int, str)):
             return False
         index = _full(node.args[1], len(shape_of(source)))
         places = [part for part in index if part is not None]
         others = [part for d, part in enumerate(places) if d != known.dim]
         return len(places) < len(index) or any(part != slice(None) for part in others)
+
+
+_FIELDS = {"values": 0, "indices": 1}
 
 
 def _full(index: Any, rank: int) -> tuple[Any, ...]:
@@ -268,6 +291,6 @@ def _narrowed_index(network: Rebuilder, index: tuple[Any, ...]) -> Any:
 
 
 class Copied(Operation):
-    """index_select: what an index by tensor takes is not followed, but it is memory of its own."""
+    """index_select: spelled as an index where it is followed; in compact networks, memory of its own."""
 
     makes_new_memory = True

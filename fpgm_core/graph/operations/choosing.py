@@ -10,9 +10,9 @@ import torch
 import torch.fx
 from torch.nn import functional as F
 
-from fpgm_core.graph.flow import NEVER, Known, Value
-from fpgm_core.graph.operations.arithmetic import gate
+from fpgm_core.graph.flow import ALWAYS, NEVER, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, shape_of
+from fpgm_core.graph.operations.gates import gate
 from fpgm_core.graph.operations.shapes import gathered
 
 if TYPE_CHECKING:
@@ -72,14 +72,17 @@ class Padding(Operation):
 
 
 class Flip(Operation):
-    """flip: over positions channels stay, over channels they are turned round."""
+    """flip, roll: over positions channels stay; over channels they are turned round, which is spelled as an index."""
 
     makes_new_memory = True
     reads_weights = True
 
+    def __init__(self, dims_at: int = 1) -> None:
+        self._dims_at = dims_at
+
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """The same channels, perhaps the other way round."""
-        given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
+        given: Any = node.args[self._dims_at] if len(node.args) == self._dims_at + 1 else node.args[1:]
         given = node.kwargs.get("dims", given)
         rank = len(shape_of(node))
         dims = {d % rank for d in ((given,) if isinstance(given, int) else given) if isinstance(d, int)}
@@ -88,7 +91,7 @@ class Flip(Operation):
         value = inputs[0]
         if value.dim not in dims:
             return replace(value, operation=self, base="", index=None)
-        if dims != {value.dim}:
+        if dims != {value.dim} or self._dims_at != 1:
             return None
         index = np.arange(value.channels)[::-1]
         return replace(
@@ -155,7 +158,7 @@ class Narrow(Operation):
             return replace(value, operation=self, base="", index=None)
         if not isinstance(start, int) or not isinstance(length, int):
             return None
-        walk.join(value.sources, f"its channels are split ({node.name})")
+        walk.deal(value.sources, f"its channels are split ({node.name})")
         index = np.arange(value.channels)[start : start + length if start >= 0 else None][:length]
         base = node.all_input_nodes[0].name
         return replace(value, sources=value.sources[:, index], operation=self, base=base, index=index)
@@ -163,6 +166,22 @@ class Narrow(Operation):
     def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
         """The same call, or a choice of channels."""
         return Flip.rebuild(self, network, node, value)  # type: ignore[arg-type]
+
+
+class OfItsType(Operation):
+    """new_zeros and its like: of what they are called on only the type is read."""
+
+    makes_new_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """Channels that nobody wrote."""
+        shape = shape_of(node)
+        return Value(np.full((1, shape[1] if len(shape) > 1 else 1), ALWAYS), operation=self)
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """The same call, of whatever is left."""
+        made = network.copied(node, lambda one: network.made(one) or network.whole(one))
+        return made, np.arange(value.channels)
 
 
 class PixelShuffle(Operation):

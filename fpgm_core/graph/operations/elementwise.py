@@ -25,9 +25,11 @@ class ChannelsKept(Operation):
 
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The same call on what is left of its one operand."""
-        (source,) = network.operands(node)
-        left = network.made(source) is not None
-        return (network.copied(node, network.narrow) if left else None), network.present(source)
+        source, *others = network.operands(node)  # others that no filter writes: where to sample, say
+        if network.made(source) is None:
+            return None, network.present(source)
+        made = network.copied(node, lambda one: (network.whole if one in others else network.narrow)(one))
+        return made, network.present(source)
 
 
 class Elementwise(ChannelsKept):
@@ -67,7 +69,9 @@ class Spatial(ChannelsKept):
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """The same channels at other positions."""
         shape = shape_of(node)
-        if len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or len(shape) < 3:
+        inputs = [value for value in inputs if not value.unwritten]
+        beside = len(node.all_input_nodes) > 1 and walk.of(node.all_input_nodes[0]) is not inputs[0]
+        if beside or len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or len(shape) < 3:
             return None
         return replace(inputs[0], operation=self, base="", index=None) if fits(inputs[0], shape) else None
 
@@ -116,6 +120,13 @@ def clamped(node: torch.fx.Node, module: nn.Module | None) -> float:
         return 1.0  # unknown
     low, high = bounds
     return min(max(0.0, low if low is not None else 0.0), high if high is not None else 0.0)
+
+
+def passed(node: torch.fx.Node, module: nn.Module | None) -> float:
+    """f(0) of threshold: 0 where that is above it, else what is put in its place."""
+    limit: Any = argument(node, 1, "threshold") if module is None else module.threshold
+    value: Any = argument(node, 2, "value") if module is None else module.value
+    return 0.0 if isinstance(limit, (int, float)) and limit < 0 else value if isinstance(value, (int, float)) else 1.0
 
 
 def raised(node: torch.fx.Node, module: nn.Module | None) -> float:

@@ -23,6 +23,11 @@ class Extreme(Operation):
     def __init__(self) -> None:
         self._of_two, self._over = Elementary(), Reduction(several=True)
 
+    def channel_dim(self, walk: Builder, node: torch.fx.Node, source: torch.fx.Node) -> int | None:
+        """As for the one or the other."""
+        operation = self._of_two if len(node.all_input_nodes) == 2 else self._over
+        return operation.channel_dim(walk, node, source)
+
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """As the one or the other, which is what rebuilds it, too."""
         operation = self._of_two if len(inputs) == 2 else self._over

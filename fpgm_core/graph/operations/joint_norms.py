@@ -1,4 +1,4 @@
-"""Norms whose statistics run over several channels: layer, group and RMS normalisation.
+"""Norms whose statistics run over several channels: layer, group, RMS and global response normalisation.
 
 A removed channel is absent from their statistics, as it is in the compact network: the masked network normalises over
 the channels that are left. (With zeros among them the statistics would be another network's.)
@@ -7,6 +7,7 @@ the channels that are left. (With zeros among them the statistics would be anoth
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,11 +41,43 @@ class FirstRMSNorm(nn.RMSNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class GlobalResponseNorm(nn.Module):
+    """Each channel by its length over all positions, beside the mean of all channels' (Woo et al., ConvNeXt V2, 2023).
+
+    Channels lie along the last dimension.
+    """
+
+    channel_axis = -1
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, channels: int, eps: float = 1e-6, elementwise_affine: bool = True, *, bias: bool = True) -> None:
+        super().__init__()
+        self.normalized_shape, self.eps, self.elementwise_affine = (channels,), eps, elementwise_affine
+        for name, there in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
+            self.register_parameter(name, nn.Parameter(torch.zeros(channels)) if there else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        axis, shape = self.channel_axis % x.ndim, [1] * x.ndim
+        shape[axis] = -1
+        lengths = torch.linalg.vector_norm(x, 2, [d for d in range(1, x.ndim) if d != axis], True)
+        scaled = x * (lengths / (lengths.mean(axis, True) + self.eps))
+        scaled = scaled if self.weight is None else scaled * self.weight.view(shape)
+        return x + scaled if self.bias is None else x + scaled + self.bias.view(shape)
+
+
+class FirstGlobalResponseNorm(GlobalResponseNorm):
+    """The same, with channels along dimension 1."""
+
+    channel_axis = 1
+
+
 def plain_norm(module: nn.Module) -> nn.Module | None:
     """The plain norm that a module of somebody's own is, found by what it computes; None where it is none.
 
     It has a weight, maybe a bias, for each channel, and no modules inside. What it makes of a few random numbers tells:
-    layer or RMS normalisation over dimension 1 or the last one, or group normalisation.
+    layer, RMS or global response normalisation over dimension 1 or the last one, or group normalisation.
     """
     tensors = dict(module.named_parameters())
     sizes = {tensor.shape for tensor in tensors.values()}
@@ -69,7 +102,9 @@ def _candidates(module: nn.Module, channels: int, eps: float, has_bias: bool) ->
     if isinstance(module, nn.GroupNorm):
         return [nn.GroupNorm(module.num_groups, channels, eps)]
     found: list[nn.Module] = [kind(channels, eps, bias=has_bias) for kind in (FirstLayerNorm, nn.LayerNorm)]
-    return found if has_bias else [*found, FirstRMSNorm(channels, eps), nn.RMSNorm(channels, eps)]
+    if has_bias:
+        return [*found, GlobalResponseNorm(channels, eps), FirstGlobalResponseNorm(channels, eps)]
+    return [*found, FirstRMSNorm(channels, eps), nn.RMSNorm(channels, eps)]
 
 
 def _computes(module: nn.Module, plain: nn.Module, channels: int) -> bool:
@@ -78,7 +113,11 @@ def _computes(module: nn.Module, plain: nn.Module, channels: int) -> bool:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            found, wanted = module(x), plain(x)
+            drawn = {
+                name: torch.rand(channels, generator=torch.Generator().manual_seed(place + 1)) + 0.5
+                for place, name in enumerate(dict(module.named_parameters()))
+            }
+            found, wanted = (torch.func.functional_call(norm, drawn, (x,)) for norm in (module, plain))
     except Exception:  # whatever somebody's module raises on numbers it was not made for
         return False
     return (
@@ -87,7 +126,8 @@ def _computes(module: nn.Module, plain: nn.Module, channels: int) -> bool:
 
 
 def _axis(norm: nn.Module) -> int:
-    return 1 if isinstance(norm, (FirstLayerNorm, FirstRMSNorm, nn.GroupNorm)) else -1
+    first = FirstLayerNorm, FirstRMSNorm, FirstGlobalResponseNorm, nn.GroupNorm
+    return 1 if isinstance(norm, first) else -1
 
 
 class KeptNorm(nn.Module):
@@ -142,7 +182,8 @@ class JointNormalisation(Operation):
             return None
         value = inputs[0]
         over = getattr(norm, "normalized_shape", (0,))
-        if value.dim != axis % rank or value.batch == value.dim or len(over) != 1:
+        rows = isinstance(norm, GlobalResponseNorm) and value.batch != 0  # it runs over everything but the images
+        if value.dim != axis % rank or value.batch == value.dim or len(over) != 1 or rows:
             return opaque(walk, node, inputs, f"its channels enter a norm over other dimensions too ({node.target})")
         sources = np.where((value.sources == NEVER).all(0), ALWAYS, value.sources)
         if not self._noted(walk, str(node.target), sources, norm):
@@ -178,6 +219,8 @@ class JointNormalisation(Operation):
         tensors = {
             kind: None if p is None else network.tensor(f"{name}.{kind}") for kind, p in norm._parameters.items()
         }
+        if isinstance(norm, GlobalResponseNorm):
+            return _written_out(network, node, source, channels), channels
         built = narrowed(norm, tensors, channels)
         if not isinstance(norm, (FirstLayerNorm, FirstRMSNorm)):
             return network.call_module(name, built, source), channels
@@ -187,6 +230,23 @@ class JointNormalisation(Operation):
         last = network.call(torch.permute, source, (0, *range(2, rank), 1))
         normed = network.call_module(name, built, last)
         return network.call(torch.permute, normed, (0, rank - 1, *range(1, rank - 1))), channels
+
+
+def _written_out(network: Rebuilder, node: torch.fx.Node, x: torch.fx.Node, channels: np.ndarray) -> torch.fx.Node:
+    """Global response normalisation of these channels, in functions of torch's."""
+    name, call, rank = str(node.target), network.call, len(shape_of(node))
+    norm: Any = network.modules[name]
+    axis = _axis(norm) % rank
+    lengths = call(torch.linalg.vector_norm, x, 2, [dim for dim in range(1, rank) if dim != axis], True)
+    beside = call(operator.add, call(torch.mean, lengths, axis, True), norm.eps)
+    made = call(operator.mul, x, call(operator.truediv, lengths, beside))
+    learned = {}
+    for kind in ("weight", "bias"):
+        dense = network.tensor(f"{name}.{kind}")
+        kept = dense.detach()[torch.from_numpy(channels)].reshape(-1, *(1,) * (rank - 1 - axis))
+        learned[kind] = network.get(f"{name}.{kind}", nn.Parameter(kept, requires_grad=dense.requires_grad))
+    scaled = call(operator.mul, learned["weight"], made)
+    return call(operator.add, call(operator.add, x, learned["bias"]), scaled)
 
 
 def _keep_even(walk: Builder, name: str, sources: np.ndarray, groups: int) -> None:

@@ -11,8 +11,9 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from fpgm_core.graph.flow import ALWAYS, NEVER, BatchNormLayer, Known, Value, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, NEVER, BatchNormLayer, Known, Value, WeightedLayer, swapped
 from fpgm_core.graph.operations.base import Operation, Rebuilt, opaque, shape_of, whole
+from fpgm_core.graph.operations.shapes import ReadWhole
 from fpgm_core.graph.overlay import overlay
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Weighted(Operation):
 
     makes_new_memory = True
     reads_spread = True
+    reads_unwritten = True
 
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The layer with the filters that are left, on the channels that are left."""
@@ -37,7 +39,11 @@ class Weighted(Operation):
         columns, source = network.read(network.operands(node)[0], site, read)
         if source is None or not len(rows):
             return None, rows
-        return network.call_module(name, self.narrowed(network, node, site, rows, columns), source), rows
+        built = self.narrowed(network, node, site, rows, columns)
+        if node.op == "call_module" and node.args:  # with what it is told beside the tensor: the size that comes out
+            more: Any = torch.fx.node.map_arg((node.args[1:], node.kwargs), network.narrow)
+            return network.call_module(name, built, source, *more[0], **more[1]), rows
+        return network.call_module(name, built, source), rows
 
     def name(self, node: torch.fx.Node) -> str:
         """The module that owns the weights."""
@@ -51,14 +57,12 @@ class Weighted(Operation):
         self, network: Rebuilder, node: torch.fx.Node, site: WeightedLayer, rows: np.ndarray, columns: np.ndarray
     ) -> nn.Module:
         """A new module with these filters (rows) of these input channels (columns)."""
-        if site.transposed and site.groups > 1:  # refused, and so whole
-            return network.own(site.name)
         groups, within = _by_group(site, rows, columns)
-        weight = network.tensor(f"{site.name}.weight").detach()
-        taken = (weight.transpose(0, 1) if site.transposed else weight)[torch.from_numpy(rows)[:, None], within]
         built, like = self.like(network, node, site.name), network.tensor(f"{site.name}.weight")
+        weight = swapped(like.detach(), site.groups) if site.transposed else like.detach()
+        taken = weight[torch.from_numpy(rows)[:, None], within]
         self.resize(built, len(columns), len(rows), groups)
-        built.weight = _parameter(taken.transpose(0, 1) if site.transposed else taken, like)
+        built.weight = _parameter(swapped(taken, groups) if site.transposed else taken, like)
         if site.has_bias:
             built.bias = _parameter(network.tensor(f"{site.name}.bias").detach()[torch.from_numpy(rows)], like)
         return built
@@ -83,15 +87,15 @@ def _parameter(tensor: Tensor, like: Tensor) -> nn.Parameter:
 
 
 class Convolution(Weighted):
-    """nn.Conv2d: each filter writes one channel."""
+    """nn.Conv2d, and of one or three dimensions: each filter writes one channel."""
 
     transposed = False
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """Channels that nobody wrote before: one a filter."""
-        if len(inputs) != 1 or len(shape_of(node)) != 4:
-            return None
         conv: Any = walk.modules[str(node.target)]
+        if len(inputs) != 1 or len(shape_of(node)) != conv.weight.ndim:
+            return None
         return self.wrote(walk, node, str(node.target), inputs[0], conv)
 
     def wrote(self, walk: Builder, node: torch.fx.Node, name: str, value: Value, conv: Any) -> Known:
@@ -108,10 +112,10 @@ class Convolution(Weighted):
         walk.add_site(site)
         filters = np.arange(first, first + site.outputs)
         if site.groups > 1 and not again:
-            if unordered or self.transposed:
+            if unordered:
                 walk.fix(filters, f"{name} filters group by group what cannot be followed there")
             _tie_groups(walk, site)
-        if shape_of(node)[0] != 1 or self.transposed:
+        if shape_of(node)[0] != 1 or len(shape_of(node)) != 4 or self.transposed:
             walk.again.add(name)
         return Value(filters[None], operation=self)
 
@@ -121,8 +125,19 @@ class Convolution(Weighted):
         return shape[0] * math.prod(shape[2:])
 
 
+class AcrossOrWithin(Convolution):
+    """nn.Conv1d: of channels as any convolution; over channels that lie in a row (ECA), it reads them side by side."""
+
+    _across = ReadWhole()
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """As the one or the other, which is what rebuilds it, too."""
+        across = len(inputs) == 1 and not inputs[0].unwritten and inputs[0].dim == 2
+        return self._across.propagate(walk, node, inputs) if across else super().propagate(walk, node, inputs)
+
+
 class TransposedConvolution(Convolution):
-    """nn.ConvTranspose2d, whose weight has its input channels first."""
+    """nn.ConvTranspose2d, of one or three dimensions too, whose weight has its input channels first."""
 
     transposed = True
 
@@ -143,7 +158,7 @@ def _tie_groups(walk: Builder, site: WeightedLayer) -> None:
         elif all(walk.positions(writer, reads) == straight for writer in writers):
             walk.tied += [(writer, name) for writer in writers]
         else:
-            walk.joined.setdefault(name, "it filters, one by one, channels that several layers write")
+            walk.joins.append((name, "it filters, one by one, channels that several layers write", False))
         return
     walk.blocks[name] = math.lcm(walk.blocks.get(name, 1), site.groups)
     direct = len(reads) == 1 and len(writers) == 1 and walk.positions(writers[0], reads) == straight
@@ -190,6 +205,8 @@ class Linear(Weighted):
 class BatchNorm(Operation):
     """A normalisation of each channel by itself, with scale and shift: of an absent channel it would make a constant,
     so the masked network's scale and shift are zero there, and the compact one has none."""
+
+    reads_unwritten = True
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """The same channels; of channels of zeros that nobody wrote it makes a constant."""
@@ -247,7 +264,9 @@ def _sole_conv(walk: Builder, node: torch.fx.Node) -> str | None:
     known = walk.of(source)
     if source.op != "call_module" or not isinstance(known, Value) or len(source.users) != 1:
         return None
-    return str(source.target) if isinstance(known.operation, Convolution) else None
+    layer: Any = walk.modules[str(source.target)]
+    plane = isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.ConvTranspose2d) and layer.groups == 1)
+    return str(source.target) if plane and isinstance(known.operation, Convolution) else None
 
 
 class UnfollowedNorm(Operation):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import torch.fx
 from fpgm_core.graph.flow import ALWAYS, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, fits, shape_of
 from fpgm_core.graph.operations.elementwise import ChannelsKept
+from fpgm_core.graph.operations.gates import parts_of_one, under_one_another
 
 if TYPE_CHECKING:
     from fpgm_core.graph.builder import Builder
@@ -37,20 +40,17 @@ class Reshape(Operation):
             return None  # more rows than images: some are positions
         if value.unwritten:
             return None
-        if not value.spread:
-            ahead = math.prod(before[: value.dim])
-            for dim in range(1, len(after)):
-                times = after[dim] // value.channels
-                behind = math.prod(before[value.dim + 1 :])
-                same = math.prod(after[:dim]) == ahead and after[dim] == times * value.channels
-                if same and times and math.prod(after[dim + 1 :]) * times == behind:
-                    sources = np.repeat(value.sources, times, axis=1)
-                    return Value(sources, dim, self, weighs=value.weighs)
-        return None if value.weighs else self._spread(node, value, before, after)
+        laid = None if value.spread else _laid_anew(before, after, value)
+        if laid is not None:
+            dim, where = laid
+            return Value(value.sources[:, where], dim, self, weighs=value.weighs)
+        return self._spread(node, value, before, after)
 
     def _spread(self, node: Node, value: Value, before: tuple[int, ...], after: tuple[int, ...]) -> Known:
         """Channels spread over several dimensions, or brought back into one."""
         dim, rest = value.dim, before[value.dim + value.sources.ndim - 1 :]
+        if math.prod(rest) == 1 and after[len(after) - len(rest) :] != rest:
+            rest = ()  # no positions: they need not be there afterwards
         block = after[dim : len(after) - len(rest)]
         if after[:dim] != before[:dim] or after[len(after) - len(rest) :] != rest:
             return None
@@ -60,7 +60,7 @@ class Reshape(Operation):
         if value.spread:
             assert value.index is not None
             base, index = value.base, value.index
-        return Value(value.sources.reshape(-1, *block), dim, self, base, index.reshape(block))
+        return Value(value.sources.reshape(-1, *block), dim, self, base, index.reshape(block), value.weighs)
 
     def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
         """The same layout of fewer channels; of a shuffle, a choice of channels."""
@@ -69,8 +69,13 @@ class Reshape(Operation):
         source = network.operands(node)[0]
         before, made = network.known(source), network.made(source)
         assert before is not None
-        times = value.channels // before.channels
-        present = (network.present(source)[:, None] * times + np.arange(times)).ravel()
+        laid = _laid_anew(shape_of(source), shape_of(node), before)
+        assert laid is not None
+        part, times = network.present(source), value.channels // before.channels
+        if (laid[1][:times] == 0).all():  # each once a position
+            present = (part[:, None] * times + np.arange(times)).ravel()
+        else:  # all of them, once a position
+            present = (np.arange(times)[:, None] * before.channels + part).ravel()
         if made is None:
             return None, present
         name = str(getattr(node.target, "__name__", node.target))
@@ -89,6 +94,25 @@ class Reshape(Operation):
         return tuple(sizes)
 
 
+def _laid_anew(before: tuple[int, ...], after: tuple[int, ...], value: Value) -> tuple[int, np.ndarray] | None:
+    """In which dimension a layout has the channels afterwards, and which channel stands at each of its places.
+
+    Each once; or as often as there are positions behind it that it swallows; or all of them, once for each position
+    ahead. None where they are spread.
+    """
+    ahead, behind = math.prod(before[: value.dim]), math.prod(before[value.dim + 1 :])
+    for dim in range(1, len(after)):
+        times, left = after[dim] // value.channels, math.prod(after[:dim])
+        right = math.prod(after[dim + 1 :])
+        if not times or after[dim] != times * value.channels:
+            continue
+        if left == ahead and right * times == behind:
+            return dim, np.repeat(np.arange(value.channels), times)
+        if left * times == ahead and right == behind:
+            return dim, np.tile(np.arange(value.channels), times)
+    return None
+
+
 def gathered(network: Rebuilder, node: Node, value: Value) -> Rebuilt:
     """A tensor that takes some channels of its base, which may be in memory that both share."""
     assert value.index is not None
@@ -100,6 +124,10 @@ def gathered(network: Rebuilder, node: Node, value: Value) -> Rebuilt:
     if np.array_equal(network.present(base), np.arange(known.channels)):  # what shares memory goes on sharing it
         return network.copied(node, network.whole), np.arange(value.channels)
     taken = network.place(made, network.present(base), value.index[live], known.dim, len(base.meta["shape"]))
+    if len(shape_of(node)) != len(shape_of(base)):
+        sizes = [-1, *shape_of(node)[1:]]
+        sizes[value.dim] = len(live)
+        taken = network.call(torch.reshape, taken, tuple(sizes))
     # What follows may change its tensor in place, and must not change the base.
     return (network.call(torch.clone, made) if taken is made else taken), live
 
@@ -169,30 +197,42 @@ class Contiguous(ChannelsKept):
 class Reduction(ChannelsKept):
     """mean, sum, the greatest, over positions: channels stay who they are. Over channels: read with zeros for absent.
 
-    With `several` the result is a pair, of which each has the channels (the greatest, and where it is).
+    With `several` the result is a pair, of which each has the channels (the greatest, and where it is). `weighs`: of an
+    absent channel it makes something.
     """
 
-    def __init__(self, *, several: bool = False) -> None:
-        self._several = several
+    def __init__(self, *, several: bool = False, weighs: bool = False) -> None:
+        self._several, self._weighs = several, weighs
+
+    def channel_dim(self, walk: Builder, node: Node, source: Node) -> int | None:
+        """The one that stays."""
+        gone = self._gone(node, len(shape_of(source)))
+        return None if gone is None else left_over(walk, source, gone)
+
+    def _gone(self, node: Node, rank: int) -> set[int] | None:
+        given = argument(node, 1, "dim")
+        dims = (given,) if isinstance(given, int) else given
+        if not isinstance(dims, (list, tuple)) or not dims:
+            return None
+        plain = all(isinstance(d, int) and not isinstance(d, bool) for d in dims)
+        return {d % rank for d in dims} if plain else None
 
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """Channels in a dimension further left where some vanish."""
         if len(inputs) != 1 or (self._several and not isinstance(node.meta.get("shape"), list)):
             return None
         value, rank = inputs[0], len(shape_of(node.all_input_nodes[0]))
-        given = argument(node, 1, "dim", node.kwargs.get("axis"))
-        dims = (given,) if isinstance(given, int) else given
-        if not isinstance(dims, (list, tuple)) or not all(isinstance(d, int) for d in dims):
+        gone = self._gone(node, rank)
+        if gone is None or value.batch in gone:
             return None
-        gone = {d % rank for d in dims}
-        if not gone or value.batch in gone or any(isinstance(d, bool) for d in dims):
-            return None
-        keeps = bool(argument(node, 2, "keepdim", False))
+        shape = node.meta["shape"][0] if self._several else node.meta["shape"]
+        keeps = len(shape) == rank
         batch = value.batch - (0 if keeps else sum(d < value.batch for d in gone))
         if value.dim in gone:
             return self._over_channels(walk, node, value, batch)
         dim = value.dim - (0 if keeps else sum(d < value.dim for d in gone))
-        known = replace(value, dim=dim, batch=batch, operation=self, base="", index=None)
+        weighs = value.weighs or self._weighs
+        known = replace(value, dim=dim, batch=batch, operation=self, base="", index=None, weighs=weighs)
         return (known, known) if self._several else known
 
     def _over_channels(self, walk: Builder, node: Node, value: Value, batch: int) -> Known:
@@ -200,16 +240,23 @@ class Reduction(ChannelsKept):
         if value.weighs or batch != 0 or len(shape) < 2:
             return None
         walk.observe(value.sources)
-        walk.join(value.sources, f"its channels are put together into one ({node.name})")
+        if not _adds(node):
+            walk.join(value.sources, f"its channels are put together into one ({node.name})")
         known = Value(np.full((1, shape[1]), ALWAYS), operation=self)
         return (known, known) if self._several else known
 
     def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
-        """The same call on what is left, or on all channels where they are put together."""
+        """The same call on what is left, or on all channels where they are put together and zeros count."""
         (source,) = network.operands(node)
-        before = network.known(source)
+        before, everything = network.known(source), np.arange(value.channels)
         if value.unwritten and before is not None and not before.unwritten:
-            return network.copied(node, network.whole), np.arange(value.channels)
+            left = len(network.present(source))
+            if not _adds(node) or network.made(source) is None or left == before.channels:
+                return network.copied(node, network.whole), everything
+            total = network.copied(node, network.narrow)
+            if _name_of(node) == "mean":
+                total = network.call(operator.mul, total, left / before.channels)
+            return total, everything
         return super().rebuild(network, node, value)
 
 
@@ -226,18 +273,89 @@ class ReadWhole(Operation):
         return Value(np.full((1, shape[1]), ALWAYS), operation=self)
 
 
+_READ_WHOLE = ReadWhole()
+
+
+def left_over(walk: Builder, source: Node, gone: Collection[int]) -> int | None:
+    """The one dimension that a tensor's channels lie over beside those that an operation puts together."""
+    value, shape = walk.of(source), shape_of(source)
+    assert isinstance(value, Value)
+    block = [dim for dim in range(value.dim, value.dim + value.sources.ndim - 1) if dim not in gone]
+    large = [dim for dim in block if shape[dim] > 1] or block[:1]
+    return large[0] if len(large) == 1 else None
+
+
 class Softmax(ChannelsKept):
     """Over anything but channels and images: what comes out can only weigh channels."""
 
+    def channel_dim(self, walk: Builder, node: Node, source: Node) -> int | None:
+        """The one that it does not run over."""
+        dim = self._dim(walk, node)
+        return left_over(walk, source, {dim % len(shape_of(source))}) if isinstance(dim, int) else None
+
+    @staticmethod
+    def _dim(walk: Builder, node: Node) -> Any:
+        module = walk.modules[str(node.target)] if node.op == "call_module" else None
+        return argument(node, 1, "dim") if module is None else getattr(module, "dim", None)
+
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """The same channels."""
-        module = walk.modules[str(node.target)] if node.op == "call_module" else None
-        dim = argument(node, 1, "dim") if module is None else getattr(module, "dim", None)
+        dim = self._dim(walk, node)
         if len(inputs) != 1 or not isinstance(dim, int) or not fits(inputs[0], shape_of(node)):
             return None
+        if dim % len(shape_of(node)) == inputs[0].dim and not inputs[0].weighs:
+            return _READ_WHOLE.propagate(walk, node, inputs)  # over all channels
         if dim % len(shape_of(node)) in (inputs[0].dim, inputs[0].batch):
             return None
         return replace(inputs[0], operation=self, weighs=True, base="", index=None)
+
+
+def _name_of(node: Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _adds(node: Node) -> bool:
+    """Whether absent channels, which are zeros, add nothing: to a sum, or to a mean but for the number."""
+    return _name_of(node) in ("sum", "mean")
+
+
+def as_laid_out(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """The tensor itself, before an operation that takes `dim` for the channels' dimension, others for positions'."""
+    return x
+
+
+class LaidOut(Operation):
+    """Channels that lie over several dimensions, seen as channels along one and positions along the others.
+
+    Such a channel is there where any of the filters is that write it at one of these positions.
+    """
+
+    reads_spread = True
+    reads_weights = True
+    shares_memory = True
+
+    def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
+        """All writers of each channel."""
+        (value,), dim = inputs, int(node.args[1])  # type: ignore[arg-type]
+        rows = np.moveaxis(value.sources, dim - value.dim + 1, -1)
+        sources = under_one_another([rows.reshape(-1, rows.shape[-1])])
+        if not [row for row in sources[1:] if not parts_of_one(walk, sources[:1], row[None])]:
+            return Value(sources, dim, self, weighs=value.weighs)
+        walk.deal(sources, f"its channels are laid over several dimensions ({node.name})")
+        return Value(sources, dim, self, weighs=value.weighs)
+
+    def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:
+        """What is left of the base, zeros where a channel is absent at one of the positions, laid out again."""
+        spread, live = network.known(node.all_input_nodes[0]), network.live(value)
+        assert spread is not None
+        assert spread.index is not None
+        index = np.take(spread.index, live, axis=value.dim - spread.dim)
+        placed = network.placed(network.node(spread.base), index.ravel())
+        if placed is None:
+            return None, live
+        sizes = [-1, *shape_of(node)[1:]]
+        sizes[value.dim] = len(live)
+        return network.call(torch.reshape, placed, tuple(sizes)), live
 
 
 class Expand(Operation):
