@@ -35,7 +35,7 @@ WORD = re.compile(r"(?<![\w./@=:-])[A-Za-z]{2,}(?![\w./=-])")
 # What Streamlit's own widgets say.
 STREAMLIT = re.compile(
     r"Choose an option|Choose options|Clear all|Remove |Selected values|\(required\)|Skip to main content|Close$|"
-    r"Copy to clipboard|Press Enter to apply|Show/hide columns|Help for |Decrement value|Increment value|^progress$"
+    r"Copy to clipboard|Press Enter to apply|Show/hide columns|Help for |(?:In|De)crement|^progress$"
 )
 # Names: of methods, formats, libraries, a key, a node of the network, folders, and in the references.
 NAMES = {
