@@ -126,3 +126,10 @@ def test_touching_zero_is_not_excluding_it(low, high):
 )
 def test_an_interval_is_told_with_its_lower_end_first(interval, scale, text):
     assert interval.told(scale) == text
+
+
+def test_an_interval_is_told_as_it_is_unless_a_scale_is_given():
+    interval = Interval(-0.004, -0.031, 0.022)
+    assert interval.told() == "−0.00 [−0.03, +0.02]"
+    assert interval.told(100) == "−0.40 [−3.10, +2.20]"
+    assert interval.told(-100) == "+0.40 [−2.20, +3.10]"

@@ -187,3 +187,15 @@ def test_a_plan_for_something_else_is_refused(net, field, message):
     plan = dataclasses.replace(net.plan(0.4), **{field: "resnet56"})
     with pytest.raises(FpgmError, match=message):
         net.keep_masks(plan)
+
+
+@pytest.mark.parametrize(
+    ("known", "listed"),
+    [(["b", "a"], "a, b"), (list("dcba"), "a, b, c, d"), (list("edcba"), "a, b, c, d, ...")],
+)
+def test_a_unit_that_is_not_there_is_told_with_the_first_that_are(known, listed):
+    for plan in (Plan("net", "f", rates={"x": 0.5}), Plan("net", "f", locked_in={"x": (0,)})):
+        with pytest.raises(FpgmError) as error:
+            plan.check_units(known)
+        assert str(error.value) == (f"net has no unit 'x' under coupling 'independent'; its units are {listed}")
+    Plan("net", "f", rates={"a": 0.5}).check_units(known)
