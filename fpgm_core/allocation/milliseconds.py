@@ -15,11 +15,14 @@ from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.timing import Predictor, widths
 
 NAME = "ms"
+_NANOSECONDS = 1e6  # of a millisecond
 _ROOM = 0.02  # of what a unit can save: by less than that nothing is a bargain
 
 
 def milliseconds(predictor: Predictor) -> CostMeasure:
     """The measure of cost called "ms", of one network under one coupling on one machine; see `register_cost`.
+
+    It counts nanoseconds: prices are by a million of what is saved, so they are by the millisecond.
 
         register_cost(milliseconds(predictor))
         suggest(network, images=train, cuts={"ms": 0.4})
@@ -32,19 +35,19 @@ def milliseconds(predictor: Predictor) -> CostMeasure:
         counted = macs_of(choices)  # of it alone how many filters and channels are left
 
         def cost(counts: np.ndarray) -> np.ndarray:
-            return predictor.of_widths(counted.channels.left(counts), counted.rows.left(counts))
+            return _NANOSECONDS * predictor.of_widths(counted.channels.left(counts), counted.rows.left(counts))
 
         return cost
 
     def exact(pruned: PrunedNetwork) -> float:
         if pruned.prunes_nothing:
-            return predictor.dense.value
+            return _NANOSECONDS * predictor.dense.value
         _check(predictor, pruned.network.fingerprint, pruned.plan.coupling)
         inputs, outputs = widths(pruned)
-        return float(predictor.of_widths(inputs[None], outputs[None])[0])
+        return _NANOSECONDS * float(predictor.of_widths(inputs[None], outputs[None])[0])
 
-    unit = f"milliseconds of {predictor.table.identity['batch']} images"
-    return CostMeasure(NAME, "milliseconds", unit, model, exact)
+    unit = f"nanoseconds of {predictor.table.identity['batch']} images"
+    return CostMeasure(NAME, "nanoseconds", unit, model, exact)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ def stairs_of(choices: Choices, predictor: Predictor, counts: Mapping[str, int])
     rows = [np.repeat(now[None], len(one.counts), axis=0) for one in choices.units]
     for place, moved in enumerate(rows):
         moved[:, place] = np.arange(len(moved))
-    ms = cost(choices.counts(np.concatenate(rows)))
+    ms = cost(choices.counts(np.concatenate(rows))) / _NANOSECONDS
     parts = np.split(ms, np.cumsum([len(moved) for moved in rows])[:-1])
     return {
         one.unit.name: Stairs(one.unit.name, one.unit.size, one.counts, part)

@@ -24,6 +24,13 @@ from fpgm_core.runtime.progress import Progress, Work, run, within
 CUTS = (0.3, 0.5, 0.7)
 RUNGS = ("recalibrated", "repaired")
 SURVIVORS = 4
+_HEAD = """# Which filters of which layers: ours against the best tools
+
+Made by `fpgm bench rates --sealed --out docs/rates`; every match is in `rates.csv`. One checkpoint, the same images, at
+least the MACs that were asked for, every plan recovered by our methods. Of every rival the first rung is measured on
+choose, of the best of them the next; the best rival on choose is then measured on sealed beside ours. Intervals are
+paired (Newcombe, 95%), p is McNemar's, adjusted over all lines (Holm).
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +239,7 @@ def as_markdown(benches: Sequence[RatesBench]) -> str:
             f"| {one.model} | {one.coupling} | {one.cut:.0%} | {one.rung} | {ours} | {theirs} | {titles[one.rival]} | "
             f"{one.change.told(100)} | {one.p:.2g} |"
         )
-    return "\n".join([summary(verdicts), "", *lines, ""])
+    return "\n".join([_HEAD, summary(verdicts), "", *lines, ""])
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

@@ -197,7 +197,8 @@ class History:
     ) -> tuple[HistoryEntry, ...]:
         """What was measured, the latest first: of a model, of a study, pinned, or with `search` in its name or plan.
 
-        `fingerprint` is that of the weights, `digest` that of the images.
+        `fingerprint` is that of the weights, `digest` that of the images. Plans by a criterion that is not registered
+        in this process are left out.
         """
         wanted = (("model = ?", model), ("study = ?", study), ("fingerprint = ?", fingerprint), ("digest = ?", digest),
                   ("(name || ' ' || plan || ' ' || method) LIKE ?", search))  # fmt: skip
@@ -373,3 +374,12 @@ def _connection(path: Path) -> sqlite3.Connection:
 def _entry(row: sqlite3.Row) -> HistoryEntry:
     values = {name: row[name] for name in HistoryEntry.__dataclass_fields__ if name not in ("plan", "pinned")}
     return HistoryEntry(**values, plan=Plan.from_json(row["plan"]), pinned=bool(row["pinned"]))
+
+
+def _known_entry(row: sqlite3.Row) -> HistoryEntry | None:
+    """An entry; None for one whose plan this process cannot read."""
+    try:
+        return _entry(row)
+    except FpgmError as error:
+        _log.info("entry %s of the history is left out: %s", row["id"], error)
+        return None

@@ -29,7 +29,7 @@ from fpgm_core.runtime.progress import Progress, Work, run, within
 from fpgm_core.timing import TimingConfig
 
 NUM_SAMPLES = 64
-TIMING = TimingConfig(runs=9, seconds=5.0)  # of every runtime and batch size
+TIMING = TimingConfig(runs=9, seconds=3.0)  # of every runtime and batch size
 _TOLERANCE = 1e-4  # of the largest logit
 _MOST, _FEWEST = 5000, 500  # images of a half that a form is measured on: of 32 x 32, and of large ones
 _PROVED, _WRITTEN = 0.05, 0.8  # the shares of the whole that are done then, roughly: for progress alone

@@ -22,8 +22,9 @@ class TimingConfig(Limits):
     """How long to time.
 
     At least `runs` rounds; then on until every interval reaches no further than +- `width` of its value, or `seconds`
-    are over. `stopwatch` times passes on end, by the wall's clock unless given. Raises FpgmError for fewer than 6
-    runs, of which no 95% interval can be made, and for a width or a time that is not positive.
+    are over. `stopwatch` times passes on end, by the wall's clock unless given; `load` tells the machine's. Raises
+    FpgmError for fewer than 6 runs, of which no 95% interval can be made, and for a width or a time that is not
+    positive.
     """
 
     runs: int = 15

@@ -24,7 +24,7 @@ _WARM_UP = 3
 _SHORT = 2e-4  # seconds: shorter passes are timed several on end, so that the clock's own time does not count
 _MOST_ROUNDS = 4000
 _KNOWN = bytes(1 << 18)
-_WAITED, _SPREAD, _DISTURBED = 0.05, 0.15, 0.3  # beyond these the machine is busy
+_WAITED, _SPREAD, _DISTURBED, _LOAD = 0.05, 0.15, 0.3, 1.25  # beyond these the machine is busy
 
 Pass = Callable[[], object]
 """One pass of a network over a batch, everything that it sets going included."""
@@ -59,7 +59,8 @@ class Conditions:
     @property
     def busy(self) -> bool:
         """Whether others took enough of the machine to doubt what was measured."""
-        return self.waited > _WAITED or self.spread > _SPREAD or self.disturbed > _DISTURBED
+        crowded = self.load is not None and self.load > _LOAD  # more to run than cores: long passes wait, short do not
+        return crowded or self.waited > _WAITED or self.spread > _SPREAD or self.disturbed > _DISTURBED
 
     @property
     def told(self) -> str:
@@ -164,12 +165,16 @@ def processor() -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to time: at least `runs` rounds, on until intervals are within +- `width`, or `seconds` are over."""
+    """How long to time: at least `runs` rounds, on until intervals are within +- `width`, or `seconds` are over.
+
+    `stopwatch` times passes on end, `load` tells the machine's load by core.
+    """
 
     runs: int
     width: float
     seconds: float
     stopwatch: Stopwatch = lap
+    load: Callable[[], float | None] = load_by_core
 
 
 Timed = tuple[dict[str, np.ndarray], Conditions]
@@ -188,7 +193,7 @@ def in_turns(
     `own_thread` says that the passes run in the calling thread alone: rounds in which it lost its processor are then
     thrown away, unless too few are left. `hold` is entered around every pass.
     """
-    load, begun = load_by_core(), time.monotonic()
+    load, begun = limits.load(), time.monotonic()
     rounds = _Rounds(dict(passes), limits, hold)
     rounds.warm_up()
     while True:

@@ -13,7 +13,7 @@ from fpgm_core.figures import LABELS
 from fpgm_core.pruning import PRESETS
 from fpgm_core.recovery import RECOVERY_METHODS
 from fpgm_core.runtime.words import read_words
-from fpgm_core.timing import RUNTIMES
+from fpgm_core.timing import RUNTIMES, VERDICTS
 from fpgm_core.training import SCHEDULES
 from pages.ui.panels.frame import PAGES
 from pages.ui.session.language import words_of
@@ -21,8 +21,8 @@ from pages.ui.session.language import words_of
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
 SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "pages" / "ui").rglob("*.js")))
 OWN, ALL = read_words(FOLDERS["pages"], "en"), words_of("en")
-# What stands in the braces of a name that is put together: pages, and the states of a measurement.
-REGISTERED = {*(page.lower() for page in PAGES.values()), "provisional", "exact"}
+# What stands in the braces of a name that is put together: pages, states of a measurement, verdicts on a speed.
+REGISTERED = {*(page.lower() for page in PAGES.values()), "provisional", "exact", *VERDICTS}
 RECORDS = [
     record
     for registry in (CRITERIA, COUPLINGS, RECOVERY_METHODS, PRESETS, SCHEDULES, ARTEFACTS, RUNTIMES, COSTS, ALLOCATORS)

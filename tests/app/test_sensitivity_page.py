@@ -12,6 +12,7 @@ from fpgm_core.evaluation import sweep_work
 from fpgm_core.figures.sensitivity import change_text
 from fpgm_core.runtime.progress import run
 from pages.ui import sensitivity
+from pages.ui.components.incoming import read_point
 from pages.ui.session.networks import first_view
 from pages.ui.session.view_state import encode
 
@@ -105,7 +106,7 @@ def test_a_clicked_cell_sets_its_bar_and_clicked_again_takes_it_back():
     sensitivity.set_bar(session, names, [3, 0.9])
     again(app)
     assert (session.state.plan, session.state.layer) == (before.with_rates({names[3]: 0.9}), names[3])
-    sensitivity.set_bar(session, names, {"0": 3, "1": 0.9})  # as some browsers send it
+    sensitivity.set_bar(session, names, read_point([{"customdata": {"0": 3, "1": 0.9}}]))  # as some browsers send it
     assert session.state.plan == before.with_rates({names[3]: 0.0})
 
 

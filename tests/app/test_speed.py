@@ -1,5 +1,6 @@
 """Milliseconds on Explore: predicted beside the MACs where a machine is chosen, bargains, another board's file."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,9 @@ from times import keep
 
 from fpgm_core import Network
 from fpgm_core.timing import Target
-from pages.ui.panels import live_bars, speed
+from fpgm_core.timing.board_probe import KIND, checksum
+from fpgm_core.timing.layers import layer_shapes
+from pages.ui.panels import live_bars, open_dialog, speed
 from pages.ui.session import speed as machine
 
 
@@ -72,7 +75,25 @@ def test_a_machine_that_was_not_timed_offers_to(app):
 
 def test_a_file_that_is_no_boards_is_refused_by_name(app):
     session = session_of(app)
-    machine.take_board(session, b'{"format_version": 1}', "plan.json")
+    assert not machine.take_board(session, b'{"format_version": 1}', "plan.json")
     assert "plan.json is no result of probe.py" in session.message
     assert session.speed.on == ""
     assert Network.load("resnet20").name == session.network.name
+
+
+def test_a_boards_file_is_opened_like_a_plan(app):
+    session, network = session_of(app), session_of(app).network
+    shapes = list(dict.fromkeys(shape for shape in layer_shapes(network.flow) if shape is not None))
+    times = {
+        str(at): {"ms": [[1e-3 * (i + o)] * 3 for i, o in one.points], "busy": False} for at, one in enumerate(shapes)
+    }
+    times[str(len(shapes))] = {"ms": [[9.0 - at, 8.9 - at, 9.1 - at] for at in range(9)], "busy": False}
+    machine_of = {"runtime": "onnxruntime", "version": "1.22", "processor": "a board", "device": "cpu", "threads": 4}
+    body = {"kind": KIND, "format": 1, "model": "resnet20", "identity": {**machine_of, "batch": 1}, "times": times}
+    content = json.dumps({**body, "sha256": checksum(body)}).encode()
+    open_dialog.open_json(session, "board.json", content)
+    assert session.message is None
+    assert machine.machines(session)[session.speed.on] == "a board, 4 × onnxruntime"
+    assert machine.predictor(session).dense.value == 9.0
+    open_dialog.open_json(session, "board.json", content.replace(b"a board", b"my board"))
+    assert session.message == "board.json is damaged: its checksum does not hold; copy it again from the board"

@@ -38,6 +38,8 @@ def raised(build, *, cause=None):
         ("cannot write C:\\Users\\me\\plan.json: full", "cannot write plan.json: full"),
         ("timm/resnet50 and layer1/conv are names; 3 / 4 is a share", None),
         ("see https://example.org/a/b", None),
+        ("<b>x</b> \\[y\\](z) a\\b", None),
+        ("error:/etc/passwd", "error:passwd"),
         ("place it at FPGM_HOME/weights/resnet20.safetensors", None),
         ("lower --rate, or give 1/2", None),
     ],

@@ -192,3 +192,11 @@ def test_a_clock_that_goes_back_loses_nothing_that_was_just_measured(measured, m
     monkeypatch.setattr("time.time", lambda: 1000.0)
     last = measured(0.4, small)
     assert [entry.id for entry in small.entries()] == [first[1], last]
+
+
+def test_a_plan_by_a_criterion_of_another_process_hides_no_other(resnet20, measured):
+    history = History()
+    known, other = measured(0.2), measured(0.4)
+    with sqlite3.connect(history.path) as data:
+        data.execute("UPDATE measured SET plan = replace(plan, 'fpgm', 'somebodys_own') WHERE id = ?", (other,))
+    assert [entry.id for entry in history.entries()] == [known]

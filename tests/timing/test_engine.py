@@ -144,6 +144,7 @@ def test_what_makes_a_machine_busy():
     assert conditions_of([*quiet, *[Lap(1e-3, 0.1)] * 2], 0.1, 0.0).busy
     assert conditions_of([Lap(1e-4), Lap(2e-4)] * 5, 0.1, 0.0).busy
     assert conditions_of(quiet, 0.1, 0.5).busy
+    assert conditions_of(quiet, 3.0, 0.0).busy, "long passes wait where the known work, which is short, does not"
     assert "waited 0% of its time" in conditions_of(quiet, None, 0.0).told
 
 

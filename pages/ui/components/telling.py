@@ -26,7 +26,7 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-
 _ARROWS = re.compile(r"(?<!\S)(<->|->|<-|--|[<>~]=)(?!\S)")
 _LINKING = re.compile(r"(:|@|\bwww)", re.IGNORECASE)
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
-_PLACE = re.compile(r"(?<![\w/:.\\])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'\",;:()]+[/\\])*(?=[^\s/\\'\",;:()])")
+_PLACE = re.compile(r"""(?<![^\s'"(\[=,;:])(?:[A-Za-z]:[/\\]|/)(?:[^\s/\\'",;:()]+[/\\])*(?=[^\s/\\'",;:()])""")
 
 
 def plain(text: object) -> str:

@@ -16,6 +16,7 @@ from fpgm_core.lesson import Words
 from fpgm_core.models import model_names, published_weights
 from fpgm_core.runtime.files import read_file
 from fpgm_core.runtime.progress import Work
+from fpgm_core.timing.boards import is_board
 from pages.ui.components.telling import plain, told
 from pages.ui.session.jobs import Job, layout_worker, opening_worker
 from pages.ui.session.language import tab_words
@@ -36,6 +37,7 @@ from pages.ui.session.opening import (
     ready_work,
 )
 from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.speed import take_board
 from pages.ui.session.work_status import waiting
 
 _JOB = "open"
@@ -175,7 +177,7 @@ def _choose_file(session: Session, model: str, words: Words) -> tuple[str | None
     if file is not None and st.button(words("open.the_file", file=plain(file.name)), key="open_the_file"):
         content = file.getvalue()
         if file.name.lower().endswith(".json"):
-            _open_plan(session, file.name, content)
+            open_json(session, file.name, content)
         else:
             _start(partial(checkpoint_work, model, file.name, content, shape), model, file.file_id, shape)
         st.rerun()
@@ -189,7 +191,7 @@ def _open_path(session: Session, model: str, text: str, shape: tuple[int, int, i
     try:
         path = below_roots(text)
         if path.suffix.lower() == ".json":
-            _open_plan(session, path.name, read_file(path))
+            open_json(session, path.name, read_file(path))
         else:
             _start(partial(network_work, model, path, shape), model, str(path), path.stat().st_mtime_ns, shape)
     except FpgmError as error:
@@ -198,8 +200,12 @@ def _open_path(session: Session, model: str, text: str, shape: tuple[int, int, i
     st.rerun()
 
 
-def _open_plan(session: Session, name: str, content: bytes) -> None:
-    """Open a plan's file; one that does not fit is refused with the reason, and what was there stays."""
+def open_json(session: Session, name: str, content: bytes) -> None:
+    """Open a plan's file or another board's times; what does not fit is refused with the reason and changes nothing."""
+    if is_board(content):
+        if take_board(session, content, name):
+            _hide()
+        return
     try:
         plan = Plan.from_json(content)
         same = (plan.model, plan.fingerprint) == (session.state.plan.model, session.state.plan.fingerprint)

@@ -65,7 +65,7 @@ def speed_told(session: Session, plan: Plan) -> str:
     said = session.words("speed.ms", ms=ms.value, low=ms.low, high=ms.high)
     if pruned.prunes_nothing:
         return said
-    return f"{said}, {session.words('speed.' + verdict(found, pruned))}"
+    return f"{said}, {session.words(f'speed.{verdict(found, pruned)}')}"
 
 
 def marks(session: Session) -> dict[str, tuple[float, ...]]:

@@ -56,19 +56,20 @@ def begin_probe(session: Session) -> None:
     session.jobs.start(JOB, lambda: probe_work(network, like, target), key=(JOB, key), title=title)
 
 
-def take_board(session: Session, content: bytes, name: str) -> None:
-    """Read what another board's probe.py wrote, and ask about that board; a message where it cannot be."""
+def take_board(session: Session, content: bytes, name: str) -> bool:
+    """Read what another board's probe.py wrote, and ask about that board; False, with a message, where it cannot be."""
     network = session.network
     try:
         found = read_board(content, network, network.plan(coupling=session.state.plan.coupling), name=name)
     except FpgmError as error:
         session.message = told(error)
-        return
+        return False
     identity = found.table.identity
     board = f"{identity['processor']}, {identity['threads']} × {identity['runtime']}"
     session.speed.boards[board] = identity
     session.speed.on = board
     session.speed.known[_key(session)] = found
+    return True
 
 
 def verdict(found: Predictor, pruned: PrunedNetwork) -> str:
