@@ -30,7 +30,7 @@ def _main() -> None:
     from driving import opened, session_of, until  # type: ignore[import-not-found]
 
     from fpgm_core.runtime.memory import resident_bytes
-    from pages.ui.session.housekeeping import let_go
+    from pages.ui.session.housekeeping import LINGER, REST, house
     from pages.ui.session.jobs import workers
     from pages.ui.session.networks import open_network, view_of
 
@@ -44,9 +44,9 @@ def _main() -> None:
         app.run()
         assert until(app, is_idle, 300)
         found[name] = (resident_bytes() or 0) >> 20
-    session.pause()
     del app, session
-    let_go()
+    for seconds in (0.0, LINGER, LINGER + REST):  # the tab has gone, and stays away
+        house().tick(lambda name: False, seconds)
     print(json.dumps(found | {"rest": (resident_bytes() or 0) >> 20}))
 
 

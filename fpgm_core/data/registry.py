@@ -89,8 +89,10 @@ def sample_images(dataset: str, input_shape: tuple[int, int, int], count: int) -
 
     The first of the data set's choose half, again and again where it has fewer; where there are none here, CIFAR-10's
     resized, and grey or with channels repeated where the network reads other channels. Their labels mean nothing then,
-    and no accuracy is measured on them.
+    and no accuracy is measured on them. Raises FpgmError where fewer than one is asked for.
     """
+    if count < 1:
+        raise FpgmError(f"{count} images asked for; ask for 1 or more")
     choose = load_images(dataset if dataset in DATA else "cifar10", "choose")
     images = choose.normalised(0, min(count, len(choose)))
     images = images.repeat(-(-count // len(images)), 1, 1, 1)[:count]

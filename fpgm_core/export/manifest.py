@@ -36,6 +36,7 @@ def as_manifest(
         "model": plan.model,
         "fingerprint": plan.fingerprint,
         "trained": network.trained,
+        "class_names": None if network.class_names is None else list(network.class_names),
         "criterion": plan.criterion,
         "coupling": plan.coupling,
         "rung": pruned.method,

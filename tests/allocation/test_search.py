@@ -59,7 +59,7 @@ def test_the_best_so_far_meets_the_goal_and_only_rises(prepared, choose, train):
     told = []
     found = run(search_work(prepared, GOAL, choose, train, search=FEW), told.append)
     best = [progress.partial.best for progress in told if progress.partial is not None]
-    assert len(best) > found.num_measured  # told while a plan is measured too
+    assert len(best) >= found.num_measured - 1  # told after every plan
     assert found.num_measured >= 6
     assert found.start.plan == suggestion_of(prepared, GOAL).plan
     assert all(GOAL.met(one.pruned) for one in [*best, found.best])

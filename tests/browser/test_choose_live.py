@@ -77,7 +77,7 @@ def test_the_bars_ride_along_the_front(front, plans):
 
 def test_dense_against_the_plan_is_one_click_from_explore(front):
     front.locator(".st-key-navigation").get_by_text("Explore").click()
-    front.locator(".st-key-controls").get_by_text("What was forgotten").click()
+    front.locator(".st-key-controls").get_by_role("link", name="What was forgotten").click()
     front.locator(".st-key-class_changes .js-plotly-plot").wait_for(timeout=120_000)
     assert front.locator(".gallery figure img").count() > 4
     assert front.locator(".gallery img").first.evaluate("image => image.naturalWidth") == 32

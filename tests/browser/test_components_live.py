@@ -15,7 +15,7 @@ FILES = Path(components.__path__[0])
 
 UNIT = {
     "name": "conv1", "label": "conv1", "stage": "conv1", "kind": "16:1", "size": 16, "rate": 0.4, "low": 0, "high": 1,
-    "pruned": 6, "share": 0.1, "members": 1, "locks": False, "agreement": "", "damage": "", "heat": "",
+    "pruned": 6, "share": 0.1, "members": 1, "locks": False, "agreement": "", "damage": "", "heat": "", "marks": [],
 }  # fmt: skip
 OTHER = {**UNIT, "name": "conv2", "rate": 0.2}
 BARS = {

@@ -75,7 +75,7 @@ def lately(page):
     choose(opened(page), page.get_by_role("dialog").get_by_label("Opened lately"), "resnet20 · mine.safetensors")
     assert until(lambda: is_closed(page), 90)
     assert until(lambda: state_of(page).plan.fingerprint == wanted, 30)
-    page.get_by_text("resnet20 · mine", exact=False).first.wait_for()
+    assert until(lambda: page.locator(".st-key-pickers input").first.input_value().startswith("resnet20 · mine"))
 
 
 def choose(page, menu, text):
@@ -86,7 +86,7 @@ def choose(page, menu, text):
 def test_a_checkpoint_opens_at_the_size_of_its_images(page):
     dialog = opened(page).get_by_role("dialog")
     give(page, "open_file", "small.safetensors", own_checkpoint())
-    dialog.get_by_label("Input size").fill("24x20")
+    dialog.get_by_role("textbox", name="Input size").fill("24x20")
     page.keyboard.press("Tab")
     dialog.get_by_text("--input-size 24x20").wait_for()
     page.get_by_role("button", name="Open small.safetensors").click()
