@@ -14,7 +14,7 @@ GOALS = (0.5, 0.3)
 
 @pytest.fixture(scope="module")
 def images():
-    return load_images("cifar10", "choose").first(40)
+    return load_images("cifar10", "choose").first(600)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_at_each_goal_all_cut_as_much_and_the_figures_are_evaluates(resnet20, im
         assert 1 - macs / resnet20.dense_cost.macs >= goal
         plan = equal_plan(resnet20, "fpgm", contest.rate)
         right = evaluate(resnet20.prune(plan), images).num_correct
-        assert dict(grid.points("fpgm", "as_is"))[1 - macs / resnet20.dense_cost.macs] == wilson(right, 40)
+        assert dict(grid.points("fpgm", "as_is"))[1 - macs / resnet20.dense_cost.macs] == wilson(right, 600)
     assert [len(accuracies) for _, accuracies in grid.control("as_is")] == [2, 2]
     sizes = [sum(len(one.entries) for one in step.partial.contests) for step in told]
     assert sizes == sorted(sizes)  # streamed: entries come one by one
