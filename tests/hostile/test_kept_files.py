@@ -220,6 +220,7 @@ def test_a_history_of_the_former_version_is_taken_over(history):
     with sqlite3.connect(history) as data:
         data.execute("ALTER TABLE measured DROP COLUMN sum")
         data.execute("DROP TABLE damaged")
+        data.execute("CREATE TABLE claims (study TEXT, plan_key TEXT, at REAL)")
         data.execute("INSERT INTO claims VALUES ('study', 'key', 1.0)")
         data.execute("PRAGMA user_version = 1")
     data.close()
@@ -228,7 +229,7 @@ def test_a_history_of_the_former_version_is_taken_over(history):
     assert reader.notice is None
     with sqlite3.connect(history) as data:
         assert data.execute("PRAGMA user_version").fetchone()[0] == 2
-        assert data.execute("SELECT * FROM claims").fetchall() == [("study", "key", 1.0)]
+        assert data.execute("SELECT name FROM sqlite_master WHERE name = 'claims'").fetchall() == []
     data.close()
 
 
