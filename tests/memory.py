@@ -30,7 +30,7 @@ def _main() -> None:
     from driving import opened, session_of, until  # type: ignore[import-not-found]
 
     from fpgm_core.runtime.memory import resident_bytes
-    from pages.ui.session.housekeeping import LINGER, REST, house
+    from pages.ui.session.housekeeping import GRACE, REST, house
     from pages.ui.session.jobs import workers
     from pages.ui.session.networks import open_network, view_of
 
@@ -45,8 +45,8 @@ def _main() -> None:
         assert until(app, is_idle, 300)
         found[name] = (resident_bytes() or 0) >> 20
     del app, session
-    for seconds in (0.0, LINGER, LINGER + REST):  # the tab has gone, and stays away
-        house().tick(lambda name: False, seconds)
+    for seconds, is_open in ((0.0, True), (1.0, False), (1.0 + GRACE, False), (2.0 + REST, False)):
+        house().tick(lambda name, is_open=is_open: is_open, seconds)  # the tab goes, and stays away
     print(json.dumps(found | {"rest": (resident_bytes() or 0) >> 20}))
 
 

@@ -12,7 +12,8 @@ def test_a_click_on_the_map_sets_the_bar(page, address):
     page.locator(".st-key-choose_view").get_by_text("Sensitivity").click()
     page.locator(".st-key-begin_sweep button").click()
     under_way = page.locator(".st-key-under_way")
-    assert until(lambda: under_way.count() and re.search(r":\W+[1-9]\d*%", under_way.inner_text()), 60)  # the first cells
+    some = re.compile(r":\W+[1-9]\d*%")
+    assert until(lambda: under_way.count() and some.search(under_way.inner_text()), 60)  # the first cells
     page.wait_for_selector(".st-key-sweep .js-plotly-plot", timeout=60_000)
     page.locator(".st-key-under_way button").click()
     page.wait_for_selector(".st-key-begin_sweep button", timeout=30_000)

@@ -236,8 +236,9 @@ class Session:
         self._own_images.append(name)
 
     def pause(self) -> None:
-        """End the tab's work; where the tab comes back, what is on screen is measured again."""
+        """End the tab's work, let go of its network; where the tab comes back, what is on screen is measured again."""
         self.jobs.close()
+        self._network = None
 
     def resume(self) -> None:
         """Begin where `pause` or `close` ended: the tab is there again."""
