@@ -46,7 +46,6 @@ def test_a_module_and_its_images_are_served_and_the_link_shows_them():
         again = explore("resnet20", open_browser=False)
         assert urlparse(again.url).netloc == urlparse(explorer.url).netloc, "one server a process"
         assert state_in(again.url).plan.model == "resnet20"
-        opened.forget_images(state.data)
     finally:
         explorer.stop()
 
@@ -75,7 +74,6 @@ def test_a_folder_is_prepared_as_somebody_says(tmp_path):
             assert opened.notes_of(state.data) == explorer.notes, "and on the page"
         finally:
             explorer.stop()
-        opened.forget_images(state.data)
 
 
 def test_what_cannot_be_is_told_before_anything_is_served():

@@ -18,7 +18,7 @@ from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import ImageSplits, Preprocessing
 from fpgm_core.runtime.progress import run
 from pages.ui.session.networks import FIRST_COUPLING, view_of
-from pages.ui.session.opened import add_live
+from pages.ui.session.opened import add_live, forget_images
 from pages.ui.session.opening import register_images, splits_work
 from pages.ui.session.view_state import encode
 
@@ -27,14 +27,15 @@ _PATIENCE = 30.0  # seconds for the server to come up
 
 @dataclass(frozen=True)
 class Explorer:
-    """The app while it is served: `url` opens the network; `notes` are what must be known of its images."""
+    """The app while it is served: `url` opens the network; `notes` are what must be known of its images, `data`."""
 
     url: str
     notes: tuple[str, ...] = ()
+    data: str = ""
 
     def stop(self) -> None:
-        """Stop serving. The next call of `explore` serves again."""
-        _stop()
+        """Let go of the images. The server stays for the next call of `explore`: Streamlit's starts once a process."""
+        forget_images(self.data)
 
     def _repr_html_(self) -> str:
         return f'<a href="{self.url}" target="_blank">{self.url.partition("?")[0]}</a>'
@@ -66,10 +67,10 @@ def serve(
     url = f"http://127.0.0.1:{_serving_at(port)}/?s={encode(state)}"
     if open_browser:
         webbrowser.open(url)
-    return Explorer(url, notes)
+    return Explorer(url, notes, state.data)
 
 
-_servers: list[tuple[uvicorn.Server, threading.Thread, int]] = []
+_servers: list[tuple[threading.Thread, int]] = []
 
 
 @cache
@@ -80,9 +81,8 @@ def _app() -> st.App:
 
 def _serving_at(port: int) -> int:
     """The port that the app is served at, begun where it is not. Raises FpgmError where it cannot be."""
-    if _servers and _servers[0][1].is_alive():
-        return _servers[0][2]
-    _servers.clear()
+    if _servers and _servers[0][0].is_alive():
+        return _servers[0][1]
     place = socket.socket()
     try:
         place.bind(("127.0.0.1", port))
@@ -97,12 +97,5 @@ def _serving_at(port: int) -> int:
             raise FpgmError("the app's server did not come up; run `streamlit run app.py` to see why")
         time.sleep(0.02)
     found = place.getsockname()[1]
-    _servers.append((server, thread, found))
+    _servers.append((thread, found))
     return found
-
-
-def _stop() -> None:
-    for server, thread, _ in _servers:
-        server.should_exit = True
-        thread.join(_PATIENCE)
-    _servers.clear()
