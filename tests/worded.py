@@ -52,6 +52,14 @@ def written_out(tree):
         yield from (node.body, node.orelse) if isinstance(node, ast.IfExp) else (node,)
 
 
+def unknown_names(path, strings):
+    """The names that a source writes out, whole or put together, and that no string has."""
+    options = [(option, ast.unparse(option)) for option in written_out(parsed(path))]
+    whole = [text for option, text in options if isinstance(option, ast.Constant) and option.value not in strings]
+    made = [(template(option), text) for option, text in options if isinstance(option, ast.JoinedStr)]
+    return whole + [text for pattern, text in made if not any(re.fullmatch(pattern, name) for name in strings)]
+
+
 def constants(tree):
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 

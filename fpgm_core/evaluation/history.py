@@ -220,15 +220,18 @@ class History:
         return found[0]
 
     def _whole(self, data: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> tuple[HistoryEntry, ...]:
-        """The entries that are what was written; the others are set aside."""
+        """The entries that are what was written, and that this process can read; what is damaged is set aside."""
         found, damaged = list[HistoryEntry](), list[int]()
         for row in tuple(rows):
             try:
                 if row["sum"] != _checksum(row):
                     raise ValueError
-                found.append(_entry(row))
-            except (FpgmError, TypeError, ValueError, RecursionError):
+                entry = _known_entry(row)
+            except (TypeError, ValueError, RecursionError):
                 damaged.append(row["id"])
+                continue
+            if entry is not None:
+                found.append(entry)
         for number in damaged:
             data.execute("INSERT INTO damaged SELECT * FROM measured WHERE id = ?", (number,))
             data.execute("DELETE FROM measured WHERE id = ?", (number,))

@@ -101,7 +101,9 @@ def _ahead(session: Session, asked: Sequence[Contender], labels: Sequence[str]) 
 def _result(session: Session, found: Compared, labels: Sequence[str]) -> None:
     words = session.words
     sides = (found.first, *found.others)
-    st.dataframe(_summary(sides, found.comparisons, labels, words), hide_index=True, key="compared_plans")
+    st.dataframe(
+        _summary(sides, found.comparisons, labels, words), hide_index=True, key="compared_plans", placeholder=""
+    )
     st.caption(words("compare.paired", first=labels[0]))
     left, right = st.columns(2, gap="medium")
     with left:
@@ -150,7 +152,7 @@ def _classes(found: Compared, labels: Sequence[str], words: Words) -> None:
     changes = {label: one.by_class for label, one in zip(labels[1:], found.comparisons, strict=True)}
     for label, rows in changes.items():
         worse = [one.name for one in rows if one.changed and one.change.value < 0]
-        named = ", ".join(worse[:5]) + " …" * (len(worse) > 5)
+        named = ", ".join(worse[:_FEW]) + " …" * (len(worse) > _FEW)
         said = words("compare.lost_classes", plan=plain(label), count=len(worse), classes=plain(named))
         st.markdown(said if worse else words("compare.no_class", plan=plain(label)))
     st.plotly_chart(

@@ -58,7 +58,7 @@ def _controls(session: Session, words: Words) -> ContestConfig | None:
     st.caption(words("criteria.about", goals=len(GOALS), images=IMAGES, seeds=SEEDS))
     rungs = list(ladder(network))
     rung = st.selectbox(
-        words("sheet.rung"), rungs, index=rungs.index(session.state.method) if session.state.method in rungs else 0,
+        words("criteria.rung"), rungs, index=rungs.index(session.state.method) if session.state.method in rungs else 0,
         format_func=lambda name: words.of(get_recovery_method(name)), key=f"criteria_rung:{network.name}",
     )  # fmt: skip
     names = scorable(network)

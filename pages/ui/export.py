@@ -12,14 +12,13 @@ from fpgm_core import Network, Plan, PrunedNetwork
 from fpgm_core.data import DATA, load_images, sample_images
 from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_measured, zip_bundle
 from fpgm_core.lesson import Words
-from fpgm_core.recovery import RecoveryContext, get_recovery_method
-from fpgm_core.runtime.device import choose_device
+from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work, within
 from fpgm_core.timing import RUNTIMES, speed_told
 from pages.ui.components.telling import plain, without_places
 from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.recovered import recovered_networks, trained_networks
+from pages.ui.session.recovered import recovered_work
 from pages.ui.session.session import Session, callback
 
 NUM_SAMPLES = 64  # images that the forms are compared on
@@ -79,17 +78,12 @@ def _begin(session: Session, key: Hashable) -> None:
 
 
 def _recovered_work(network: Network, plan: Plan, method: str) -> Work[Bundle]:
-    """Export a plan on its rung: as it was trained, or measured on Explore; else recovered now."""
-    trained = trained_networks().get(network, plan, method)
-    pruned = trained.pruned if trained else recovered_networks().get(network, plan, method)
-    if pruned is not None:
-        return (yield from _exported_work(pruned))
-    pruned, record = network.prune(plan), get_recovery_method(method)
+    """Export a plan on its rung; as it is where there are no images that the rung could read."""
     can_read = network.trained and network.dataset in DATA
-    if not pruned.prunes_nothing and (can_read or not record.needs_images):
-        training = load_images(network.dataset, "train") if record.needs_images else None
-        recovery = record.work(pruned, training, RecoveryContext(choose_device("auto")))
-        pruned = yield from within(recovery, 0, _RECOVERED)
+    if can_read or not get_recovery_method(method).needs_images:
+        pruned = yield from within(recovered_work(network, plan, method), 0, _RECOVERED)
+    else:
+        pruned = network.prune(plan)
     return (yield from within(_exported_work(pruned), _RECOVERED))
 
 
@@ -125,7 +119,7 @@ def _result(bundle: Bundle, model: str, words: Words) -> None:
         on_click="ignore",
     )
     st.subheader(words("export.speed"), anchor=False)
-    st.dataframe(_speed(manifest, words), hide_index=True)
+    st.dataframe(_speed(manifest, words), hide_index=True, placeholder="")
     st.caption(words("export.speed_caption"))
     for row in manifest["measured"]["untimed"]:
         st.caption(

@@ -105,11 +105,12 @@ def _restore(session: Session, number: int) -> None:
 
 
 def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
+    several = len({entry.plan.model for entry in entries}) > 1
     rows = {
         words("history.column_pinned"): ["★" if entry.pinned else "" for entry in entries],
         words("history.column_name"): [entry.name for entry in entries],
         words("sheet.plan"): [
-            f"{entry.plan.model}: {plan_label(entry.plan, entry.method, words)}" for entry in entries
+            f"{entry.plan.model}: " * several + plan_label(entry.plan, entry.method, words) for entry in entries
         ],
         words("sheet.rung"): [rung_title(entry.method, words) for entry in entries],
         words("sheet.macs_cut"): [100 * (1 - entry.macs / entry.dense_macs) for entry in entries],

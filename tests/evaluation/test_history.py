@@ -7,11 +7,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fpgm_core import FpgmError
+from fpgm_core.criteria import get_criterion, register_criterion, unregister_criterion
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import History, evaluate
 
@@ -200,3 +202,17 @@ def test_a_plan_by_a_criterion_of_another_process_hides_no_other(resnet20, measu
     with sqlite3.connect(history.path) as data:
         data.execute("UPDATE measured SET plan = replace(plan, 'fpgm', 'somebodys_own') WHERE id = ?", (other,))
     assert [entry.id for entry in history.entries()] == [known]
+
+
+def test_a_plan_by_a_criterion_that_is_not_registered_here_is_left_out_and_stays(resnet20, images):
+    register_criterion(replace(get_criterion("l2_norm"), name="own"))
+    try:
+        pruned = resnet20.prune(0.4, criterion="own", coupling="inner")
+        History().add(pruned, images, evaluate(pruned, images))
+        unregister_criterion("own")
+        history = History()
+        assert (history.entries(), history.notice) == ((), None)
+        register_criterion(replace(get_criterion("l2_norm"), name="own"))
+        assert [entry.plan for entry in history.entries()] == [pruned.plan]
+    finally:
+        unregister_criterion("own")

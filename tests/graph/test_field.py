@@ -4,10 +4,9 @@ Each case is the middle of a small network, of what the first layer makes: `refu
 leaves whole.
 """
 
-from dataclasses import dataclass, field
-
 import pytest
 import torch
+from middles import SHAPE, Case, images, network_of
 from networks import wrap
 from torch import nn
 from torch.nn import functional as F
@@ -18,8 +17,6 @@ from fpgm_core.graph import count_cost
 from fpgm_core.inference import folded_module
 from fpgm_core.inference.fusing import fused
 from fpgm_core.pruning import verify
-
-SHAPE = (3, 8, 8)
 
 
 def twin():
@@ -157,15 +154,6 @@ def unpooled(net, y):
     return F.max_unpool2d(z, places, 2)
 
 
-@dataclass
-class Case:
-    """`middle(net, y)`, the layers that it uses beside the outer ones, and those that `coupled` leaves whole."""
-
-    middle: object
-    layers: dict = field(default_factory=dict)
-    refused: set = field(default_factory=set)
-
-
 KEPT = {
     "ReLU6 by hand": lambda net, y: y * F.relu6(y + 3) / 6,
     "clamp": lambda net, y: y.clamp(min=0, max=6),
@@ -271,21 +259,6 @@ POOLS = {
     "of the image's size": lambda y: F.avg_pool2d(y, y.shape[2:]).flatten(1),
     "channels last": lambda y: y.permute(0, 2, 3, 1).mean((1, 2)),
 }  # fmt: skip
-
-
-def network_of(case):
-    torch.manual_seed(1)
-    for part in (part for layer in case.layers.values() for part in layer.modules()):
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()  # drawn with this seed, not whenever the case was written down
-    outer = {"a": conv(3, 8), "b": nn.LazyConv2d(8, 3, padding=1), "fc": nn.Linear(8, 5)}
-    net = Toy(lambda net, x: net.fc(F.relu(net.b(case.middle(net, net.a(x)))).mean((2, 3))), **outer, **case.layers)
-    net(torch.zeros(2, *SHAPE))  # makes the lazy one an ordinary one
-    return wrap(net, SHAPE)
-
-
-def images():
-    return torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 def check(network, coupling, oracle=True):

@@ -4,11 +4,10 @@ Each case is the middle of a small network, of what the first layer makes; `refu
 leaves whole, and no others.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 import torch
+from middles import SHAPE, Case, images, network_of
 from networks import wrap
 from torch import nn
 from torch.nn import functional as F
@@ -18,7 +17,6 @@ from fpgm_core import COUPLINGS, FpgmError, Network
 from fpgm_core.graph import Unit, count_cost
 from fpgm_core.pruning import verify
 
-SHAPE = (3, 8, 8)
 ORDER = [3, 1, 0, 2, 7, 6, 5, 4]
 
 
@@ -117,13 +115,6 @@ def written_twice(net, y):
     return z + y
 
 
-@dataclass
-class Case:
-    middle: object
-    layers: dict = field(default_factory=dict)
-    refused: set = field(default_factory=set)
-
-
 def squeeze():
     return {"s": conv(8, 4, 1), "e": conv(4, 16, 1)}
 
@@ -200,21 +191,6 @@ CASES = {
         )
     ),
 }
-
-
-def network_of(case):
-    torch.manual_seed(1)
-    for part in (part for layer in case.layers.values() for part in layer.modules()):
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()  # drawn with this seed, not whenever the case was written down
-    outer = {"a": conv(3, 8), "b": nn.LazyConv2d(8, 3, padding=1), "fc": nn.Linear(8, 5)}
-    net = Toy(lambda net, x: net.fc(F.relu(net.b(case.middle(net, net.a(x)))).mean((2, 3))), **outer, **case.layers)
-    net(torch.zeros(2, *SHAPE))  # makes the lazy one an ordinary one
-    return wrap(net, SHAPE)
-
-
-def images():
-    return torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 def check(network, pruned):

@@ -11,7 +11,7 @@ from fpgm_core.criteria import score_work
 from fpgm_core.data import load_images
 from fpgm_core.recovery import RecoveryContext, get_recovery_method
 from fpgm_core.runtime.cache import Cache, size_of
-from fpgm_core.runtime.device import choose_device
+from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.progress import Work, within
 from fpgm_core.training import Run
@@ -63,7 +63,7 @@ def trained_networks() -> Newest[Trained]:
 
 
 def recovered_work(network: Network, plan: Plan, method: str) -> Work[PrunedNetwork]:
-    """A plan's network on a rung: as it was trained or measured here, else scored and recovered now.
+    """A plan's network on a rung: as it was trained or measured here, else scored and recovered now, as measuring does.
 
     Raises FpgmError for a rung that trains, where nothing was trained.
     """
@@ -81,4 +81,5 @@ def recovered_work(network: Network, plan: Plan, method: str) -> Work[PrunedNetw
     if pruned.prunes_nothing:
         return pruned
     training = load_images(network.dataset, "train") if record.needs_images else None
-    return (yield from within(record.work(pruned, training, RecoveryContext(device)), 0.5))
+    context = RecoveryContext(device, choose_precision("auto", device))  # what is exported is what was measured
+    return (yield from within(record.work(pruned, training, context), 0.5))
