@@ -143,7 +143,7 @@ def _own_checkpoint(info: ModelInfo) -> Path | None:
 
 
 def _how_to_get_weights(info: ModelInfo) -> str:
-    place = f"place yours at {home() / 'weights' / (info.name + '.safetensors')}"
+    place = f"place yours at FPGM_HOME/weights/{info.name}.safetensors"
     if info.library:
         return f"pass weights DEFAULT to download {info.library}'s, or {place}"
     return f"pass a checkpoint file as weights, or {place}"

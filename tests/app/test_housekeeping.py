@@ -1,14 +1,17 @@
 """Between visits: a closed tab's work ends within seconds, a lost connection comes back, a server at rest lets go."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from driving import again, opened, session_of, until
+from view_states import resnet20_view
 
 from fpgm_core.runtime.cache import cache_report
 from fpgm_core.runtime.progress import Progress
 from pages.ui.session import session as session_module
 from pages.ui.session.housekeeping import GRACE, LINGER, REST, House, house, let_go
+from pages.ui.session.view_state import encode
 
 
 def held():
@@ -139,7 +142,9 @@ def test_a_measurement_whose_thread_is_lost_begins_again_and_the_page_says_so(mo
         return (yield from measured(*arguments))
 
     monkeypatch.setattr(session_module, "measurement_work", dying)
-    app = opened()
+    view = resnet20_view()
+    own = view.plan.with_rates({"conv1": 0.75})  # which no other test measures: equal measurements are shared
+    app = opened(s=encode(replace(view, plan=own)))
     session = session_of(app)
     assert until(app, lambda: session.measurement is not None)
     assert lost

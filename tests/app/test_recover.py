@@ -14,6 +14,7 @@ from fpgm_core.runtime.progress import Progress
 from fpgm_core.training import Epoch, Recipe, Run
 from pages.ui import export as export_page
 from pages.ui import recover as recover_page
+from pages.ui.session import recovered
 from pages.ui.session import session as session_module
 from pages.ui.session.recovered import recovered_networks
 from pages.ui.session.view_state import encode
@@ -290,7 +291,7 @@ def test_a_measured_network_is_exported_as_it_is_and_not_recovered_anew(app, exp
     session = session_of(app)
     session.go(replace(session.state, plan=session.network.plan(0.37)))  # that no other test has measured
     assert until(app, lambda: session.measured("recalibrated"), 60)
-    monkeypatch.setattr(export_page, "RecoveryContext", None)
+    monkeypatch.setattr(recovered, "RecoveryContext", None)
     again(app.switch_page("pages/1_Export.py"))
     press(app, "prepare")
     assert until(app, lambda: exports)

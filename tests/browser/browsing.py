@@ -40,9 +40,22 @@ def until(condition, seconds=60):
     return False
 
 
+def _at_rest(locator):
+    """Where an element lies once nothing above it moves it any more."""
+    boxes = [locator.bounding_box()]
+
+    def rests():
+        locator.page.wait_for_timeout(150)
+        boxes.append(locator.bounding_box())
+        return boxes[-1] is not None and boxes[-1] == boxes[-2]
+
+    assert until(rests, 30), boxes
+    return boxes[-1]
+
+
 def grip(page, unit):
     """Press on a unit's bar; returns a function that moves it to a rate, and one that lets go."""
-    box = page.locator(f'.eq-unit[data-unit="{unit}"] .eq-track').bounding_box()
+    box = _at_rest(page.locator(f'.eq-unit[data-unit="{unit}"] .eq-track'))
     x = box["x"] + box["width"] / 4
     page.mouse.move(x, box["y"] + box["height"] * 0.6)
     page.mouse.down()

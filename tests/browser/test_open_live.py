@@ -123,7 +123,9 @@ def test_a_zip_of_folders_is_measured_on(page):
 def test_a_network_of_torchvision_opens_by_name(page):
     opened(page)
     page.get_by_role("dialog").get_by_role("combobox").first.fill("mnasnet0_5")
-    page.keyboard.press("Enter")
+    page.get_by_role("option", name="mnasnet0_5").first.click()
     page.get_by_role("button", name="Open this network").click()
     assert until(lambda: is_closed(page), 120)
     assert until(lambda: state_of(page).plan.model == "mnasnet0_5", 60)
+    notice = page.inner_text("body")
+    assert "FPGM_HOME/weights/mnasnet0_5.safetensors" in notice, "without this machine's folder"
