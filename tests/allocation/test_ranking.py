@@ -41,6 +41,11 @@ def test_a_bootstrap_interval_holds_its_value():
     assert -1 <= found.low < found.value < found.high <= 1
     assert found.high - found.low < 0.6
     assert rank_bootstrap(first[:4], first[:4]) is None
+    tied = first.round()  # ranks shared, as scipy shares them
+    drawn = np.random.RandomState(0).randint(40, size=(2000, 40))
+    limits = np.percentile([spearmanr(tied[one], first[one]).statistic for one in drawn], (2.5, 97.5))
+    found = rank_bootstrap(tied, first)
+    assert (found.low, found.high) == pytest.approx(tuple(limits))
     assert rank_bootstrap(first, np.ones(40)) is None
 
 
@@ -81,7 +86,7 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
         for rate in (0.1, 0.2, 0.3, 0.4, 0.5)
     ]
     kept = {"fingerprint": resnet20.fingerprint, "criterion": "fpgm", "coupling": "inner", "target": "fine_tuned",
-            "plans": rows}  # fmt: skip
+            "plans": rows, "images": 50, "training_images": 60, "recipe": {"epochs": 3}}  # fmt: skip
     path = tmp_path / "resnet20.json"
     path.write_text(json.dumps(kept))
     study = known_ranking(resnet20, tmp_path)
@@ -90,6 +95,7 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
     ]
     assert study.overall("as_is").value == pytest.approx(1)
     assert study.trusted == "as_is"
+    assert (study.num_images, study.num_training, study.recipe) == (50, 60, Recipe(epochs=3))
     for damaged in (json.dumps({**kept, "fingerprint": "another"}), json.dumps({**kept, "plans": [{}]}), "no JSON"):
         path.write_text(damaged)
         assert known_ranking(resnet20, tmp_path) is None
