@@ -1,4 +1,4 @@
-"""One screen at every size: 200% zoom and a phone keep the figures, the goal and the way to another language in sight."""
+"""One screen at every size: on a phone and at 200% zoom figures, goal and the other language are in sight."""
 
 import pytest
 from browsing import NEEDS_CHROMIUM
