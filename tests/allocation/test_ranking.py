@@ -1,14 +1,15 @@
 """What ranks plans of equal MACs: the study's plans, figures and intervals."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fpgm_core import EvaluationConfig, FpgmError
+from fpgm_core import EvaluationConfig, FpgmError, Network
 from fpgm_core.allocation import RankingStudy, StudiedPlan, known_ranking, ranking_work
-from fpgm_core.allocation.ranking import rank_bootstrap
+from fpgm_core.allocation.ranking import BUNDLE, rank_bootstrap
 from fpgm_core.data import load_images
 from fpgm_core.runtime.progress import run
 from fpgm_core.training import Recipe
@@ -100,6 +101,26 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
         path.write_text(damaged)
         assert known_ranking(resnet20, tmp_path) is None
     assert known_ranking(resnet20, tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLE.glob("*.json")), ids=lambda path: path.stem)
+def test_the_study_that_ships_is_of_the_weights_that_ship(path):
+    network = Network.load(path.stem)
+    study = known_ranking(network)
+    assert len(study.plans) >= 24
+    assert len(study.levels) == 3
+    assert {"as_is", "recalibrated", "repaired"} < set(study.predictors)
+    assert study.recipe.epochs * study.num_training > 0
+    kept = json.loads(path.read_text())
+    assert study.trusted == kept["trusted"]
+    for level in study.levels:
+        plans = [one for one in study.plans if one.level == level]
+        assert len({one.plan.key for one in plans}) == len(plans) >= 8
+        assert all(level <= 1 - one.figures["macs"] / network.dense_cost.macs < level + 0.02 for one in plans)
+        for rung in ("as_is", "recalibrated", "repaired"):
+            assert asdict(study.agreement(rung, level)) == pytest.approx(kept["spearman"][f"{level:g}"][rung])
+    one = study.plans[0]
+    assert network.cost(one.plan).macs == one.figures["macs"]
 
 
 def test_few_plans_tell_nothing(resnet20):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from documents import ROOT
 
 from fpgm_core.allocation import SuggestConfig, prepared_work
 from fpgm_core.allocation.rates_bench import Match, RatesBench, rates_bench_work
@@ -149,3 +150,8 @@ def test_a_place_where_ours_is_another_is_begun_anew():
         (0.5, "ours"), (0.5, "uniform"), (0.3, "ours"), (0.3, "random_1"),
     ]  # fmt: skip
     assert as_markdown(table).count("best of 1 |") == 2
+
+
+def test_the_documented_table_says_what_its_matches_do():
+    table = ROOT / "docs" / "rates.csv"
+    assert table.with_suffix(".md").read_text() == as_markdown(from_csv(table.read_text()))
