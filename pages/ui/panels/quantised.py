@@ -132,5 +132,5 @@ def _pair(row: Mapping[str, Any], words: Words) -> dict[str, Any]:
         words("sheet.compared"): words("quantised.pair", form=pair[0], against=pair[1]),
         words("sheet.bytes_share"): f"{row['bytes_share']:.0%}",
         **{words(f"sheet.{split}_points"): words.phrase(change_told(one)) for split, one in row["change"].items()},
-        **{words(f"sheet.faster_{one['batch']}"): words.phrase(speed_told(one)) for one in row["speed"]},
+        **{words("sheet.faster_at", batch=one["batch"]): words.phrase(speed_told(one)) for one in row["speed"]},
     }
