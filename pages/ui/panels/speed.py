@@ -11,6 +11,7 @@ from pages.ui.session.speed import (
     JOB,
     begin_probe,
     choose_machine,
+    choose_steps,
     machines,
     predictor,
     stairs,
@@ -38,6 +39,11 @@ def speed_menu(session: Session) -> None:
         if predictor(session) is not None:
             st.button(words("speed.step"), key="bargains", help=words("speed.step_help"),
                       on_click=callback(step_on_bargains))  # fmt: skip
+            st.toggle(
+                words("speed.steps"),
+                help=words("speed.steps_help"),
+                **mirror("steps", session.speed.steps, choose_steps),
+            )
         elif session.speed.on in session.speed.boards:
             st.caption(words("speed.other"))
         else:
