@@ -1,5 +1,7 @@
 """Eight bits: what ONNX Runtime makes of a network and training images, and four files beside each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -110,6 +112,14 @@ def test_the_artefact_says_what_changes_against_float32(half, halves, training):
         assert measured["correct"] == right.sum()
         assert measured["change"] == pytest.approx((right.sum() - int(float32.sum())) / len(images))
         assert measured["change_low"] <= measured["change"] <= measured["change_high"]
+
+
+@pytest.mark.parametrize("off", [float("nan"), float("inf")])
+def test_answers_that_are_no_numbers_stop_everything(half, training, off):
+    record = ARTEFACTS["int8"]
+    broken = replace(record, reload=lambda files: lambda images: record.reload(files)(images) * off)
+    with pytest.raises(FpgmError, match="nothing is exported"):
+        export(half, measured=False, config=ExportConfig(artefacts=[broken], training=training))
 
 
 def left_out(pruned, **given):
