@@ -74,7 +74,7 @@ def as_int8(content: bytes, training: ImageSet) -> bytes:
 def _reader(tools: Any, training: ImageSet) -> Any:
     """What hands ONNX Runtime the images, normalised, some at once."""
 
-    class Reader(tools.CalibrationDataReader):  # type: ignore[misc]  # it insists on a class of its own
+    class Reader(tools.CalibrationDataReader):  # it insists on a class of its own
         def __init__(self) -> None:
             self._batches = _batches(training)
 
