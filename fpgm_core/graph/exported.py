@@ -151,7 +151,7 @@ def _select(graph: torch.fx.Graph, args: Any, kwargs: Any) -> Node:
 
 
 def _dropped(graph: torch.fx.Graph, args: Any, kwargs: Any) -> Node:
-    return graph.call_function(F.dropout, (args[0], args[1], False))
+    return graph.call_function(F.dropout, (args[0], args[1], args[2]))
 
 
 def _resized(mode: str) -> Callable[..., Node]:

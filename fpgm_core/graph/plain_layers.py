@@ -86,7 +86,7 @@ def _bake(traced: torch.fx.GraphModule, owner: str, nodes: Sequence[Node]) -> bo
     for node in nodes:
         with traced.graph.inserting_before(node):
             node.replace_all_uses_with(traced.graph.call_module(owner, (argument(node, 0, "input"),)))
-        _forget(traced.graph, node)
+        forget(traced.graph, node)
     return True
 
 
@@ -155,7 +155,7 @@ def _put(traced: torch.fx.GraphModule, owner: str, layer: nn.Module) -> None:
     traced.add_submodule(owner, layer)
 
 
-def _forget(graph: torch.fx.Graph, node: Node) -> None:
+def forget(graph: torch.fx.Graph, node: Node) -> None:
     """Erase a call that nothing asks for any more, and what was computed for it alone."""
     behind, ahead = set[Node](), [node]
     while ahead:
