@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,8 @@ from fpgm_core.graph.flow import (
 from fpgm_core.graph.operations.base import operation_of, written_operand
 from fpgm_core.graph.operations.shapes import as_laid_out
 
-
 # What makes the same of the same numbers, as indices are made.
-_TELLS = frozenset("arange reshape view flatten squeeze unsqueeze flip roll long int add sub mul floordiv mod".split())
+_TELLS = re.compile(r"arange|reshape|view|flatten|(un)?squeeze|flip|roll|long|int|add|sub|mul|floordiv|mod")
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Builder:
             return part.meta["number"]
         if part.op == "get_attr":
             return self.held.get(str(part.target))
-        if str(getattr(part.target, "__name__", part.target)) not in _TELLS:
+        if not _TELLS.fullmatch(str(getattr(part.target, "__name__", part.target))):
             return None
         args: Any = map_arg(part.args, self._constant)
         kwargs: Any = map_arg({key: value for key, value in part.kwargs.items() if key != "device"}, self._constant)

@@ -27,8 +27,9 @@ def opened(
 
     It is the module itself, or a traced one whose layers are plain (see `make_plain`), or what torch.export makes of
     one that torch.fx cannot trace. One that neither can is returned as it is: whoever asks for its graph is told why.
-    A forward that drops at random in eval mode, or in half precision by itself, does not do so in the traced one: a
-    UserWarning says it. `on_progress` is told of every operation that is traced; a network has about as many as it has modules.
+    A forward that drops at random in eval mode, or runs in half precision by itself, does neither in the traced one: a
+    UserWarning says so. `on_progress` is told of every operation that is traced; a network has about as many as it has
+    modules.
 
     Raises FpgmError where tracing takes longer than `seconds`.
     """

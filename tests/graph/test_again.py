@@ -33,6 +33,11 @@ class Held(nn.Module):
         self.register_buffer("values", torch.tensor(ORDER).view(shape))
 
 
+def last(layer, y):
+    """A layer of channels that lie last."""
+    return layer(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def levels(net, y):
     """A head for two resolutions whose layers are its own but for the depthwise one and the norm."""
     small = net.p(F.relu(y))
@@ -59,27 +64,35 @@ AGAIN = {
     "a norm, three times": Case(
         lambda net, y: net.n(net.q(F.relu(net.n(net.p(F.relu(net.n(y))))))), twin(n=nn.BatchNorm2d(8))
     ),
-    "an instance norm": Case(
-        lambda net, y: net.n(net.p(F.relu(net.n(y)))), twin(n=nn.InstanceNorm2d(8, affine=True))
-    ),
+    "an instance norm": Case(lambda net, y: net.n(net.p(F.relu(net.n(y)))), twin(n=nn.InstanceNorm2d(8, affine=True))),
     "a layer norm": Case(
-        lambda net, y: net.n(net.p(F.relu(net.n(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))).permute(0, 2, 3, 1)).permute(
-            0, 3, 1, 2
-        ),
+        lambda net, y: last(net.n, net.p(F.relu(last(net.n, y)))),
         {"p": conv(8, 8), "n": nn.LayerNorm(8)},
     ),
     "a group norm": Case(lambda net, y: net.n(net.p(F.relu(net.n(y)))), {"p": conv(8, 8), "n": nn.GroupNorm(2, 8)}),
     "slopes": Case(lambda net, y: net.s(net.p(net.s(y))), {"p": conv(8, 8), "s": nn.PReLU(8)}),
     "slopes of one stream": Case(lambda net, y: net.s(y) + net.s(F.avg_pool2d(y, 3, 1, 1)), {"s": nn.PReLU(8)}),
-    "a depthwise layer": Case(lambda net, y: net.d(F.relu(net.p(F.relu(net.d(y))))), {"p": conv(8, 8), "d": conv(8, 8, groups=8)}),
+    "a depthwise layer": Case(
+        lambda net, y: net.d(F.relu(net.p(F.relu(net.d(y))))), {"p": conv(8, 8), "d": conv(8, 8, groups=8)}
+    ),
     "a depthwise layer of itself": Case(lambda net, y: net.d(F.relu(net.d(y))), {"d": conv(8, 8, groups=8)}),
     "a head of two levels": Case(levels, twin(d=conv(8, 8, groups=8), n=nn.BatchNorm2d(8))),
-}  # fmt: skip
+}
 LEFT_WHOLE = {
-    "a norm of ones too": Case(lambda net, y: net.p(net.n(y)) + net.n(y.new_ones(y.shape)), {"p": conv(8, 8), "n": nn.BatchNorm2d(8)}, {"a"}),
-    "a norm, turned round": Case(lambda net, y: net.n(net.p(F.relu(net.n(y)).flip(1))) + net.n(y.flip(1)), {"p": conv(8, 8), "n": nn.BatchNorm2d(8)}, {"a", "p"}),
-    "a grouped layer": Case(lambda net, y: net.d(F.relu(net.p(F.relu(net.d(y))))), {"p": conv(8, 8), "d": conv(8, 8, groups=2)}, {"a", "p", "d"}),
-}  # fmt: skip
+    "a norm of ones too": Case(
+        lambda net, y: net.n(y.new_ones(y.shape)) + net.p(net.n(y)), {"p": conv(8, 8), "n": nn.BatchNorm2d(8)}, {"a"}
+    ),
+    "a norm, turned round": Case(
+        lambda net, y: net.n(net.p(F.relu(net.n(y)).flip(1))) + net.n(y.flip(1)),
+        {"p": conv(8, 8), "n": nn.BatchNorm2d(8)},
+        {"a", "p"},
+    ),
+    "a grouped layer": Case(
+        lambda net, y: net.d(F.relu(net.p(F.relu(net.d(y))))),
+        {"p": conv(8, 8), "d": conv(8, 8, groups=2)},
+        {"a", "p", "d"},
+    ),
+}
 CHOSEN = {
     "gather": Case(spread_index, {"i": Held(1, 8, 1, 1)}),
     "take_along_dim": Case(lambda net, y: torch.take_along_dim(y, net.i.values, dim=1), {"i": Held(1, 8, 1, 1)}),
@@ -88,7 +101,7 @@ CHOSEN = {
         lambda net, y: net.m(torch.index_select(y, 1, torch.arange(0, y.shape[1], 2))), {"m": conv(4, 8)}
     ),
     "a half by the size": Case(half_by_size, {"w": conv(8, 16)}),
-}  # fmt: skip
+}
 CASES = {**AGAIN, **CHOSEN, **LEFT_WHOLE}
 
 
