@@ -28,7 +28,7 @@ _ENDLESS = 2**62  # an end that torch.export writes for none
 
 
 def exported(module: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """A module as torch.export sees it, for any number of images; raises what torch.export raises, and prints nothing."""
+    """A module as torch.export sees it, for any number of images; raises what that raises, and prints nothing."""
     with FORWARD_LOCK, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), _unlogged():
         warnings.simplefilter("ignore")
         program = torch.export.export(

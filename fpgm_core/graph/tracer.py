@@ -10,7 +10,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -132,16 +132,29 @@ def _lengths_of_images(module: nn.Module) -> Iterator[None]:
 
 
 def _asserted(frame: FrameType) -> bool | None:
-    """What an assertion that asks for a truth right now takes it to be; None where something else asks."""
-    steps = {step.offset: step for step in dis.get_instructions(frame.f_code)}
-    asks = steps.get(frame.f_lasti)
-    if asks is None or not asks.opname.startswith("POP_JUMP"):
+    """What a truth that is asked for right now must be, where the other answer leads straight to an exception."""
+    steps = list(dis.get_instructions(frame.f_code))
+    at = {step.offset: place for place, step in enumerate(steps)}
+    place = at.get(frame.f_lasti)
+    if place is not None and steps[place].opname == "TO_BOOL":  # of Python 3.13
+        place += 1
+    if place is None or not steps[place].opname.startswith("POP_JUMP"):
         return None
-    jumps_on = asks.opname.endswith("TRUE")
-    for place, holds in ((min(at for at in steps if at > asks.offset), jumps_on), (asks.argval, not jumps_on)):
-        if steps[place].opname == "LOAD_ASSERTION_ERROR":
+    jumps_on = steps[place].opname.endswith("TRUE")
+    for following, holds in ((place + 1, jumps_on), (at[steps[place].argval], not jumps_on)):
+        if _raises(steps[following:]):
             return holds
     return None
+
+
+def _raises(steps: Iterable[dis.Instruction]) -> bool:
+    """Whether code comes to an exception before anything is decided or answered."""
+    for step in steps:
+        if step.opname == "RAISE_VARARGS":
+            return True
+        if step.opname.startswith("RETURN") or step.opcode in (*dis.hasjrel, *dis.hasjabs):
+            return False
+    return False
 
 
 def _tracer(proxy: torch.fx.Proxy) -> Tracer:

@@ -79,6 +79,11 @@ AGAIN = {
     "a head of two levels": Case(levels, twin(d=conv(8, 8, groups=8), n=nn.BatchNorm2d(8))),
 }
 LEFT_WHOLE = {
+    "an instance norm as a function, with scales": Case(
+        lambda net, y: F.instance_norm(y, weight=net.n.weight, bias=net.n.bias),
+        {"n": nn.InstanceNorm2d(8, affine=True)},
+        {"a"},
+    ),
     "a norm of ones too": Case(
         lambda net, y: net.n(y.new_ones(y.shape)) + net.p(net.n(y)), {"p": conv(8, 8), "n": nn.BatchNorm2d(8)}, {"a"}
     ),

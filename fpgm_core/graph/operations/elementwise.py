@@ -76,6 +76,14 @@ class Spatial(ChannelsKept):
         return replace(inputs[0], operation=self, base="", index=None) if fits(inputs[0], shape) else None
 
 
+class InstanceStatistics(Spatial):
+    """instance_norm as a function, of an image's own statistics alone: not where it has scales and shifts."""
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels."""
+        return super().propagate(walk, node, inputs) if len(node.all_input_nodes) == 1 else None
+
+
 class PaddedWith(Spatial):
     """Positions of one number around each channel: where that is not zero, what comes out can only weigh channels."""
 
