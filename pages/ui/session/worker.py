@@ -7,7 +7,6 @@ import math
 import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -314,7 +313,7 @@ class Turns:
     def __init__(self) -> None:
         self._steps = self._begun = 0
         self._first = self._rest = 0.0  # seconds that first figures had lately, and the rest of measurements
-        self._finishing: Callable[[], Job[Any] | None] = lambda: None  # a weak reference: it may be cancelled
+        self._finishing = 0  # the job's identity, not the job, which may be cancelled and is to go then
 
     def choose(self, brief: Sequence[Job[Any]], long: Sequence[Job[Any]], askers: Mapping[int, int]) -> Job[Any]:
         """One of the jobs, of which there is one at least; `askers` says how many sessions want each brief one."""
@@ -325,14 +324,14 @@ class Turns:
         rest = [job for job in brief if job.has_news]
         if firsts and (not rest or self._first <= _AHEAD + 2 * self._rest):
             return min(firsts, key=lambda job: job.begun)
-        finishing = self._finishing()
-        if finishing is None or all(job is not finishing for job in rest):
+        found = next((job for job in rest if id(job) == self._finishing), None)
+        if found is None:
             most = max(askers[id(job)] for job in rest)
             wanted = sorted((job for job in rest if askers[id(job)] == most), key=lambda job: job.begun)
             self._begun += 1
-            finishing = wanted[-1 if self._begun % _OLDEST else 0]
-            self._finishing = weakref.ref(finishing)
-        return finishing
+            found = wanted[-1 if self._begun % _OLDEST else 0]
+            self._finishing = id(found)
+        return found
 
     def spent(self, job: Job[Any], seconds: float, *, is_first: bool) -> None:
         """A step of a job took so long; `is_first` where it had nothing to show before."""
