@@ -34,9 +34,10 @@ def _key(session: Session) -> Hashable:
 
 def predictor(session: Session) -> Predictor | None:
     """What predicts milliseconds for the plan on screen; None where no machine is chosen, or it was not timed yet."""
-    speed, key = session.speed, _key(session)
-    if speed.on == NOWHERE:
+    speed = session.speed
+    if speed.on == NOWHERE:  # as it mostly is: every drag asks
         return None
+    key = _key(session)
     job = session.jobs.get(JOB, (JOB, key))
     if job is not None and job.done and job.result is not None:
         speed.known[key] = job.result
