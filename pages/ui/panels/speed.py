@@ -62,8 +62,8 @@ def _take() -> None:
 
 def speed_told(session: Session, plan: Plan) -> str:
     """The predicted milliseconds of a plan with their interval and the verdict; "" where none are predicted."""
-    found = predictor(session)
-    if found is None or plan.coupling != found.coupling:
+    found = predictor(session, plan.coupling)
+    if found is None:
         return ""
     pruned = session.network.prune(plan)
     ms = found.dense if pruned.prunes_nothing else found.ms(pruned)
