@@ -181,7 +181,8 @@ def told(latency: Latency) -> str:
     where = f"{target.record.title}, {target.device}, {target.threads} threads, batch {target.batch}"
     return (
         f"{where}: dense {ms_told(dense.value, dense.low, dense.high, unit=' ms')}, compact "
-        f"{ms_told(compact.value, compact.low, compact.high, unit=' ms')}: {latency.told} ({latency.timings.rounds} rounds)"
+        f"{ms_told(compact.value, compact.low, compact.high, unit=' ms')}: {latency.told} "
+        f"({latency.timings.rounds} rounds)"
     )
 
 
