@@ -18,7 +18,7 @@ from fpgm_core.graph import with_plain_answer
 from fpgm_core.runtime.extras import require
 from fpgm_core.timing.onnx_form import any_batch, quiet
 
-WEIGHTS = "compact.safetensors"
+WEIGHTS, ONNX, INT8 = "compact.safetensors", "compact.onnx", "compact.int8.onnx"
 Reloaded = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, classes)
 Reload = Callable[[Mapping[str, bytes]], Reloaded]
 
@@ -62,10 +62,10 @@ def reload_pt2(files: Mapping[str, bytes]) -> Reloaded:
         return torch.export.load(io.BytesIO(files["compact.pt2"])).module()
 
 
-def reload_onnx(files: Mapping[str, bytes]) -> Reloaded:
-    """The ONNX file in onnxruntime, on the CPU."""
+def reload_onnx(files: Mapping[str, bytes], name: str = ONNX) -> Reloaded:
+    """The ONNX file of a name in onnxruntime, on the CPU."""
     onnxruntime = require("onnxruntime", extra="export")  # heavy, and needed here alone
-    session = onnxruntime.InferenceSession(files["compact.onnx"], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(files[name], providers=["CPUExecutionProvider"])
 
     def answer(images: torch.Tensor) -> Any:
         tensors = [torch.from_numpy(array) for array in session.run(None, {"images": images.contiguous().numpy()})]
