@@ -306,38 +306,31 @@ class Builder:
         return True
 
     def norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
-        """Whether a norm ran before. On other channels, which cannot leave alike, everything around it stays."""
+        """Whether a norm ran before; from now on it reads these channels too."""
         place = next((i for i, norm in enumerate(self.batch_norms) if norm.name == name), None)
-        if place is None:
-            return False
-        self.again.add(name)
-        reads = self.batch_norms[place].reads
-        if _alike(reads, sources):
-            return True
-        if self.leave_alike(name, (reads, sources)):
-            self.batch_norms[place] = replace(self.batch_norms[place], reads=np.concatenate([reads, sources]))
-            return True
-        self.unlike.add(name)
-        for part in (reads, sources):
-            self.fix(part, f"{name} runs more than once in a forward pass, on different channels")
-        return True
+        if place is not None:
+            norm = self.batch_norms[place]
+            self.batch_norms[place] = replace(norm, reads=self._of_every_call(name, norm.reads, sources))
+        return place is not None
 
     def joint_norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
-        """Whether a norm over several channels ran before, as `norm_ran_before` says it of others."""
-        place = next((i for i, one in enumerate(self.readers) if isinstance(one, JointNorm) and one.name == name), None)
-        if place is None:
-            return False
+        """Whether a norm over several channels ran before; from now on it reads these channels too."""
+        for place, norm in enumerate(self.readers):
+            if isinstance(norm, JointNorm) and norm.name == name:
+                self.readers[place] = JointNorm(name, self._of_every_call(name, norm.reads, sources))
+                return True
+        return False
+
+    def _of_every_call(self, name: str, before: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """What a norm reads in all its calls. Where these cannot leave alike, everything around it stays: `unlike`."""
         self.again.add(name)
-        reads = self.readers[place].reads
-        assert isinstance(reads, np.ndarray)
-        if _alike(reads, sources):
-            return True
-        if self.leave_alike(name, (reads, sources)):
-            self.readers[place] = JointNorm(name, np.concatenate([reads, sources]))
-            return True
-        self.unlike.add(name)
-        self.fix(reads, f"{name} runs more than once in a forward pass, on different channels")
-        return True
+        if _alike(before, sources):
+            return before
+        if not self.leave_alike(name, (before, sources)):
+            self.unlike.add(name)
+            for reads in (before, sources):
+                self.fix(reads, f"{name} runs more than once in a forward pass, on different channels")
+        return np.concatenate([before, sources])
 
     def add_channel_tensor(self, name: str, sources: np.ndarray, dim: int = 0, size: int = 1) -> None:
         """Note a parameter with `size` entries a channel, which leave where no call has the channel."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import dis
 import inspect
 import operator
 import re
-import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,16 +22,11 @@ from fpgm_core.graph.operations import plain_norm
 from fpgm_core.graph.operations.base import known_class
 from fpgm_core.graph.overlay import overlay
 from fpgm_core.graph.plain_layers import forget
+from fpgm_core.graph.traced_values import DataDependent, TracedValue, lengths_of_images
 from fpgm_core.runtime.limits import time_limit
 
 _BATCHES = (2, 3)  # what depends on how many images there are differs between them
 TRACE_SECONDS = 120.0
-# What a tensor of the network tells, or is once and for all, as its only number is.
-_TOLD = (
-    "dtype", "shape", "ndim", "size", "dim", "numel", "nelement", "requires_grad", "is_cuda", "type", "layout",
-    "is_floating_point", "is_contiguous", "stride", "element_size", "itemsize", "is_sparse", "is_quantized",
-    "item", "tolist",
-)  # fmt: skip
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
 _OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 _DROPS = re.compile(r"(feature_)?(alpha_)?dropout([123]d)?_?|rrelu_?")  # what is random where it is told to train
@@ -45,134 +36,11 @@ _DRAWS = re.compile(
 )
 
 
-class DataDependent(Exception):
-    """A forward asks for a value that only data, or the number of images, can tell."""
-
-
 class TooLong(DataDependent):
     """A forward that does not come to an end."""
 
     def __init__(self) -> None:
         super().__init__("tracing takes too long: does a loop wait for a value?")
-
-
-class _Proxy(torch.fx.Proxy):
-    """A traced value whose size, truth and length can be asked for, where shapes alone decide them."""
-
-    def __getattr__(self, name: str) -> Any:
-        tracer, node = self.__dict__.get("tracer"), self.__dict__.get("node")
-        if node is None or not isinstance(tracer, Tracer):
-            return _Attribute(self, name)
-        if node.op == "get_attr" and name in _TOLD:
-            return getattr(tracer.tensor(str(node.target)), name)
-        if node.op == "get_attr" and name == "data":
-            return self
-        if node.op == "get_attr" and name == "device":
-            return getattr(tracer.image, name)
-        if name in ("item", "tolist", "numpy"):
-            raise DataDependent(f"the forward depends on the data of a tensor: it calls {name}()")
-        if name.startswith("__array") or (name in ("prod", "sum", "max", "min") and tracer.is_size(node)):
-            raise AttributeError(name)  # as numpy asks, of a size say
-        return _Attribute(self, name)
-
-    def __array__(self, *options: Any, **more: Any) -> np.ndarray:
-        return np.asarray(_tracer(self).number(self.node), *options)
-
-    def __bool__(self) -> bool:
-        asserted = _asserted(sys._getframe(1))
-        try:
-            return bool(_tracer(self).number(self.node))
-        except DataDependent:
-            if asserted is None:
-                raise
-            _tracer(self).assume(self.node)
-            return asserted
-
-    def __len__(self) -> int:
-        return len(_tracer(self).number(self.node, len))
-
-    def __int__(self) -> int:
-        return int(_tracer(self).number(self.node))
-
-    __index__ = __int__
-
-    def __float__(self) -> float:
-        return float(_tracer(self).number(self.node))
-
-    def __contains__(self, item: Any) -> bool:
-        return item in _tracer(self).number(self.node, lambda value: item in value)
-
-
-class _Attribute(torch.fx.proxy.Attribute, _Proxy):
-    """An attribute of a traced value: a node once it is used."""
-
-
-def _length(of: Any) -> Any:
-    """len(of): where that is the number of images, what stands for it."""
-    return _tracer(of).length(of) if isinstance(of, _Proxy) else len(of)
-
-
-@contextlib.contextmanager
-def _lengths_of_images(module: nn.Module) -> Iterator[None]:
-    """Have `len` in the files that a module's forwards are written in tell a number of images: Python's own cannot."""
-    homes: dict[int, dict[str, Any]] = {}
-    for part in module.modules():
-        written = [*vars(part).values(), *(value for kind in type(part).__mro__ for value in vars(kind).values())]
-        for function in written:
-            home = getattr(function, "__globals__", None)
-            if home is not None and not str(home.get("__name__")).startswith("torch.") and "len" not in home:
-                homes[id(home)] = home
-    for home in homes.values():
-        home["len"] = _length
-    try:
-        yield
-    finally:
-        for home in homes.values():
-            del home["len"]
-
-
-def _asserted(frame: FrameType) -> bool | None:
-    """What a truth that is asked for right now must be, where the other answer leads straight to an exception."""
-    steps = list(dis.get_instructions(frame.f_code))
-    at = {step.offset: place for place, step in enumerate(steps)}
-    place = at.get(frame.f_lasti)
-    if place is not None and steps[place].opname == "TO_BOOL":  # of Python 3.13
-        place += 1
-    if place is None or not steps[place].opname.startswith("POP_JUMP"):
-        return None
-    jumps_on = steps[place].opname.endswith("TRUE")
-    for following, holds in ((place + 1, jumps_on), (at[steps[place].argval], not jumps_on)):
-        if _raises(steps[following:]):
-            return holds
-    return None
-
-
-def _raises(steps: Iterable[dis.Instruction]) -> bool:
-    """Whether code comes to an exception before anything is decided or answered."""
-    for step in steps:
-        if step.opname == "RAISE_VARARGS":
-            return True
-        if step.opname.startswith("RETURN") or step.opcode in (*dis.hasjrel, *dis.hasjabs):
-            return False
-    return False
-
-
-def _tracer(proxy: torch.fx.Proxy) -> Tracer:
-    assert isinstance(proxy.tracer, Tracer)
-    return proxy.tracer
-
-
-def _in_place(name: str) -> Any:
-    function = getattr(operator, name)
-
-    def method(self: torch.fx.Proxy, other: Any) -> torch.fx.Proxy:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-for _name in ("iadd", "isub", "imul", "itruediv"):  # torch.fx would take them for the forms that make a new tensor
-    setattr(_Proxy, f"__{_name}__", _in_place(_name))
 
 
 class _Watch(TorchFunctionMode):
@@ -284,12 +152,12 @@ class Tracer(torch.fx.Tracer):
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         """What stands for a node's result while the forward runs."""
         if node.op == "placeholder" and self.image is None:
-            self.image = _Proxy(node, self)
+            self.image = TracedValue(node, self)
         if time.monotonic() > self._until:
             raise TooLong
         self._count += 1
         self._told(self._count)
-        return _Proxy(node, self)
+        return TracedValue(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """A forward is called with images alone; what else it may be given is what it is by default."""
@@ -398,7 +266,7 @@ def trace(
     found = ((name, plain_norm(part)) for name, part in module.named_modules())
     norms = {name: plain for name, plain in found if plain is not None}
     tracer = Tracer(input_shape, norms, seconds, told)
-    with time_limit(seconds, TooLong), _lengths_of_images(module):
+    with time_limit(seconds, TooLong), lengths_of_images(module):
         graph = tracer.trace(module)
     traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
     traced.meta["settled"] = tuple(tracer.settled)

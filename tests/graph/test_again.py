@@ -33,6 +33,14 @@ class Held(nn.Module):
         self.register_buffer("values", torch.tensor(ORDER).view(shape))
 
 
+class Blur(nn.Module):
+    """A kernel for every channel that nobody learns."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.register_buffer("values", torch.full((width, 1, 3, 3), 1 / 9))
+
+
 def last(layer, y):
     """A layer of channels that lie last."""
     return layer(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -105,6 +113,9 @@ CHOSEN = {
     "every other, counted": Case(
         lambda net, y: net.m(torch.index_select(y, 1, torch.arange(0, y.shape[1], 2))), {"m": conv(4, 8)}
     ),
+    "blurred, each by itself": Case(
+        lambda net, y: F.conv2d(y, net.k.values, padding=1, groups=y.shape[1]), {"k": Blur(8)}
+    ),
     "a half by the size": Case(half_by_size, {"w": conv(8, 16)}),
 }
 CASES = {**AGAIN, **CHOSEN, **LEFT_WHOLE}
@@ -141,7 +152,8 @@ def test_the_onnx_file_answers_alike(name):
 def test_a_shared_norm_is_small_where_all_its_writers_are():
     network = network_of(AGAIN["a norm"])
     assert {unit.members for unit in network.units("coupled")} == {("a", "p"), ("b",)}
-    assert "n runs more than once" in network.refusals("independent")["p"]
+    for coupling in ("independent", "inner"):
+        assert "n runs more than once" in network.refusals(coupling)["p"]
     assert network.prune(0.5, coupling="coupled").compact().n.num_features == 4
 
 
