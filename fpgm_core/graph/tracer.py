@@ -117,6 +117,8 @@ class Tracer(torch.fx.Tracer):
         if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
             self.settled["it runs in float32 throughout, without the autocast that its forward asks for"] = None
         name = str(getattr(target, "__name__", target))
+        if kind == "call_module" and self._plain_module(name).training and not self.root.training:
+            self.settled[f"{name} is in eval mode here, while the forward puts it into training mode"] = None
         if kind != "call_module" and _DRAWS.fullmatch(name):
             self.drew(name, "anew for every answer")
         if not callable(target) or not _DROPS.fullmatch(name):
@@ -242,6 +244,15 @@ class Tracer(torch.fx.Tracer):
 
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor of the network, by name, as it is."""
+        found: torch.Tensor = self._part(name)
+        return found
+
+    def _plain_module(self, name: str) -> nn.Module:
+        found: nn.Module = self._part(name)
+        return found
+
+    def _part(self, name: str) -> Any:
+        """A part of the network by its dotted name, as it is."""
         patched = nn.Module.__getattr__
         nn.Module.__getattr__ = self._plain[1]  # type: ignore[method-assign]
         try:
@@ -270,6 +281,8 @@ def trace(
         graph = tracer.trace(module)
     traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
     traced.meta["settled"] = tuple(tracer.settled)
+    if not module.training:
+        traced.eval()
     for name in {str(node.target) for node in graph.nodes if node.op == "call_module"} & set(norms):
         traced.set_submodule(name, norms[name])  # its containers are the traced module's own
     return traced

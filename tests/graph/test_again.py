@@ -78,6 +78,11 @@ AGAIN = {
         {"p": conv(8, 8), "n": nn.LayerNorm(8)},
     ),
     "a group norm": Case(lambda net, y: net.n(net.p(F.relu(net.n(y)))), {"p": conv(8, 8), "n": nn.GroupNorm(2, 8)}),
+    "a norm of a gate too": Case(
+        lambda net, y: F.relu(net.n(y)) * torch.sigmoid(net.n(net.p(y.mean((2, 3), keepdim=True)))),
+        {"p": conv(8, 8, 1), "n": nn.BatchNorm2d(8)},
+        {"p"},
+    ),
     "slopes": Case(lambda net, y: net.s(net.p(net.s(y))), {"p": conv(8, 8), "s": nn.PReLU(8)}),
     "slopes of one stream": Case(lambda net, y: net.s(y) + net.s(F.avg_pool2d(y, 3, 1, 1)), {"s": nn.PReLU(8)}),
     "a depthwise layer": Case(
