@@ -82,6 +82,7 @@ class Tracer(torch.fx.Tracer):
         self._values: dict[tuple[torch.fx.Node, int], Any] = {}
         self._plain = nn.Module.__call__, nn.Module.__getattr__
         self._copies: dict[str, nn.Module] = {}
+        self._autocasts = _autocasts()
         self.settled: dict[str, None] = {}
         self._assumed: list[torch.fx.Node] = []
 
@@ -114,7 +115,7 @@ class Tracer(torch.fx.Tracer):
 
     def _settle(self, kind: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """A call's arguments: dropout drops nothing, whatever it is told; no part runs in half precision."""
-        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        if _autocasts() - self._autocasts:
             self.settled["it runs in float32 throughout, without the autocast that its forward asks for"] = None
         name = str(getattr(target, "__name__", target))
         if kind == "call_module" and self._plain_module(name).training and not self.root.training:
@@ -291,6 +292,11 @@ def trace(
 def where(error: BaseException) -> str:
     """The line of the user's own code that an error came from: file, number and text; "" where there is none."""
     return _last_line(traceback.extract_tb(error.__traceback__))
+
+
+def _autocasts() -> set[str]:
+    """The devices on which operations run in half precision right now."""
+    return {device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)}
 
 
 def _line_of_forward() -> str:
