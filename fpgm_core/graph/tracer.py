@@ -7,7 +7,7 @@ import operator
 import re
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -300,11 +300,13 @@ def _autocasts() -> set[str]:
 
 
 def _line_of_forward() -> str:
-    """The line of the user's own code that is being traced."""
-    return _last_line(traceback.extract_stack())
+    """The line of the user's own code that is being traced; "" for code that was made, not written."""
+    frames = traceback.extract_stack()
+    begin = max((at for at, one in enumerate(frames) if (one.filename, one.name) == (__file__, "trace")), default=-1)
+    return _last_line(frames[begin + 1 :])
 
 
-def _last_line(frames: traceback.StackSummary) -> str:
+def _last_line(frames: Sequence[traceback.FrameSummary]) -> str:
     own = [frame for frame in frames if not frame.filename.startswith((*_OWN, "<"))]
     return f" at {Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}" if own else ""
 

@@ -64,6 +64,15 @@ def test_dropout_that_trains_in_eval_mode_drops_nothing_and_is_named(forward, ca
     proved(network)
 
 
+def test_a_program_that_drops_is_settled_too():
+    module = Toy(dropped, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5)).eval().requires_grad_(False)
+    program = torch.export.export(module, (images(),))
+    with pytest.warns(UserWarning, match=r"drops at random in eval mode too; write dropout"):
+        network = Network.from_module(program)
+    assert torch.equal(network.module(images()), network.module(images()))
+    proved(network)
+
+
 def test_dropout_that_sleeps_is_left_alone():
     network, said = opened(lambda net, x: head(net, F.dropout(net.b(F.relu(net.a(x))), 0.5, net.training)))
     assert not said
