@@ -139,10 +139,11 @@ CHOSEN = {
     ),
     "a half by the size": Case(half_by_size, {"w": conv(8, 16)}),
 }
+LONG = pytest.mark.thorough  # there are many, and one coupling of each tells most
 CASES = {**AGAIN, **CHOSEN, **LEFT_WHOLE}
 
 
-@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("coupling", [pytest.param(c, marks=() if c == "coupled" else LONG) for c in COUPLINGS])
 @pytest.mark.parametrize("name", CASES)
 def test_pruned_as_by_brute_force(name, coupling):
     network = network_of(CASES[name])
@@ -162,7 +163,9 @@ def test_pruned_as_by_brute_force(name, coupling):
     assert proof.holds, proof.problem
 
 
-@pytest.mark.parametrize("name", ["a norm", "a depthwise layer", "slopes", "gather"])
+@pytest.mark.parametrize(
+    "name", ["a norm", *(pytest.param(n, marks=LONG) for n in ("a depthwise layer", "slopes", "gather"))]
+)
 def test_the_onnx_file_answers_alike(name):
     pruned = network_of(CASES[name]).prune(0.5, criterion="random", coupling="coupled")
     compact = pruned.compact()
