@@ -1,12 +1,14 @@
 """Shared by all tests: the two tiers, a writable home of their own, the bundled ResNet-20."""
 
+from collections import defaultdict
+
 import networks
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
-from tiers import is_thorough
+from tiers import is_thorough, record
 
 from fpgm_core import Network
 from fpgm_core.__main__ import main
@@ -19,13 +21,29 @@ settings.register_profile("thorough", max_examples=50, deadline=None)
 COLLECTED = pytest.StashKey[list[str]]()
 
 
+class Stopwatch:
+    """Writes down what every test took, when all have run."""
+
+    def __init__(self):
+        self.seconds = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self, session):
+        record(self.seconds, set(session.config.stash[COLLECTED]))
+
+
 def pytest_addoption(parser):
     parser.addoption("--thorough", action="store_true", help="run the long tests too, and hypothesis' 50 examples")
+    parser.addoption("--record-seconds", action="store_true", help="write what tests take to tests/seconds.json")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "thorough: too long for the quick tier; `pytest --thorough` runs it")
     settings.load_profile("thorough" if config.option.thorough else "fast")
+    if config.option.record_seconds:
+        config.pluginmanager.register(Stopwatch())
 
 
 @pytest.hookimpl(tryfirst=True)

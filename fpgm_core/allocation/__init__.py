@@ -29,6 +29,7 @@ from fpgm_core.allocation.suggestion import (
     within_loss_of_work,
     within_loss_work,
 )
+from fpgm_core.allocation.timed import TimedSuggestion, Tried, timed_suggestion_work
 
 __all__ = [
     "ALLOCATORS",
@@ -54,6 +55,8 @@ __all__ = [
     "StudiedPlan",
     "SuggestConfig",
     "Suggestion",
+    "TimedSuggestion",
+    "Tried",
     "UnitChoices",
     "allocated",
     "bargain",
@@ -76,6 +79,7 @@ __all__ = [
     "suggest",
     "suggest_work",
     "suggestion_of",
+    "timed_suggestion_work",
     "unregister_allocator",
     "unregister_cost",
     "within_loss_of_work",

@@ -19,12 +19,14 @@ from fpgm_core.allocation import (
     SearchConfig,
     SuggestConfig,
     Suggestion,
+    TimedSuggestion,
     front_work,
     milliseconds,
     prepared_work,
     register_cost,
     search_work,
     suggestion_of,
+    timed_suggestion_work,
     within_loss_work,
 )
 from fpgm_core.allocation.optimism import optimism_work
@@ -46,7 +48,7 @@ from fpgm_core.cli.arguments import (
 from fpgm_core.cli.images import add_data, images_of, training_of
 from fpgm_core.cli.probe import predictor_of
 from fpgm_core.cli.progress import finish
-from fpgm_core.cli.timing import add_target
+from fpgm_core.cli.timing import add_target, target_of
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import History
@@ -62,7 +64,10 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what to cut, or what may be lost."""
     parser.add_argument("--macs-cut", type=_cut, metavar="SHARE", help="cut this share of the MACs: 0.5, say")
     parser.add_argument("--params-cut", type=_cut, metavar="SHARE", help="cut this share of the parameters")
-    parser.add_argument("--ms-cut", type=_cut, metavar="SHARE", help="cut this share of the milliseconds, as predicted")
+    parser.add_argument("--ms-cut", type=_cut, metavar="SHARE", help="cut this share of the milliseconds")
+    parser.add_argument(
+        "--as-predicted", action="store_true", help="with --ms-cut: time no plan, and trust what is predicted of it"
+    )
     add_target(parser)
     parser.add_argument("--on", type=Path, metavar="FILE", help="with --ms-cut: a board's result, see `probe --export`")
 
@@ -134,6 +139,35 @@ def _suggest(chosen: argparse.Namespace) -> int:
     network = opened(chosen)
     wanted = (("macs", chosen.macs_cut), ("params", chosen.params_cut), ("ms", chosen.ms_cut))
     cuts = {name: cut for name, cut in wanted if cut is not None}
+    _check_asked(chosen, cuts)
+    predictor = None
+    if chosen.ms_cut is not None:
+        predictor = predictor_of(chosen, network, chosen.coupling or COUPLING)
+        register_cost(milliseconds(predictor))
+    like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
+    if chosen.front is not None:
+        return _front(chosen, network, like, training, config)
+    timed = None
+    if chosen.max_loss is not None:
+        suggestion = finish(_within(chosen, network, like, training, config))
+    else:
+        prepared, goal = finish(prepared_work(network, training, like=like, config=config)), Goal(cuts)
+        if predictor is not None and chosen.on is None and not chosen.as_predicted:  # another board times nothing here
+            timed = finish(timed_suggestion_work(prepared, goal, predictor, target_of(chosen), config=config))
+        if chosen.optimism is not None:
+            return _optimism(chosen, prepared, goal, training, config)
+        if chosen.search is not None:
+            suggestion, timed = _searched(chosen, prepared, goal, training, config), None
+        else:
+            suggestion = suggestion_of(prepared, goal, config) if timed is None else timed.best.suggestion
+    if chosen.out:
+        write_atomic(chosen.out, suggestion.plan.to_json(indent=2).encode())
+    show(chosen, {**_result(suggestion), **_timed(timed)}, "\n".join([report(suggestion), *_timed_told(timed)]))
+    return 0
+
+
+def _check_asked(chosen: argparse.Namespace, cuts: dict[str, float]) -> None:
+    """Raise FpgmError where arguments contradict each other."""
     asked = [chosen.front is not None, chosen.max_loss is not None, bool(cuts)]
     if asked.count(True) != 1:
         raise FpgmError("say one thing: what to cut (--macs-cut 0.5), what may be lost (--max-loss 2), or --front")
@@ -141,24 +175,25 @@ def _suggest(chosen: argparse.Namespace) -> int:
         raise FpgmError("--optimism is of a search: what is only predicted reads no test images; give --search")
     if chosen.search is not None and not cuts:
         raise FpgmError("--search looks for plans that cut as much; say how much with --macs-cut")
-    if chosen.ms_cut is not None:
-        register_cost(milliseconds(predictor_of(chosen, network, chosen.coupling or COUPLING)))
-    like, training, config = like_of(chosen, network), training_of(chosen, network), config_of_allocation(chosen)
-    if chosen.front is not None:
-        return _front(chosen, network, like, training, config)
-    if chosen.max_loss is not None:
-        suggestion = finish(_within(chosen, network, like, training, config))
-    else:
-        prepared = finish(prepared_work(network, training, like=like, config=config))
-        if chosen.optimism is not None:
-            return _optimism(chosen, prepared, Goal(cuts), training, config)
-        suggestion = suggestion_of(prepared, Goal(cuts), config)
-        if chosen.search is not None:
-            suggestion = _searched(chosen, prepared, Goal(cuts), training, config)
-    if chosen.out:
-        write_atomic(chosen.out, suggestion.plan.to_json(indent=2).encode())
-    show(chosen, _result(suggestion), report(suggestion))
-    return 0
+    if chosen.as_predicted and chosen.ms_cut is None:
+        raise FpgmError("--as-predicted is of milliseconds; give --ms-cut")
+
+
+def _timed(timed: TimedSuggestion | None) -> dict[str, Any]:
+    """The plans that were timed, and which of them was taken."""
+    if timed is None:
+        return {}
+    tried = [{"cut": asdict(one.cut), "busy": one.busy, "plan": one.suggestion.plan.to_dict()} for one in timed.tried]
+    return {"timed": tried, "taken": timed.tried.index(timed.best)}
+
+
+def _timed_told(timed: TimedSuggestion | None) -> list[str]:
+    if timed is None:
+        return []
+    cuts = ", then ".join(f"{one.cut.value:.1%} [{one.cut.low:.1%}, {one.cut.high:.1%}]" for one in timed.tried)
+    busy = "; the machine was busy" if any(one.busy for one in timed.tried) else ""
+    best = timed.best.cut.value
+    return [f"timed: {timed.asked:.0%} of the milliseconds asked, cut {cuts}: the plan that cuts {best:.1%}{busy}"]
 
 
 def _within(

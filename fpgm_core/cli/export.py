@@ -17,11 +17,20 @@ from fpgm_core.cli.arguments import (
     rung_of,
     show,
 )
-from fpgm_core.cli.images import add_data, halves_of, has_images, samples_of
+from fpgm_core.cli.images import add_data, calibrating_of, halves_of, has_images, samples_of
 from fpgm_core.cli.progress import finish
 from fpgm_core.cli.timing import add_timing, runtimes_of, timing_of
 from fpgm_core.data import ImageSet
-from fpgm_core.export import ARTEFACTS, TIMING, Bundle, ExportConfig, export_work, most_measured, write_bundle
+from fpgm_core.export import (
+    ARTEFACTS,
+    CALIBRATION,
+    TIMING,
+    Bundle,
+    ExportConfig,
+    export_work,
+    most_measured,
+    write_bundle,
+)
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.distributed import world
 
@@ -57,6 +66,7 @@ def exported(
         runtimes=runtimes_of(chosen, ("all",)),
         timing=timing_of(chosen),
         samples=samples_of(chosen, network, NUM_SAMPLES),
+        training=calibrating_of(chosen, network, CALIBRATION),
     )
     bundle = finish(export_work(pruned, images=splits, config=config))
     if world().is_main:

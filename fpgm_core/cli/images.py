@@ -85,6 +85,17 @@ def training_of(chosen: argparse.Namespace, network: Network, most: int | None =
     return images_of(chosen, network, "train", most if _is_own(chosen, network) else None)
 
 
+def calibrating_of(chosen: argparse.Namespace, network: Network, most: int) -> ImageSet | None:
+    """The first training images that ranges are read off; None where there are none here, or nothing is trained."""
+    if not network.trained or not (chosen.data or network.dataset in DATA):
+        return None
+    try:
+        return images_of(chosen, network, "train", most)
+    except FpgmError as error:
+        _tell(chosen, f"no training images: {error}")
+        return None
+
+
 def halves_of(chosen: argparse.Namespace, network: Network, most: int | None = None) -> dict[str, ImageSet]:
     """The test images, by half; of one's own at most `most` of each."""
     limit = most if _is_own(chosen, network) else None

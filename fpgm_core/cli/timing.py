@@ -11,8 +11,19 @@ from fpgm_core.cli.images import add_data
 from fpgm_core.cli.progress import finish
 from fpgm_core.errors import FpgmError
 from fpgm_core.pruning import Network, PrunedNetwork
-from fpgm_core.timing import RUNTIMES, Latency, Target, TimingConfig, available_runtimes, forms_of, latency_work
+from fpgm_core.timing import (
+    RUNTIMES,
+    Latency,
+    Target,
+    TimingConfig,
+    Timings,
+    available_runtimes,
+    forms_of,
+    latency_work,
+    ms_told,
+)
 from fpgm_core.timing.attribution import REASONS, Attribution, attribution_work
+from fpgm_core.timing.placing import GATHERED, PLACINGS, placings_work
 
 BATCHES = (1, 64)
 
@@ -75,6 +86,9 @@ def _latency_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
     parser.add_argument("--threads", type=int, help="of the processor (default all that torch takes)")
     parser.add_argument("--why", action="store_true", help="then say, layer by layer, where the time goes")
+    parser.add_argument(
+        "--forms", action="store_true", help="then time the forms that sums can take where streams kept other channels"
+    )
     add_place(parser, precision=False)
     add_data(parser)
 
@@ -96,8 +110,27 @@ def _latency(chosen: argparse.Namespace) -> int:
         found = {target: finish(attribution_work(pruned, target=target)) for target in targets}
         result["why"] = [{**target.identity, **asdict(one)} for target, one in found.items()]
         text = "\n".join([text, *(_why(target, one) for target, one in found.items())])
+    if chosen.forms:
+        timed = {target: finish(placings_work(pruned, target=target, config=config)) for target in targets}
+        result["forms"] = [{**target.identity, **_forms(one)} for target, one in timed.items()]
+        text = "\n".join([text, *(_forms_told(target, one) for target, one in timed.items())])
     show(chosen, result, text)
     return 0
+
+
+def _forms(timings: Timings) -> dict[str, Any]:
+    """How many times as long the form that compact networks have takes as each of the others."""
+    ratios = {name: asdict(timings.ratio(GATHERED, name)) for name in timings.seconds if name != GATHERED}
+    return {"runs": timings.rounds, "busy": timings.conditions.busy, "ratio_to_gathered": ratios}
+
+
+def _forms_told(target: Target, timings: Timings) -> str:
+    lines = [f"{target.record.title}, batch {target.batch}, {timings.rounds} rounds; {GATHERED}: {PLACINGS[GATHERED]}"]
+    for name in timings.seconds:
+        if name != GATHERED:
+            ratio, what = timings.ratio(GATHERED, name), PLACINGS.get(name, "nothing is pruned")
+            lines.append(f"  {name}, {ratio.value:.3f} times as fast [{ratio.low:.3f}, {ratio.high:.3f}]: {what}")
+    return "\n".join(lines)
 
 
 def _why(target: Target, found: Attribution) -> str:
@@ -147,8 +180,9 @@ def told(latency: Latency) -> str:
     target, dense, compact = latency.target, latency.dense, latency.compact
     where = f"{target.record.title}, {target.device}, {target.threads} threads, batch {target.batch}"
     return (
-        f"{where}: dense {dense.value:.3g} ms [{dense.low:.3g}, {dense.high:.3g}], compact {compact.value:.3g} ms "
-        f"[{compact.low:.3g}, {compact.high:.3g}]: {latency.told} ({latency.timings.rounds} rounds)"
+        f"{where}: dense {ms_told(dense.value, dense.low, dense.high, unit=' ms')}, compact "
+        f"{ms_told(compact.value, compact.low, compact.high, unit=' ms')}: {latency.told} "
+        f"({latency.timings.rounds} rounds)"
     )
 
 

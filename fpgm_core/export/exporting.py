@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
-from fpgm_core.evaluation import Interval, wilson
+from fpgm_core.evaluation import Interval, change_between, wilson
 from fpgm_core.export import networks
 from fpgm_core.export.artefacts import ARTEFACTS, Artefact
 from fpgm_core.export.bundle import MANIFEST, Bundle, write_bundle
@@ -42,7 +44,8 @@ class ExportConfig:
     `artefacts` are written in their order. Whatever holds a network is timed on each of the `batches`, given in images,
     as `timing` says, and the dense network beside the compact one in each of the `runtimes`, all that are available
     where none are named. `samples`, normalised images (B, C, H, W), are what the forms are compared on: the first 64 of
-    the test images unless given, or random ones where there are none.
+    the test images unless given, or random ones where there are none. `training` images calibrate eight-bit networks,
+    which are left out without them.
     """
 
     artefacts: Sequence[Artefact] = field(default_factory=lambda: tuple(ARTEFACTS.values()))
@@ -50,6 +53,7 @@ class ExportConfig:
     runtimes: Sequence[str] | None = None
     timing: TimingConfig = field(default_factory=lambda: TIMING)
     samples: Tensor | None = None
+    training: ImageSet | None = None
 
 
 def most_measured(network: Network) -> int:
@@ -86,11 +90,12 @@ def export_work(
     """Prove the compact network equal to the masked one, write every artefact, reload and measure each.
 
     `images` are test images by the name of their split: the accuracy of every reloaded artefact is measured on each of
-    them, in float32, where the network was trained. Without `measured` artefacts are reloaded and compared, but
+    them, where the network was trained; of one that need not answer as the compact network does, eight bits say, the
+    paired change against it too. Without `measured` artefacts are reloaded and compared, but
     accuracies and latencies are left out.
 
-    Raises FpgmError where the proof fails, where an artefact, reloaded, answers otherwise than the compact network,
-    for images of a shape that the network does not read, and where the folder cannot be written.
+    Raises FpgmError where the proof fails, where an artefact that must not answers, reloaded, otherwise than the
+    compact network, for images of a shape that the network does not read, and where the folder cannot be written.
     """
     config, splits = config or ExportConfig(), dict(images or {})
     samples = _samples(pruned, splits) if config.samples is None else config.samples
@@ -127,13 +132,15 @@ class _Subject:
 class _Written:
     """The files by name, the artefacts' entries in the manifest, and what was left out with the reason.
 
-    `reloaded` are the networks in the files, by artefact.
+    `reloaded` are the networks in the files, by artefact; `right` says, by split, which images the compact network
+    classifies rightly, bool (images,), as the last artefact that answers as it does.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     reloaded: dict[str, networks.Reloaded] = field(default_factory=dict)
+    right: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def _samples(pruned: PrunedNetwork, splits: Mapping[str, ImageSet]) -> Tensor:
@@ -165,7 +172,7 @@ def _written_work(subject: _Subject, config: ExportConfig) -> Work[_Written]:
     for number, artefact in enumerate(config.artefacts):
         yield Progress(number, count, f"writing {artefact.title}")
         try:
-            files = artefact.make(subject.pruned, subject.module)
+            files = artefact.made(subject.pruned, subject.module, config.training)
         except FpgmError as error:
             written.skipped.append({"name": artefact.name, "reason": str(error)})
             continue
@@ -176,39 +183,58 @@ def _written_work(subject: _Subject, config: ExportConfig) -> Work[_Written]:
             entry |= {"macs": subject.proof.counted_macs, "params": subject.proof.counted_params}
             yield Progress(number + 0.2, count, f"reloading {artefact.title}")
             written.reloaded[artefact.name] = artefact.reload(files)
-            checking = _checked_work(artefact, written.reloaded[artefact.name], subject)
+            checking = _checked_work(artefact, written.reloaded[artefact.name], subject, written.right)
             entry["measured"] = yield from within(checking, (number + 0.3) / count, (number + 1) / count)
         written.entries.append(entry)
     return written
 
 
-def _checked_work(artefact: Artefact, reloaded: networks.Reloaded, subject: _Subject) -> Work[dict[str, Any]]:
-    """What was found when an artefact, reloaded, was compared with the compact network, and measured."""
+def _checked_work(
+    artefact: Artefact, reloaded: networks.Reloaded, subject: _Subject, right: dict[str, np.ndarray]
+) -> Work[dict[str, Any]]:
+    """What was found when an artefact, reloaded, was compared with the compact network, and measured.
+
+    `right` is that of `_Written`; what is found here goes into it.
+    """
     yield Progress(0, what=f"comparing {artefact.title}")
     expected, answers = _answers(subject.module, subject.samples), _answers(reloaded, subject.samples)
     if len(expected) != len(answers):
         raise FpgmError(f"{artefact.title}, reloaded, gives {len(answers)} tensors, not {len(expected)}")
     difference = max(float((a - b).abs().max()) for a, b in zip(expected, answers, strict=True))
     scale = max(float(tensor.abs().max()) for tensor in expected)
-    if not difference <= _TOLERANCE * scale:
+    most = _TOLERANCE * scale if artefact.exact else sys.float_info.max
+    if not difference <= most:  # nor is what is no number
         raise FpgmError(
             f"{artefact.title}, reloaded, differs by {difference:.3g} (logits reach {scale:.3g}), "
             "so nothing is exported"
         )
     facts: dict[str, Any] = {"max_abs_difference": difference, "logit_scale": scale}
-    if not subject.measured:
-        return facts
-    network = subject.pruned.network
+    return facts | (yield from _measured_work(artefact, reloaded, subject, right)) if subject.measured else facts
+
+
+def _measured_work(
+    artefact: Artefact, reloaded: networks.Reloaded, subject: _Subject, right: dict[str, np.ndarray]
+) -> Work[dict[str, Any]]:
+    """Accuracies by split, where the network was trained; of what is not exact with the change against float32."""
+    facts, network = dict[str, Any](), subject.pruned.network
     splits = subject.splits if network.trained and network.num_classes is not None else {}
     for number, (split, images) in enumerate(splits.items()):
         begin, end, what = number / len(splits), (number + 1) / len(splits), f"measuring {artefact.title} on {split}"
-        ranks = yield from within(rank_work(reloaded, images.to(torch.device("cpu"))), begin, end, what)
-        facts[split] = _accuracy(ranks, network.num_classes)
+        there = images.to(torch.device("cpu"))
+        ranks = yield from within(rank_work(reloaded, there), begin, end, what)
+        facts[split], found = _accuracy(ranks, network.num_classes), (ranks == 0).numpy()
+        if artefact.exact:
+            right[split] = found
+            continue
+        if split not in right:
+            right[split] = (yield from within(rank_work(subject.module, there), begin, end, what)).numpy() == 0
+        change = change_between(found, right[split])
+        facts[split] |= {"change": change.value, "change_low": change.low, "change_high": change.high}
     return facts
 
 
 def _accuracy(ranks: Tensor, num_classes: int | None) -> dict[str, Any]:
-    """Accuracy with its interval, in float32, on the CPU, where artefacts run; top-5 too with more than ten classes."""
+    """Accuracy with its interval, on the CPU, where artefacts run; top-5 too with more than ten classes."""
     correct, top5 = int((ranks == 0).sum()), int((ranks < TOP).sum())
     facts = {"images": len(ranks), "correct": correct, **_with_limits("accuracy", wilson(correct, len(ranks)))}
     if (num_classes or 0) <= FEW_CLASSES:
@@ -232,7 +258,7 @@ def _speed_work(subject: _Subject, written: _Written, config: ExportConfig) -> W
         subject.pruned,
         subject.module,
         written.reloaded,
-        onnx=written.files.get("compact.onnx"),
+        onnx=written.files.get(networks.ONNX),
         batches=config.batches,
         runtimes=config.runtimes,
         timing=config.timing,

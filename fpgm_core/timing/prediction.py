@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,10 @@ class Predictor:
     def dense(self) -> Interval:
         """Milliseconds of the dense network, as measured."""
         return Interval(*map(float, self.whole.ms[0]))
+
+    def scaled(self, factor: float) -> Predictor:
+        """The same with whatever is predicted times a factor; the dense network's time stays as measured."""
+        return replace(self, weights=self.weights * factor)
 
     def of_widths(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Predicted milliseconds, float64 (n,), at widths int (n, sites) of every layer's input and output."""

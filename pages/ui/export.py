@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from fpgm_core import Network, Plan, PrunedNetwork
+from fpgm_core import FpgmError, Network, Plan, PrunedNetwork
 from fpgm_core.data import DATA, load_images, sample_images
 from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_measured, zip_bundle
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work, within
-from fpgm_core.timing import RUNTIMES, speed_told
+from fpgm_core.timing import RUNTIMES, ms_told, speed_told
 from pages.ui.components.telling import plain, without_places
+from pages.ui.panels.quantised import quantised
 from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.recovered import recovered_work
@@ -52,6 +54,7 @@ def export_page(session: Session) -> None:
         st.error(plain(words.phrase(job.error)))
     elif job.result is not None:
         _result(job.result, plan.model, words)
+    quantised(session)
     sealed_report(session)
 
 
@@ -89,11 +92,13 @@ def _recovered_work(network: Network, plan: Plan, method: str) -> Work[Bundle]:
 
 def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
     network = pruned.network
-    images = {}
+    images, training = {}, None
     if why_unmeasured(network) is None:
         images = {CHOOSE: load_images(network.dataset, CHOOSE).at_most(most_measured(network))}
+        with suppress(FpgmError):  # images of one's own without training images: what needs them is left out
+            training = load_images(network.dataset, "train")
     samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
-    return (yield from export_work(pruned, images=images, config=ExportConfig(samples=samples)))
+    return (yield from export_work(pruned, images=images, config=ExportConfig(samples=samples, training=training)))
 
 
 def _result(bundle: Bundle, model: str, words: Words) -> None:
@@ -169,7 +174,7 @@ def _speed(manifest: Mapping[str, Any], words: Words) -> pd.DataFrame:
     rows = manifest["measured"]["latency"]
 
     def within(row: Mapping[str, Any], form: str) -> str:
-        return f"{row[f'{form}_ms']:.3g} [{row[f'{form}_ms_low']:.3g}, {row[f'{form}_ms_high']:.3g}]"
+        return ms_told(*(row[f"{form}_ms{end}"] for end in ("", "_low", "_high")))
 
     def mebibytes(form: str) -> list[float | None]:
         peaks = [row[f"{form}_peak_bytes"] for row in rows]

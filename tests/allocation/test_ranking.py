@@ -1,14 +1,15 @@
 """What ranks plans of equal MACs: the study's plans, figures and intervals."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fpgm_core import EvaluationConfig, FpgmError
+from fpgm_core import EvaluationConfig, FpgmError, Network
 from fpgm_core.allocation import RankingStudy, StudiedPlan, known_ranking, ranking_work
-from fpgm_core.allocation.ranking import rank_bootstrap
+from fpgm_core.allocation.ranking import BUNDLE, rank_bootstrap
 from fpgm_core.data import load_images
 from fpgm_core.runtime.progress import run
 from fpgm_core.training import Recipe
@@ -41,6 +42,11 @@ def test_a_bootstrap_interval_holds_its_value():
     assert -1 <= found.low < found.value < found.high <= 1
     assert found.high - found.low < 0.6
     assert rank_bootstrap(first[:4], first[:4]) is None
+    tied = first.round()  # ranks shared, as scipy shares them
+    drawn = np.random.RandomState(0).randint(40, size=(2000, 40))
+    limits = np.percentile([spearmanr(tied[one], first[one]).statistic for one in drawn], (2.5, 97.5))
+    found = rank_bootstrap(tied, first)
+    assert (found.low, found.high) == pytest.approx(tuple(limits))
     assert rank_bootstrap(first, np.ones(40)) is None
 
 
@@ -81,7 +87,7 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
         for rate in (0.1, 0.2, 0.3, 0.4, 0.5)
     ]
     kept = {"fingerprint": resnet20.fingerprint, "criterion": "fpgm", "coupling": "inner", "target": "fine_tuned",
-            "plans": rows}  # fmt: skip
+            "plans": rows, "images": 50, "training_images": 60, "recipe": {"epochs": 3}}  # fmt: skip
     path = tmp_path / "resnet20.json"
     path.write_text(json.dumps(kept))
     study = known_ranking(resnet20, tmp_path)
@@ -90,10 +96,31 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
     ]
     assert study.overall("as_is").value == pytest.approx(1)
     assert study.trusted == "as_is"
+    assert (study.num_images, study.num_training, study.recipe) == (50, 60, Recipe(epochs=3))
     for damaged in (json.dumps({**kept, "fingerprint": "another"}), json.dumps({**kept, "plans": [{}]}), "no JSON"):
         path.write_text(damaged)
         assert known_ranking(resnet20, tmp_path) is None
     assert known_ranking(resnet20, tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLE.glob("*.json")), ids=lambda path: path.stem)
+def test_the_study_that_ships_is_of_the_weights_that_ship(path):
+    network = Network.load(path.stem)
+    study = known_ranking(network)
+    assert len(study.plans) >= 24
+    assert len(study.levels) == 3
+    assert {"as_is", "recalibrated", "repaired"} < set(study.predictors)
+    assert study.recipe.epochs * study.num_training > 0
+    kept = json.loads(path.read_text())
+    assert study.trusted == kept["trusted"]
+    for level in study.levels:
+        plans = [one for one in study.plans if one.level == level]
+        assert len({one.plan.key for one in plans}) == len(plans) >= 8
+        assert all(level <= 1 - one.figures["macs"] / network.dense_cost.macs < level + 0.02 for one in plans)
+        for rung in ("as_is", "recalibrated", "repaired"):
+            assert asdict(study.agreement(rung, level)) == pytest.approx(kept["spearman"][f"{level:g}"][rung])
+    one = study.plans[0]
+    assert network.cost(one.plan).macs == one.figures["macs"]
 
 
 def test_few_plans_tell_nothing(resnet20):

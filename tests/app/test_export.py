@@ -13,7 +13,10 @@ from fpgm_core.data import load_images
 from fpgm_core.export import ARTEFACTS, Bundle, export_work
 from fpgm_core.pruning import Proof
 from fpgm_core.runtime.progress import Progress
+from fpgm_core.timing import TimingConfig
 from pages.ui import export as export_page
+from pages.ui.panels import quantised as quantised_panel
+from pages.ui.panels.sealed import times_seen
 from pages.ui.session.view_state import encode
 
 LATENCY = {
@@ -261,8 +264,46 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
     assert downloads(app)[0] == "Download everything (zip)"
 
 
+@pytest.fixture
+def four(monkeypatch):
+    """The comparison with quantising reads few images, and times shortly."""
+
+    def few(name, split):
+        return load_images(name, split).first(100)
+
+    monkeypatch.setattr(quantised_panel, "load_images", few)
+    monkeypatch.setattr(quantised_panel, "TIMING", TimingConfig(runs=6, seconds=0.01))
+
+
+def test_pruning_and_quantising_stand_beside_each_other_and_sealed_is_a_counted_look(app, four):
+    press(app, "quantise")
+    assert until(app, lambda: len(app.dataframe) == 3, 120), told(app)
+    _, forms, pairs = (table.value for table in app.dataframe)
+    assert list(forms["network"]) == ["dense, float32", "dense, eight bits", "pruned, float32", "pruned, eight bits"]
+    assert list(forms["KiB"]) == sorted(forms["KiB"], reverse=True) or forms["KiB"][1] < forms["KiB"][0]
+    assert not [name for name in (*forms, *pairs) if "sealed" in name]
+    assert list(pairs["what is compared"])[-1] == "pruned, float32, against dense, eight bits"
+    assert all("[" in cell for cell in pairs["choose, points"])
+    assert session_of(app).jobs.get("quantising_sealed") is None
+    assert times_seen(asked_on(app)) == 0
+    press(app, "report_quantised")
+    assert times_seen(asked_on(app)) == 1
+    assert until(app, lambda: "sealed, points" in app.dataframe[2].value, 60)
+    assert "accuracy on sealed" in app.dataframe[1].value
+    assert "report_quantised" not in [button.key for button in app.button]
+    assert times_seen(asked_on(app)) == 1
+
+
+def asked_on(app):
+    """What a look at the sealed half is counted under."""
+    state = session_of(app).state
+    return f"{state.plan.key} {state.method}"
+
+
 def test_a_network_without_weights_says_so(steps):
     network = Network.load("resnet110")
     look = replace(resnet20_view(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
     assert "no trained weights" in app.warning[0].value
+    assert "Eight bits are calibrated and measured on images" in told(app)
+    assert "quantise" not in [button.key for button in app.button]

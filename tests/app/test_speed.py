@@ -11,7 +11,7 @@ from fpgm_core import Network
 from fpgm_core.timing import Target
 from fpgm_core.timing.board_probe import KIND, checksum
 from fpgm_core.timing.layers import layer_shapes
-from pages.ui.panels import live_bars, open_dialog, speed
+from pages.ui.panels import live_bars, open_dialog, rate_controls, speed
 from pages.ui.session import speed as machine
 
 
@@ -63,6 +63,38 @@ def test_bargains_are_marked_and_stepped_on(app):
     assert all(session.network.count_pruned(plan, one) % 4 == 0 for one in session.network.units("coupled"))
     (bar,) = [bar for bar in live_bars.bars(session) if bar.name == unit.name]
     assert bar.speed == "32 is a bargain here"
+
+
+def test_presets_and_the_master_step_on_bargains_where_that_is_asked_for(app):
+    session = session_of(app)
+    keep(session.network, "coupled", Target("pytorch").identity)
+    machine.choose_machine(session, "pytorch")
+    units = session.network.units("coupled")
+
+    def counts():
+        return [session.network.count_pruned(session.state.plan, unit) for unit in units]
+
+    rate_controls.set_preset(session, "uniform_30%")
+    app.run()
+    assert not all(count % 4 == 0 for count in counts())  # 4, 9 and 19 of 16, 32 and 64
+    (toggle,) = [one for one in app.toggle if one.label == "Presets and the master step on bargains"]
+    toggle.set_value(True).run()
+    assert session.speed.steps
+    assert all(count % 4 == 0 for count in counts())
+    rate_controls.set_preset(session, "uniform_10%")
+    assert all(count % 4 == 0 for count in counts())
+    before = counts()
+    app.run()
+    (master,) = [one for one in app.slider if one.key.startswith("master")]
+    master.set_value(45).run()
+    assert not app.exception
+    assert counts() != before
+    assert all(count % 4 == 0 for count in counts())
+    session.step(-1)
+    assert counts() == before  # one step of undo
+    session.speed.on = ""  # nowhere: nothing predicts, so rates are what presets say
+    rate_controls.set_preset(session, "uniform_30%")
+    assert not all(count % 4 == 0 for count in counts())
 
 
 def test_a_machine_that_was_not_timed_offers_to(app):

@@ -336,6 +336,26 @@ def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few_
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recalibrated"] is False
 
 
+def test_quantise_puts_pruning_beside_quantising(result, few_images):
+    words = ["quantise", "resnet20", "--rate", "0.4", "--coupling", "coupled", "--rung", "as_is"]
+    words += ["--runs", "6", "--seconds", "0.01", "--batch", "1"]
+    found = result(*words, "--threads", "1")
+    assert [row["form"] for row in found["forms"]] == ["dense", "dense_int8", "pruned", "pruned_int8"]
+    sizes = [row["bytes"] for row in found["forms"]]
+    assert sizes[1] < sizes[0] / 3
+    assert sizes[3] < sizes[2] < sizes[0]
+    for row in found["forms"]:
+        assert set(row["accuracy"]) == {"choose", "sealed"}
+    told = {(row["form"], row["against"]): row for row in found["pairs"]}
+    assert told["dense_int8", "dense"]["change"]["choose"]["value"] > -0.05
+    assert (found["rung"], found["timed"][0]["runtime"], found["timed"][0]["batch"]) == ("as_is", "onnxruntime", 1)
+
+
+def test_quantise_says_why_it_cannot(run):
+    complains(run("quantise", "resnet110", "--rate", "0.4"), "calibrated on trained weights")
+    complains(run("quantise", "resnet20", "--rate", "0"), "prunes nothing")
+
+
 def test_export_into_a_place_that_cannot_be(run, tmp_path, few_images):
     (tmp_path / "file").write_text("mine")
     outcome = run(

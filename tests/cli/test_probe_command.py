@@ -33,12 +33,26 @@ def test_a_table_that_is_kept_is_told(run, timed):
 
 def test_suggest_cuts_milliseconds_by_it(run, timed, tmp_path):
     words = ["suggest", "resnet20", "--ms-cut", "0.3", "--allocator", "uniform", "--criterion", "l2_norm", *COUPLED]
-    status, out, err = run(*words, "--out", tmp_path / "plan.json", "--json")
+    status, out, err = run(*words, "--as-predicted", "--out", tmp_path / "plan.json", "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)
     assert found["goal"] == {"ms": 0.3}
     assert 0.3 <= found["reached"]["ms"] < 0.36
     assert json.loads((tmp_path / "plan.json").read_text())["coupling"] == "coupled"
+    assert "timed" not in found
+    assert run("suggest", "resnet20", "--macs-cut", "0.3", "--as-predicted")[0] == 2
+
+
+@pytest.mark.thorough
+def test_suggest_times_its_plan_and_takes_the_nearest(run, timed):
+    words = ["suggest", "resnet20", "--ms-cut", "0.3", "--allocator", "uniform", "--criterion", "l2_norm", *COUPLED]
+    status, out, _ = run(*words, "--json")
+    found = json.loads(out)
+    off = [abs(one["cut"]["value"] - 0.3) for one in found["timed"]]
+    assert status == 0
+    assert 1 <= len(off) <= 3
+    assert off[found["taken"]] == min(off)
+    assert found["plan"] == found["timed"][found["taken"]]["plan"]
 
 
 def test_other_times_are_not_taken_for_these(run, timed, tmp_path):

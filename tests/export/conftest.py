@@ -7,7 +7,7 @@ import torch
 
 from fpgm_core import Network
 from fpgm_core.data import load_images
-from fpgm_core.export import export
+from fpgm_core.export import ExportConfig, export
 
 
 @cache
@@ -56,6 +56,12 @@ def halves():
 
 
 @pytest.fixture(scope="session")
-def bundle(half, halves):
+def training():
+    """A few training images: what eight bits are calibrated on."""
+    return load_images("cifar10", "train").first(64)
+
+
+@pytest.fixture(scope="session")
+def bundle(half, halves, training):
     """The export of that network as it is, not measured."""
-    return export(half, images=halves, measured=False)
+    return export(half, images=halves, measured=False, config=ExportConfig(training=training))

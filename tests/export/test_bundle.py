@@ -26,7 +26,7 @@ from fpgm_core.timing import RUNTIMES, TimingConfig, available_runtimes
 
 FILES = {
     "plan.json", "plan.csv", "torch_ao.json", "compact.safetensors", "compact.py", "compact.pt2", "compact.onnx",
-    "manifest.json",
+    "compact.int8.onnx", "manifest.json",
 }  # fmt: skip
 QUICK = TimingConfig(runs=6, seconds=0.01)
 MISREAD = "torch_pruning"  # of option A's padded shortcuts Torch-Pruning makes something else
@@ -102,15 +102,16 @@ def test_what_holds_a_network_says_its_cost_and_that_it_answers_equally(half, bu
         if ARTEFACTS[name].reload is not None:
             assert (entry["macs"], entry["params"]) == (cost.macs, cost.params)
             assert set(entry["measured"]) == {"max_abs_difference", "logit_scale"}  # not measured: no accuracy, no time
-            assert 0 <= entry["measured"]["max_abs_difference"] <= 1e-4 * entry["measured"]["logit_scale"]
+            difference = entry["measured"]["max_abs_difference"] / entry["measured"]["logit_scale"]
+            assert 0 <= difference <= 1e-4 if ARTEFACTS[name].exact else 1e-4 < difference < 0.2
 
 
 def test_the_plan_comes_back_equal(half, bundle):
     assert Plan.from_json(bundle.files["plan.json"]) == half.plan
 
 
-def test_the_same_plan_and_weights_give_the_same_bytes(half, halves, bundle):
-    again = export(half, images=halves, measured=False)
+def test_the_same_plan_and_weights_give_the_same_bytes(half, halves, training, bundle):
+    again = export(half, images=halves, measured=False, config=ExportConfig(training=training))
     assert {name for name in FILES if again.files[name] != bundle.files[name]} == set()
     assert zip_bundle(again) == zip_bundle(bundle)
 
@@ -305,7 +306,7 @@ def test_a_network_of_ones_own_leaves_in_every_form_and_comes_back_the_same(tmp_
     pruned = Network.from_module(Foreign(), (1, 12, 10)).prune(0.4, coupling=coupling)
     choose, sealed = images.halves(seed=3)
     recovered = recover(pruned, "recalibrated", images=choose, device="cpu")
-    config = ExportConfig(batches=(1, 2), timing=QUICK, runtimes=("pytorch",))
+    config = ExportConfig(batches=(1, 2), timing=QUICK, runtimes=("pytorch",), training=choose)
     bundle = export(recovered, tmp_path / "out", images={"choose": choose, "sealed": sealed}, config=config)
     assert {path.name for path in (tmp_path / "out").iterdir()} - {"torch_pruning.json"} == FILES
 

@@ -18,6 +18,7 @@ from pages.ui.panels.pickers import glossed
 from pages.ui.panels.refit import damage_status
 from pages.ui.panels.speed import speed_menu
 from pages.ui.session.session import Session, can_stand_on, menu, mirror
+from pages.ui.session.speed import stepped
 
 ALL = ""  # units: no stage is called so
 MULTIPLES = (1, 4, 8, 16, 32)
@@ -176,8 +177,8 @@ def set_preset(session: Session, preset: str) -> None:
     """Give every unit the rate of a preset of that name; any other name changes nothing."""
     if preset in PRESETS:
         rates = PRESETS[preset].rates(session.network.units(session.state.plan.coupling))
-        session.go(replace(session.state, plan=session.state.plan.with_rates(rates)))
+        session.change(plan=stepped(session, session.state.plan.with_rates(rates)))
 
 
 def _set_rates(session: Session, units: list[str], rate: float) -> None:
-    session.go(replace(session.state, plan=session.state.plan.with_rates(dict.fromkeys(units, rate))))
+    session.change(plan=stepped(session, session.state.plan.with_rates(dict.fromkeys(units, rate)), units))

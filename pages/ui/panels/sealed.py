@@ -55,13 +55,18 @@ def _asked(session: Session) -> str:
 
 
 def _ask(session: Session) -> None:
-    asked = _asked(session)
+    if count_look(session):
+        st.session_state.sealed = _asked(session)
+
+
+def count_look(session: Session) -> bool:
+    """Count a look at the plan on its rung; whether it was: what is not counted is not shown."""
     try:
-        _looks().add(asked)
-    except FpgmError as error:  # what is not counted is not shown
+        _looks().add(_asked(session))
+    except FpgmError as error:
         session.refuse(error)
-        return
-    st.session_state.sealed = asked
+        return False
+    return True
 
 
 def times_seen(asked: str) -> int:

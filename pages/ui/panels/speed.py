@@ -10,6 +10,7 @@ from pages.ui.session.speed import (
     JOB,
     begin_probe,
     choose_machine,
+    choose_steps,
     machines,
     predictor,
     stairs,
@@ -37,6 +38,11 @@ def speed_menu(session: Session) -> None:
         if predictor(session) is not None:
             st.button(words("speed.step"), key="bargains", help=words("speed.step_help"),
                       on_click=callback(step_on_bargains))  # fmt: skip
+            st.toggle(
+                words("speed.steps"),
+                help=words("speed.steps_help"),
+                **mirror("steps", session.speed.steps, choose_steps),
+            )
         elif session.speed.on in session.speed.boards:
             st.caption(words("speed.other"))
         else:
@@ -56,8 +62,8 @@ def _take() -> None:
 
 def speed_told(session: Session, plan: Plan) -> str:
     """The predicted milliseconds of a plan with their interval and the verdict; "" where none are predicted."""
-    found = predictor(session)
-    if found is None or plan.coupling != found.coupling:
+    found = predictor(session, plan.coupling)
+    if found is None:
         return ""
     pruned = session.network.prune(plan)
     ms = found.dense if pruned.prunes_nothing else found.ms(pruned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 from fpgm_core import FpgmError, Plan, PrunedNetwork
 from fpgm_core.allocation import Choices, Stairs, stairs_of
@@ -28,22 +28,25 @@ def choose_machine(session: Session, name: str) -> None:
     session.speed.known = {key: found for key, found in session.speed.known.items() if found is not None}
 
 
-def _key(session: Session) -> Hashable:
-    return (*network_key(session.network), session.state.plan.coupling, session.speed.on)
+def _key(session: Session, coupling: str | None = None) -> Hashable:
+    return (*network_key(session.network), coupling or session.state.plan.coupling, session.speed.on)
 
 
-def predictor(session: Session) -> Predictor | None:
-    """What predicts milliseconds for the plan on screen; None where no machine is chosen, or it was not timed yet."""
+def predictor(session: Session, coupling: str | None = None) -> Predictor | None:
+    """What predicts milliseconds under a coupling, that of the plan on screen without one.
+
+    None where no machine is chosen, or it was not timed yet.
+    """
     speed = session.speed
     if speed.on == NOWHERE:  # as it mostly is: every drag asks
         return None
-    key = _key(session)
+    key = _key(session, coupling)
     job = session.jobs.get(JOB, (JOB, key))
     if job is not None and job.done and job.result is not None:
         speed.known[key] = job.result
     if key not in speed.known:
         identity = speed.boards.get(speed.on) or Target(speed.on).identity
-        speed.known[key] = kept_predictor(session.network, session.state.plan.coupling, identity)
+        speed.known[key] = kept_predictor(session.network, coupling or session.state.plan.coupling, identity)
     return speed.known[key]
 
 
@@ -80,14 +83,21 @@ def verdict(found: Predictor, pruned: PrunedNetwork) -> str:
 
 def stairs(session: Session) -> Mapping[str, Stairs]:
     """The stairs of every unit at the plan that rests on screen, by name; none without a predictor."""
-    found, plan, speed = predictor(session), session.state.plan, session.speed
-    if found is None:
-        return {}
+    plan, speed = session.state.plan, session.speed
     key = (_key(session), plan.key)
+    if predictor(session) is None:
+        return {}
     if speed.stairs[0] != key:
-        counts = {unit.name: session.network.count_pruned(plan, unit) for unit in session.network.units(plan.coupling)}
-        speed.stairs = (key, stairs_of(_choices(session, plan), found, counts))
+        speed.stairs = (key, _stairs_at(session, plan))
     return speed.stairs[1]
+
+
+def _stairs_at(session: Session, plan: Plan) -> Mapping[str, Stairs]:
+    found, network = predictor(session), session.network
+    if found is None or found.coupling != plan.coupling:
+        return {}
+    counts = {unit.name: network.count_pruned(plan, unit) for unit in network.units(plan.coupling)}
+    return stairs_of(_choices(session, plan), found, counts)
 
 
 def _choices(session: Session, plan: Plan) -> Choices:
@@ -101,13 +111,29 @@ def _choices(session: Session, plan: Plan) -> Choices:
     return found
 
 
-def step_on_bargains(session: Session) -> None:
-    """Move every unit to its nearest bargain count."""
-    plan, found = session.state.plan, stairs(session)
-    rates = dict[str, float]()
-    for one in _choices(session, plan).units:
+def on_bargains(session: Session, plan: Plan, units: Collection[str] | None = None) -> Plan:
+    """A plan with every unit, or those named, at its nearest bargain count; as it is where nothing predicts."""
+    found, rates = _stairs_at(session, plan), dict[str, float]()
+    for one in _choices(session, plan).units if found else ():
         unit = one.unit
-        if unit.name in found:
+        if unit.name in found and (units is None or unit.name in units):
             wanted = found[unit.name].nearest_bargain(session.network.count_pruned(plan, unit))
             rates[unit.name] = one.rates[list(one.counts).index(wanted)]
-    session.change(plan=plan.with_rates(rates))
+    return plan.with_rates(rates)
+
+
+def step_on_bargains(session: Session) -> None:
+    """Move every unit to its nearest bargain count."""
+    session.change(plan=on_bargains(session, session.state.plan))
+
+
+def stepped(session: Session, plan: Plan, units: Collection[str] | None = None) -> Plan:
+    """What the master or a preset makes of a plan: on bargains, where the tab asks for that."""
+    return on_bargains(session, plan, units) if session.speed.steps else plan
+
+
+def choose_steps(session: Session, steps: bool) -> None:
+    """Whether the master and presets end on bargains; what is on screen steps on them now."""
+    session.speed.steps = steps
+    if steps:
+        step_on_bargains(session)

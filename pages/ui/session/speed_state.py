@@ -14,12 +14,13 @@ NOWHERE = ""
 class Speed:
     """What one tab knows of time: `on` names the machine that is asked about, NOWHERE for none.
 
-    `boards` are those that were read here, what their times are of by name; `known` what predicts, by network, coupling
-    and machine.
+    `steps` says that presets and the master end on bargains. `boards` are those that were read here, what their times
+    are of by name; `known` what predicts, by network, coupling and machine.
     """
 
     def __init__(self) -> None:
         self.on = NOWHERE
+        self.steps = False
         self.boards: dict[str, Mapping[str, Any]] = {}
         self.known: dict[Hashable, Predictor | None] = {}
         self.stairs: tuple[Hashable, Mapping[str, Stairs]] = ((), {})
