@@ -197,7 +197,7 @@ def test_a_sparse_file_is_refused_by_its_size(tmp_path, monkeypatch):
 def test_a_checkpoint_of_any_number_of_names_is_refused_soon(name, tmp_path):
     path, begun = tmp_path / "many.safetensors", time.process_time()
     path.write_bytes(save({name.format(number): torch.zeros(1) for number in range(20_000)}))
-    with pytest.raises(FpgmError, match="is for another network: missing bn1.bias; "):
+    with pytest.raises(FpgmError, match=r"is for another network: missing bn1\.bias; "):
         Network.load("resnet20", path)
     assert time.process_time() - begun < 2 * MOST_SECONDS
 
