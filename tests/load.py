@@ -287,9 +287,9 @@ def start(pause: float) -> dict[str, float]:
 
 
 def server_megabytes(pid: int) -> dict[str, int]:
-    """What the server's process holds now, and held at most."""
+    """What the server's process holds now and held at most; RssFile is what the system can read again from files."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status)}
+    return {key: int(size) // 1024 for key, size in re.findall(r"(VmRSS|RssAnon|RssFile|VmHWM):\s+(\d+)", status)}
 
 
 def main() -> None:

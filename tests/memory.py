@@ -16,7 +16,10 @@ TESTS = Path(__file__).parent
 
 
 def held_after_opening(*names: str) -> dict[str, int]:
-    """Megabytes that a fresh process holds with each network open, one after another, and at rest: "rest"."""
+    """Megabytes that a fresh process holds with each network open, one after another, and at rest: "rest".
+
+    Each once its measurement is over, and what that freed was given back.
+    """
     with tempfile.TemporaryDirectory() as home:
         places = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "app")))
         environment = os.environ | {"FPGM_HOME": home, "PYTHONPATH": places, "FPGM_REST_BYTES": "1"}
@@ -30,7 +33,7 @@ def _main() -> None:
     from driving import opened, session_of, until  # type: ignore[import-not-found]
 
     from fpgm_core.runtime.memory import resident_bytes
-    from pages.ui.session.housekeeping import GRACE, REST, house
+    from pages.ui.session.housekeeping import GRACE, IDLE, REST, house, idleness
     from pages.ui.session.jobs import workers
     from pages.ui.session.networks import open_network, view_of
 
@@ -43,6 +46,8 @@ def _main() -> None:
         session.go(view_of(open_network(name)))
         app.run()
         assert until(app, is_idle, 300)
+        idleness().tick(0.0, is_busy=True)
+        idleness().tick(IDLE, is_busy=False)
         found[name] = (resident_bytes() or 0) >> 20
     del app, session
     for seconds, is_open in ((0.0, True), (1.0, False), (1.0 + GRACE, False), (2.0 + REST, False)):

@@ -13,7 +13,7 @@ from fpgm_core.allocation.goals import Goal
 from fpgm_core.allocation.search import SearchConfig, search_work
 from fpgm_core.allocation.suggestion import Prepared, SuggestConfig
 from fpgm_core.data import ImageSet
-from fpgm_core.evaluation import Interval, bootstrap_mean, measure_work
+from fpgm_core.evaluation import Interval, bootstrap_mean, kept_measure_work
 from fpgm_core.runtime.progress import Progress, Work, run
 
 HALVES = 50
@@ -43,7 +43,8 @@ def optimism_work(
 ) -> Work[Optimism]:
     """Search on one half of `images`, measure on both, `halves` times; each Progress has the Optimism so far.
 
-    The dense network's own gap between the halves is taken off. Raises FpgmError as `search_work` does.
+    The dense network's own gap between the halves is taken off. What was measured before is read from `FPGM_HOME`: with
+    `search.trials`, a study that stopped goes on. Raises FpgmError as `search_work` does.
     """
     gaps = list[float]()
     for seed in range(halves):
@@ -53,12 +54,8 @@ def optimism_work(
         work = search_work(prepared, goal, chosen_on, training, search=replace(search, seed=seed), config=config)
         best = run(work).best.pruned
         here, there = (
-            run(
-                measure_work(
-                    best, half, method=search.method, training=training, config=config.evaluation, preview=False
-                )
-            ).change.value
+            run(kept_measure_work(best, half, method=search.method, training=training, config=config.evaluation))
             for half in (chosen_on, other)
         )
-        gaps.append(here - there)
+        gaps.append(here.change.value - there.change.value)
     return Optimism(tuple(gaps))

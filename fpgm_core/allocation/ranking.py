@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -52,11 +52,17 @@ class StudiedPlan:
 
 @dataclass(frozen=True)
 class RankingStudy:
-    """What was found so far; `total` plans were asked for, and `target` is what the others should foretell."""
+    """What was found so far; `total` plans were asked for, and `target` is what the others should foretell.
+
+    Measured on `num_images`; `recipe` is that of the fine-tune, if any, on `num_training` images.
+    """
 
     plans: tuple[StudiedPlan, ...]
     target: str
     total: int
+    num_images: int = 0
+    num_training: int = 0
+    recipe: Recipe | None = None
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -92,8 +98,8 @@ class RankingStudy:
         rows = []
         for place, level in enumerate(self.levels):
             first, second = (self._figures(name, level) for name in (predictor, self.target))
-            draws = [np.arange(len(first)), *_resampled(len(first), place)]
-            rows.append([rho if (rho := spearman(first[d], second[d])) is not None else math.nan for d in draws])
+            draws = np.concatenate([np.arange(len(first))[None], _resampled(len(first), place)])
+            rows.append(_spearmans(first[draws], second[draws]))
         return np.array(rows).mean(0)
 
     def _figures(self, name: str, level: float) -> np.ndarray:
@@ -101,13 +107,25 @@ class RankingStudy:
 
     @property
     def trusted(self) -> str | None:
-        """The cheapest rung to choose by: no dearer one ranks better by an interval above 0. None without two rungs."""
-        rungs = [name for name in self.predictors if name in RECOVERY_METHODS]
-        for place, rung in enumerate(rungs[:-1]):
-            ahead = [self.overall(dearer, rung) for dearer in rungs[place + 1 :]]
-            if all(one is None or one.low <= 0 for one in ahead):
-                return rung
-        return rungs[-1] if rungs else None
+        """The rung to choose by: the one that ranks best, of equals the cheapest.
+
+        None where no rung ranks better than chance, or there is but one. `behind` says what it is truly ahead of.
+        """
+        found = {name: rho.value for name, rho in self.rungs.items() if rho.low > 0}
+        return max(found, key=lambda name: found[name]) if len(self.rungs) > 1 and found else None
+
+    @property
+    def rungs(self) -> dict[str, Interval]:
+        """What every rung ranks at over all levels, the cheapest first; without those that a level says nothing of."""
+        names = [name for name in self.predictors if name in RECOVERY_METHODS]
+        return {name: rho for name in names if (rho := self.overall(name)) is not None}
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The rungs that rank worse than the trusted one by an interval below 0, on the same resamples."""
+        best = self.trusted
+        others = [name for name in self.rungs if best is not None and name != best]
+        return tuple(name for name in others if (ahead := self.overall(best or "", name)) is not None and ahead.low > 0)
 
 
 def known_ranking(network: Network, bundle: Path = BUNDLE) -> RankingStudy | None:
@@ -124,7 +142,8 @@ def known_ranking(network: Network, bundle: Path = BUNDLE) -> RankingStudy | Non
             StudiedPlan(one["level"], like.with_rates(one["rates"]), MappingProxyType(one["figures"]))
             for one in kept["plans"]
         )
-        return RankingStudy(plans, kept["target"], len(plans))
+        recipe = None if kept["recipe"] is None else Recipe(**kept["recipe"])
+        return RankingStudy(plans, kept["target"], len(plans), kept["images"], kept["training_images"], recipe)
     except (OSError, ValueError, LookupError, TypeError, FpgmError):
         return None
 
@@ -135,8 +154,22 @@ def rank_bootstrap(first: np.ndarray, second: np.ndarray) -> Interval | None:
     if rho is None:
         return None
     drawn = _resampled(len(first))
-    found = [value for which in drawn if (value := spearman(first[which], second[which])) is not None]
-    return Interval(rho, *_middle(found))
+    found = _spearmans(first[drawn], second[drawn])
+    return Interval(rho, *_middle(found[~np.isnan(found)]))
+
+
+def _spearmans(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of every row of two arrays (D, N), float64 (D,); NaN where one is constant."""
+    a, b = (_ranks(each) - (each.shape[1] + 1) / 2 for each in (first, second))
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return found
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..N within every row of (D, N), equal values sharing the mean of their ranks."""
+    below, equal = (compare(values[:, None], values[:, :, None]).sum(2) for compare in (np.less, np.equal))
+    return below + (equal + 1) / 2
 
 
 def _resampled(count: int, seed: int = 0) -> np.ndarray:
@@ -144,7 +177,7 @@ def _resampled(count: int, seed: int = 0) -> np.ndarray:
     return np.random.RandomState(seed).randint(count, size=(_RESAMPLES, count))
 
 
-def _middle(found: Sequence[float]) -> tuple[float, float]:
+def _middle(found: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(found, (2.5, 97.5)) if len(found) else (math.nan, math.nan)
     return float(low), float(high)
 
@@ -177,14 +210,12 @@ def ranking_work(
     for place, name in enumerate(losses):
         work = losses_work(choices, training, name, context=context)
         known[name] = yield from within(work, 0.1 * place / len(losses), 0.1 * (place + 1) / len(losses))
-    studied, total = list[StudiedPlan](), num_plans * len(levels)
     target = rungs[-1] if recipe is None else "fine_tuned"
+    study = RankingStudy((), target, num_plans * len(levels), len(images), len(training), recipe)
     for level in levels:
         for seed in range(num_plans):
-            so_far = RankingStudy(tuple(studied), target, total)
-            yield Progress(
-                0.1 + 0.9 * len(studied) / total, what=f"measuring plans that cut {level:.0%}", partial=so_far
-            )
+            done = 0.1 + 0.9 * len(study.plans) / study.total
+            yield Progress(done, what=f"measuring plans that cut {level:.0%}", partial=study)
             pruned = allocated(choices, Goal({"macs": level}), "random", seed=seed)
             chosen = choices.nearest({name: int((~mask).sum()) for name, mask in pruned.keep_masks.items()})
             figures = {name: -float(each.of(chosen)) for name, each in known.items()}
@@ -196,5 +227,5 @@ def ranking_work(
                     pruned, images, method="fine_tuned", training=training, config=config, recipe=recipe
                 )
             figures |= {rung: float(run(work).num_correct) for rung, work in measured.items()}
-            studied.append(StudiedPlan(level, pruned.plan, figures))
-    return RankingStudy(tuple(studied), target, total)
+            study = replace(study, plans=(*study.plans, StudiedPlan(level, pruned.plan, figures)))
+    return study

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,9 @@ from fpgm_core.allocation.rates_bench import (
     RUNGS,
     SURVIVORS,
     RatesBench,
-    adjusted,
-    as_csv,
-    as_markdown,
     rates_bench_work,
-    summary,
 )
+from fpgm_core.allocation.rates_table import Row, adjusted, as_csv, as_markdown, from_csv, joined, summary, verdicts_of
 from fpgm_core.allocation.rivals import RIVALS, Rival
 from fpgm_core.cli.arguments import Command, show
 from fpgm_core.cli.progress import finish
@@ -54,7 +52,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help=f"rates: how many rivals go on from one rung to the next, the best on it (default {SURVIVORS})",
     )  # fmt: skip
     parser.add_argument("--sealed", action="store_true", help="rates: measure verdicts on the sealed half")
-    parser.add_argument("--out", type=Path, help="rates: write the table there, .md, and every match beside it, .csv")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="rates: join what was measured to the table there, .md, with every match beside it, .csv",
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--only", action="append", help="one bench, by name; may be repeated")
     parser.add_argument(
@@ -75,10 +77,10 @@ def _rates(chosen: argparse.Namespace) -> int:
         for model in chosen.models
         for coupling in chosen.coupling or ("coupled",)
     ]
-    verdicts = adjusted([one for bench in benches for one in bench.verdicts])
+    rows = [row for bench in benches for row in bench.rows]
+    verdicts = adjusted(verdicts_of(rows))
     if chosen.out:
-        write_atomic(chosen.out.with_suffix(".md"), as_markdown(benches).encode())
-        write_atomic(chosen.out.with_suffix(".csv"), as_csv(benches).encode())
+        _join(chosen.out, rows)
     matches = [
         {"model": bench.model, "coupling": bench.coupling, "contender": one.contender, "cut": one.cut,
          "rung": one.rung, "reached": one.reached,
@@ -95,6 +97,14 @@ def _rates(chosen: argparse.Namespace) -> int:
     ]
     show(chosen, result, "\n".join([*lines, summary(verdicts)]))
     return 0
+
+
+def _join(out: Path, rows: Sequence[Row]) -> None:
+    """Join what was measured to the table there."""
+    table = out.with_suffix(".csv")
+    known = joined(from_csv(table.read_text()) if table.exists() else (), rows)
+    write_atomic(table, as_csv(known).encode())
+    write_atomic(out.with_suffix(".md"), as_markdown(known).encode())
 
 
 def _bench_of(chosen: argparse.Namespace, network: Network, coupling: str, rivals: list[Rival]) -> Work[RatesBench]:

@@ -14,7 +14,7 @@ from fpgm_core.errors import FpgmError
 from fpgm_core.graph import COUPLINGS
 from fpgm_core.pruning import Network, Plan
 from fpgm_core.runtime.storage import write_atomic
-from fpgm_core.timing import Predictor, TimingStudy, probe_work, timing_study_work
+from fpgm_core.timing import Predictor, TimingStudy, ms_told, probe_work, timing_study_work
 from fpgm_core.timing.boards import board_files_work, load_board
 
 
@@ -106,7 +106,7 @@ def _text(predictor: Predictor, study: TimingStudy | None) -> str:
     lines = [
         ", ".join(f"{name} {value}" for name, value in table.identity.items()),
         f"{sum(len(one.ms) for one in table.times.values())} widths of {len(table.times)} layers, dense "
-        f"{dense.value:.3g} ms [{dense.low:.3g}, {dense.high:.3g}]; predictions fit to {predictor.error:.1%}",
+        f"{ms_told(dense.value, dense.low, dense.high, unit=' ms')}; predictions fit to {predictor.error:.1%}",
     ]
     if table.busy:
         lines.append(f"{table.busy} layers were timed on a busy machine: --again times them anew")

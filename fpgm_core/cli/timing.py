@@ -20,6 +20,7 @@ from fpgm_core.timing import (
     available_runtimes,
     forms_of,
     latency_work,
+    ms_told,
 )
 from fpgm_core.timing.attribution import REASONS, Attribution, attribution_work
 from fpgm_core.timing.placing import GATHERED, PLACINGS, placings_work
@@ -179,8 +180,9 @@ def told(latency: Latency) -> str:
     target, dense, compact = latency.target, latency.dense, latency.compact
     where = f"{target.record.title}, {target.device}, {target.threads} threads, batch {target.batch}"
     return (
-        f"{where}: dense {dense.value:.3g} ms [{dense.low:.3g}, {dense.high:.3g}], compact {compact.value:.3g} ms "
-        f"[{compact.low:.3g}, {compact.high:.3g}]: {latency.told} ({latency.timings.rounds} rounds)"
+        f"{where}: dense {ms_told(dense.value, dense.low, dense.high, unit=' ms')}, compact "
+        f"{ms_told(compact.value, compact.low, compact.high, unit=' ms')}: {latency.told} "
+        f"({latency.timings.rounds} rounds)"
     )
 
 

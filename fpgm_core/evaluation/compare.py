@@ -158,9 +158,13 @@ def filters_that_differ(first: PrunedNetwork, second: PrunedNetwork) -> dict[str
 
 def mcnemar(before: np.ndarray, after: np.ndarray) -> float:
     """The exact two-sided McNemar test of a change between right answers, bool (images,) each: its p."""
+    return mcnemar_of_counts(int((before & ~after).sum()), int((after & ~before).sum()))
+
+
+def mcnemar_of_counts(worse: int, better: int) -> float:
+    """`mcnemar`, from how many images only the one classifies rightly, and only the other."""
     from scipy.stats import binomtest
 
-    worse, better = int((before & ~after).sum()), int((after & ~before).sum())
     return float(binomtest(worse, worse + better, 0.5).pvalue) if worse + better else 1.0
 
 

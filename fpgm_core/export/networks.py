@@ -14,6 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from fpgm_core.export.source import python_source
+from fpgm_core.graph import with_plain_answer
 from fpgm_core.runtime.extras import require
 from fpgm_core.timing.onnx_form import any_batch, quiet
 
@@ -30,13 +31,14 @@ def as_safetensors(module: torch.nn.Module) -> bytes:
 
 def as_python(module: torch.fx.GraphModule, title: str, input_shape: tuple[int, ...]) -> bytes:
     """The Python file that rebuilds the network from its safetensors."""
-    return python_source(module, title, WEIGHTS, input_shape).encode()
+    return python_source(with_plain_answer(module), title, WEIGHTS, input_shape).encode()
 
 
 def as_pt2(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The network as torch.export's archive, for any batch size."""
     with quiet():
-        program = torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=any_batch())
+        plain = with_plain_answer(module)
+        program = torch.export.export(plain, (torch.zeros(2, *input_shape),), dynamic_shapes=any_batch())
         for node in program.graph.nodes:  # where the exporting machine keeps its files is nobody's business
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                 node.meta.pop(key, None)

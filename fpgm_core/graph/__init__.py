@@ -1,5 +1,6 @@
 """The channel-flow graph: tracing, units, costs, layers."""
 
+from fpgm_core.graph.answers import with_plain_answer
 from fpgm_core.graph.baking import bake_in
 from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, dense_cost, live_sources
 from fpgm_core.graph.flow import BatchNormLayer, Flow, Value, WeightedLayer
@@ -46,4 +47,5 @@ __all__ = [
     "trace_flow",
     "units",
     "weights_of",
+    "with_plain_answer",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 import torch.fx
 from torch import nn
+from torch.fx.node import map_arg
 
 from fpgm_core.graph.flow import (
     ALWAYS,
@@ -28,6 +30,9 @@ from fpgm_core.graph.flow import (
 )
 from fpgm_core.graph.operations.base import operation_of, written_operand
 from fpgm_core.graph.operations.shapes import as_laid_out
+
+# What makes the same of the same numbers, as indices are made.
+_TELLS = re.compile(r"arange|reshape|view|flatten|(un)?squeeze|flip|roll|long|int|add|sub|mul|floordiv|mod")
 
 
 @dataclass
@@ -71,17 +76,41 @@ class Builder:
         return self._nodes[name]
 
     def with_numbers(self, index: Any) -> Any:
-        """An index in which tensors that the network holds are the whole numbers that they list."""
+        """An index in which what no image decides is said: numbers, and tensors by the whole numbers that they list."""
 
         def numbers(part: Any) -> Any:
-            tensor = self.held.get(str(part.target)) if isinstance(part, torch.fx.Node) else part
+            if isinstance(part, slice):
+                return slice(*map(numbers, (part.start, part.stop, part.step)))
             if isinstance(part, tuple):
                 return list(part)
-            if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or tensor.is_floating_point():
+            value = self._constant(part)
+            if not isinstance(value, torch.Tensor):
+                return part if value is None else value
+            if value.ndim != 1 or value.is_floating_point():
                 return part
-            return tensor.tolist()
+            return (value.nonzero().flatten() if value.dtype == torch.bool else value).tolist()
 
         return tuple(map(numbers, index)) if isinstance(index, tuple) else numbers(index)
+
+    def _constant(self, part: Any) -> Any:
+        """A number, or a tensor that is made of nothing but numbers and tensors that are held; else None."""
+        if not isinstance(part, torch.fx.Node):
+            return part
+        if "number" in part.meta:
+            return part.meta["number"]
+        if part.op == "get_attr":
+            return self.held.get(str(part.target))
+        if not _TELLS.fullmatch(str(getattr(part.target, "__name__", part.target))):
+            return None
+        args: Any = map_arg(part.args, self._constant)
+        kwargs: Any = map_arg({key: value for key, value in part.kwargs.items() if key != "device"}, self._constant)
+        if any(self._constant(one) is None for one in part.all_input_nodes if one is not part.kwargs.get("device")):
+            return None
+        return (
+            part.target(*args, **kwargs)
+            if callable(part.target)
+            else getattr(args[0], part.target)(*args[1:], **kwargs)
+        )
 
     def reads_of(self, name: str) -> int:
         """How often the forward reads a tensor by its name."""
@@ -230,6 +259,9 @@ class Builder:
         before = [other for other in self.sites if other.name == site.name]
         if all(_alike(other.reads, site.reads) for other in before):
             return
+        reads = [other.reads for other in (*before, site)]
+        if 1 < site.groups == site.outputs == site.reads.shape[1] and self.leave_alike(site.name, reads):
+            return
         if site.groups > 1 or any(other.filter_offset != site.filter_offset for other in before):
             reason = f"{site.name} runs more than once in a forward pass, on different channels"
             for other in (*before, site):
@@ -245,16 +277,68 @@ class Builder:
                 if at is not None and together.setdefault(at, layer) != layer:
                     self.summed.append((together[at], layer))
 
+    def leave_alike(self, name: str, reads: Sequence[np.ndarray]) -> bool:
+        """Have the same channels leave in every call of a module that has something of its own for each of them.
+
+        `reads` are those of its calls, (S, C) each. False where their writers cannot move together: some channels are
+        always there, or stand in another order.
+        """
+        writers = [self.writers(sources) for sources in reads]
+        places = [
+            [self.positions(layer, sources) for layer in layers] for layers, sources in zip(writers, reads, strict=True)
+        ]
+        always = any((sources == ALWAYS).any() for sources in reads)
+        if (
+            always
+            or not all(places)
+            or any(None in found for found in places)
+            or len({frozenset(p) for p in places}) > 1
+        ):
+            return False
+        leaders: dict[Any, str] = {}
+        for layers, found in zip(writers, places, strict=True):
+            for layer, at in zip(layers, found, strict=True):
+                if leaders.setdefault(at, layer) != layer:
+                    self.summed.append((leaders[at], layer))
+                reason = f"{name} runs more than once in a forward pass: the same channels must leave of every call"
+                self.joins.append((layer, reason, False))
+                self.together.setdefault(layer, reason)
+        return True
+
     def norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
-        """Whether a norm ran before. On other channels one selection cannot serve both: everything around it stays."""
-        before = [norm for norm in self.batch_norms if norm.name == name]
-        if before:
-            self.again.add(name)
-        if not all(_alike(norm.reads, sources) for norm in before):
+        """Whether a norm ran before; from now on it reads these channels too."""
+        place = next((i for i, norm in enumerate(self.batch_norms) if norm.name == name), None)
+        if place is not None:
+            norm = self.batch_norms[place]
+            self.batch_norms[place] = replace(norm, reads=self._of_every_call(name, norm.reads, sources))
+        return place is not None
+
+    def joint_norm_ran_before(self, name: str, sources: np.ndarray) -> bool:
+        """Whether a norm over several channels ran before; from now on it reads these channels too."""
+        for place, norm in enumerate(self.readers):
+            if isinstance(norm, JointNorm) and norm.name == name:
+                self.readers[place] = JointNorm(name, self._of_every_call(name, norm.reads, sources))
+                return True
+        return False
+
+    def _of_every_call(self, name: str, before: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """What a norm reads in all its calls. Where these cannot leave alike, everything around it stays: `unlike`."""
+        self.again.add(name)
+        if _alike(before, sources):
+            return before
+        if not self.leave_alike(name, (before, sources)):
             self.unlike.add(name)
-            for reads in (*(norm.reads for norm in before), sources):
-                self.fix(reads, f"{name} runs more than once in a forward pass")
-        return bool(before)
+            for reads in (before, sources):
+                self.fix(reads, f"{name} runs more than once in a forward pass, on different channels")
+        return np.concatenate([before, sources])
+
+    def add_channel_tensor(self, name: str, sources: np.ndarray, dim: int = 0, size: int = 1) -> None:
+        """Note a parameter with `size` entries a channel, which leave where no call has the channel."""
+        for place, known in enumerate(self.channel_tensors):
+            if known.name == name:
+                self.channel_tensors[place] = replace(known, reads=np.concatenate([known.reads, sources]))
+                return
+        self.channel_tensors.append(ChannelTensor(name, sources, dim, size))
 
     def flow(self, constants: Mapping[str, torch.Tensor]) -> Flow:
         """What the walk has found, sealed."""

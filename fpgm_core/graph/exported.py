@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,8 +28,8 @@ _ENDLESS = 2**62  # an end that torch.export writes for none
 
 
 def exported(module: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """A module as torch.export sees it, for any number of images; raises what torch.export raises."""
-    with FORWARD_LOCK, warnings.catch_warnings():
+    """A module as torch.export sees it, for any number of images; raises what that raises, and prints nothing."""
+    with FORWARD_LOCK, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), _unlogged():
         warnings.simplefilter("ignore")
         program = torch.export.export(
             module.eval(),
@@ -35,6 +38,20 @@ def exported(module: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
             strict=False,
         )
     return module_of(program)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Have torch.export log nothing of what it could not do: its exception says it."""
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx.experimental.symbolic_shapes")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
 
 
 def module_of(program: ExportedProgram) -> torch.fx.GraphModule:
@@ -151,7 +168,7 @@ def _select(graph: torch.fx.Graph, args: Any, kwargs: Any) -> Node:
 
 
 def _dropped(graph: torch.fx.Graph, args: Any, kwargs: Any) -> Node:
-    return graph.call_function(F.dropout, (args[0], args[1], False))
+    return graph.call_function(F.dropout, (args[0], args[1], args[2]))
 
 
 def _resized(mode: str) -> Callable[..., Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch.fx
@@ -26,7 +27,9 @@ def opened(
 
     It is the module itself, or a traced one whose layers are plain (see `make_plain`), or what torch.export makes of
     one that torch.fx cannot trace. One that neither can is returned as it is: whoever asks for its graph is told why.
-    `on_progress` is told of every operation that is traced; a network has about as many as it has modules.
+    A forward that drops at random in eval mode, or runs in half precision by itself, does neither in the traced one: a
+    UserWarning says so. `on_progress` is told of every operation that is traced; a network has about as many as it has
+    modules.
 
     Raises FpgmError where tracing takes longer than `seconds`.
     """
@@ -43,7 +46,9 @@ def opened(
         raise FpgmError(f"tracing this network takes too long{where(error)}; does a loop wait for a value?") from error
     except Exception:
         return _exported(module, input_shape, seconds), None
-    return (traced, None) if make_plain(traced) else (module, traced)
+    for settled in traced.meta["settled"]:
+        warnings.warn(f"{type(module).__name__}: {settled}", stacklevel=4)
+    return (traced, None) if make_plain(traced) or traced.meta["settled"] else (module, traced)
 
 
 def _exported(module: nn.Module, input_shape: tuple[int, int, int], seconds: float) -> nn.Module:
@@ -52,7 +57,8 @@ def _exported(module: nn.Module, input_shape: tuple[int, int, int], seconds: flo
     try:
         with time_limit(seconds, TooLong):
             found = exported(module, input_shape)
-            trace(found, input_shape)
-            return found
+            return (
+                opened(found, input_shape, seconds=seconds)[0] if trace(found, input_shape).meta["settled"] else found
+            )
     except Exception:  # what torch.fx said of it is told to whoever asks for the graph: it names the line
         return module

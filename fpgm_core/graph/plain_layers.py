@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,23 +37,52 @@ def make_plain(traced: torch.fx.GraphModule, everything: bool = False) -> bool:
     """Put plain layers into a traced network, in place, where its forward calls functions of parameters; whether any.
 
     Weights that a forward makes of parameters (weight standardisation, say) become what eval mode has them, under the
-    names of the parameters they are made of; group and layer norms that are called as functions become modules. Other
-    functions stay, which removal follows as they are, unless `everything` is asked for.
+    names of the parameters they are made of; group and layer norms that are called as functions become modules. So do
+    functions whose parameters are no module's weight and bias: called as what holds these alone, or after the first.
+    Other functions stay, which removal follows as they are, unless `everything` is asked for.
     """
     calls: dict[str, list[Node]] = {}
+    reads = Counter(str(node.target) for node in traced.graph.nodes if node.op == "get_attr" for _ in node.users)
     for node in traced.graph.nodes:
         if node.op != "call_function" or node.target not in _FORMS:
             continue
         form = _FORMS[node.target]
-        if everything or form.always or _is_made(argument(node, 1, "weight")):
-            owner = _owner({name: argument(node, at, name) for name, at in form.tensors})
-            calls.setdefault(owner or "", []).append(node)
+        given = {name: argument(node, at, name) for name, at in form.tensors}
+        owner = _owner(given) if everything or form.always or _is_made(argument(node, 1, "weight")) else None
+        calls.setdefault(owner or _own_name(traced, given, reads), []).append(node)
     calls.pop("", None)
     changed = sum(_bake(traced, owner, nodes) for owner, nodes in calls.items()) > 0  # every one, not up to the first
     if changed:
         traced.delete_all_unused_submodules()
         traced.recompile()
     return changed
+
+
+def _own_name(traced: torch.fx.GraphModule, given: dict[str, Any], reads: Counter[str]) -> str:
+    """What to call the layer of parameters that no other call reads; "" where they are a module's under known names."""
+    paths = {name: str(node.target) for name, node in given.items() if isinstance(node, Node) and node.op == "get_attr"}
+    there = sum(node is not None for node in given.values())
+    first = next(iter(paths.values()), "")
+    if len(paths) < there or any(reads[path] != 1 for path in paths.values()) or not _is_learned(traced, paths):
+        return ""
+    owner = _owner(given)
+    if owner is not None and all(path == f"{owner}.{name}" for name, path in paths.items()):
+        return ""
+    if owner is not None and {f"{owner}.{name}" for name in traced.get_submodule(owner).state_dict()} == {
+        *paths.values()
+    }:
+        return owner
+    name = first.replace(".", "_")
+    taken = {*dict(traced.named_modules()), *traced._buffers}
+    while name in taken or (name in traced._parameters and name != first):
+        name += "_"
+    return name
+
+
+def _is_learned(traced: torch.fx.GraphModule, paths: dict[str, str]) -> bool:
+    """Whether a call's tensors are a layer's: its weight a parameter, or its statistics given."""
+    weight = operator.attrgetter(paths["weight"])(traced) if "weight" in paths else None
+    return "running_mean" in paths or isinstance(weight, nn.Parameter)
 
 
 def _is_made(node: Any) -> bool:
@@ -86,7 +116,7 @@ def _bake(traced: torch.fx.GraphModule, owner: str, nodes: Sequence[Node]) -> bo
     for node in nodes:
         with traced.graph.inserting_before(node):
             node.replace_all_uses_with(traced.graph.call_module(owner, (argument(node, 0, "input"),)))
-        _forget(traced.graph, node)
+        forget(traced.graph, node)
     return True
 
 
@@ -150,12 +180,14 @@ def _owner(given: dict[str, Any]) -> str | None:
 
 def _put(traced: torch.fx.GraphModule, owner: str, layer: nn.Module) -> None:
     """Have the network hold a layer under its owner's name."""
-    for name, child in traced.get_submodule(owner).named_children():  # an activation, which the forward calls by itself
-        layer.add_module(name, child)
+    traced._parameters.pop(owner, None)  # which the layer has now
+    if owner in dict(traced.named_modules()):
+        for name, child in traced.get_submodule(owner).named_children():  # an activation, which the forward calls
+            layer.add_module(name, child)
     traced.add_submodule(owner, layer)
 
 
-def _forget(graph: torch.fx.Graph, node: Node) -> None:
+def forget(graph: torch.fx.Graph, node: Node) -> None:
     """Erase a call that nothing asks for any more, and what was computed for it alone."""
     behind, ahead = set[Node](), [node]
     while ahead:

@@ -12,7 +12,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fpgm_core.graph.flow import ALWAYS, BatchNormLayer, ChannelTensor, Flow, Value, WeightedLayer
+from fpgm_core.graph.flow import ALWAYS, BatchNormLayer, ChannelTensor, Flow, JointNorm, Value, WeightedLayer
 from fpgm_core.graph.operations.base import Rebuilt
 from fpgm_core.graph.overlay import overlay
 
@@ -30,6 +30,7 @@ class Rebuilder:
         self.layers: Mapping[str, WeightedLayer] = {site.name: site for site in flow.sites}
         self.batch_norms: Mapping[str, BatchNormLayer] = {norm.name: norm for norm in flow.batch_norms}
         self.channel_tensors: Mapping[str, ChannelTensor] = {one.name: one for one in flow.channel_tensors}
+        self._joint_norms: Mapping[str, JointNorm] = {norm.name: norm for norm in flow.joint_norms}
         self.modules = dict(flow.graph.named_modules())
         self._module, self._flow = module, flow
         self._state = {
@@ -105,6 +106,16 @@ class Rebuilder:
     def live(self, value: Value) -> np.ndarray:
         """The channels of a value that are carried, in the dense network's order."""
         return np.flatnonzero(self.carried[value.sources].any(0))
+
+    def of_every_call(self, name: str, channels: np.ndarray) -> np.ndarray:
+        """The channels that a module with something of its own for each acts on: those of any call, in one order.
+
+        `channels` are those of one call, which they are where it runs once.
+        """
+        known = self.batch_norms.get(name) or self._joint_norms.get(name) or self.channel_tensors.get(f"{name}.weight")
+        if name not in self._flow.repeated or known is None:
+            return channels
+        return np.flatnonzero(self.carried[known.reads].any(0))
 
     def tensor(self, name: str) -> Tensor:
         """A parameter or buffer of the pruned network, in the dense network's shape."""

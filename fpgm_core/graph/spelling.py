@@ -108,6 +108,25 @@ def _select(graph: torch.fx.GraphModule, node: Node) -> Node | None:
     return _part(graph, source, dim, index) if isinstance(dim, int) else None
 
 
+def _gathered(graph: torch.fx.GraphModule, node: Node) -> Node | None:
+    """One choice along a dimension for all others, which gather is told once for each place, take_along_dim once."""
+    if "along" in _name(graph, node):
+        source, index, dim = _given(node, "input", "indices", "dim")
+    else:
+        source, dim, index = _given(node, "input", "dim", "index")
+    if not isinstance(dim, int) or not isinstance(source, Node) or not isinstance(index, Node):
+        return None
+    dim %= _rank(source)
+    wanted = (*shape_of(source)[:dim], shape_of(node)[dim], *shape_of(source)[dim + 1 :])
+    while _name(graph, index) in ("expand", "expand_as", "repeat", "tile") and isinstance(index.args[0], Node):
+        index = index.args[0]
+    own = (1,) * (_rank(source) - _rank(index)) + shape_of(index)
+    once = len(own) == _rank(source) and all(size == 1 for at, size in enumerate(own) if at != dim)
+    if dim == 0 or not once or shape_of(node) != wanted or own[dim] != wanted[dim] or index.meta.get("images"):
+        return None
+    return _part(graph, source, dim, _call(graph, torch.reshape, index, (-1,)))
+
+
 def _permuted(graph: torch.fx.GraphModule, source: Node, order: list[int]) -> Node:
     return _call(graph, torch.permute, source, tuple(order))
 
@@ -210,6 +229,8 @@ _SPELLINGS: dict[str, Callable[[torch.fx.GraphModule, Node], Node | None]] = {
     "unbind": _unbind,
     "select": _select,
     "index_select": _select,
+    "gather": _gathered,
+    "take_along_dim": _gathered,
     "movedim": _movedim,
     "moveaxis": _movedim,
     "mT": _turned,

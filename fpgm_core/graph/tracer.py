@@ -7,7 +7,7 @@ import operator
 import re
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,24 @@ import torch
 import torch.fx
 from torch import nn
 from torch.fx.node import map_arg
+from torch.overrides import TorchFunctionMode
 
 from fpgm_core.graph.operations import plain_norm
 from fpgm_core.graph.operations.base import known_class
 from fpgm_core.graph.overlay import overlay
+from fpgm_core.graph.plain_layers import forget
+from fpgm_core.graph.traced_values import DataDependent, TracedValue, lengths_of_images
 from fpgm_core.runtime.limits import time_limit
 
 _BATCHES = (2, 3)  # what depends on how many images there are differs between them
 TRACE_SECONDS = 120.0
-# What a tensor of the network tells, or is once and for all, as its only number is.
-_TOLD = (
-    "dtype", "shape", "ndim", "size", "dim", "numel", "nelement", "requires_grad", "is_cuda", "type", "layout",
-    "is_floating_point", "is_contiguous", "stride", "element_size", "itemsize", "is_sparse", "is_quantized",
-    "item", "tolist",
-)  # fmt: skip
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
 _OWN = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
-
-
-class DataDependent(Exception):
-    """A forward asks for a value that only data, or the number of images, can tell."""
+_DROPS = re.compile(r"(feature_)?(alpha_)?dropout([123]d)?_?|rrelu_?")  # what is random where it is told to train
+_TRAINS = ("training", "train")
+_DRAWS = re.compile(
+    r"(rand|randn|randint|normal|bernoulli|poisson)(_like)?_?|randperm|multinomial|(uniform|random|exponential)_"
+)
 
 
 class TooLong(DataDependent):
@@ -45,74 +43,28 @@ class TooLong(DataDependent):
         super().__init__("tracing takes too long: does a loop wait for a value?")
 
 
-class _Proxy(torch.fx.Proxy):
-    """A traced value whose size, truth and length can be asked for, where shapes alone decide them."""
+class _Watch(TorchFunctionMode):
+    """Tells a tracer what a forward calls by itself, of no image: such results are constants of the trace."""
 
-    def __getattr__(self, name: str) -> Any:
-        tracer, node = self.__dict__.get("tracer"), self.__dict__.get("node")
-        if node is None or not isinstance(tracer, Tracer):
-            return _Attribute(self, name)
-        if node.op == "get_attr" and name in _TOLD:
-            return getattr(tracer.tensor(str(node.target)), name)
-        if node.op == "get_attr" and name == "data":
-            return self
-        if node.op == "get_attr" and name == "device":
-            return getattr(tracer.image, name)
-        if name in ("item", "tolist", "numpy"):
-            raise DataDependent(f"the forward depends on the data of a tensor: it calls {name}()")
-        if name.startswith("__array") or (name in ("prod", "sum", "max", "min") and tracer.is_size(node)):
-            raise AttributeError(name)  # as numpy asks, of a size say
-        return _Attribute(self, name)
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
 
-    def __array__(self, *options: Any, **more: Any) -> np.ndarray:
-        return np.asarray(_tracer(self).number(self.node), *options)
-
-    def __bool__(self) -> bool:
-        return bool(_tracer(self).number(self.node))
-
-    def __len__(self) -> int:
-        return len(_tracer(self).number(self.node, len))
-
-    def __int__(self) -> int:
-        return int(_tracer(self).number(self.node))
-
-    __index__ = __int__
-
-    def __float__(self) -> float:
-        return float(_tracer(self).number(self.node))
-
-    def __contains__(self, item: Any) -> bool:
-        return item in _tracer(self).number(self.node, lambda value: item in value)
-
-
-class _Attribute(torch.fx.proxy.Attribute, _Proxy):
-    """An attribute of a traced value: a node once it is used."""
-
-
-def _tracer(proxy: torch.fx.Proxy) -> Tracer:
-    assert isinstance(proxy.tracer, Tracer)
-    return proxy.tracer
-
-
-def _in_place(name: str) -> Any:
-    function = getattr(operator, name)
-
-    def method(self: torch.fx.Proxy, other: Any) -> torch.fx.Proxy:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-for _name in ("iadd", "isub", "imul", "itruediv"):  # torch.fx would take them for the forms that make a new tensor
-    setattr(_Proxy, f"__{_name}__", _in_place(_name))
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        traced = any(isinstance(one, torch.fx.Proxy) for one in args)
+        if not traced and _DRAWS.fullmatch(str(getattr(func, "__name__", ""))):
+            self._tracer.drew(func.__name__, "once, here")
+        return func(*args, **(kwargs or {}))
 
 
 class Tracer(torch.fx.Tracer):
-    """torch.fx's tracer with three differences.
+    """torch.fx's tracer with four differences.
 
     Modules that removal follows are taken whole, subclasses that change nothing too. Numbers that follow from shapes
-    may decide what is done: they are found by running the graph so far, on no data, for two numbers of images. And it
-    ends, with DataDependent, what takes longer than `seconds`. `told` is called with the number of operations so far.
+    may decide what is done: they are found by running the graph so far, on no data, for two numbers of images; what an
+    assertion asks of data holds. It ends, with DataDependent, what takes longer than `seconds`. And what a network in
+    eval mode does not do, or not in float32, is left out: `settled` says what, a sentence each. `told` is called with
+    the number of operations so far.
     """
 
     def __init__(
@@ -130,6 +82,9 @@ class Tracer(torch.fx.Tracer):
         self._values: dict[tuple[torch.fx.Node, int], Any] = {}
         self._plain = nn.Module.__call__, nn.Module.__getattr__
         self._copies: dict[str, nn.Module] = {}
+        self._autocasts = _autocasts()
+        self.settled: dict[str, None] = {}
+        self._assumed: list[torch.fx.Node] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module's call is one node."""
@@ -149,7 +104,35 @@ class Tracer(torch.fx.Tracer):
             target, args, kwargs = self._conversion(target, args, kwargs)
         if target is operator.getitem:
             args = args[0], self._counted_out(args[1])
+        args, kwargs = self._settle(kind, target, args, kwargs)
         return super().create_node(kind, target, args, kwargs, *rest, **more)
+
+    def drew(self, name: str, when: str) -> None:
+        """Note that a forward draws random numbers."""
+        self.settled.setdefault(
+            f"its forward draws random numbers in eval mode too, {when}: {name}(){_line_of_forward()}"
+        )
+
+    def _settle(self, kind: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """A call's arguments: dropout drops nothing, whatever it is told; no part runs in half precision."""
+        if _autocasts() - self._autocasts:
+            self.settled["it runs in float32 throughout, without the autocast that its forward asks for"] = None
+        name = str(getattr(target, "__name__", target))
+        if kind == "call_module" and self._plain_module(name).training and not self.root.training:
+            self.settled[f"{name} is in eval mode here, while the forward puts it into training mode"] = None
+        if kind != "call_module" and _DRAWS.fullmatch(name):
+            self.drew(name, "anew for every answer")
+        if not callable(target) or not _DROPS.fullmatch(name):
+            return args, kwargs
+        told = _bound(target, args, kwargs)
+        trains = next((key for key in _TRAINS if told.get(key) is True), None)
+        if trains is None:
+            return args, kwargs
+        self.settled[
+            f"{name}() drops nothing here, while the forward drops at random in eval mode too{_line_of_forward()}; "
+            f"write {name}(..., {trains}=self.training)"
+        ] = None
+        return (args[0],), {**{key: value for key, value in told.items() if key != "input"}, trains: False}
 
     def _counted_out(self, index: Any) -> Any:
         """An index in which truths that the network holds are the places that they take."""
@@ -172,12 +155,12 @@ class Tracer(torch.fx.Tracer):
     def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
         """What stands for a node's result while the forward runs."""
         if node.op == "placeholder" and self.image is None:
-            self.image = _Proxy(node, self)
+            self.image = TracedValue(node, self)
         if time.monotonic() > self._until:
             raise TooLong
         self._count += 1
         self._told(self._count)
-        return _Proxy(node, self)
+        return TracedValue(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """A forward is called with images alone; what else it may be given is what it is by default."""
@@ -197,6 +180,26 @@ class Tracer(torch.fx.Tracer):
         """The parts of several tensors, or of a size."""
         parts: Any = obj
         return iter([parts[i] for i in range(len(self.number(obj.node, len)))])
+
+    def assume(self, node: torch.fx.Node) -> None:
+        """Leave out what an assertion asks of data."""
+        self.settled["what its forward asserts of data is taken to hold, and is not checked"] = None
+        self._assumed.append(node)
+
+    def trace(self, root: Any, concrete_args: Any = None) -> torch.fx.Graph:
+        """The graph of a forward."""
+        with _Watch(self):
+            graph = super().trace(root, concrete_args)
+        for node in self._assumed:
+            forget(graph, node)
+        return graph
+
+    def length(self, proxy: torch.fx.Proxy) -> Any:
+        """How many parts a value has; what stands for their number where that is the images'."""
+        try:
+            return len(self.number(proxy.node, len))
+        except DataDependent:
+            return proxy.size(0)
 
     def number(self, node: torch.fx.Node, of: Any = lambda value: value) -> Any:
         """A node's value where it follows from shapes, whatever the number of images. Raises DataDependent."""
@@ -242,6 +245,15 @@ class Tracer(torch.fx.Tracer):
 
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor of the network, by name, as it is."""
+        found: torch.Tensor = self._part(name)
+        return found
+
+    def _plain_module(self, name: str) -> nn.Module:
+        found: nn.Module = self._part(name)
+        return found
+
+    def _part(self, name: str) -> Any:
+        """A part of the network by its dotted name, as it is."""
         patched = nn.Module.__getattr__
         nn.Module.__getattr__ = self._plain[1]  # type: ignore[method-assign]
         try:
@@ -266,9 +278,12 @@ def trace(
     found = ((name, plain_norm(part)) for name, part in module.named_modules())
     norms = {name: plain for name, plain in found if plain is not None}
     tracer = Tracer(input_shape, norms, seconds, told)
-    with time_limit(seconds, TooLong):
+    with time_limit(seconds, TooLong), lengths_of_images(module):
         graph = tracer.trace(module)
     traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
+    traced.meta["settled"] = tuple(tracer.settled)
+    if not module.training:
+        traced.eval()
     for name in {str(node.target) for node in graph.nodes if node.op == "call_module"} & set(norms):
         traced.set_submodule(name, norms[name])  # its containers are the traced module's own
     return traced
@@ -276,6 +291,31 @@ def trace(
 
 def where(error: BaseException) -> str:
     """The line of the user's own code that an error came from: file, number and text; "" where there is none."""
-    frames = traceback.extract_tb(error.__traceback__)
+    return _last_line(traceback.extract_tb(error.__traceback__))
+
+
+def _autocasts() -> set[str]:
+    """The devices on which operations run in half precision right now."""
+    return {device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)}
+
+
+def _line_of_forward() -> str:
+    """The line of the user's own code that is being traced; "" for code that was made, not written."""
+    frames = traceback.extract_stack()
+    begin = max((at for at, one in enumerate(frames) if (one.filename, one.name) == (__file__, "trace")), default=-1)
+    return _last_line(frames[begin + 1 :])
+
+
+def _last_line(frames: Sequence[traceback.FrameSummary]) -> str:
     own = [frame for frame in frames if not frame.filename.startswith((*_OWN, "<"))]
     return f" at {Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}" if own else ""
+
+
+def _bound(function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """A call's arguments by name, defaults too; of PyTorch's built-in dropouts, which tell no signature, (p, train)."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {**dict(zip(("input", "p", "train"), args, strict=False)), **kwargs}
+    bound.apply_defaults()
+    return dict(bound.arguments)

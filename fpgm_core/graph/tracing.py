@@ -97,8 +97,10 @@ def _note_shapes(graph: torch.fx.GraphModule, input_shape: tuple[int, int, int],
     """Note every result's shape for one image, or the shapes of several, as the node's `meta["shape"]`.
 
     As torch's ShapeProp does, which imports half a second's worth of torch. On no data the network runs for two and for
-    three images, so that a dimension of images is told from one of size 1; `meta["macs"]` are an image's multiply-adds
-    of what has no rule for them, and `meta["several"]` says that a result is neither a tensor nor a number.
+    three images, so that a dimension of images is told from one of size 1: `meta["images"]` are the dimensions whose
+    size follows them. `meta["macs"]` are an image's multiply-adds of what has no rule for them, `meta["number"]` is a
+    whole number that is the same for any images, and `meta["several"]` says that a result is neither a tensor nor a
+    number.
     """
     if device != "meta":  # a network that is known
         _Shapes(graph).run(torch.zeros(1, *input_shape, device=device))
@@ -113,6 +115,10 @@ def _note_shapes(graph: torch.fx.GraphModule, input_shape: tuple[int, int, int],
             node.meta["shape"] = [_of_one(*pair) for pair in zip(*found, strict=True)]
         elif found[0] is not None:
             node.meta["shape"] = _of_one(*found)
+            node.meta["images"] = [dim for dim, (m, n) in enumerate(zip(*found, strict=True)) if m != n]
+        numbers = [run.numbers.get(node) for run in runs]
+        if numbers[0] is not None and numbers[0] == numbers[1]:
+            node.meta["number"] = numbers[0]
         node.meta["macs"] = 2 * runs[0].macs.get(node, 0) - runs[1].macs.get(node, 0)
 
 
@@ -128,6 +134,7 @@ class _Shapes(torch.fx.Interpreter):
         super().__init__(graph)
         self.shapes: dict[torch.fx.Node, Any] = {}
         self.macs: dict[torch.fx.Node, int] = {}
+        self.numbers: dict[torch.fx.Node, int] = {}
         self._modules = dict(graph.named_modules(remove_duplicate=False))
 
     def run_node(self, node: torch.fx.Node) -> Any:
@@ -136,6 +143,8 @@ class _Shapes(torch.fx.Interpreter):
             self.shapes[node] = node.meta["shape"] = result.shape
         elif isinstance(result, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in result):
             self.shapes[node] = node.meta["shape"] = [getattr(part, "shape", None) for part in result]
+        elif type(result) is int:
+            self.numbers[node] = result
         elif not isinstance(result, _NUMBERS):
             node.meta["several"] = True
         return result
@@ -199,6 +208,8 @@ def _visit(walk: Builder, node: torch.fx.Node) -> Known:
     spread = any(value.spread for value in inputs) and not (operation and operation.reads_spread)
     sites = len(walk.sites)
     known = operation.propagate(walk, node, inputs) if operation and not spread else None
+    if isinstance(known, Value) and not known.unwritten and node.meta.get("images", [known.batch]) != [known.batch]:
+        known = None  # images and channels, or positions, in one dimension
     if len(walk.sites) == sites and node.meta.get("macs"):
         walk.other_macs[node.name] = node.meta["macs"]
     return known if known is not None else opaque(walk, node, inputs)

@@ -13,6 +13,7 @@ from fpgm_core.models.state_dicts import likelihood
 
 COUNTER = "num_batches_tracked"  # a counter of training that inference never reads
 _SHOWN = 3
+_COMPARED, _LONGEST = 1000, 200  # names, and characters of one: a file may have any number of any length
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -83,7 +84,8 @@ def _prefixes(given: Shapes, wanted: Shapes) -> tuple[list[dict[str, str]], dict
     A reading under a prefix is complete where the names under it are the network's, all of them and no others. Where
     every name has a prefix of its own (a backbone's, a head's), together they must be.
     """
-    inner = {name: _without_module(name, wanted) for name in given}
+    has_module = any("module" in own.split(".") for own in wanted)
+    inner = {name: name if has_module else _without_module(name) for name in given}
     stripped: dict[str, dict[str, str]] = {}
     mixed: dict[str, str] = {}
     for name, plain in inner.items():
@@ -96,18 +98,18 @@ def _prefixes(given: Shapes, wanted: Shapes) -> tuple[list[dict[str, str]], dict
             mixed.setdefault(known[0][1], name)
     complete = []
     for prefix, names in stripped.items():
+        if len(names) != len(wanted):
+            continue  # there may be as many prefixes as names
         under = [plain for plain in inner.values() if not prefix or plain.startswith(f"{prefix}.")]
-        if len(under) == len(names) == len(wanted):
+        if len(under) == len(names):
             complete.append(names)
     if len(mixed) == len(given) == len(wanted) and mixed not in complete:
         complete.append(mixed)
     return complete, max(stripped.values(), key=len, default={})
 
 
-def _without_module(name: str, wanted: Shapes) -> str:
-    """A name without DataParallel's "module" wherever it stands, unless the network itself has such names."""
-    if any("module" in own.split(".") for own in wanted):
-        return name
+def _without_module(name: str) -> str:
+    """A name without DataParallel's "module" wherever it stands: for networks that have no such names themselves."""
     return ".".join(part for part in name.split(".") if part != "module")
 
 
@@ -199,7 +201,9 @@ def _renamed(names: Mapping[str, str]) -> str:
 def _mismatch(given: Shapes, wanted: Shapes, names: Mapping[str, str]) -> Mismatch:
     """What differs: missing and unexpected names with the nearest, shapes side by side; and what to do."""
     unexpected = {name: given[name] for name in sorted(set(given) - set(names.values()))}
-    lines = [f"missing {own}{_nearest(own, wanted[own], unexpected)}" for own in sorted(set(wanted) - set(names))]
+    missing = sorted(set(wanted) - set(names))
+    lines = [f"missing {own}{_nearest(own, wanted[own], unexpected)}" for own in missing[:_SHOWN]]  # it takes long
+    lines += [f"missing {own}" for own in missing[_SHOWN:]]
     lines += [f"unexpected {name}" for name in unexpected]
     lines += [
         f"{own} has shape {given[name]}, not {wanted[own]}"
@@ -226,10 +230,11 @@ def _nearest(own: str, shape: Shape, unexpected: Shapes) -> str:
     def likeness(name: str) -> float:
         return SequenceMatcher(None, own, name).ratio()
 
-    same = [name for name, other in unexpected.items() if other == shape and _last(name) == _last(own)]
+    alike = [name for name in unexpected if _last(name) == _last(own) and len(name) <= _LONGEST][:_COMPARED]
+    same = [name for name in alike if unexpected[name] == shape]
     if same:
         return f" (it has {max(same, key=likeness)} of the same shape {shape})"
-    near = [name for name in unexpected if _last(name) == _last(own) and likeness(name) > 0.6]
+    near = [name for name in alike if likeness(name) > 0.6]
     name = max(near, key=likeness, default="")
     return f" {shape} (the nearest it has is {name} {unexpected[name]})" if name else ""
 

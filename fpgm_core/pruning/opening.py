@@ -68,6 +68,9 @@ def _module_of(given: Any, input_shape: Shape | None) -> tuple[nn.Module, Shape 
         raise FpgmError("a scripted module cannot be followed; give the module that it was made of")
     if not isinstance(given, nn.Module):
         raise FpgmError(f"{type(given).__name__} is not a torch.nn.Module; give the network itself")
+    scripted = next((name for name, part in given.named_modules() if isinstance(part, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise FpgmError(f"{scripted} is scripted, and cannot be followed; put the module there that it was made of")
     return given, input_shape
 
 

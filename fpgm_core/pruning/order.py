@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from fpgm_core.criteria import get_criterion
+from fpgm_core.criteria import Criterion, SelectionOptions, get_criterion
 from fpgm_core.criteria.selection import check_locks
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import Unit
@@ -53,8 +54,12 @@ def removal_order_work(network: Network, plan: Plan, unit: Unit) -> Work[Removal
 
 def pruned_counts(plan: Plan, unit: Unit) -> tuple[int, ...]:
     """How many filters of a unit go at every whole percent, 0 to 100, under a plan's criterion and options."""
-    count, options = get_criterion(plan.criterion).count, plan.options
-    return tuple(count(unit.size, percent / 100, options=options, blocks=unit.blocks) for percent in PERCENTS)
+    return _counts(get_criterion(plan.criterion), plan.options, unit.size, unit.blocks)
+
+
+@lru_cache(maxsize=1024)  # every drag of every session reads those of all its units
+def _counts(criterion: Criterion, options: SelectionOptions, size: int, blocks: int) -> tuple[int, ...]:
+    return tuple(criterion.count(size, percent / 100, options=options, blocks=blocks) for percent in PERCENTS)
 
 
 def allowed_percents(plan: Plan, unit: Unit) -> tuple[int, ...]:

@@ -35,11 +35,12 @@ class Words:
 
     def under(self, prefix: str) -> dict[str, str]:
         """The strings below a dotted name, by what follows it, in the file's order."""
-        return {
-            name.removeprefix(f"{prefix}."): text
-            for name, text in self.strings.items()
-            if name.startswith(f"{prefix}.")
-        }
+        if prefix not in self._sections:
+            start = f"{prefix}."
+            self._sections[prefix] = {
+                name.removeprefix(start): text for name, text in self.strings.items() if name.startswith(start)
+            }
+        return dict(self._sections[prefix])
 
     def of(self, record: Any, part: str = "title") -> str:
         """What a record of a registry is called, or another `part` of it that is said.
@@ -55,6 +56,11 @@ class Words:
             if found := pattern.fullmatch(text):
                 return said.format(**{name: self.phrase(part) for name, part in found.groupdict().items()})
         return text
+
+    @cached_property
+    def _sections(self) -> dict[str, dict[str, str]]:
+        """What was asked for under a prefix: pages ask for it at every drag."""
+        return {}
 
     @cached_property
     def _phrases(self) -> list[tuple[re.Pattern[str], str]]:

@@ -1,7 +1,7 @@
 """Time: networks run in turns in a runtime, with intervals, and what may be said of that."""
 
 from fpgm_core.timing.engine import TimingConfig, Timings, timings_work
-from fpgm_core.timing.intervals import BUSY, FASTER, SAME, SLOWER, VERDICTS, median_interval, ratio_verdict
+from fpgm_core.timing.intervals import BUSY, FASTER, SAME, SLOWER, VERDICTS, median_interval, ms_told, ratio_verdict
 from fpgm_core.timing.latency import Latency, formed_work, forms_of, latency_work, measure_latency, speed_told
 from fpgm_core.timing.layers import LayerShape
 from fpgm_core.timing.memory import peak_bytes
@@ -47,6 +47,7 @@ __all__ = [
     "latency_work",
     "measure_latency",
     "median_interval",
+    "ms_told",
     "peak_bytes",
     "probe_work",
     "ratio_verdict",

@@ -21,6 +21,12 @@ def median_interval(values: np.ndarray) -> Interval:
     return Interval(*median_of(values))
 
 
+def ms_told(value: float, low: float, high: float, *, unit: str = "") -> str:
+    """Milliseconds with their interval in three digits, never as powers of ten: `1690 ms [406, 2200]`."""
+    told, least, most = (f"{float(f'{number:.3g}'):.10g}" for number in (value, low, high))
+    return f"{told}{unit} [{least}, {most}]"
+
+
 def ratio_verdict(ratio: Interval, busy: bool, width: float) -> str:
     """What a ratio, dense by compact, allows to say: one of `VERDICTS`.
 

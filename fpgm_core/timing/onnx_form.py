@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fpgm_core.graph import with_plain_answer
 from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
@@ -25,7 +26,7 @@ def as_onnx(module: torch.nn.Module, input_shape: tuple[int, ...]) -> bytes:
         require(package, extra="export")
     with quiet():
         program = torch.onnx.export(
-            module,
+            with_plain_answer(module),
             (torch.zeros(2, *input_shape),),
             dynamo=True,
             dynamic_shapes=any_batch(),

@@ -19,6 +19,7 @@ from pages.ui.components.gallery import gallery
 from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import labels_of
 from pages.ui.panels.plan_list import kept_entries, plan_label
+from pages.ui.panels.speed import speed_told
 from pages.ui.session.comparing import (
     CHOSEN,
     COUPLING,
@@ -37,6 +38,7 @@ from pages.ui.session.comparing import (
 )
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session
+from pages.ui.session.speed import machines
 from pages.ui.session.work_status import result_of
 
 _JOB = "compare"
@@ -91,7 +93,7 @@ def label_of(one: Contender, words: Words) -> str:
 def _ahead(session: Session, asked: Sequence[Contender], labels: Sequence[str]) -> None:
     """What is known before anybody has answered: costs and rates; and places for what comes."""
     sides = [known_side(session.network, one) for one in asked]
-    st.dataframe(_summary(sides, (), labels, session.words), hide_index=True, placeholder="…")
+    st.dataframe(_summary(session, sides, (), labels), hide_index=True, placeholder="…")
     for column in st.columns(2, gap="medium"):
         column.skeleton(height=240)
     known = [(label, side) for label, side in zip(labels, sides, strict=True) if side is not None]
@@ -102,7 +104,7 @@ def _result(session: Session, found: Compared, labels: Sequence[str]) -> None:
     words = session.words
     sides = (found.first, *found.others)
     st.dataframe(
-        _summary(sides, found.comparisons, labels, words), hide_index=True, key="compared_plans", placeholder=""
+        _summary(session, sides, found.comparisons, labels), hide_index=True, key="compared_plans", placeholder=""
     )
     st.caption(words("compare.paired", first=labels[0]))
     left, right = st.columns(2, gap="medium")
@@ -126,10 +128,15 @@ def _result(session: Session, found: Compared, labels: Sequence[str]) -> None:
 
 
 def _summary(
-    sides: Sequence[Side | None], comparisons: Sequence[Comparison], labels: Sequence[str], words: Words
+    session: Session, sides: Sequence[Side | None], comparisons: Sequence[Comparison], labels: Sequence[str]
 ) -> pd.DataFrame:
-    """A row a plan: accuracy with its interval, the paired change against the first, cost, images lost and won."""
-    rows, against = [], [None, *comparisons, *[None] * len(sides)]
+    """A row a plan: accuracy with its interval, the paired change against the first, cost, images lost and won.
+
+    Milliseconds are predicted, on the machine that the tab asks about.
+    """
+    words, rows, against = session.words, [], [None, *comparisons, *[None] * len(sides)]
+    on = machines(session).get(session.speed.on)
+    timed = words("compare.column_ms", machine=on)
     for label, side, one in zip(labels, sides, against, strict=False):
         accuracy = side.accuracy if side is not None else None
         said = f"{accuracy.value:.2%} [{accuracy.low:.1%}, {accuracy.high:.1%}]" if accuracy is not None else None
@@ -140,6 +147,7 @@ def _summary(
                 words("compare.column_change"): one.change.told(100) if one else None,
                 words("sheet.macs"): f"{side.cost.macs:,}" if side is not None else None,
                 words("live.params"): f"{side.cost.params:,}" if side is not None else None,
+                **({} if on is None else {timed: None if side is None else speed_told(session, side.plan)}),
                 words("compare.column_lost"): len(one.lost) if one else None,
                 words("compare.column_won"): len(one.won) if one else None,
             }

@@ -18,6 +18,7 @@ from fpgm_core.recovery import get_recovery_method, ladder
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import cached_figure, labels_of
+from pages.ui.panels.trust import trust_caption
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback, current_session
 
@@ -66,6 +67,7 @@ def _controls(session: Session, words: Words) -> ContestConfig | None:
         words("criteria.who"), names, default=names, key=f"criteria_who:{network.name}",
         format_func=lambda name: words.of(CRITERIA[name]),
     )  # fmt: skip
+    trust_caption(session)
     if not chosen:
         st.info(words("criteria.nobody"))
         return None

@@ -15,7 +15,7 @@ from fpgm_core.export import ARTEFACTS, Bundle, ExportConfig, export_work, most_
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import Work, within
-from fpgm_core.timing import RUNTIMES, speed_told
+from fpgm_core.timing import RUNTIMES, ms_told, speed_told
 from pages.ui.components.telling import plain, without_places
 from pages.ui.panels.quantised import quantised
 from pages.ui.panels.sealed import sealed_report
@@ -174,7 +174,7 @@ def _speed(manifest: Mapping[str, Any], words: Words) -> pd.DataFrame:
     rows = manifest["measured"]["latency"]
 
     def within(row: Mapping[str, Any], form: str) -> str:
-        return f"{row[f'{form}_ms']:.3g} [{row[f'{form}_ms_low']:.3g}, {row[f'{form}_ms_high']:.3g}]"
+        return ms_told(*(row[f"{form}_ms{end}"] for end in ("", "_low", "_high")))
 
     def mebibytes(form: str) -> list[float | None]:
         peaks = [row[f"{form}_peak_bytes"] for row in rows]

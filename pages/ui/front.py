@@ -23,6 +23,7 @@ from pages.ui.components.incoming import sent
 from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import labels_of
 from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of
+from pages.ui.panels.trust import trust_caption
 from pages.ui.session.jobs import Job
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.session import Session, callback
@@ -92,6 +93,7 @@ def front_view(session: Session) -> None:
         st.warning(words("choose.unmeasured", why=plain(words.phrase(why))))
         return
     st.caption(words("front.caption"))
+    trust_caption(session)
     job, others = _job(session), [name for name in ALLOCATORS if name != _OWN]
     with st.container(key="front", horizontal=True, vertical_alignment="bottom", gap="small"):
         beside = st.multiselect(

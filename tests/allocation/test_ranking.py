@@ -1,14 +1,15 @@
 """What ranks plans of equal MACs: the study's plans, figures and intervals."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fpgm_core import EvaluationConfig, FpgmError
+from fpgm_core import EvaluationConfig, FpgmError, Network
 from fpgm_core.allocation import RankingStudy, StudiedPlan, known_ranking, ranking_work
-from fpgm_core.allocation.ranking import rank_bootstrap
+from fpgm_core.allocation.ranking import BUNDLE, rank_bootstrap
 from fpgm_core.data import load_images
 from fpgm_core.runtime.progress import run
 from fpgm_core.training import Recipe
@@ -41,6 +42,11 @@ def test_a_bootstrap_interval_holds_its_value():
     assert -1 <= found.low < found.value < found.high <= 1
     assert found.high - found.low < 0.6
     assert rank_bootstrap(first[:4], first[:4]) is None
+    tied = first.round()  # ranks shared, as scipy shares them
+    drawn = np.random.RandomState(0).randint(40, size=(2000, 40))
+    limits = np.percentile([spearmanr(tied[one], first[one]).statistic for one in drawn], (2.5, 97.5))
+    found = rank_bootstrap(tied, first)
+    assert (found.low, found.high) == pytest.approx(tuple(limits))
     assert rank_bootstrap(first, np.ones(40)) is None
 
 
@@ -63,15 +69,28 @@ def test_levels_are_ranked_apart_and_then_averaged():
     assert (ahead.value, ahead.low, ahead.high) == pytest.approx((1, 1, 1))
 
 
-def test_the_cheapest_rung_that_none_is_ahead_of_is_trusted():
+def test_the_rung_that_ranks_best_is_trusted_and_who_is_truly_behind_is_said():
     random = np.random.RandomState(0)
-    target = random.normal(size=(2, 40))
-    noisy, blurred = (target + spread * random.normal(size=target.shape) for spread in (5, 0.05))
+    target = random.normal(size=(2, 20))
+    noisy, blurred = (target + spread * random.normal(size=target.shape) for spread in (1.5, 0.05))
     figures = {"fine_tuned": target, "macs": noisy, "as_is": noisy, "recalibrated": blurred, "repaired": target}
-    assert study_of(**figures).trusted in ("recalibrated", "repaired")
-    assert study_of(**{**figures, "repaired": blurred}).trusted == "recalibrated"
-    assert study_of(**{**figures, "as_is": target}).trusted == "as_is"
-    assert study_of(fine_tuned=target, macs=noisy).trusted is None
+    study = study_of(**figures)
+    assert list(study.rungs) == ["as_is", "recalibrated", "repaired"]
+    assert study.trusted == "repaired"
+    assert "as_is" in study.behind
+    assert study_of(**{**figures, "repaired": -target}).trusted == "recalibrated"
+    assert study_of(**{**figures, "as_is": target}).trusted == "as_is"  # as good, and cheaper
+    assert "repaired" not in study_of(**{**figures, "as_is": target}).behind
+    few = study_of(**{name: rows[:, :6] for name, rows in {**figures, "repaired": 0.1 * noisy + target}.items()})
+    assert "recalibrated" not in few.behind  # a difference that chance may have made
+
+
+def test_without_a_rung_that_ranks_none_is_trusted():
+    target = np.random.RandomState(0).normal(size=(2, 12))
+    assert study_of(fine_tuned=target, macs=target).trusted is None
+    assert study_of(fine_tuned=target, as_is=target).trusted is None  # nothing to compare with
+    assert study_of(fine_tuned=target, as_is=-target, repaired=-target).trusted is None
+    assert study_of(fine_tuned=target, as_is=-target, repaired=-target).behind == ()
 
 
 def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
@@ -81,7 +100,7 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
         for rate in (0.1, 0.2, 0.3, 0.4, 0.5)
     ]
     kept = {"fingerprint": resnet20.fingerprint, "criterion": "fpgm", "coupling": "inner", "target": "fine_tuned",
-            "plans": rows}  # fmt: skip
+            "plans": rows, "images": 50, "training_images": 60, "recipe": {"epochs": 3}}  # fmt: skip
     path = tmp_path / "resnet20.json"
     path.write_text(json.dumps(kept))
     study = known_ranking(resnet20, tmp_path)
@@ -89,11 +108,32 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
         {**row["rates"], "level": row["level"]} for row in rows
     ]
     assert study.overall("as_is").value == pytest.approx(1)
-    assert study.trusted == "as_is"
+    assert study.trusted is None  # one rung alone
+    assert (study.num_images, study.num_training, study.recipe) == (50, 60, Recipe(epochs=3))
     for damaged in (json.dumps({**kept, "fingerprint": "another"}), json.dumps({**kept, "plans": [{}]}), "no JSON"):
         path.write_text(damaged)
         assert known_ranking(resnet20, tmp_path) is None
     assert known_ranking(resnet20, tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLE.glob("*.json")), ids=lambda path: path.stem)
+def test_the_study_that_ships_is_of_the_weights_that_ship(path):
+    network = Network.load(path.stem)
+    study = known_ranking(network)
+    assert len(study.plans) >= 24
+    assert len(study.levels) == 3
+    assert {"as_is", "recalibrated", "repaired"} < set(study.predictors)
+    assert study.recipe.epochs * study.num_training > 0
+    kept = json.loads(path.read_text())
+    assert study.trusted == kept["trusted"]
+    for level in study.levels:
+        plans = [one for one in study.plans if one.level == level]
+        assert len({one.plan.key for one in plans}) == len(plans) >= 8
+        assert all(level <= 1 - one.figures["macs"] / network.dense_cost.macs < level + 0.02 for one in plans)
+        for rung in ("as_is", "recalibrated", "repaired"):
+            assert asdict(study.agreement(rung, level)) == pytest.approx(kept["spearman"][f"{level:g}"][rung])
+    one = study.plans[0]
+    assert network.cost(one.plan).macs == one.figures["macs"]
 
 
 def test_few_plans_tell_nothing(resnet20):

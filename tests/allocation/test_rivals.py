@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from documents import ROOT
 
 from fpgm_core.allocation import SuggestConfig, prepared_work
-from fpgm_core.allocation.rates_bench import Match, RatesBench, adjusted, as_csv, as_markdown, rates_bench_work
+from fpgm_core.allocation.rates_bench import Match, RatesBench, rates_bench_work
+from fpgm_core.allocation.rates_table import Row, adjusted, as_csv, as_markdown, from_csv, joined, verdicts_of
 from fpgm_core.allocation.rivals import RIVALS, CannotCut
 from fpgm_core.data import load_images
+from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import evaluate
+from fpgm_core.evaluation.compare import mcnemar
 from fpgm_core.runtime.progress import run
 
 BY_NAME = {rival.name: rival for rival in RIVALS}
@@ -84,8 +88,8 @@ def test_the_best_of_a_rung_go_on_and_verdicts_are_on_sealed(resnet20):
     assert set(second) == {"ours", best}
     assert {name for name, one in first.items() if one.sealed} == {"ours", best}
     assert [(one.rival, one.num_images) for one in bench.verdicts] == [(best, 30)] * 2
-    assert len(as_csv([bench]).splitlines()) == 1 + 6
-    assert as_markdown([bench]).count("| resnet20 | inner | 30% |") == 2
+    assert len(as_csv(bench.rows).splitlines()) == 1 + 6
+    assert as_markdown(bench.rows).count("| resnet20 | inner | 30% |") == 2
 
 
 def test_verdicts_are_adjusted_over_the_grid(resnet20):
@@ -94,7 +98,60 @@ def test_verdicts_are_adjusted_over_the_grid(resnet20):
     matches = [
         Match(who, cut, "as_is", cut, one) for cut in (0.3, 0.5) for who, one in (("ours", good), ("other", bad))
     ]
-    found = RatesBench("resnet20", "inner", tuple(matches)).verdicts
+    found = RatesBench("resnet20", "inner", "fpgm, kl", tuple(matches)).verdicts
     assert found[0].p == found[1].p
     assert found[0].change.low > 0
     assert [one.p for one in adjusted(found)] == [pytest.approx(2 * found[0].p)] * 2
+
+
+def rows_of(ours=60, *, cut=0.3, sealed=False, **rivals):
+    """A table of one place, of 100 images: right answers by contender, of which ours has all but five too."""
+
+    def row(name, right):
+        both = right if name == "ours" else min(right, ours) - 5
+        on_sealed = (right, 100, both) if sealed else (None, None, None)
+        selection = "fpgm, kl" if name == "ours" else ""
+        return Row("resnet20", "inner", cut, "as_is", name, selection, 0.3123, right, 100, both, *on_sealed)
+
+    return tuple(row(name, right) for name, right in {"ours": ours, **rivals}.items())
+
+
+def test_a_table_reads_back():
+    rows = (*rows_of(uniform=40, sealed=True), Row("resnet20", "inner", 0.9, "as_is", "uniform", "", None))
+    assert from_csv(as_csv(rows)) == rows
+    for other in ("model,coupling\nresnet20,inner\n", as_csv(rows).replace("100", "many")):
+        with pytest.raises(FpgmError, match="--out"):
+            from_csv(other)
+
+
+def test_verdicts_from_counts_are_those_of_the_answers(resnet20):
+    images = load_images("cifar10", "choose").first(60)
+    good, bad = (evaluate(resnet20.prune(rate, coupling="inner"), images) for rate in (0.2, 0.5))
+    matches = (Match("ours", 0.3, "as_is", 0.3, good), Match("uniform", 0.3, "as_is", 0.3, bad))
+    (verdict,) = RatesBench("resnet20", "inner", "fpgm, kl", matches).verdicts
+    assert verdict.change == good.against(bad)
+    assert verdict.p == mcnemar(bad.right, good.right)
+
+
+def test_tables_of_one_contest_join():
+    first, later = rows_of(uniform=40, random_1=45, sealed=True), rows_of(fastnas=50)
+    table = joined(first, later)
+    assert {one.contender for one in table} == {"ours", "uniform", "random_1", "fastnas"}
+    (verdict,) = verdicts_of(table)
+    assert (verdict.rival, verdict.num_rivals, verdict.theirs) == ("fastnas", 3, 50)
+    (ours,) = (one for one in table if one.contender == "ours")
+    assert ours.sealed_right == 60  # measured before, and not again
+    assert joined(table, table) == table
+
+
+def test_a_place_where_ours_is_another_is_begun_anew():
+    table = joined((*rows_of(uniform=40), *rows_of(uniform=30, cut=0.5)), rows_of(61, random_1=45))
+    assert [(one.cut, one.contender) for one in table] == [
+        (0.5, "ours"), (0.5, "uniform"), (0.3, "ours"), (0.3, "random_1"),
+    ]  # fmt: skip
+    assert as_markdown(table).count("best of 1 |") == 2
+
+
+def test_the_documented_table_says_what_its_matches_do():
+    table = ROOT / "docs" / "rates.csv"
+    assert table.with_suffix(".md").read_text() == as_markdown(from_csv(table.read_text()))

@@ -7,17 +7,22 @@ from functools import partial
 import numpy as np
 import pytest
 from driving import again, opened, press, session_of, until
+from times import keep
 from view_states import resnet20_view
 
-from fpgm_core.allocation import SuggestConfig, prepared_work
+from fpgm_core.allocation import SuggestConfig, known_ranking, prepared_work
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import History, evaluate, wilson
 from fpgm_core.runtime.progress import run
+from fpgm_core.timing import Target
 from pages.ui import compare, criteria, front
 from pages.ui.panels import plan_list
+from pages.ui.panels.trust import trust_told
 from pages.ui.session import comparing, solving
 from pages.ui.session.comparing import compared_work, contenders
+from pages.ui.session.language import words_of
 from pages.ui.session.networks import first_view
+from pages.ui.session.speed import choose_machine, machines, predictor
 from pages.ui.session.view_state import encode
 
 FEW = {"choose": 60, "train": 64}
@@ -149,6 +154,28 @@ def test_dense_is_compared_with_the_plan_on_screen_unasked(resnet20):
     assert table["images lost"].tolist()[1] == len(both.lost)
     assert figure(app, "class_changes")["data"][0]["x"] == [100 * one.change.value for one in both.by_class]
     assert sum("<figure>" in html.value for html in app.get("html")) == (len(both.lost) > 0) + (len(both.won) > 0)
+
+
+def test_compared_plans_have_milliseconds_where_a_machine_was_timed(resnet20):
+    app = shown("compare")
+    session = session_of(app)
+    assert until(app, lambda: idle(session, "compare"), 120)
+    assert not any(name.startswith("predicted on") for name in again(app).dataframe[0].value)
+    keep(resnet20, "inner", Target("pytorch").identity)
+    choose_machine(session, "pytorch")
+    dense, now = again(app).dataframe[0].value[f"predicted on {machines(session)['pytorch']}"]
+    found = predictor(session)
+    assert dense.startswith(f"{found.dense.value:.3g} ms [")
+    assert now.startswith(f"{found.ms(resnet20.prune(session.state.plan)).value:.3g} ms [")
+
+
+@pytest.mark.parametrize("view", ["front", "criteria"])
+def test_the_page_says_which_rung_to_choose_by_where_these_weights_were_studied(resnet20, view):
+    said = trust_told(known_ranking(resnet20), words_of("en"))
+    assert said.startswith("Choose by **")
+    assert said in [caption.value for caption in shown(view).caption]
+    app = shown(view, replace(first_view("resnet56"), method="as_is"))  # nobody studied its plans
+    assert not any(caption.value.startswith("Choose by") for caption in app.caption)
 
 
 def test_the_same_counts_by_another_criterion_and_the_same_macs_under_another_coupling(resnet20):

@@ -1,16 +1,18 @@
 """Between visits: a closed tab's work ends within seconds, a lost connection comes back, a server at rest lets go."""
 
 import time
+import weakref
 from dataclasses import replace
 
 import pytest
 from driving import again, opened, session_of, until
 from view_states import resnet20_view
 
+from fpgm_core import Network
 from fpgm_core.runtime.cache import cache_report
 from fpgm_core.runtime.progress import Progress
 from pages.ui.session import session as session_module
-from pages.ui.session.housekeeping import GRACE, LINGER, REST, House, house, let_go
+from pages.ui.session.housekeeping import GRACE, LINGER, REST, House, Quiet, give_back, house, let_go
 from pages.ui.session.view_state import encode
 
 
@@ -85,6 +87,32 @@ def test_a_server_rests_once_when_the_last_has_gone(keeping, rested):
     keeping.tick({"three"}.__contains__, 1000.0)
     keeping.tick(names.__contains__, 1000.0 + REST)
     assert rested == ["rest", "rest"]
+
+
+def test_freed_memory_goes_back_once_whenever_no_work_was_under_way_for_a_while():
+    done = []
+    quiet = Quiet(lambda: done.append("given back"), 5.0)
+    quiet.tick(100.0, is_busy=False)
+    assert done == [], "nothing was freed yet"
+    for begun in (200.0, 300.0):
+        quiet.tick(begun, is_busy=True)
+        quiet.tick(begun + 4.9, is_busy=False)
+        quiet.tick(begun + 6, is_busy=True)
+        quiet.tick(begun + 10.9, is_busy=False)
+        assert len(done) == (begun > 250)
+        for late in (11, 12, 50):
+            quiet.tick(begun + late, is_busy=False)
+    assert len(done) == 2
+
+
+def test_a_network_that_nobody_holds_takes_no_memory_once_freed_memory_goes_back(monkeypatch):
+    network = Network.load("resnet18")
+    network.cost(network.plan(0.5))
+    weights = weakref.ref(next(network.module.parameters()))
+    del network
+    monkeypatch.setenv("FPGM_REST_BYTES", "1")
+    give_back()
+    assert weights() is None
 
 
 def test_a_page_whose_connection_was_lost_goes_on_by_itself():

@@ -4,6 +4,8 @@ import importlib
 import re
 import threading
 import time
+import weakref
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -131,6 +133,38 @@ def test_a_finished_measurement_is_found_again_and_finished_long_work_is_not(job
         first.cancel("work")
         again = later.start("work", lambda: counting(1, log, "done"), key=("measured", long), long=long)
         assert (again is job) is not long
+
+
+class Large:
+    """What work is about: a network, say."""
+
+
+@pytest.mark.parametrize("long", [True, False])
+@pytest.mark.parametrize("how", ["finished", "failed", "cancelled", "closed"])
+def test_a_worker_at_rest_holds_nothing_of_what_its_work_was_about(how, long, jobs):
+    large, session = Large(), jobs("holding")
+    held, failed = weakref.ref(large), how == "failed"
+
+    def begin(large):
+        yield Progress(1, 4, partial="part")
+        while how in ("cancelled", "closed"):
+            time.sleep(0.001)
+            yield Progress(1, 2)
+        if failed:
+            raise FpgmError(repr(large))
+
+    job = session.start("work", partial(begin, large), key=("holding", how, long), long=long)
+    assert until(lambda: job.partial)
+    if how == "cancelled":
+        session.cancel("work")
+    elif how == "closed":
+        session.close()
+    else:
+        assert until(lambda: job.done)
+        assert session.get("work") is job  # which stays, for what it came to
+        assert bool(job.error) == failed
+    large = job = None
+    assert until(lambda: held() is None)
 
 
 def test_a_job_has_the_latest_progress_and_partial_and_the_result(jobs):

@@ -11,7 +11,9 @@ from view_states import resnet20_view
 
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import evaluate
+from fpgm_core.runtime.cache import cache_report
 from pages.ui.history import table_key
+from pages.ui.panels.plan_list import kept_entries
 from pages.ui.session import kept_plans
 from pages.ui.session.kept_plans import history_of_visitor
 from pages.ui.session.networks import first_view
@@ -46,6 +48,18 @@ def select(app, entries, chosen):
         "selection": {"rows": [entries.index(one) for one in chosen], "columns": []}
     }
     return again(app)
+
+
+def test_what_was_read_is_read_anew_once_it_changed_and_takes_the_place_of_what_was_read_before(history, resnet20):
+    session, images = session_of(opened()), load_images("cifar10", "choose").first(20)
+    shown_first = kept_entries(session, limit=9)
+    assert kept_entries(session, limit=9) is shown_first
+    held = cache_report()["cpu"]["history"].entries
+    pruned = resnet20.prune(0.1, coupling="inner")
+    history.add(pruned, images, evaluate(pruned, images))
+    assert [entry.plan for entry in kept_entries(session, limit=9)] == [pruned.plan, *(e.plan for e in shown_first)]
+    assert cache_report()["cpu"]["history"].entries == held
+    session.jobs.close()
 
 
 def test_a_measured_plan_is_kept_and_found_in_the_next_sitting():

@@ -23,7 +23,7 @@ from fpgm_core.figures import LABELS
 from fpgm_core.pruning import PRESETS
 from fpgm_core.recovery import RECOVERY_METHODS
 from fpgm_core.runtime.words import read_words
-from fpgm_core.timing import RUNTIMES, VERDICTS
+from fpgm_core.timing import FASTER, RUNTIMES, SLOWER, VERDICTS, speed_told
 from fpgm_core.training import SCHEDULES
 from pages.ui.panels.frame import PAGES
 from pages.ui.session.language import words_of
@@ -121,6 +121,16 @@ def test_every_phrase_is_found_by_its_english_and_fills_the_same_placeholders(la
     for english, said in words.under("phrase").items():
         fields = {name: f"X{place}" for place, name in enumerate(re.findall(r"{(\w+)}", english))}
         assert words.phrase(english.format(**fields)) == said.format(**fields), f"another phrase takes {english!r}"
+
+
+@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_verdict_on_speed_is_said_in_every_language(language, verdict):
+    said = 1.4 if verdict == FASTER else 0.8 if verdict == SLOWER else None
+    english = speed_told({"verdict": verdict, "speed_up": said, "ratio_low": 0.71, "ratio_high": 1.52})
+    words = words_of(language).phrase(english)
+    assert "[0.71, 1.52]" in words
+    assert not re.search("[a-z]", words), words
 
 
 # What is no English to translate: names, code, values of menus, and errors within errors.

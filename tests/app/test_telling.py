@@ -121,3 +121,8 @@ def test_a_text_is_one_line_of_bounded_length():
     assert "\u202e" not in plain("gnp.\u202eexe")
     assert len(plain("x" * 10_000)) <= LONGEST
     assert plain("conv1 of 3 filters") == "conv1 of 3 filters"
+
+
+def test_half_a_character_which_cannot_be_sent_to_a_browser_is_a_space():
+    plain("a\ud800b\udfff").encode()
+    assert plain("a\ud800b\udfff") == "a b"

@@ -109,7 +109,7 @@ def test_compare(run, few_images, tmp_path, resnet20):
     assert "at most 4" in err
 
 
-def test_bench_rates(run, monkeypatch):
+def test_bench_rates(run, tmp_path):
     status, out, _ = run(
         "bench", "rates", "resnet20", "--coupling", "inner", "--cut", 0.3, "--rung", "as_is", "--rival", "random_0",
         "--images", 50, "--loss", "damage", "--json",
@@ -118,6 +118,13 @@ def test_bench_rates(run, monkeypatch):
     result = json.loads(out)
     assert [one["contender"] for one in result["matches"]] == ["ours", "random_0"]
     assert result["verdicts"][0]["rival"] == "random_0"
+    table = tmp_path / "rates"
+    for rival in ("random_0", "random_1"):
+        words = ["--cut", 0.3, "--rung", "as_is", "--rival", rival, "--images", 50, "--loss", "damage", "--out", table]
+        assert run("bench", "rates", "resnet20", "--coupling", "inner", *words)[0] == 0
+    lines = table.with_suffix(".csv").read_text().splitlines()
+    assert [line.split(",")[4] for line in lines] == ["contender", "ours", "random_0", "random_1"]
+    assert "best of 2 |" in table.with_suffix(".md").read_text()
     status, out, err = run("bench", "rates", "resnet20", "--rival", "nobody")
     assert (status, out) == (2, "")
     assert "unknown rival 'nobody'" in err

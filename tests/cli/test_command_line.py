@@ -337,7 +337,8 @@ def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few_
 
 
 def test_quantise_puts_pruning_beside_quantising(result, few_images):
-    words = "quantise resnet20 --rate 0.4 --coupling coupled --rung as_is --runs 6 --seconds 0.01 --batch 1".split()
+    words = ["quantise", "resnet20", "--rate", "0.4", "--coupling", "coupled", "--rung", "as_is"]
+    words += ["--runs", "6", "--seconds", "0.01", "--batch", "1"]
     found = result(*words, "--threads", "1")
     assert [row["form"] for row in found["forms"]] == ["dense", "dense_int8", "pruned", "pruned_int8"]
     sizes = [row["bytes"] for row in found["forms"]]

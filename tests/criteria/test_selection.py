@@ -35,7 +35,7 @@ def test_a_higher_rate_prunes_no_fewer(n, first, second):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, 40, float("nan"), float("inf"), True, "0.4", None])
 def test_what_is_no_fraction_is_refused(rate):
-    with pytest.raises(FpgmError, match="is not a fraction; give the share to prune, from 0 to 1"):
+    with pytest.raises(FpgmError, match=r"^rate .* is not a fraction; give the share to prune, from 0 to 1"):
         num_pruned(16, rate)
     with pytest.raises(FpgmError, match=f"^rate of conv1 {re.escape(repr(rate))} is not"):
         check_rate(rate, "rate of conv1")
@@ -57,8 +57,12 @@ WRONG_LOCKS = {
     "no such filter": ((4,), (), "conv has no filter 4; its filters are 0 to 3"),
     "a negative filter": ((), (-1,), "conv has no filter -1"),
     "a contradiction": ((1, 2), (0, 2), "filter 2 of conv is locked in and locked out"),
-    "too many locked out": ((), (0, 1, 2), "3 filters are locked out but its rate prunes only 2; raise the rate"),
-    "too many locked in": ((0, 1, 2), (), "3 filters are locked in but its rate keeps only 2; lower the rate"),
+    "too many locked out": (
+        (),
+        (0, 1, 2),
+        "^conv: 3 filters are locked out but its rate prunes only 2; raise the rate",
+    ),
+    "too many locked in": ((0, 1, 2), (), "^conv: 3 filters are locked in but its rate keeps only 2; lower the rate"),
 }
 
 

@@ -5,11 +5,12 @@ import os
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from fpgm_core import FpgmError, ImageSet
 from fpgm_core.data import Preprocessing, class_misfit, open_folder, open_images
 from fpgm_core.data.classes import imagenet_wnids
+from fpgm_core.data.folders import SUFFIXES
 from fpgm_core.runtime.progress import run
 from fpgm_core.runtime.torchvision_import import import_torchvision
 
@@ -46,6 +47,24 @@ def test_nothing_decodes(tmp_path):
     (tmp_path / "cat" / "a.jpg").write_text("no picture")
     with pytest.raises(FpgmError, match=r"none of the 1 images of .* decodes; the first: cat/a.jpg"):
         ImageSet.from_folder(tmp_path, preprocessing=SMALL)
+
+
+def test_no_other_program_is_run_on_a_picture_whatever_it_says_it_is(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, which runs it: this Ghostscript says that it was called."""
+    called, program = tmp_path / "called", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {called}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # as in a new process
+    root = tmp_path / "tree"
+    (root / "cat").mkdir(parents=True)
+    script = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\n%%EOF\n"
+    for suffix in SUFFIXES:
+        (root / "cat" / f"a{suffix}").write_text(script)
+    with pytest.raises(FpgmError, match=r"none of the 9 images of .* decodes"):
+        ImageSet.from_folder(root, preprocessing=SMALL)
+    assert not called.exists()
 
 
 @pytest.mark.parametrize("content", [None, "file", "empty"])

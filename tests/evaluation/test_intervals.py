@@ -1,7 +1,7 @@
 """Wilson's and Newcombe's intervals against scipy, the printed example, and simulation."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -37,6 +37,31 @@ def test_newcombes_own_example():
     found = paired_change(20, 12, 2, 16)
     assert found.value == pytest.approx(0.2)
     assert (round(found.low, 4), round(found.high, 4)) == (0.0562, 0.3292)
+
+
+def test_limits_of_all_and_of_none_do_not_go_beyond_by_rounding():
+    for n in range(1, 500):
+        assert (wilson(n, n).high, wilson(0, n).low) == (1.0, 0.0)
+
+
+def newcombe(both, new, old, neither):
+    """Method 10 as the paper prints it: a, b, c, d; phi 0 where a margin is empty, else corrected for continuity."""
+    a, b, c, d, n = both, new, old, neither, both + new + old + neither
+    margins = (a + b) * (c + d) * (a + c) * (b + d)
+    corrected = max(a * d - b * c - n / 2, 0) if a * d > b * c else a * d - b * c
+    phi = corrected / math.sqrt(margins) if margins else 0
+    (l2, u2), (l3, u3) = ((wilson(k, n).low, wilson(k, n).high) for k in (a + b, a + c))
+    p2, p3 = (a + b) / n, (a + c) / n
+    delta = math.sqrt((p2 - l2) ** 2 - 2 * phi * (p2 - l2) * (u3 - p3) + (u3 - p3) ** 2)
+    epsilon = math.sqrt((u2 - p2) ** 2 - 2 * phi * (u2 - p2) * (p3 - l3) + (p3 - l3) ** 2)
+    return p2 - p3 - delta, p2 - p3 + epsilon
+
+
+def test_every_small_table_has_the_papers_limits():
+    for table in product(range(6), repeat=4):
+        if any(table):
+            found = paired_change(*table)
+            assert (found.low, found.high) == pytest.approx(newcombe(*table), abs=1e-12), table
 
 
 @given(tables)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from fpgm_core import FpgmError, Network
 from fpgm_core.export import networks, python_source
 from fpgm_core.pruning import randomised
+from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.runtime.torchvision_import import import_torchvision
 from fpgm_core.timing import as_onnx
 
@@ -254,3 +256,39 @@ def test_a_tensor_that_is_no_buffer_does_not_stop_it():
         torch.manual_seed(0)
         module = Scaled()
     agree(module, (3, 12, 12), {"one": 0.5})
+
+
+@dataclass
+class Answer:
+    """What somebody's network answers with, in a class that no exporter knows."""
+
+    logits: torch.Tensor
+    features: list
+
+
+class Told(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        y = F.relu(self.two(F.relu(self.one(x))))
+        return Answer(logits=self.fc(y.mean((2, 3))), features=[y.amax((2, 3))])
+
+
+def test_a_dataclass_is_exported_as_what_it_holds():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network.from_module(Told(), (3, 12, 12))
+    compact, shape = network.prune({"one": 0.5}).compact(), network.input_shape
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    told = answers(compact, images)
+    assert isinstance(told, Answer)
+    wanted = [told.logits, *told.features]
+    for found in (
+        networks.reload_pt2({"compact.pt2": networks.as_pt2(compact, shape)}),
+        networks.reload_onnx({"compact.onnx": as_onnx(compact, shape)}),
+        networks.reload_python(files_of(network, compact)),
+    ):
+        pairs = zip(tensors_in(answers(found, images)), wanted, strict=True)
+        assert all((one - other).abs().max() <= 1e-4 * other.abs().max() for one, other in pairs)

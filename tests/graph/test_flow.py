@@ -312,7 +312,6 @@ def test_flattening_repeats_each_channel(toy):
         (opaque, "b", "after a sigmoid"),
         (positions_as_rows, "a", "view"),
         (padded_features, "a", "pad"),
-        (norm_twice, "a", "n runs more than once"),
     ],
 )
 @pytest.mark.parametrize("coupling", COUPLINGS)

@@ -355,6 +355,9 @@ def test_what_only_runs_a_network_otherwise_is_that_network():
         assert [layer.name for layer in Network.from_module(wrapped, SHAPE).layers] == ["a", "b"]
     with pytest.raises(FpgmError, match="give the module that it was made of"):
         Network.from_module(torch.jit.trace(module, images()), SHAPE)
+    module.a = torch.jit.trace(module.a, images())
+    with pytest.raises(FpgmError, match="a is scripted, and cannot be followed"):
+        Network.from_module(module, SHAPE)
 
 
 def test_two_weights_made_of_one_parameter_stay_two():

@@ -122,6 +122,57 @@ def test_weights_that_a_forward_makes_are_made_once():
     proved(network)
 
 
+class Loose(nn.Module):
+    """Parameters in lists, at the root and under names of one's own, which functions are called with."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.w = nn.Parameter(torch.randn(8, 3, 3, 3) * 0.2)
+        self.kernels = nn.ParameterList([torch.randn(8, 8, 3, 3) * 0.1 for _ in range(2)])
+        self.offsets = nn.ParameterDict({str(i): torch.randn(8) * 0.1 for i in range(2)})
+        self.n = nn.Module()
+        self.n.gamma, self.n.beta = nn.Parameter(torch.rand(8) + 0.5), nn.Parameter(torch.randn(8))
+        self.n.register_buffer("mean", torch.randn(8) * 0.1)
+        self.n.register_buffer("var", torch.rand(8) + 0.5)
+        self.last = nn.Parameter(torch.randn(5, 8))
+
+    def forward(self, x):
+        y = F.conv2d(x, self.w, padding=1)
+        y = F.relu(F.batch_norm(y, self.n.mean, self.n.var, self.n.gamma, self.n.beta, False, 0.1, 1e-3))
+        for i, kernel in enumerate(self.kernels):
+            y = F.relu(F.conv2d(y, kernel, self.offsets[str(i)], padding=1))
+        return F.linear(y.mean((2, 3)), self.last)
+
+
+def test_functions_of_parameters_that_no_layer_owns_are_layers():
+    module = Loose().requires_grad_(False)
+    network = Network.from_module(module, SHAPE)
+    assert close(network.module(x()), module(x()), module(x()))
+    assert [unit.name for unit in network.units("inner")] == ["w", "kernels_0", "kernels_1"]
+    assert (type(network.module.n), network.module.n.eps) == (nn.BatchNorm2d, 1e-3)
+    assert not network.flow.repeated
+    proved(network)
+    compact = network.prune(0.5, coupling="coupled").compact()
+    assert (compact.kernels_1.out_channels, compact.n.num_features) == (4, 4)
+
+
+def test_parameters_that_two_calls_read_are_left_where_they_are():
+    def forward(net, x):
+        y = F.relu(net.a(x))
+        for _ in range(2):
+            y = F.relu(F.conv2d(y, net.k[0], padding=1))
+        return head(net, net.b(y))
+
+    torch.manual_seed(0)
+    kernels = nn.ParameterList([torch.randn(8, 8, 3, 3) * 0.1])
+    layers = {"a": conv(3, 8), "k": kernels, "b": conv(8, 8), "fc": nn.Linear(8, 5)}
+    network = wrap(Toy(forward, **layers), SHAPE)
+    assert set(network.refusals("coupled")) == {"a"}
+    proof = verify(network.prune(0.5, coupling="coupled"))
+    assert proof.holds, proof.problem
+
+
 class NormAct(nn.GroupNorm):
     """A norm as a function of its own tensors, and the activation below it."""
 

@@ -193,6 +193,15 @@ def test_a_sparse_file_is_refused_by_its_size(tmp_path, monkeypatch):
         read_file(path)
 
 
+@pytest.mark.parametrize("name", ["t{}", "p{}.conv1.weight", "layer{}.conv.weight"])
+def test_a_checkpoint_of_any_number_of_names_is_refused_soon(name, tmp_path):
+    path, begun = tmp_path / "many.safetensors", time.process_time()
+    path.write_bytes(save({name.format(number): torch.zeros(1) for number in range(20_000)}))
+    with pytest.raises(FpgmError, match=r"is for another network: missing bn1\.bias; "):
+        Network.load("resnet20", path)
+    assert time.process_time() - begun < 2 * MOST_SECONDS
+
+
 def test_a_whole_archive_opens(tmp_path):
     path = tmp_path / "whole.npz"
     path.write_bytes(WHOLE["npz"])

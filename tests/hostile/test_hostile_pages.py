@@ -83,6 +83,8 @@ LINKS = {
     "data": link_with(data=LINK),
     "data of another": link_with(data="own-0000000000000000"),
     "a path for data": link_with(data="/etc"),
+    "half a character for a model": link_with(plan__model="a\ud800"),
+    "half a character for a unit": link_with(plan__rates={"\ud800": 0.5}),
     "nothing": "", "rubbish": "%F0%9F", "half": link_with()[:40], "long": "A" * 300_000,
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from scipy.stats import binom
 from fpgm_core import FpgmError
 from fpgm_core.evaluation import Interval
 from fpgm_core.runtime.progress import run
-from fpgm_core.timing import RUNTIMES, Lap, Target, TimingConfig, median_interval, ratio_verdict, timings_work
+from fpgm_core.timing import RUNTIMES, Lap, Target, TimingConfig, median_interval, ms_told, ratio_verdict, timings_work
 from fpgm_core.timing.engine import held
 from fpgm_core.timing.runtimes import Form, images_for
 from fpgm_core.timing.turns import conditions_of, intervals_of, is_narrow, known_work, lap
@@ -193,3 +193,8 @@ def test_a_runtime_or_a_device_that_cannot_be_is_refused():
         Target("onnxruntime", device="cuda")
     with pytest.raises(FpgmError, match="PyTorch does not read this form"):
         Target().load(Form.of_onnx(b""), images_for((3, 8, 8), 1))
+
+
+def test_milliseconds_are_told_without_powers_of_ten():
+    assert ms_told(1694.2, 406.4, 12345.6) == "1690 [406, 12300]"
+    assert ms_told(0.05832, 0.0581, 0.0600, unit=" ms") == "0.0583 ms [0.0581, 0.06]"

@@ -36,6 +36,7 @@ from fpgm_core.graph.operations.conditions import Choice, Comparison
 from fpgm_core.graph.operations.elementwise import (
     DroppedInTraining,
     Elementwise,
+    InstanceStatistics,
     PaddedWith,
     ParametricReLU,
     PooledWithPlaces,
@@ -142,12 +143,14 @@ _register(("torchvision.ops.stochastic_depth.stochastic_depth",), DroppedInTrain
 _named(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d adaptive_avg_pool1d"
     " adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d grid_sample"
-    " grid_sampler instance_norm",
+    " grid_sampler",
     Spatial(),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
+
+_named("instance_norm", InstanceStatistics())
 
 _named("add", Elementary("sum"))
 _register((operator.add,), Elementary("sum"))

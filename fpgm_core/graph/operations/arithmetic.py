@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.fx
 
-from fpgm_core.graph.flow import ALWAYS, ChannelTensor, Known, Value
+from fpgm_core.graph.flow import ALWAYS, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, describe, shape_of, whole
 from fpgm_core.graph.operations.gates import gate, met_in_product, parts_of_one, same, under_one_another
 
@@ -233,7 +233,7 @@ class Multiplication(Meeting):
             if not alone or any(known.name == one.node.target for known in walk.channel_tensors):
                 return False
             size = int(np.prod(shape_of(one.node))) // one.side
-            walk.channel_tensors.append(ChannelTensor(str(one.node.target), value.sources, one.dim, size))
+            walk.add_channel_tensor(str(one.node.target), value.sources, one.dim, size)
         return True
 
     def rebuild(self, network: Rebuilder, node: Node, value: Value) -> Rebuilt:

@@ -10,7 +10,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fpgm_core.graph.flow import ChannelTensor, Known, Value
+from fpgm_core.graph.flow import Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, argument, fits, shape_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ class Spatial(ChannelsKept):
         if beside or len(inputs) != 1 or inputs[0].dim != 1 or inputs[0].batch != 0 or len(shape) < 3:
             return None
         return replace(inputs[0], operation=self, base="", index=None) if fits(inputs[0], shape) else None
+
+
+class InstanceStatistics(Spatial):
+    """instance_norm as a function, of an image's own statistics alone: not where it has scales and shifts."""
+
+    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
+        """The same channels."""
+        return super().propagate(walk, node, inputs) if len(node.all_input_nodes) == 1 else None
 
 
 class PaddedWith(Spatial):
@@ -180,22 +188,26 @@ class ParametricReLU(ChannelsKept):
         if node.op != "call_module" or len(inputs) != 1 or inputs[0].weighs or not fits(inputs[0], shape_of(node)):
             return None
         name, value = f"{node.target}.weight", inputs[0]
-        if value.dim != 1 or any(known.name == name for known in walk.channel_tensors):
-            return None  # one that runs twice stays as it is
+        if value.dim != 1:
+            return None
         if walk.parameters[name].numel() > 1:
-            again = sum(other.target == node.target for other in walk.graph.graph.nodes if other.op == "call_module")
-            if again > 1 or walk.reads_of(name):
+            calls = sum(other.target == node.target for other in walk.graph.graph.nodes if other.op == "call_module")
+            if walk.reads_of(name) or (calls > 1 and value.unwritten):
                 return None
-            walk.channel_tensors.append(ChannelTensor(name, value.sources, 0, 1))
+            if calls > 1:
+                walk.again.add(str(node.target))
+            walk.add_channel_tensor(name, value.sources)
         return replace(value, operation=self, base="", index=None)
 
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The same call, with the slopes of the channels that are left."""
-        made, present = super().rebuild(network, node, value)
-        name = f"{node.target}.weight"
-        if made is not None and name in network.channel_tensors:
-            module: Any = network.own(str(node.target))
+        (operand,), name = network.operands(node), str(node.target)
+        present = network.of_every_call(name, network.present(operand))
+        source = network.placed(operand, present)
+        if source is None:
+            return None, present
+        module: Any = network.own(name)
+        if f"{name}.weight" in network.channel_tensors:
             module.weight = nn.Parameter(module.weight.detach()[torch.from_numpy(present)], module.weight.requires_grad)
             module.num_parameters = len(present)
-            network.replace_module(str(node.target), module)
-        return made, present
+        return network.call_module(name, module, source), present

@@ -68,7 +68,7 @@ class FunctionalConvolution(Convolution):
     def propagate(self, walk: Builder, node: Node, inputs: list[Value]) -> Known:
         """As a convolution does, where the weight is a parameter as it is."""
         given = {"weight": argument(node, 1, "weight"), "bias": argument(node, 2, "bias")}
-        name, groups = owner_of(walk, given), argument(node, 6, "groups", 1)
+        name, groups = owner_of(walk, given), walk.with_numbers(argument(node, 6, "groups", 1))
         if not isinstance(groups, int) or len(shape_of(node)) != 4:
             return None
         if name is None:

@@ -15,7 +15,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from fpgm_core.graph.flow import ALWAYS, NEVER, ChannelTensor, JointNorm, Known, Value
+from fpgm_core.graph.flow import ALWAYS, NEVER, JointNorm, Known, Value
 from fpgm_core.graph.operations.base import Operation, Rebuilt, has_hooks, known_class, opaque, shape_of
 
 if TYPE_CHECKING:
@@ -192,17 +192,14 @@ class JointNormalisation(Operation):
 
     @staticmethod
     def _noted(walk: Builder, name: str, sources: np.ndarray, norm: Any) -> bool:
-        """Note what the norm reads; False where it ran before on other channels."""
-        before = [r for r in walk.readers if isinstance(r, JointNorm) and r.name == name]
-        if before:
-            alike = before[0].reads.shape == sources.shape and bool((before[0].reads == sources).all())
-            if not alike:
-                walk.fix(before[0].reads, f"{name} runs more than once in a forward pass")
-            return alike
-        walk.readers.append(JointNorm(name, sources))
+        """Note what the norm reads; False where it ran before on other channels, which cannot leave alike."""
+        if not walk.joint_norm_ran_before(name, sources):
+            walk.readers.append(JointNorm(name, sources))
+        elif name in walk.unlike:
+            return False
         for kind, parameter in norm._parameters.items():
             if parameter is not None:
-                walk.channel_tensors.append(ChannelTensor(f"{name}.{kind}", sources, 0, 1))
+                walk.add_channel_tensor(f"{name}.{kind}", sources)
         if getattr(norm, "num_groups", 1) > 1:
             _keep_even(walk, name, sources, norm.num_groups)
         return True
@@ -210,11 +207,11 @@ class JointNormalisation(Operation):
     def rebuild(self, network: Rebuilder, node: torch.fx.Node, value: Value) -> Rebuilt:
         """The plain norm of the channels that are left, in the dense network's order."""
         (operand,) = network.operands(node)
-        channels = network.live(value)
+        name = str(node.target)
+        channels = network.of_every_call(name, network.live(value))
         source = network.placed(operand, channels)
         if source is None:
             return None, channels
-        name = str(node.target)
         norm: Any = network.modules[name]
         tensors = {
             kind: None if p is None else network.tensor(f"{name}.{kind}") for kind, p in norm._parameters.items()

@@ -207,12 +207,13 @@ class BatchNorm(Operation):
     so the masked network's scale and shift are zero there, and the compact one has none."""
 
     reads_unwritten = True
+    folds = True
 
     def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
         """The same channels; of channels of zeros that nobody wrote it makes a constant."""
         name = str(node.target)
         norm: Any = walk.modules[name]
-        after = _sole_conv(walk, node) if norm.running_mean is not None else None
+        after = _sole_conv(walk, node) if self.folds and norm.running_mean is not None else None
         learned = norm._parameters.get("weight") is not None  # a frozen one's scale and shift are buffers
         return self.normed(walk, name, inputs, BatchNormLayer(name, np.zeros(0), learned, after))
 
@@ -232,11 +233,12 @@ class BatchNorm(Operation):
         """The norm of the channels that are left."""
         operand = network.operands(node)[0]
         present, live = network.present(operand), network.live(value)
-        channels = present if len(present) == len(live) else live  # of padding a norm makes something
+        name = self.name(node)
+        # Of padding a norm makes something.
+        channels = network.of_every_call(name, present if len(present) == len(live) else live)
         source = network.placed(operand, channels)
         if source is None:
             return None, channels
-        name = self.name(node)
         return network.call_module(name, narrowed_norm(network, name, torch.from_numpy(channels)), source), channels
 
     def name(self, node: torch.fx.Node) -> str:
@@ -279,11 +281,6 @@ class UnfollowedNorm(Operation):
 
 
 class ChannelNorm(BatchNorm):
-    """Instance normalisation: each channel of each image by itself."""
+    """Norms of other dimensions, and instance normalisation, whose statistics are the image's own: never folded."""
 
-    def propagate(self, walk: Builder, node: torch.fx.Node, inputs: list[Value]) -> Known:
-        """As a batch norm; never folded, since its statistics are the image's own."""
-        known = super().propagate(walk, node, inputs)
-        if isinstance(known, Value):
-            walk.batch_norms[-1] = replace(walk.batch_norms[-1], after=None)
-        return known
+    folds = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pages.ui.components.element import element
@@ -90,7 +90,8 @@ def equaliser(
     _component(
         key=key,
         data={
-            "units": [asdict(bar) for bar in bars],
+            # Flat, so no asdict, which copies; no list: Streamlit would ask at every drag what data frame it is.
+            "units": tuple(vars(bar) for bar in bars),
             "counts": {kind: list(row) for kind, row in counts.items()},
             "chosen": chosen,
             "session": session,
@@ -98,7 +99,7 @@ def equaliser(
             "echo": echo,
             "poll": poll,
             "asked": tick,
-            "words": dict(words),
+            "words": words,
         },
         on_move_change=lambda: None,
         on_tick_change=lambda: None,

@@ -81,8 +81,8 @@ class Picture:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """It as plain values."""
-        return asdict(self)
+        """It as plain values; no lists, of which Streamlit would ask at every drag what data frames they are."""
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

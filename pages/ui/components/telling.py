@@ -22,7 +22,7 @@ LONGEST = 600  # characters that are shown of a text
 _LONGEST_ERROR = 4 * LONGEST  # before paths and others' words are left out of it
 _log = logging.getLogger(__name__)
 _APART = "\u2060"  # a word joiner, which is not seen: it keeps apart what would be read as one mark
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
 _ARROWS = re.compile(r"(?<!\S)(<->|->|<-|--|[<>~]=)(?!\S)")
 _LINKING = re.compile(r"(:|@|\bwww)", re.IGNORECASE)
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
@@ -32,7 +32,8 @@ _PLACE = re.compile(r"""(?<![^\s'"(\[=,;:])(?:[A-Za-z]:[/\\]|/)(?:[^\s/\\'",;:()
 def plain(text: object) -> str:
     """Somebody's text as Markdown that shows it as it is: no link, picture, heading, formula, colour, icon or emoji.
 
-    Line breaks and what turns the direction of writing become spaces; at most LONGEST characters are shown.
+    Line breaks, what turns the direction of writing and halves of characters, which no browser can be sent, become
+    spaces; at most LONGEST characters are shown.
     """
     line = " ".join(_UNSEEN.sub(" ", str(text)).split())
     if len(line) > LONGEST:

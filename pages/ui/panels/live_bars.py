@@ -135,7 +135,7 @@ def bars(session: Session) -> list[Bar]:
     units = network.units(plan.coupling)
     labels = short_names(tuple(unit.name for unit in units))
 
-    prices, bargains = prices_of(session, plan), marks(session)
+    prices, bargains, stairs = prices_of(session, plan), marks(session), stairs_told(session)
     priced = price_words(prices, words)
 
     def damage_words(unit: Unit) -> str:
@@ -164,7 +164,7 @@ def bars(session: Session) -> list[Bar]:
                 agreement=_agreement(network, plan, unit, words),
                 damage=damage_words(unit),
                 heat=heat.get(unit.name, ""),
-                speed=stairs_told(session, unit),
+                speed=stairs.get(unit.name, ""),
                 marks=bargains.get(unit.name, ()),
             )
         )

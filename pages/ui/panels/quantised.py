@@ -23,7 +23,7 @@ from fpgm_core.export import (
 )
 from fpgm_core.lesson import Words
 from fpgm_core.runtime.progress import Work, within
-from fpgm_core.timing import Target, speed_told
+from fpgm_core.timing import Target, ms_told, speed_told
 from pages.ui.components.telling import plain
 from pages.ui.panels.sealed import count_look
 from pages.ui.session.networks import network_key, why_unmeasured
@@ -120,9 +120,8 @@ def _form(row: Mapping[str, Any], words: Words) -> dict[str, Any]:
             words(f"sheet.{split}"): Interval(one["value"], one["low"], one["high"]).percent
             for split, one in row["accuracy"].items()
         },
-        **{words(f"sheet.ms_{one['batch']}"): f"{one['value']:.3g} [{one['low']:.3g}, {one['high']:.3g}]"
-           for one in row["ms"]},
-    }  # fmt: skip
+        **{words(f"sheet.ms_{one['batch']}"): ms_told(one["value"], one["low"], one["high"]) for one in row["ms"]},
+    }
 
 
 def _pair(row: Mapping[str, Any], words: Words) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from fpgm_core import Plan
-from fpgm_core.graph import Unit
 from pages.ui.session.session import Session, callback, current_session, mirror
 from pages.ui.session.speed import (
     JOB,
@@ -63,8 +62,8 @@ def _take() -> None:
 
 def speed_told(session: Session, plan: Plan) -> str:
     """The predicted milliseconds of a plan with their interval and the verdict; "" where none are predicted."""
-    found = predictor(session)
-    if found is None or plan.coupling != found.coupling:
+    found = predictor(session, plan.coupling)
+    if found is None:
         return ""
     pruned = session.network.prune(plan)
     ms = found.dense if pruned.prunes_nothing else found.ms(pruned)
@@ -82,13 +81,19 @@ def marks(session: Session) -> dict[str, tuple[float, ...]]:
     }
 
 
-def stairs_told(session: Session, unit: Unit) -> str:
-    """What the stairs say of a unit's count at rest: that more filters would cost nothing, or that it is a bargain."""
-    one = stairs(session).get(unit.name)
-    if one is None:
-        return ""
-    pruned = session.network.count_pruned(session.state.plan, unit)
-    better, words = one.better(pruned), session.words
-    if better is not None:
-        return words("speed.better", kept=unit.size - pruned, more=unit.size - better)
-    return words("speed.bargain", kept=unit.size - pruned) if pruned in one.counts[one.bargains] else ""
+def stairs_told(session: Session) -> dict[str, str]:
+    """What the stairs say of units' counts at rest, by name: more filters would cost nothing, or it is a bargain."""
+    known = stairs(session)
+    if not known:
+        return {}
+    network, plan, words, told = session.network, session.state.plan, session.words, dict[str, str]()
+    for unit in network.units(plan.coupling):
+        one, pruned = known.get(unit.name), network.count_pruned(plan, unit)
+        if one is None:
+            continue
+        better = one.better(pruned)
+        if better is not None:
+            told[unit.name] = words("speed.better", kept=unit.size - pruned, more=unit.size - better)
+        elif pruned in one.counts[one.bargains]:
+            told[unit.name] = words("speed.bargain", kept=unit.size - pruned)
+    return told

@@ -25,6 +25,7 @@ from pages.ui.session.jobs import workers
 from pages.ui.session.recovered import TRAINED
 
 GRACE, LINGER, REST = 3.0, 120.0, 20.0  # seconds after which work ends, a tab is gone, a server without tabs rests
+IDLE = 5.0  # seconds without any work after which freed memory goes back
 _REST_BYTES = 1 << 30
 _EVERY = 1.0  # seconds
 log = logging.getLogger(__name__)
@@ -40,15 +41,30 @@ class Tab(Protocol):
         """End all that belongs to it."""
 
 
+class Quiet:
+    """Does `act` once whenever nothing has gone on for so many seconds; `now` is as for `House`."""
+
+    def __init__(self, act: Callable[[], object], seconds: float) -> None:
+        self._act, self._seconds = act, seconds
+        self._is_done, self._since = True, 0.0
+
+    def tick(self, now: float, *, is_busy: bool) -> None:
+        """Say whether anything goes on."""
+        if is_busy:
+            self._is_done, self._since = False, now
+        elif not self._is_done and now - self._since >= self._seconds:
+            self._is_done = True
+            self._act()
+
+
 class House:
     """The tabs of this process. `tick` is called every second or so; `now` is in seconds, of any clock that goes on."""
 
     def __init__(self, let_go: Callable[[], object]) -> None:
-        self._let_go = let_go
+        self._rest = Quiet(let_go, REST)
         self._lock = threading.Lock()
         self._tabs: dict[str, Tab] = {}
         self._gone: dict[str, float] = {}  # since when
-        self._is_resting, self._since = True, 0.0
 
     def enter(self, name: str, tab: Tab) -> None:
         """A tab was opened; `name` is its session's."""
@@ -75,11 +91,7 @@ class House:
                 log.info("session %s has gone", name[:8])
             elif away >= GRACE:
                 tabs[name].pause()
-        if len(closed) < len(tabs):
-            self._is_resting, self._since = False, now
-        elif not self._is_resting and now - self._since >= REST:
-            self._is_resting = True
-            self._let_go()
+        self._rest.tick(now, is_busy=len(closed) < len(tabs))
         return [name for name in closed if name not in self._tabs]
 
 
@@ -89,16 +101,34 @@ def house() -> House:
     return House(let_go)
 
 
+@once
+def idleness() -> Quiet:
+    """Gives freed memory back while no work of this process is under way."""
+    return Quiet(give_back, IDLE)
+
+
+def _holds_much() -> bool:
+    """Whether the process holds more than `FPGM_REST_BYTES`, default 1 GiB, or cannot tell."""
+    held = resident_bytes()
+    return held is None or held > configured_bytes("FPGM_REST_BYTES", _REST_BYTES)
+
+
+def give_back() -> None:
+    """Give what was freed and kept for the next batch back to the system, where the process holds much."""
+    if _holds_much():
+        gc.collect()  # a network that was let go of is a circle
+        return_freed_memory()
+
+
 def let_go() -> None:
-    """Forget what can be made anew, where the process holds much: more than `FPGM_REST_BYTES`, default 1 GiB."""
-    before = resident_bytes()
-    if before is not None and before <= configured_bytes("FPGM_REST_BYTES", _REST_BYTES):
+    """Forget what can be made anew, where the process holds much."""
+    if not _holds_much():
         return
+    before = resident_bytes()
     clear_caches(keep=(TRAINED,))  # what was trained is not made anew in a moment
     st.cache_resource.clear()
     st.cache_data.clear()
-    gc.collect()
-    return_freed_memory()
+    give_back()
     log.info("nobody is here: %s MB of memory became %s", *(size and size >> 20 for size in (before, resident_bytes())))
 
 
@@ -115,5 +145,7 @@ async def keep_house() -> None:
                 runtime.close_session(name)
             for worker in workers():
                 worker.tend()
+            is_busy = any(worker.under_way for worker in workers())
+            await asyncio.to_thread(idleness().tick, time.monotonic(), is_busy=is_busy)
         except Exception:  # the server goes on
             log.exception("housekeeping failed")

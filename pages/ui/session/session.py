@@ -238,7 +238,7 @@ class Session:
     def pause(self) -> None:
         """End the tab's work, let go of its network; where the tab comes back, what is on screen is measured again."""
         self.jobs.close()
-        self._network = None
+        self._network = self.pending = None
 
     def resume(self) -> None:
         """Begin where `pause` or `close` ended: the tab is there again."""

@@ -28,21 +28,25 @@ def choose_machine(session: Session, name: str) -> None:
     session.speed.known = {key: found for key, found in session.speed.known.items() if found is not None}
 
 
-def _key(session: Session) -> Hashable:
-    return (*network_key(session.network), session.state.plan.coupling, session.speed.on)
+def _key(session: Session, coupling: str | None = None) -> Hashable:
+    return (*network_key(session.network), coupling or session.state.plan.coupling, session.speed.on)
 
 
-def predictor(session: Session) -> Predictor | None:
-    """What predicts milliseconds for the plan on screen; None where no machine is chosen, or it was not timed yet."""
-    speed, key = session.speed, _key(session)
-    if speed.on == NOWHERE:
+def predictor(session: Session, coupling: str | None = None) -> Predictor | None:
+    """What predicts milliseconds under a coupling, that of the plan on screen without one.
+
+    None where no machine is chosen, or it was not timed yet.
+    """
+    speed = session.speed
+    if speed.on == NOWHERE:  # as it mostly is: every drag asks
         return None
+    key = _key(session, coupling)
     job = session.jobs.get(JOB, (JOB, key))
     if job is not None and job.done and job.result is not None:
         speed.known[key] = job.result
     if key not in speed.known:
         identity = speed.boards.get(speed.on) or Target(speed.on).identity
-        speed.known[key] = kept_predictor(session.network, session.state.plan.coupling, identity)
+        speed.known[key] = kept_predictor(session.network, coupling or session.state.plan.coupling, identity)
     return speed.known[key]
 
 

@@ -7,6 +7,7 @@ import binascii
 import json
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fpgm_core import FpgmError, Plan
 from fpgm_core.recovery import get_recovery_method
@@ -68,6 +69,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
+@lru_cache(maxsize=256)  # a drag asks for the same link at every step
 def encode(state: ViewState) -> str:
     """A view state as the text of a link: compressed JSON in URL-safe base64."""
     data = {"plan": state.plan.to_dict()} | {link: getattr(state, name) for name, link in _LINK_NAMES.items()}

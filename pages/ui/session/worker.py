@@ -114,8 +114,9 @@ class Job(Generic[T]):
         self._ended.set()
 
     def close(self) -> None:
-        """Stop for good; what was reached stays readable."""
+        """Stop for good, and let go of what the work was about; what was reached stays readable."""
         self._work.close()
+        self._begin, self._work = _nothing, _nothing()
 
 
 def _nothing() -> Work[Any]:
@@ -291,15 +292,19 @@ class Worker:
     def _run(self) -> None:
         _yield_to_the_page()
         while (job := self._next()) is not None:
-            begun, is_first = time.monotonic(), not job.has_news
-            try:
-                with self._step.running():
-                    job.step()
-            except Abandoned:
-                pass  # nobody has it any more
-            self._turns.spent(job, time.monotonic() - begun, is_first=is_first)
-            if job.done:
-                job.close()
+            self._do(job)
+            del job  # while it waits for the next this thread keeps nothing, nor what the work is about
+
+    def _do(self, job: Job[Any]) -> None:
+        begun, is_first = time.monotonic(), not job.has_news
+        try:
+            with self._step.running():
+                job.step()
+        except Abandoned:
+            pass  # nobody has it any more
+        self._turns.spent(job, time.monotonic() - begun, is_first=is_first)
+        if job.done:
+            job.close()
 
 
 class Turns:
@@ -308,7 +313,7 @@ class Turns:
     def __init__(self) -> None:
         self._steps = self._begun = 0
         self._first = self._rest = 0.0  # seconds that first figures had lately, and the rest of measurements
-        self._finishing: Job[Any] | None = None
+        self._finishing = 0  # the job's identity, not the job, which may be cancelled and is to go then
 
     def choose(self, brief: Sequence[Job[Any]], long: Sequence[Job[Any]], askers: Mapping[int, int]) -> Job[Any]:
         """One of the jobs, of which there is one at least; `askers` says how many sessions want each brief one."""
@@ -319,12 +324,14 @@ class Turns:
         rest = [job for job in brief if job.has_news]
         if firsts and (not rest or self._first <= _AHEAD + 2 * self._rest):
             return min(firsts, key=lambda job: job.begun)
-        if self._finishing is None or all(job is not self._finishing for job in rest):
+        found = next((job for job in rest if id(job) == self._finishing), None)
+        if found is None:
             most = max(askers[id(job)] for job in rest)
             wanted = sorted((job for job in rest if askers[id(job)] == most), key=lambda job: job.begun)
             self._begun += 1
-            self._finishing = wanted[-1 if self._begun % _OLDEST else 0]
-        return self._finishing
+            found = wanted[-1 if self._begun % _OLDEST else 0]
+            self._finishing = id(found)
+        return found
 
     def spent(self, job: Job[Any], seconds: float, *, is_first: bool) -> None:
         """A step of a job took so long; `is_first` where it had nothing to show before."""
