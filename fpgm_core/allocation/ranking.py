@@ -107,13 +107,25 @@ class RankingStudy:
 
     @property
     def trusted(self) -> str | None:
-        """The cheapest rung to choose by: no dearer one ranks better by an interval above 0. None without two rungs."""
-        rungs = [name for name in self.predictors if name in RECOVERY_METHODS]
-        for place, rung in enumerate(rungs[:-1]):
-            ahead = [self.overall(dearer, rung) for dearer in rungs[place + 1 :]]
-            if all(one is None or one.low <= 0 for one in ahead):
-                return rung
-        return rungs[-1] if rungs else None
+        """The rung to choose by: the one that ranks best, of equals the cheapest.
+
+        None where no rung ranks better than chance, or there is but one. `behind` says what it is truly ahead of.
+        """
+        found = {name: rho.value for name, rho in self.rungs.items() if rho.low > 0}
+        return max(found, key=lambda name: found[name]) if len(self.rungs) > 1 and found else None
+
+    @property
+    def rungs(self) -> dict[str, Interval]:
+        """What every rung ranks at over all levels, the cheapest first; without those that a level says nothing of."""
+        names = [name for name in self.predictors if name in RECOVERY_METHODS]
+        return {name: rho for name in names if (rho := self.overall(name)) is not None}
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The rungs that rank worse than the trusted one by an interval below 0, on the same resamples."""
+        best = self.trusted
+        others = [name for name in self.rungs if best is not None and name != best]
+        return tuple(name for name in others if (ahead := self.overall(best or "", name)) is not None and ahead.low > 0)
 
 
 def known_ranking(network: Network, bundle: Path = BUNDLE) -> RankingStudy | None:

@@ -294,6 +294,7 @@ def _study(chosen: argparse.Namespace, network: Network) -> int:
         "target": study.target,
         "recipe": None if recipe is None else asdict(recipe),
         "trusted": study.trusted,
+        "behind": list(study.behind),
         "overall": {name: asdict(rho) for name in study.predictors if (rho := study.overall(name))},
         "plans": [
             {"level": one.level, "rates": dict(one.plan.rates), "figures": dict(one.figures)} for one in study.plans
@@ -312,7 +313,8 @@ def _study(chosen: argparse.Namespace, network: Network) -> int:
         "bootstrap intervals, 95%"
     )
     if study.trusted is not None:
-        lines.append(f"To choose by: {study.trusted}; no dearer rung is ahead of it by an interval above 0")
+        behind = ", ".join(study.behind) or "none"
+        lines.append(f"To choose by: {study.trusted}, which ranks best; behind it by an interval below 0: {behind}")
     show(chosen, result, "\n".join(lines))
     return 0
 

@@ -15,7 +15,7 @@ from fpgm_core.data.sources import ImageSource
 from fpgm_core.errors import FpgmError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's IMG_EXTENSIONS
-# What is decoded, whatever a file's name says: of an EPS called .png Pillow would have Ghostscript run the program in it.
+# What is decoded, whatever a name says: of an EPS called .png Pillow would have Ghostscript run the program in it.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 CLASSES_FILE = "classes.txt"  # in a tree's root: a class's folder a line, in the order of the network's outputs
 _MOST_CLASSES = 1 << 16

@@ -47,7 +47,7 @@ def opened(
     except Exception:
         return _exported(module, input_shape, seconds), None
     for settled in traced.meta["settled"]:
-        warnings.warn(f"{type(module).__name__}: {settled}", stacklevel=2)
+        warnings.warn(f"{type(module).__name__}: {settled}", stacklevel=4)
     return (traced, None) if make_plain(traced) or traced.meta["settled"] else (module, traced)
 
 

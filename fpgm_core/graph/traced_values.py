@@ -49,10 +49,10 @@ class TracedValue(torch.fx.Proxy):
         return np.asarray(_tracer(self).number(self.node), *options)
 
     def __bool__(self) -> bool:
-        asserted = _asserted(sys._getframe(1))
         try:
             return bool(_tracer(self).number(self.node))
         except DataDependent:
+            asserted = _asserted(sys._getframe(1))
             if asserted is None:
                 raise
             _tracer(self).assume(self.node)

@@ -7,7 +7,7 @@ import operator
 import re
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class Tracer(torch.fx.Tracer):
         self._values: dict[tuple[torch.fx.Node, int], Any] = {}
         self._plain = nn.Module.__call__, nn.Module.__getattr__
         self._copies: dict[str, nn.Module] = {}
+        self._autocasts = _autocasts()
         self.settled: dict[str, None] = {}
         self._assumed: list[torch.fx.Node] = []
 
@@ -114,9 +115,11 @@ class Tracer(torch.fx.Tracer):
 
     def _settle(self, kind: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """A call's arguments: dropout drops nothing, whatever it is told; no part runs in half precision."""
-        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        if _autocasts() - self._autocasts:
             self.settled["it runs in float32 throughout, without the autocast that its forward asks for"] = None
         name = str(getattr(target, "__name__", target))
+        if kind == "call_module" and self._plain_module(name).training and not self.root.training:
+            self.settled[f"{name} is in eval mode here, while the forward puts it into training mode"] = None
         if kind != "call_module" and _DRAWS.fullmatch(name):
             self.drew(name, "anew for every answer")
         if not callable(target) or not _DROPS.fullmatch(name):
@@ -242,6 +245,15 @@ class Tracer(torch.fx.Tracer):
 
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor of the network, by name, as it is."""
+        found: torch.Tensor = self._part(name)
+        return found
+
+    def _plain_module(self, name: str) -> nn.Module:
+        found: nn.Module = self._part(name)
+        return found
+
+    def _part(self, name: str) -> Any:
+        """A part of the network by its dotted name, as it is."""
         patched = nn.Module.__getattr__
         nn.Module.__getattr__ = self._plain[1]  # type: ignore[method-assign]
         try:
@@ -270,6 +282,8 @@ def trace(
         graph = tracer.trace(module)
     traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
     traced.meta["settled"] = tuple(tracer.settled)
+    if not module.training:
+        traced.eval()
     for name in {str(node.target) for node in graph.nodes if node.op == "call_module"} & set(norms):
         traced.set_submodule(name, norms[name])  # its containers are the traced module's own
     return traced
@@ -280,12 +294,19 @@ def where(error: BaseException) -> str:
     return _last_line(traceback.extract_tb(error.__traceback__))
 
 
+def _autocasts() -> set[str]:
+    """The devices on which operations run in half precision right now."""
+    return {device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)}
+
+
 def _line_of_forward() -> str:
-    """The line of the user's own code that is being traced."""
-    return _last_line(traceback.extract_stack())
+    """The line of the user's own code that is being traced; "" for code that was made, not written."""
+    frames = traceback.extract_stack()
+    begin = max((at for at, one in enumerate(frames) if (one.filename, one.name) == (__file__, "trace")), default=-1)
+    return _last_line(frames[begin + 1 :])
 
 
-def _last_line(frames: traceback.StackSummary) -> str:
+def _last_line(frames: Sequence[traceback.FrameSummary]) -> str:
     own = [frame for frame in frames if not frame.filename.startswith((*_OWN, "<"))]
     return f" at {Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}" if own else ""
 

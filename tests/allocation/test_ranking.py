@@ -69,15 +69,28 @@ def test_levels_are_ranked_apart_and_then_averaged():
     assert (ahead.value, ahead.low, ahead.high) == pytest.approx((1, 1, 1))
 
 
-def test_the_cheapest_rung_that_none_is_ahead_of_is_trusted():
+def test_the_rung_that_ranks_best_is_trusted_and_who_is_truly_behind_is_said():
     random = np.random.RandomState(0)
-    target = random.normal(size=(2, 40))
-    noisy, blurred = (target + spread * random.normal(size=target.shape) for spread in (5, 0.05))
+    target = random.normal(size=(2, 20))
+    noisy, blurred = (target + spread * random.normal(size=target.shape) for spread in (1.5, 0.05))
     figures = {"fine_tuned": target, "macs": noisy, "as_is": noisy, "recalibrated": blurred, "repaired": target}
-    assert study_of(**figures).trusted in ("recalibrated", "repaired")
-    assert study_of(**{**figures, "repaired": blurred}).trusted == "recalibrated"
-    assert study_of(**{**figures, "as_is": target}).trusted == "as_is"
-    assert study_of(fine_tuned=target, macs=noisy).trusted is None
+    study = study_of(**figures)
+    assert list(study.rungs) == ["as_is", "recalibrated", "repaired"]
+    assert study.trusted == "repaired"
+    assert "as_is" in study.behind
+    assert study_of(**{**figures, "repaired": -target}).trusted == "recalibrated"
+    assert study_of(**{**figures, "as_is": target}).trusted == "as_is"  # as good, and cheaper
+    assert "repaired" not in study_of(**{**figures, "as_is": target}).behind
+    few = study_of(**{name: rows[:, :6] for name, rows in {**figures, "repaired": 0.1 * noisy + target}.items()})
+    assert "recalibrated" not in few.behind  # a difference that chance may have made
+
+
+def test_without_a_rung_that_ranks_none_is_trusted():
+    target = np.random.RandomState(0).normal(size=(2, 12))
+    assert study_of(fine_tuned=target, macs=target).trusted is None
+    assert study_of(fine_tuned=target, as_is=target).trusted is None  # nothing to compare with
+    assert study_of(fine_tuned=target, as_is=-target, repaired=-target).trusted is None
+    assert study_of(fine_tuned=target, as_is=-target, repaired=-target).behind == ()
 
 
 def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
@@ -95,7 +108,7 @@ def test_a_kept_study_is_read_back_for_its_weights_alone(resnet20, tmp_path):
         {**row["rates"], "level": row["level"]} for row in rows
     ]
     assert study.overall("as_is").value == pytest.approx(1)
-    assert study.trusted == "as_is"
+    assert study.trusted is None  # one rung alone
     assert (study.num_images, study.num_training, study.recipe) == (50, 60, Recipe(epochs=3))
     for damaged in (json.dumps({**kept, "fingerprint": "another"}), json.dumps({**kept, "plans": [{}]}), "no JSON"):
         path.write_text(damaged)

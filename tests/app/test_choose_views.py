@@ -22,7 +22,7 @@ from pages.ui.session import comparing, solving
 from pages.ui.session.comparing import compared_work, contenders
 from pages.ui.session.language import words_of
 from pages.ui.session.networks import first_view
-from pages.ui.session.speed import choose_machine, predictor
+from pages.ui.session.speed import choose_machine, machines, predictor
 from pages.ui.session.view_state import encode
 
 FEW = {"choose": 60, "train": 64}
@@ -163,7 +163,7 @@ def test_compared_plans_have_milliseconds_where_a_machine_was_timed(resnet20):
     assert not any(name.startswith("predicted on") for name in again(app).dataframe[0].value)
     keep(resnet20, "inner", Target("pytorch").identity)
     choose_machine(session, "pytorch")
-    dense, now = again(app).dataframe[0].value["predicted on PyTorch"]
+    dense, now = again(app).dataframe[0].value[f"predicted on {machines(session)['pytorch']}"]
     found = predictor(session)
     assert dense.startswith(f"{found.dense.value:.3g} ms [")
     assert now.startswith(f"{found.ms(resnet20.prune(session.state.plan)).value:.3g} ms [")

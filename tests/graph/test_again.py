@@ -62,6 +62,19 @@ def counted_index(net, y):
     return y[:, pairs]
 
 
+def interleaved_gate(net, y):
+    z = net.w(y)
+    return z[:, ::2] * torch.sigmoid(z[:, 1::2])
+
+
+def focal(net, y):
+    """Focal modulation: of one layer's filters some are the query, some the context, and some weigh whole levels."""
+    query, context, gates = torch.split(net.f(y), [8, 8, 2], 1)
+    context = F.gelu(net.d(context))
+    focus = context * gates[:, :1] + F.gelu(context.mean((2, 3), keepdim=True)) * gates[:, 1:]
+    return net.q(query * net.p(focus))
+
+
 def half_by_size(net, y):
     z = net.w(y)
     return z[:, : z.size(1) // 2] * torch.sigmoid(z[:, z.size(1) // 2 :])
@@ -78,6 +91,11 @@ AGAIN = {
         {"p": conv(8, 8), "n": nn.LayerNorm(8)},
     ),
     "a group norm": Case(lambda net, y: net.n(net.p(F.relu(net.n(y)))), {"p": conv(8, 8), "n": nn.GroupNorm(2, 8)}),
+    "a norm of a gate too": Case(
+        lambda net, y: F.relu(net.n(y)) * torch.sigmoid(net.n(net.p(y.mean((2, 3), keepdim=True)))),
+        {"p": conv(8, 8, 1), "n": nn.BatchNorm2d(8)},
+        {"p"},
+    ),
     "slopes": Case(lambda net, y: net.s(net.p(net.s(y))), {"p": conv(8, 8), "s": nn.PReLU(8)}),
     "slopes of one stream": Case(lambda net, y: net.s(y) + net.s(F.avg_pool2d(y, 3, 1, 1)), {"s": nn.PReLU(8)}),
     "a depthwise layer": Case(
@@ -87,6 +105,8 @@ AGAIN = {
     "a head of two levels": Case(levels, twin(d=conv(8, 8, groups=8), n=nn.BatchNorm2d(8))),
 }
 LEFT_WHOLE = {
+    "a gate of every other filter": Case(interleaved_gate, {"w": conv(8, 16)}, {"w"}),
+    "focal modulation": Case(focal, twin(f=conv(8, 18, 1), d=conv(8, 8, groups=8)), {"f"}),
     "an instance norm as a function, with scales": Case(
         lambda net, y: F.instance_norm(y, weight=net.n.weight, bias=net.n.bias),
         {"n": nn.InstanceNorm2d(8, affine=True)},
@@ -110,6 +130,7 @@ CHOSEN = {
     "gather": Case(spread_index, {"i": Held(1, 8, 1, 1)}),
     "take_along_dim": Case(lambda net, y: torch.take_along_dim(y, net.i.values, dim=1), {"i": Held(1, 8, 1, 1)}),
     "counted": Case(counted_index),
+    "every other and the others": Case(lambda net, y: F.relu(net.w(y)[:, ::2] + net.w(y)[:, 1::2]), {"w": conv(8, 16)}),
     "every other, counted": Case(
         lambda net, y: net.m(torch.index_select(y, 1, torch.arange(0, y.shape[1], 2))), {"m": conv(4, 8)}
     ),
@@ -118,10 +139,11 @@ CHOSEN = {
     ),
     "a half by the size": Case(half_by_size, {"w": conv(8, 16)}),
 }
+LONG = pytest.mark.thorough  # there are many, and one coupling of each tells most
 CASES = {**AGAIN, **CHOSEN, **LEFT_WHOLE}
 
 
-@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("coupling", [pytest.param(c, marks=() if c == "coupled" else LONG) for c in COUPLINGS])
 @pytest.mark.parametrize("name", CASES)
 def test_pruned_as_by_brute_force(name, coupling):
     network = network_of(CASES[name])
@@ -141,7 +163,9 @@ def test_pruned_as_by_brute_force(name, coupling):
     assert proof.holds, proof.problem
 
 
-@pytest.mark.parametrize("name", ["a norm", "a depthwise layer", "slopes", "gather"])
+@pytest.mark.parametrize(
+    "name", ["a norm", *(pytest.param(n, marks=LONG) for n in ("a depthwise layer", "slopes", "gather"))]
+)
 def test_the_onnx_file_answers_alike(name):
     pruned = network_of(CASES[name]).prune(0.5, criterion="random", coupling="coupled")
     compact = pruned.compact()

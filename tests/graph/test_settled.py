@@ -13,9 +13,9 @@ from fpgm_core import COUPLINGS, Network
 from fpgm_core.pruning import verify
 
 
-def opened(forward):
+def opened(forward, **more):
     torch.manual_seed(0)
-    module = Toy(forward, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5)).requires_grad_(False)
+    module = Toy(forward, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5), **more).requires_grad_(False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         network = Network.from_module(module, SHAPE)
@@ -64,9 +64,30 @@ def test_dropout_that_trains_in_eval_mode_drops_nothing_and_is_named(forward, ca
     proved(network)
 
 
+def test_a_program_that_drops_is_settled_too():
+    module = Toy(dropped, a=conv(3, 8), b=conv(8, 8), fc=nn.Linear(8, 5)).eval().requires_grad_(False)
+    program = torch.export.export(module, (images(),))
+    with pytest.warns(UserWarning, match=r"drops at random in eval mode too; write dropout"):
+        network = Network.from_module(program)
+    assert torch.equal(network.module(images()), network.module(images()))
+    proved(network)
+
+
 def test_dropout_that_sleeps_is_left_alone():
     network, said = opened(lambda net, x: head(net, F.dropout(net.b(F.relu(net.a(x))), 0.5, net.training)))
     assert not said
+    proved(network)
+
+
+def test_a_layer_that_the_forward_puts_into_training_mode_stays_in_eval_mode():
+    def forward(net, x):
+        net.d.train()
+        return head(net, net.d(net.b(F.relu(net.a(x)))))
+
+    network, (said,) = opened(forward, d=nn.Dropout(0.5))
+    assert "d is in eval mode here" in said
+    wanted = plain(network.module, images())
+    assert close(network.module(images()), wanted, wanted)
     proved(network)
 
 

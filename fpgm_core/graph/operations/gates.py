@@ -51,6 +51,8 @@ def gate(walk: Builder, weighed: np.ndarray, weights: np.ndarray) -> bool:
     for layer in followers:
         walk.follows.setdefault(layer, f"its filters weigh the channels of {of} one by one and leave with them")
     walk.tied = [pair for pair in walk.tied if not set(pair) & set(followers)]
+    alike = {*followers, *walk.writers(weighed)}  # which leave together by that alone
+    walk.summed = [pair for pair in walk.summed if not (set(pair) & set(followers) and set(pair) <= alike)]
     return True
 
 

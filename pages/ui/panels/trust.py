@@ -8,7 +8,6 @@ from fpgm_core import COUPLINGS, CRITERIA, Network
 from fpgm_core.allocation import RankingStudy, known_ranking
 from fpgm_core.evaluation import Interval
 from fpgm_core.lesson import Words
-from fpgm_core.recovery import RECOVERY_METHODS
 from pages.ui.panels.plan_list import rung_title
 from pages.ui.session.language import words_of
 from pages.ui.session.session import Session
@@ -29,16 +28,17 @@ def _told(fingerprint: str, language: str, _network: Network) -> str | None:
 
 def trust_told(study: RankingStudy, words: Words) -> str | None:
     """Which rung to choose by, what each ranks at, and on what that stands; None where the study does not say."""
-    found = {name: rho for name in study.predictors if name in RECOVERY_METHODS and (rho := study.overall(name))}
-    if study.trusted not in found or study.recipe is None:
+    found, best = study.rungs, study.trusted
+    if best is None or study.recipe is None:
         return None
-    plan, rung, rho = study.plans[0].plan, rung_title(study.trusted, words), found.pop(study.trusted)
-    others = [words("trust.other", rung=rung_title(name, words), rho=_rho(each)) for name, each in found.items()]
+    plan, others = study.plans[0].plan, [name for name in found if name != best]
+    behind = ", ".join(rung_title(name, words) for name in study.behind)
     return words(
         "trust.said",
-        rung=rung,
-        rho=_rho(rho),
-        others="; ".join(others),
+        rung=rung_title(best, words),
+        rho=_rho(found[best]),
+        others="; ".join(words("trust.other", rung=rung_title(name, words), rho=_rho(found[name])) for name in others),
+        sure=words("trust.sure", rungs=behind) if behind else words("trust.unsure"),
         plans=len(study.plans),
         levels=", ".join(f"{level:.0%}" for level in study.levels),
         epochs=study.recipe.epochs,
