@@ -53,6 +53,21 @@ def test_what_alone_is_too_large_is_not_held_and_drives_nothing_out():
     assert cache.get("small") is None
 
 
+def test_what_just_fits_is_held_and_counts_whichever_way_it_came():
+    whole = CacheBudget(1 << 20)
+    Cache("cache", budget=whole).get_or_make("key", lambda: value(10))
+    made = whole.bytes
+    Cache("cache", budget=whole).put("key", value(10))
+    assert whole.bytes == made > 10 << 10
+    assert Cache("cache", budget=CacheBudget(made)).put("key", value(10))
+    assert not Cache("cache", budget=CacheBudget(made - 1)).put("key", value(10))
+
+
+def test_without_a_setting_caches_take_two_gibibytes(monkeypatch):
+    monkeypatch.delenv("FPGM_CACHE_BYTES", raising=False)
+    assert limit_of() == 2 << 30
+
+
 def test_values_of_no_bytes_are_bounded_as_well():
     cache = Cache("cache", budget=CacheBudget(100 << 10))
     for key in range(10_000):
