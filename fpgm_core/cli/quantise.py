@@ -11,7 +11,7 @@ from fpgm_core.cli.arguments import (
     add_model,
     add_plan,
     add_rung,
-    opened,
+    network_of,
     pruned_of,
     recovered,
     rung_of,
@@ -35,7 +35,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _quantise(chosen: argparse.Namespace) -> int:
-    network = opened(chosen)
+    network = network_of(chosen)
     targets = [
         Target(name, batch, chosen.threads)
         for name in runtimes_of(chosen, ("onnxruntime",))
