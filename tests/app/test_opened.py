@@ -1,10 +1,7 @@
 """What was opened beyond the registry: kept weights, images that go with their tab, paths that may be read."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +16,6 @@ from fpgm_core.runtime.progress import run
 from pages.ui.session import opened, opening
 from pages.ui.session.networks import first_view, network_of, open_network, view_of
 from pages.ui.session.view_state import decode, encode
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -199,19 +194,3 @@ def test_the_dialog_lists_every_network_and_what_was_opened_lately(changed, own_
     session = session_of(app)
     assert until(app, lambda: session.state.plan.fingerprint == network.fingerprint)
     session.jobs.close()
-
-
-@pytest.mark.thorough
-def test_while_a_network_is_chosen_torchvision_and_umap_are_read():
-    """In a process of its own: here they have been read."""
-    code = "\n".join(
-        [
-            "import sys",
-            "from fpgm_core.runtime.progress import run",
-            "from pages.ui.session.opening import ready_work",
-            "assert not {'torchvision', 'umap'} & set(sys.modules)",
-            "run(ready_work())",
-            "assert {'torchvision.models', 'umap'} <= set(sys.modules)",
-        ]
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=180, cwd=ROOT)
