@@ -23,6 +23,7 @@ from fpgm_core.graph.operations.base import known_class
 from fpgm_core.graph.overlay import overlay
 from fpgm_core.graph.plain_layers import forget
 from fpgm_core.graph.traced_values import DataDependent, TracedValue, lengths_of_images
+from fpgm_core.runtime.exclusive import MATH_MODULE
 from fpgm_core.runtime.limits import time_limit
 
 _BATCHES = (2, 3)  # what depends on how many images there are differs between them
@@ -278,7 +279,7 @@ def trace(
     found = ((name, plain_norm(part)) for name, part in module.named_modules())
     norms = {name: plain for name, plain in found if plain is not None}
     tracer = Tracer(input_shape, norms, seconds, told)
-    with time_limit(seconds, TooLong), lengths_of_images(module):
+    with MATH_MODULE, time_limit(seconds, TooLong), lengths_of_images(module):
         graph = tracer.trace(module)
     traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
     traced.meta["settled"] = tuple(tracer.settled)
