@@ -6,7 +6,7 @@ import pytest
 import tiers
 from tiers import LIMIT, REPRESENTATIVES, SECONDS, is_representative, is_thorough, pattern_of
 
-NO_QUICK_TEST = {"tests/browser/test_export_live.py", "tests/browser/test_sensitivity_live.py"}
+NO_QUICK_TEST = {f"tests/browser/test_{name}.py" for name in ("export_live", "sensitivity_live", "walk")}
 
 
 def file_of(nodeid):

@@ -47,6 +47,7 @@ REPRESENTATIVES = (
     "test_readme.py::test_the_example_prints_what_it_says",
     "test_readme.py::test_the_commands_work[verify]",
     "test_imports.py::*",
+    "test_preload.py::*",
     "test_recovered.py::*",
     # Proofs: every family once, but for those that alone take as long as all others.
     "test_proof.py::test_masked_equals_compact_and_costs_what_was_counted[[!aivw]*-mixed-inner]",
