@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -16,7 +14,6 @@ from torch import Tensor
 from fpgm_core.criteria.diagnostics import correlation, rankdata, spearman
 from fpgm_core.criteria.geometry import GeometricMedian, geometric_median, pairwise_distances
 from fpgm_core.errors import FpgmError
-from fpgm_core.runtime.exclusive import MATH_MODULE
 from fpgm_core.runtime.extras import require
 
 UMAP_MINIMUM = 10
@@ -24,7 +21,6 @@ UMAP_SEED = 0
 _ROUNDING = 1e-15
 # UMAP calls a function of two filters for every pair; of more filters than this, one matrix of distances is quicker.
 _PAIR_BY_PAIR = 512
-_COMPILED: set[bool] = set()  # the kinds of fits, pair by pair or not, whose code numba has
 _FLAT = 1e-6  # of the largest extent: what float32 weights differ by rounding
 # UMAP computes in float32, whose squares overflow, or vanish, far outside of this.
 _FLOAT32_RANGE = (1e-12, 1e12)
@@ -161,23 +157,12 @@ def _umap(layer: _Layer, seed: int, *, pair_by_pair: bool, reducer_class: Any = 
         transform_seed=seed,
         metric=metric,
     )
-    with warnings.catch_warnings(), nullcontext() if reducer_class else _compiling(pair_by_pair):
+    with warnings.catch_warnings():
         # Few points make a disconnected graph; the badge says what that does to the picture.
         warnings.simplefilter("ignore", UserWarning)
         points = reducer.fit_transform(fitted * scale)
         place = reducer.transform(placed.cpu().numpy()[None] * scale)[0]
     return _projection("umap", layer, points.astype(np.float64), place.astype(np.float64), exact=False)
-
-
-@contextmanager
-def _compiling(pair_by_pair: bool) -> Iterator[None]:
-    """Keep tracing waiting while numba compiles, as the first fit of a kind has it do."""
-    if pair_by_pair in _COMPILED:
-        yield
-        return
-    with MATH_MODULE:
-        yield
-    _COMPILED.add(pair_by_pair)
 
 
 @cache
@@ -212,7 +197,7 @@ def _umap_scale(x: np.ndarray) -> float:
 
 def _umap_class() -> Any:
     # Imported here only: the first import in a process compiles for many seconds.
-    with warnings.catch_warnings(), MATH_MODULE:
+    with warnings.catch_warnings():
         # umap warns at import that TensorFlow is missing; nothing here needs it.
         warnings.simplefilter("ignore", ImportWarning)
         return require("umap", extra="figures").UMAP

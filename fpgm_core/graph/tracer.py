@@ -23,7 +23,6 @@ from fpgm_core.graph.operations.base import known_class
 from fpgm_core.graph.overlay import overlay
 from fpgm_core.graph.plain_layers import forget
 from fpgm_core.graph.traced_values import DataDependent, TracedValue, lengths_of_images
-from fpgm_core.runtime.exclusive import MATH_MODULE
 from fpgm_core.runtime.limits import time_limit
 
 _BATCHES = (2, 3)  # what depends on how many images there are differs between them
@@ -75,7 +74,9 @@ class Tracer(torch.fx.Tracer):
         seconds: float = TRACE_SECONDS,
         told: Callable[[int], object] = lambda count: None,
     ) -> None:
-        super().__init__()
+        # By default torch.fx changes the module math for the whole process while it traces; numba, compiling UMAP in
+        # another thread, then keeps what it found there, and UMAP fails for good. Numbers here go through math as such.
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # torch declares one module
         self._leaves, self._told, self._count = leaves, told, 0
         self.image: torch.fx.Proxy | None = None
         self._input_shape = input_shape
@@ -279,7 +280,7 @@ def trace(
     found = ((name, plain_norm(part)) for name, part in module.named_modules())
     norms = {name: plain for name, plain in found if plain is not None}
     tracer = Tracer(input_shape, norms, seconds, told)
-    with MATH_MODULE, time_limit(seconds, TooLong), lengths_of_images(module):
+    with time_limit(seconds, TooLong), lengths_of_images(module):
         graph = tracer.trace(module)
     traced = torch.fx.GraphModule(tracer.root, graph, type(module).__name__)
     traced.meta["settled"] = tuple(tracer.settled)

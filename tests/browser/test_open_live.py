@@ -121,8 +121,7 @@ def test_a_zip_of_folders_is_measured_on(page):
 
 @pytest.mark.thorough
 def test_a_network_of_torchvision_opens_by_name(page):
-    opened(page)
-    page.get_by_role("dialog").get_by_role("combobox").first.fill("mnasnet0_5")
+    opened(page).get_by_role("dialog").get_by_role("combobox", name="Network").fill("mnasnet0_5")
     page.get_by_role("option", name="mnasnet0_5").first.click()
     page.get_by_role("dialog").get_by_text("fpgm layers mnasnet0_5").wait_for()  # the choice has reached the server
     page.get_by_role("button", name="Open this network").click()
