@@ -6,7 +6,12 @@ import pytest
 import tiers
 from tiers import LIMIT, REPRESENTATIVES, SECONDS, is_representative, is_thorough, pattern_of
 
-NO_QUICK_TEST = {f"tests/browser/test_{name}.py" for name in ("export_live", "sensitivity_live", "walk")}
+NO_QUICK_TEST = {
+    "tests/app/test_memory_held.py",
+    "tests/browser/test_export_live.py",
+    "tests/browser/test_sensitivity_live.py",
+    "tests/browser/test_walk.py",
+}
 
 
 def file_of(nodeid):

@@ -26,6 +26,7 @@ SECONDS = recorded(SECONDS_FILE)
 REPRESENTATIVES = (
     # The browser: one walk through each page, one of each component, one language, one theme.
     "test_explore_live.py::test_dragging_shows_macs_at_once_and_rest_measures_the_plan_in_the_link",
+    "test_frames.py::test_what_matters_is_in_sight_and_lies_on_nothing_else[1440 at 200%]",
     "test_linked.py::test_before_release_map_table_and_bar_agree_on_every_step",
     "test_many.py::test_a_start_brings_bars_then_a_first_figure_then_the_exact_one",
     "test_learn_live.py::test_next_lands_at_the_top_and_formulas_do_not_break",
