@@ -51,7 +51,11 @@ def test_every_file_beside_the_code_is_package_data():
 def test_the_library_imports_what_it_depends_on_and_no_more():
     """What a file of the library imports comes with the base; plotly with `figures`, whose room asks for it."""
     base = {distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
-    optional = {"plotly": "fpgm_core/figures/", "tensorboard": "fpgm_core/cli/training.py"}
+    optional = {
+        "plotly": "fpgm_core/figures/",
+        "tensorboard": "fpgm_core/cli/training.py",
+        "umap-learn": "fpgm_core/criteria/",
+    }
     asked = set()
     for path in (ROOT / "fpgm_core").rglob("*.py"):
         names = set(imported(path))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fpgm_core.criteria.projections import UMAP_MINIMUM, UMAP_SEED, Projection, from_coordinates, umap
+from fpgm_core.criteria.projections import UMAP_MINIMUM, UMAP_SEED, Projection, Reduction, from_coordinates, umap
+from fpgm_core.criteria.umap_reduction import reduce
 from fpgm_core.graph.layers import dense_layers, weights_of
 from fpgm_core.models import load_model
 from fpgm_core.runtime.storage import Kept, ResultStore, write_atomic
@@ -58,9 +59,11 @@ def _places(projection: Projection) -> np.ndarray:
     return np.concatenate([projection.points, projection.median[None]]).astype(np.float32)
 
 
-def compute_layout(fingerprint: str, layer: str, filters: Tensor, seed: int = UMAP_SEED) -> Projection:
+def compute_layout(
+    fingerprint: str, layer: str, filters: Tensor, seed: int = UMAP_SEED, *, reduction: Reduction = reduce
+) -> Projection:
     """The UMAP of a layer, computed now and kept for `known_layout`. Raises FpgmError as `umap` does."""
-    projection = umap(filters, seed)
+    projection = umap(filters, seed, reduction=reduction)
     _STORE.write(_identity(fingerprint, layer, seed), Kept({}, {"places": torch.from_numpy(_places(projection))}))
     return projection
 

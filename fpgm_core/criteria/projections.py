@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from fpgm_core.criteria.diagnostics import correlation, rankdata, spearman
 from fpgm_core.criteria.geometry import GeometricMedian, geometric_median, pairwise_distances
+from fpgm_core.criteria.umap_reduction import Reduced, reduce
 from fpgm_core.errors import FpgmError
-from fpgm_core.runtime.extras import require
+from fpgm_core.runtime.extras import naming_the_extra
 
+Reduction = Callable[[Mapping[str, Any], np.ndarray, np.ndarray], Reduced]
 UMAP_MINIMUM = 10
 UMAP_SEED = 0
 _ROUNDING = 1e-15
@@ -126,21 +128,21 @@ def _radial(layer: _Layer) -> Projection:
     return _projection("radial", layer, points, np.zeros(2), exact=True)
 
 
-def umap(filters: Tensor, seed: int = UMAP_SEED, *, reducer_class: Any = None) -> Projection:
+def umap(filters: Tensor, seed: int = UMAP_SEED, *, reduction: Reduction = reduce) -> Projection:
     """UMAP of filters (N, ...), fitted on the filters only; the median is placed by `transform`: approximate.
 
     The same seed gives the same picture on one machine. Starts from scaled PCA coordinates, since the
-    spectral start fails on few points. `reducer_class` stands in for umap-learn's UMAP.
+    spectral start fails on few points. `reduction` is what fits: here, or in a process of its own.
 
-    Raises FpgmError under 10 filters, where it means nothing, and where all filters are equal.
+    Raises FpgmError under 10 filters, where it means nothing, where all filters are equal, and without umap-learn.
     """
     n = len(filters)
     if n < UMAP_MINIMUM:
         raise FpgmError(f"UMAP needs at least {UMAP_MINIMUM} filters and this layer has {n}; look at PCA instead")
-    return _umap(_Layer(filters), seed, pair_by_pair=n <= _PAIR_BY_PAIR, reducer_class=reducer_class)
+    return _umap(_Layer(filters), seed, pair_by_pair=n <= _PAIR_BY_PAIR, reduction=reduction)
 
 
-def _umap(layer: _Layer, seed: int, *, pair_by_pair: bool, reducer_class: Any = None) -> Projection:
+def _umap(layer: _Layer, seed: int, *, pair_by_pair: bool, reduction: Reduction) -> Projection:
     """UMAP on what its function of two filters says, or on one matrix of distances."""
     start = _umap_start(layer.flat, seed)
     scale = _umap_scale(layer.flat)
@@ -148,29 +150,25 @@ def _umap(layer: _Layer, seed: int, *, pair_by_pair: bool, reducer_class: Any = 
         metric, fitted, placed = "euclidean", layer.flat, layer.median.point
     else:
         metric, fitted, placed = "precomputed", layer.distances, layer.median.distances
-    reducer = (reducer_class or _umap_class())(
-        n_neighbors=min(15, len(layer.flat) - 1),
-        n_components=2,
-        init=start,
-        random_state=seed,
-        n_jobs=1,
-        transform_seed=seed,
-        metric=metric,
-    )
-    with warnings.catch_warnings():
-        # Few points make a disconnected graph; the badge says what that does to the picture.
-        warnings.simplefilter("ignore", UserWarning)
-        points = reducer.fit_transform(fitted * scale)
-        place = reducer.transform(placed.cpu().numpy()[None] * scale)[0]
-    return _projection("umap", layer, points.astype(np.float64), place.astype(np.float64), exact=False)
+    settings = {
+        "n_neighbors": min(15, len(layer.flat) - 1),
+        "n_components": 2,
+        "init": start,
+        "random_state": seed,
+        "n_jobs": 1,
+        "transform_seed": seed,
+        "metric": metric,
+    }
+    with naming_the_extra("umap", extra="figures"):
+        points, places = reduction(settings, fitted * scale, placed.cpu().numpy()[None] * scale)
+    return _projection("umap", layer, points.astype(np.float64), places[0].astype(np.float64), exact=False)
 
 
-@cache
-def ready_umap() -> None:
-    """Have UMAP compiled, for which its first fit in a process takes many seconds; the second call does nothing."""
+def ready_umap(reduction: Reduction = reduce) -> None:
+    """Have UMAP compiled, for which its first fit in a process takes many seconds; a second call is quick."""
     few = _Layer(torch.randn(UMAP_MINIMUM, 3, generator=torch.Generator().manual_seed(0)))
     for pair_by_pair in (True, False):
-        _umap(few, UMAP_SEED, pair_by_pair=pair_by_pair)
+        _umap(few, UMAP_SEED, pair_by_pair=pair_by_pair, reduction=reduction)
 
 
 def _umap_start(x: np.ndarray, seed: int) -> np.ndarray:
@@ -193,14 +191,6 @@ def _umap_scale(x: np.ndarray) -> float:
     largest = float(np.abs(x).max())
     low, high = _FLOAT32_RANGE
     return 1.0 if low <= largest <= high else float(2.0 ** -np.round(np.log2(largest)))
-
-
-def _umap_class() -> Any:
-    # Imported here only: the first import in a process compiles for many seconds.
-    with warnings.catch_warnings():
-        # umap warns at import that TensorFlow is missing; nothing here needs it.
-        warnings.simplefilter("ignore", ImportWarning)
-        return require("umap", extra="figures").UMAP
 
 
 def from_coordinates(

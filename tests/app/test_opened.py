@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,3 +195,16 @@ def test_the_dialog_lists_every_network_and_what_was_opened_lately(changed, own_
     session = session_of(app)
     assert until(app, lambda: session.state.plan.fingerprint == network.fingerprint)
     session.jobs.close()
+
+
+def test_while_a_network_is_chosen_torchvision_is_read_and_umap_compiled_elsewhere(monkeypatch):
+    done = []
+
+    def reduction(settings, fitted, placed):
+        done.append(settings["metric"])
+        return fitted[:, :2], placed[:, :2]
+
+    monkeypatch.setattr(opening, "import_torchvision", done.append)
+    monkeypatch.setattr(opening, "umap_process", lambda: SimpleNamespace(reduce=reduction))
+    run(opening.ready_work())
+    assert done == ["torchvision.models", "euclidean", "precomputed"]

@@ -124,43 +124,40 @@ def test_faithfulness_is_measured_on_what_is_shown():
     assert np.array_equal(found.median, place)
 
 
-class RecordingUmap:
+class Recording:
     """Stands in for UMAP, whose first fit compiles for many seconds; remembers what it was given."""
 
-    def __init__(self, **options):
-        self.options = options
-        RecordingUmap.last = self
+    def __call__(self, settings, fitted, placed):
+        self.settings, self.fitted, self.placed = settings, fitted, placed
+        return np.arange(2 * len(fitted), dtype=np.float32).reshape(-1, 2), np.array([[3.0, 4.0]], dtype=np.float32)
 
-    def fit_transform(self, x):
-        self.fitted = x
-        return np.arange(2 * len(x), dtype=np.float32).reshape(-1, 2)
 
-    def transform(self, x):
-        self.transformed = x
-        return np.array([[3.0, 4.0]], dtype=np.float32)
+@pytest.fixture
+def stand_in():
+    return Recording()
 
 
 @pytest.mark.parametrize("n", [10, 16, 40])
-def test_umap_is_fitted_on_the_filters_alone_and_then_places_the_median(n):
+def test_umap_is_fitted_on_the_filters_alone_and_then_places_the_median(n, stand_in):
     filters = random_filters(n)
-    found, stand_in = umap(filters, seed=5, reducer_class=RecordingUmap), RecordingUmap.last
+    found = umap(filters, seed=5, reduction=stand_in)
     assert np.array_equal(stand_in.fitted, filters.flatten(1).double().numpy())
-    np.testing.assert_allclose(stand_in.transformed, geometric_median(filters).point[None], rtol=1e-12)
-    assert stand_in.options["n_neighbors"] == min(15, n - 1)
-    assert stand_in.options["random_state"] == stand_in.options["transform_seed"] == 5
-    assert stand_in.options["init"].shape == (n, 2)
+    np.testing.assert_allclose(stand_in.placed, geometric_median(filters).point[None], rtol=1e-12)
+    assert stand_in.settings["n_neighbors"] == min(15, n - 1)
+    assert stand_in.settings["random_state"] == stand_in.settings["transform_seed"] == 5
+    assert stand_in.settings["init"].shape == (n, 2)
     assert found.points.dtype == np.float64
     assert found.median.tolist() == [3, 4]
     assert found.exact_median is False
 
 
-def test_umap_of_many_filters_is_fitted_on_their_distances():
+def test_umap_of_many_filters_is_fitted_on_their_distances(stand_in):
     filters = torch.randn(600, 5, generator=torch.Generator().manual_seed(0))
-    umap(filters, reducer_class=RecordingUmap)
-    stand_in, flat = RecordingUmap.last, filters.double().numpy()
-    assert stand_in.options["metric"] == "precomputed"
+    umap(filters, reduction=stand_in)
+    flat = filters.double().numpy()
+    assert stand_in.settings["metric"] == "precomputed"
     np.testing.assert_allclose(stand_in.fitted, distances(flat), atol=1e-12)
-    np.testing.assert_allclose(stand_in.transformed, geometric_median(filters).distances[None], rtol=1e-12)
+    np.testing.assert_allclose(stand_in.placed, geometric_median(filters).distances[None], rtol=1e-12)
 
 
 def test_umap_of_many_filters_keeps_groups_apart():
@@ -192,13 +189,13 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("filters", DEGENERATE.values(), ids=DEGENERATE)
-def test_umap_starts_with_an_extent_along_both_axes(filters):
-    umap(filters, reducer_class=RecordingUmap)
-    start = RecordingUmap.last.options["init"]
+def test_umap_starts_with_an_extent_along_both_axes(filters, stand_in):
+    umap(filters, reduction=stand_in)
+    start = stand_in.settings["init"]
     assert start.dtype == np.float32
     assert np.isfinite(start).all()
     assert (np.ptp(start, axis=0) > 1e-3).all()
-    squares = np.square(RecordingUmap.last.fitted.astype(np.float32)).sum(1)
+    squares = np.square(stand_in.fitted.astype(np.float32)).sum(1)
     assert np.isfinite(squares).all()
     assert squares.max() > 1e-30
 
@@ -212,10 +209,10 @@ def test_umap_of_filters_that_hardly_differ_is_finite(filters):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e20])
-def test_umap_of_equal_filters_is_refused_and_pca_shows_one_place(value):
+def test_umap_of_equal_filters_is_refused_and_pca_shows_one_place(value, stand_in):
     filters = torch.full((16, 4, 3, 3), value)
     with pytest.raises(FpgmError, match="all filters of this layer are equal, so UMAP has nothing"):
-        umap(filters, reducer_class=RecordingUmap)
+        umap(filters, reduction=stand_in)
     for method in (pca, radial):  # not the rounding of their mean, magnified
         assert not method(filters).points.any()
         assert not method(filters).median.any()
@@ -284,7 +281,12 @@ def test_pictures_made_together_are_those_made_alone():
         np.testing.assert_array_equal(together.median, alone.median)
 
 
-def test_umap_made_ready_is_umap():
-    ready_umap()
-    filters = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
-    assert umap(filters).points.shape == (12, 2)
+def test_umap_made_ready_is_asked_both_ways():
+    asked = []
+
+    def reduction(settings, fitted, placed):
+        asked.append(settings["metric"])
+        return Recording()(settings, fitted, placed)
+
+    ready_umap(reduction)
+    assert asked == ["euclidean", "precomputed"]

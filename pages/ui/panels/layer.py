@@ -33,7 +33,7 @@ from pages.ui.panels.layer_views import (
 )
 from pages.ui.panels.refit import COST_JOB, refit_cost_job
 from pages.ui.panels.replaceability import replaceability_view
-from pages.ui.session.jobs import Job, layout_worker
+from pages.ui.session.jobs import Job, layout_worker, umap_process
 from pages.ui.session.kept import kept
 from pages.ui.session.session import Session
 
@@ -220,4 +220,6 @@ def _layout(session: Session, layer: str, filters: int) -> Job[Projection] | Non
 
 def _layout_work(network: Network, layer: str, seed: int) -> Work[Projection]:
     yield Progress(0.0, what="computing UMAP")  # one step: nothing can be told on the way
-    return compute_layout(network.fingerprint, layer, weights_of(network.module, layer), seed)
+    return compute_layout(
+        network.fingerprint, layer, weights_of(network.module, layer), seed, reduction=umap_process().reduce
+    )

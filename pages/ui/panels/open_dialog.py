@@ -55,7 +55,7 @@ def open_button() -> None:
 
 def _show() -> None:
     st.session_state[_FLAG] = True
-    # Maps of what is opened are not known yet: while a person chooses, UMAP is compiled.
+    # While a person chooses, what opening asks for is read: torchvision, and UMAP, which compiles for its maps.
     current_session().jobs.start("umap", ready_work, key=("umap",), worker=layout_worker())
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fpgm_core import FpgmError
+from fpgm_core.criteria.umap_reduction import UmapProcess
 from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.memory import keep_freed_memory
 from fpgm_core.runtime.progress import Work, timed
@@ -31,11 +32,17 @@ def device_worker() -> Worker:
 
 @once
 def layout_worker() -> Worker:
-    """Another for UMAP, which takes one layer at a time.
+    """Another for UMAP, which takes one layer at a time, in a process of its own.
 
-    Its first step in a process takes half a minute: numba compiles, which is not to be broken off.
+    Its first step there takes a quarter of a minute: numba compiles, which is not to be broken off.
     """
     return Worker(limits=Limits(session=1, server=1), patience=None)
+
+
+@once
+def umap_process() -> UmapProcess:
+    """What the layout worker asks for UMAP: compiling, which takes a quarter of a minute, holds nobody up there."""
+    return UmapProcess()
 
 
 @once

@@ -17,6 +17,8 @@ from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.criteria import ready_umap
 from fpgm_core.data import ImageSplits, Preprocessing, open_images
 from fpgm_core.runtime.progress import Progress, Work, within
+from fpgm_core.runtime.torchvision_import import import_torchvision
+from pages.ui.session.jobs import umap_process
 from pages.ui.session.opened import add_images, keep_checkpoint, opened_network
 
 CHECKPOINTS = ("safetensors", "pt", "pth", "ckpt", "bin")
@@ -68,9 +70,11 @@ def checkpoint_work(
 
 
 def ready_work() -> Work[None]:
-    """Have UMAP ready for the maps of what is opened, where it is installed."""
-    yield Progress(0.0, what="compiling UMAP")
-    ready_umap()
+    """Have what opening a network asks for ready while one is chosen: torchvision, and UMAP where it is installed."""
+    yield Progress(0.0, what="reading torchvision")
+    import_torchvision("torchvision.models")
+    yield Progress(0.2, what="compiling UMAP")
+    ready_umap(umap_process().reduce)
 
 
 def kept_work(model: str, fingerprint: str) -> Work[Network]:
