@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import queue
 import subprocess
 import sys
 import threading
@@ -66,6 +67,7 @@ class UmapProcess:
             command = [sys.executable, "-P", __file__, str(self._idle)]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._end = weakref.finalize(self, _end, self._process)
+            self._end.atexit = False  # it ends by itself, and who waits for it sees nothing go wrong
         questions, answers = self._process.stdin, self._process.stdout
         assert questions is not None
         assert answers is not None
@@ -89,22 +91,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _serve(questions: BinaryIO, answers: BinaryIO, idle: float) -> None:
-    """Answer questions until nobody is there to ask, or nobody has asked for so many seconds."""
-    while True:
-        ending = threading.Timer(idle, os._exit, [0])
-        ending.daemon = True
-        ending.start()
-        try:
-            question = pickle.load(questions)
-        except EOFError:
-            return
-        ending.cancel()
-        try:
-            answer: object = reduce(*question)
-        except Exception as error:  # of any kind: it is the asker's
-            answer = error
-        pickle.dump(answer, answers)
-        answers.flush()
+    """Answer questions, and end at once where nobody is there to ask any more."""
+    waiting = queue.SimpleQueue[tuple[Any, ...]]()
+    threading.Thread(target=_answer, args=(waiting, answers, idle), daemon=True).start()
+    with contextlib.suppress(EOFError):
+        while True:
+            waiting.put(pickle.load(questions))
+    os._exit(0)
+
+
+def _answer(waiting: queue.SimpleQueue[tuple[Any, ...]], answers: BinaryIO, idle: float) -> None:
+    """Answer what waits. The process ends where nothing has come for so many seconds, or by what else goes wrong."""
+    try:
+        while True:
+            question = waiting.get(timeout=idle)
+            try:
+                answer: object = reduce(*question)
+            except Exception as error:  # of any kind: it is the asker's
+                answer = error
+            pickle.dump(answer, answers)
+            answers.flush()
+    finally:
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from fpgm_core.models.registry import (
     model_names,
     published_weights,
 )
+from fpgm_core.models.sizes import weight_bytes
 
 __all__ = [
     "LoadedModel",
@@ -25,4 +26,5 @@ __all__ = [
     "model_names",
     "published_weights",
     "read_checkpoint",
+    "weight_bytes",
 ]

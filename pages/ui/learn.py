@@ -27,7 +27,7 @@ from pages.ui.components.incoming import sent
 from pages.ui.components.page_keys import page_keys, read_turn
 from pages.ui.components.telling import plain, told
 from pages.ui.panels.challenge import challenge
-from pages.ui.panels.frame import dress, live_figures, navigation, open_page, top_bar
+from pages.ui.panels.frame import dress, live_figures, navigation, open_page, top_bar, wait_for_network
 from pages.ui.panels.lesson_controls import change_lesson, step_controls
 from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
@@ -51,12 +51,13 @@ def learn_page() -> None:
     """Draw the page."""
     open_page("Learn")
     session = current_session()
+    session.enter("Learn")
+    dress(_STYLE)
+    wait_for_network(session)
     lesson = _turned(current_lesson(session))
     words, step = session.words, get_step(lesson.step)
     share_lesson(lesson, session.state)
-    dress(_STYLE)
     page_keys(_KEYS, step.name)
-    session.enter("Learn")
     if not lesson.bare:
         navigation(session)
         session.begin()

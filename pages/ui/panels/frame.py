@@ -97,8 +97,16 @@ def begin_page(page: str) -> tuple[Session, Slots, DeltaGenerator]:
     take_what_was_solved(session)
     dress()
     navigation(session)
+    wait_for_network(session)
     slots = top_bar(session)
     return session, slots, st.container(key="under_way")
+
+
+def wait_for_network(session: Session) -> None:
+    """Where what a link shows is being opened still, say so, and draw no more of the page."""
+    if session.is_arriving:
+        under_way(session, st.container(key="under_way"))
+        st.stop()
 
 
 def messages(session: Session) -> DeltaGenerator:

@@ -20,7 +20,7 @@ from fpgm_core.timing.boards import is_board
 from pages.ui.components.telling import plain, told
 from pages.ui.session.jobs import Job, layout_worker, opening_worker
 from pages.ui.session.language import tab_words
-from pages.ui.session.networks import open_network, own_file, view_of
+from pages.ui.session.networks import own_file, view_of
 from pages.ui.session.opened import live_names, recent_checkpoints, remember
 from pages.ui.session.opening import (
     CHECKPOINTS,
@@ -208,12 +208,20 @@ def open_json(session: Session, name: str, content: bytes) -> None:
         return
     try:
         plan = Plan.from_json(content)
-        same = (plan.model, plan.fingerprint) == (session.state.plan.model, session.state.plan.fingerprint)
-        begin = session.state if same else view_of(open_network(plan.model, plan.fingerprint))
-        session.go(replace(begin, plan=plan))
-        _hide()
     except FpgmError as error:
         session.message = f"{name}: {told(error)}"
+        return
+    open_plan(session, plan)
+    _hide()
+
+
+def open_plan(session: Session, plan: Plan) -> None:
+    """Put a plan on the bars, with its network where another is on screen."""
+    state = session.state
+    if (plan.model, plan.fingerprint) == (state.plan.model, state.plan.fingerprint):
+        session.go(replace(state, plan=plan))
+    else:
+        session.with_network(plan, lambda network: session.go(replace(view_of(network), plan=plan)))
 
 
 def _choose_images(session: Session) -> None:

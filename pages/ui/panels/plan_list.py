@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fpgm_core import COUPLINGS, FpgmError, Plan
+from fpgm_core import COUPLINGS, FpgmError, Network, Plan
 from fpgm_core.criteria import get_criterion
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import HistoryEntry, wilson
@@ -15,7 +15,7 @@ from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.cache import Cache
 from pages.ui.panels.pictures import labels_of
-from pages.ui.session.networks import open_network, view_of, why_unmeasured
+from pages.ui.session.networks import view_of, why_unmeasured
 from pages.ui.session.session import Session
 from pages.ui.session.view_state import ViewState
 
@@ -87,12 +87,13 @@ def dense_point(entries: Sequence[HistoryEntry], words: Words) -> TracePoint:
 def restore(session: Session, entry: HistoryEntry) -> None:
     """Put a kept plan on the bars, with its network where another is on screen; where that cannot be, say why."""
     plan, state = entry.plan, session.state
-    try:
-        if (plan.model, plan.fingerprint) != (state.plan.model, state.plan.fingerprint):
-            network = open_network(plan.model, plan.fingerprint)
-            if network.fingerprint != plan.fingerprint:
-                raise FpgmError(session.words("history.gone", model=plan.model))
-            state = view_of(network)
+
+    def move(network: Network) -> None:
+        if network.fingerprint != plan.fingerprint:
+            raise FpgmError(session.words("history.gone", model=plan.model))
+        session.go(replace(view_of(network), plan=plan, method=entry.method))
+
+    if (plan.model, plan.fingerprint) == (state.plan.model, state.plan.fingerprint):
         session.go(replace(state, plan=plan, method=entry.method))
-    except FpgmError as error:
-        session.refuse(error)
+    else:
+        session.with_network(plan, move)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from fpgm_core import FpgmError, Network
 from fpgm_core.criteria import Scores, check_scorable, score_work
 from fpgm_core.criteria.diagnostics import NormDiagnostics
 from fpgm_core.data import DATA, ImageSet, load_images
-from fpgm_core.models import get_model_info
+from fpgm_core.models import bundled_record, get_model_info
 from fpgm_core.pruning import PRESETS
 from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.progress import Work
 from pages.ui.session.kept import kept
-from pages.ui.session.language import tab_words
-from pages.ui.session.opened import NETWORKS, OWN, check_images, live_network, opened_network
+from pages.ui.session.opened import NETWORKS, OWN, check_images, is_kept, live_network, opened_network
 from pages.ui.session.view_state import ViewState
 
 FIRST_MODEL = "mobilenetv2_cifar"  # norm and FPGM disagree on its depthwise layers
@@ -44,6 +41,16 @@ def open_network(model: str, fingerprint: str | None = None, data: str = "") -> 
     )
 
 
+def is_open(model: str, fingerprint: str | None = None) -> bool:
+    """Whether a network is in memory, or ships with the library and opens in a moment. Imports nothing."""
+    known = live_network(model) or NETWORKS.get(model)
+    if known is None and bundled_record(model) is None:
+        return False
+    if fingerprint is None or (known is not None and known.fingerprint == fingerprint):
+        return True
+    return NETWORKS.get((model, fingerprint)) is not None or not is_kept(fingerprint)
+
+
 def load_network(model: str, fingerprint: str | None = None) -> Network:
     """A network by its name, opened once for every session; with other weights of it where a fingerprint names them."""
     if fingerprint is not None:
@@ -59,14 +66,7 @@ def load_network(model: str, fingerprint: str | None = None) -> Network:
 def registry_network(model: str) -> Network:
     """A network of the registry with the best weights at hand, opened once for every session."""
     name = get_model_info(model).name  # some have two
-    return NETWORKS.get_or_make(name, lambda: _opened(name))
-
-
-def _opened(model: str) -> Network:
-    with st.spinner(tab_words()("frame.opening")):
-        network = Network.load(model)
-        network.dense_cost  # noqa: B018  traced here, behind the spinner, not on the first move
-        return network
+    return NETWORKS.get_or_make(name, lambda: Network.load(name))
 
 
 def network_key(network: Network) -> tuple[str, str]:

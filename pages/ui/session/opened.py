@@ -80,6 +80,11 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
     return network
 
 
+def is_kept(fingerprint: str) -> bool:
+    """Whether weights are kept on disk. Raises FpgmError for what names none."""
+    return _place(fingerprint).exists()
+
+
 def forget_networks() -> None:
     """Let the networks go that were opened here; those kept on disk open again when they are asked for."""
     NETWORKS.clear()

@@ -16,10 +16,13 @@ import streamlit as st
 from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.criteria import ready_umap
 from fpgm_core.data import ImageSplits, Preprocessing, open_images
+from fpgm_core.models import weight_bytes
+from fpgm_core.runtime.cache import limit_of
 from fpgm_core.runtime.progress import Progress, Work, within
 from fpgm_core.runtime.torchvision_import import import_torchvision
 from pages.ui.session.jobs import umap_process
-from pages.ui.session.opened import add_images, keep_checkpoint, opened_network
+from pages.ui.session.networks import load_network
+from pages.ui.session.opened import add_images, keep_checkpoint, live_names, opened_network
 
 CHECKPOINTS = ("safetensors", "pt", "pth", "ckpt", "bin")
 IMAGES = ("npz", "zip")
@@ -45,11 +48,36 @@ def network_work(
     what would.
     """
     yield Progress(0.05, what=f"opening {model}")
+    check_room(model)
     network = Network.load(model, weights, input_shape=input_shape)
     yield from _ready_work(network)
     if weights is not None or input_shape is not None:
         keep_checkpoint(network)
     return network
+
+
+def open_work(model: str, fingerprint: str | None) -> Work[Network]:
+    """Open the network that a plan or a link is for: of those weights where they are kept here, else the best at hand.
+
+    Raises FpgmError for one that is unknown, and for one of more weights than there is room for.
+    """
+    yield Progress(0.05, what=f"opening {model}")
+    check_room(model)
+    network = load_network(model, fingerprint)
+    yield from _ready_work(network)
+    return network
+
+
+def check_room(model: str) -> None:
+    """Raise FpgmError where a network has more weights than this server holds, before they are made."""
+    if model in live_names():
+        return
+    size, limit = weight_bytes(model), limit_of()
+    if size > limit:
+        raise FpgmError(
+            f"{model} has {size / 2**30:.1f} GiB of weights and there is room for {limit / 2**30:.1f} here; "
+            "whoever starts this server gives more by FPGM_CACHE_BYTES"
+        )
 
 
 def _ready_work(network: Network) -> Work[None]:

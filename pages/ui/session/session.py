@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
-from fpgm_core.criteria import get_criterion
+from fpgm_core.criteria import Scores, get_criterion
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import History as KeptPlans
 from fpgm_core.evaluation import measure_work
@@ -23,27 +23,32 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import told
 from pages.ui.session.history import History
 from pages.ui.session.housekeeping import house
-from pages.ui.session.jobs import Job, Jobs
+from pages.ui.session.jobs import Job, Jobs, opening_worker
 from pages.ui.session.kept_plans import history_of_visitor
 from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
 from pages.ui.session.networks import (
     check,
     first_view,
+    is_open,
     keep_scores,
     network_key,
     network_of,
+    open_network,
     scores_work,
     view_of,
     why_unmeasured,
 )
 from pages.ui.session.opened import forget_images
+from pages.ui.session.opening import open_work
 from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.speed_state import Speed
 from pages.ui.session.view_state import ViewState, decode, encode
+from pages.ui.session.worker import Worker
 
 if TYPE_CHECKING:
     from pages.ui.session.solving import Solving
 
+T = TypeVar("T")
 _TRACE_LIMIT = 300
 
 
@@ -57,11 +62,12 @@ class TriedPlan:
 
 
 @dataclass(frozen=True)
-class PendingState:
-    """A view state that waits for scores which need more than weights, and the work that makes them."""
+class Pending:
+    """A move that waits for work, whose result it takes; `is_first` where nothing was on screen before."""
 
-    state: ViewState
     job: Job[Any]
+    move: Callable[[Any], object]
+    is_first: bool = False
 
 
 class Session:
@@ -81,7 +87,7 @@ class Session:
         self.message: str | None = None
         self._own_images: list[str] = []  # the data sets opened here, which go with the tab
         self.unmeasured = True  # nothing was measured, or moved, yet: see begin
-        self.pending: PendingState | None = None
+        self.pending: Pending | None = None
         self._network: Network | None = None
         self.trace: list[TriedPlan] = []
         self.speed = Speed()
@@ -156,36 +162,76 @@ class Session:
 
     def _waits_for_scores(self, state: ViewState) -> bool:
         """Whether the view state has to wait for its criterion's scores, which are begun then."""
-        self._stop_scoring()
+        self._stop_waiting()
         network, criterion = network_of(state), state.plan.criterion
         if network.has_scores(criterion):
             return False
+
+        def move(scores: Scores) -> None:
+            keep_scores(network_of(state), criterion, scores)
+            self.go(state)
+
         key = ("scores", *network_key(network), criterion)
-        work = partial(scores_work, network, criterion)
         doing = self.words("work.scores", criterion=self.words.of(get_criterion(criterion)))
-        job = self.jobs.start("scores", work, key=key, title=doing, end=self.cancel_pending)
-        self.pending = PendingState(state, job)
+        self._wait("scores", partial(scores_work, network, criterion), move, key=key, title=doing)
         return True
 
-    def _stop_scoring(self) -> None:
+    def with_network(self, plan: Plan, move: Callable[[Network], object], *, is_first: bool = False) -> None:
+        """Do `move` with the network that a plan is for, once it is open; where it cannot be, say why.
+
+        What takes long is opened in the background. `is_first` says that nothing is on screen yet: the page waits.
+        """
+        self._stop_waiting()
+        try:
+            if is_open(plan.model, plan.fingerprint):
+                move(open_network(plan.model, plan.fingerprint))
+                return
+            work = partial(open_work, plan.model, plan.fingerprint)
+            key, title = ("network", plan.model, plan.fingerprint), self.words("work.opening", model=plan.model)
+            self._wait("network", work, move, key=key, title=title, worker=opening_worker(), is_first=is_first)
+        except FpgmError as error:
+            self.refuse(error)
+
+    def _wait(
+        self,
+        name: str,
+        work: Callable[[], Work[T]],
+        move: Callable[[T], object],
+        *,
+        key: Hashable,
+        title: str,
+        worker: Worker | None = None,
+        is_first: bool = False,
+    ) -> None:
+        job = self.jobs.start(name, work, key=key, title=title, end=self.cancel_pending, worker=worker)
+        self.pending = Pending(job, move, is_first)
+
+    def _stop_waiting(self) -> None:
         self.pending = None
-        self.jobs.cancel("scores")
+        for name in ("scores", "network"):
+            self.jobs.cancel(name)
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether what a link shows is being opened, and nothing is on screen before."""
+        return self.pending is not None and self.pending.is_first
 
     def go_to_pending(self) -> None:
-        """Move to the view state that waited for scores once they are made, or say why there are none."""
+        """Make the move that waited for work once that is done, or say why there is none."""
         if self.pending is None or not self.pending.job.done:
             return
         pending, self.pending = self.pending, None
-        if pending and pending.job.error:
-            self.refuse(FpgmError(pending.job.error))
-        elif pending and pending.job.result is not None:
-            criterion = pending.state.plan.criterion
-            keep_scores(network_of(pending.state), criterion, pending.job.result)
-            self.go(pending.state)
+        try:
+            if pending.job.error:
+                self.refuse(FpgmError(pending.job.error))
+            elif pending.job.result is not None:
+                pending.move(pending.job.result)
+        except FpgmError as error:
+            self.refuse(error)
 
     def cancel_pending(self) -> None:
-        """Stay where the page is: the view state that waits for scores is not wanted any more."""
-        self._stop_scoring()
+        """Stay where the page is: the move that waits is not wanted any more."""
+        self._stop_waiting()
         self.refusals += 1  # the criterion's menu goes back to what is true
 
     def rest(self, rates: Mapping[str, float], unit: str | None) -> None:
@@ -251,10 +297,16 @@ class Session:
         for name in self._own_images:
             forget_images(name)
 
+    def begin_with(self, state: ViewState) -> None:
+        """Have nothing but a view state on screen, which can be there, and nothing to go back to."""
+        self.history = History((state,))
+        self.revision += 1
+        self.unmeasured = True
+
     def step(self, steps: int) -> None:
         """Undo (-1) or redo (+1)."""
         self.draft = None
-        self._stop_scoring()
+        self._stop_waiting()
         self.history = self.history.move(steps)
         self.revision += 1
         self.message = None
@@ -269,7 +321,7 @@ class Session:
 
     def begin(self) -> None:
         """Start the first measurement, once the page that it would hold up is on screen."""
-        if self.unmeasured:
+        if self.unmeasured and not self.is_arriving:
             self.measure()
 
     def measure(self) -> None:
@@ -365,36 +417,44 @@ def can_stand_on(state: ViewState) -> bool:
 def current_session() -> Session:
     """This tab's session; begun from the link where it carries a view state, else from the first one."""
     if "session" not in st.session_state:
-        begin, goal, problem = _from_link(st.query_params.get("s"))
-        session = st.session_state.session = Session(begin)
-        session.message = problem or link_problem()
-        if goal:
-            session.go(goal)
+        session = st.session_state.session = Session(first_view())
         house().enter(session.name, session)
+        _open_link(session, st.query_params.get("s"))
+        session.message = session.message or link_problem()
     current: Session = st.session_state.session
     if current.jobs.is_closed:  # the connection was lost for a while
         current.resume()
     return current
 
 
-def _from_link(text: str | None) -> tuple[ViewState, ViewState | None, str | None]:
-    """What to show, what to move to once its scores are made, and what is wrong with the link."""
-    if text:
-        try:
-            state = decode(text)
-            if not can_stand_on(state):
-                rung = usual_rung(network_of(state))
-                words, refusal = tab_words(), refused_rungs(network_of(state)).get(state.method)
-                reason = words.phrase(refusal) if refusal else words("explore.not_trained")
-                title = words.of(get_recovery_method(rung)).lower()
-                return replace(state, method=rung), None, words("explore.other_rung", reason=reason, rung=title)
-            if not network_of(state).has_scores(state.plan.criterion):
-                return view_of(network_of(state), coupling=state.plan.coupling), state, None
-            check(state)
-            return state, None, None
-        except FpgmError as error:
-            return first_view(), None, told(error)
-    return first_view(), None, None
+def _open_link(session: Session, text: str | None) -> None:
+    """Show what a link carries, once its network is open and its scores are made; say what is wrong with it."""
+    if not text:
+        return
+    try:
+        state = decode(text)
+    except FpgmError as error:
+        session.message = told(error)
+        return
+    session.with_network(state.plan, lambda network: _arrive(session, state, network), is_first=True)
+
+
+def _arrive(session: Session, state: ViewState, network: Network) -> None:
+    """Begin a session with a view state whose network is open. Raises FpgmError for one that cannot be."""
+    message = None
+    if not can_stand_on(state):
+        rung, words = usual_rung(network), session.words
+        refusal = refused_rungs(network).get(state.method)
+        reason = words.phrase(refusal) if refusal else words("explore.not_trained")
+        message = words("explore.other_rung", reason=reason, rung=words.of(get_recovery_method(rung)).lower())
+        state = replace(state, method=rung)
+    if network_of(state).has_scores(state.plan.criterion):
+        check(state)
+        session.begin_with(state)
+    else:
+        session.begin_with(view_of(network, coupling=state.plan.coupling))
+        session.go(state)
+    session.message = session.message or message
 
 
 def plan_link(state: ViewState) -> dict[str, str]:
