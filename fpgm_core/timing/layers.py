@@ -17,6 +17,8 @@ from fpgm_core.timing.runtimes import Form
 
 _GRID = 16  # widths along one side of the table at most, in steps of a multiple of 4
 _STAIRS = 128  # filters up to which every single count is timed
+BLOCK = 16  # channels that processors and runtimes take at once, at most: what is off its multiples is slower
+_WINDOWS = (0.25, 0.5, 1.0)  # parts of a wider layer below which a block of single counts is timed
 _PAIR = tuple[int, int]
 
 
@@ -70,19 +72,24 @@ class LayerShape:
         kind = f"conv {self.kernel[0]}x{self.kernel[1]}" if self.kind == "conv" else self.kind
         return f"{kind}, {self.inputs} to {self.outputs}" + (f", at {size}" if size else "")
 
-    def _unit(self) -> int:
+    @property
+    def unit(self) -> int:
         """What widths are multiples of."""
         return 1 if self.depthwise else self.groups
 
     def _steps(self, width: int) -> tuple[int, ...]:
-        unit, step = self._unit(), 4
+        unit, step = self.unit, 4
         while width // unit > _GRID * step:
             step *= 2
         return tuple(sorted({unit, *range(step * unit, width, step * unit), width}))
 
     def _counts(self, width: int) -> tuple[int, ...]:
-        unit = self._unit()
-        return tuple(range(unit, width + 1, unit)) if width // unit <= _STAIRS else self._steps(width)
+        unit = self.unit
+        if width // unit <= _STAIRS:
+            return tuple(range(unit, width + 1, unit))
+        ends = [int(width // unit * part) for part in _WINDOWS]
+        single = {unit * count for end in ends for count in range(end - BLOCK + 1, end + 1)}
+        return tuple(sorted(single.union(self._steps(width))))
 
     def images(self, inputs: int, batch: int) -> tuple[int, ...]:
         """The shape of what the layer reads."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fpgm_core.runtime.storage import Kept, ResultStore
-from fpgm_core.timing.layers import LayerShape
+from fpgm_core.timing.layers import BLOCK, LayerShape
 
 FORMAT = 1
 
@@ -27,10 +27,10 @@ class LayerTimes:
         """Milliseconds, float64 of the arrays' shape, of layers with so many channels and filters; 0 for none.
 
         Between the grid's widths linear in both, and from there by the stairs that single counts show beside the dense
-        width of the other side.
+        width of the other side; of a wide layer by those of the counts nearby that lie as far off a whole block.
         """
         if self.shape.depthwise:
-            found = np.interp(outputs, *self._stairs[1])
+            found = self._along(1, outputs)
         else:
             smooth = self._on_grid(inputs, outputs)
             found = smooth * self._step(0, inputs) * self._step(1, outputs)
@@ -64,9 +64,22 @@ class LayerTimes:
             sides.append((counts, np.array([own[count] for count in counts])))
         return tuple(sides)
 
+    def _along(self, side: int, counts: np.ndarray) -> np.ndarray:
+        """Milliseconds at so many on one side, with the other dense."""
+        known, ms = self._stairs[side]
+        steps = np.isin(known, self.shape.grid[side])
+        line, found = np.interp(known, known[steps], ms[steps]), np.interp(counts, known[steps], ms[steps])
+        off, known_off = (each // self.shape.unit % BLOCK for each in (counts, known))
+        for kind in np.unique(off):
+            alike, at = known_off == kind, off == kind
+            if alike.any():
+                found[at] *= np.interp(counts[at], known[alike], (ms / line)[alike])
+        result: np.ndarray = found
+        return result
+
     def _step(self, side: int, counts: np.ndarray) -> np.ndarray:
         """How far a count's time lies from the grid's line, as a factor."""
-        measured = np.interp(counts, *self._stairs[side])
+        measured = self._along(side, counts)
         whole = np.full_like(counts, self.shape.outputs if side == 0 else self.shape.inputs)
         line = self._on_grid(counts, whole) if side == 0 else self._on_grid(whole, counts)
         result: np.ndarray = measured / np.maximum(line, 1e-12)
