@@ -76,8 +76,8 @@ def live_bars(
     """The equaliser, the three figures of the top bar, and what the bars are linked to, which `below` draws.
 
     The bars poll for the measurement, and for what `below` says that it waits for (as often as is worth it, which a
-    fragment's timer cannot). When a bar comes to rest the first figure goes first: the rest of the page is drawn after
-    it.
+    fragment's timer cannot). Under the hand the figures go first, and the picture of a layer that nobody has looked at
+    comes after them; when a bar comes to rest the first figure does, and the rest of the page is drawn after it.
     """
     session = current_session()
     told = tuple(session.jobs.under_way)  # what begins here is told of by the rest of the page
@@ -88,38 +88,55 @@ def live_bars(
     job = session.measuring
     if is_poll and job is not None:
         job.wait(PATIENCE)
-    place = st.container()
-    with st.container():
-        computing = below(session)
-    share(session.state)
-    draw_figures(session, accuracy, macs, params)
-    network, plan = session.network, session.plan
-    unit = network.unit_of(session.layer_in_sight, plan.coupling)
-    coming = session.unmeasured and why_unmeasured(network) is None
+    coming = session.unmeasured and why_unmeasured(session.network) is None
     waiting = coming or (job is not None and not job.has_news)
-    poll = _poll_interval(session, coming, waiting)
-    with place:
-        equaliser(
-            bars(session),
-            counts=_counts(network, plan),
-            chosen=unit.name if unit else None,
-            session=session.token,
-            revision=session.revision,
-            echo=session.echo,
-            poll=poll or (POLL_RUNNING if computing else 0),
-            tick=session.tick,
-            key=KEY,
-            words=session.words.under("live"),
-        )
+    place, picture = st.container(), st.container()
+
+    def draw_bars() -> None:
+        share(session.state)
+        draw_figures(session, accuracy, macs, params)
+        with place:
+            _equaliser(session, _poll_interval(session, coming, waiting))
+
+    def draw_picture() -> bool:
+        with picture:
+            is_coming = below(session)
+        is_news, session.picture_is_coming = is_coming != session.picture_is_coming, is_coming
+        return is_news
+
+    if session.is_moving:
+        draw_bars()
+        if draw_picture():
+            st.rerun(scope="fragment")  # the bars poll for it, or no more
+    else:
+        draw_picture()
+        draw_bars()
     if session.has_new_result() or (session.redraw and not waiting) or tuple(session.jobs.under_way) != told:
         st.rerun()
+
+
+def _equaliser(session: Session, poll: int) -> None:
+    network, plan = session.network, session.plan
+    unit = network.unit_of(session.layer_in_sight, plan.coupling)
+    equaliser(
+        bars(session),
+        counts=_counts(network, plan),
+        chosen=unit.name if unit else None,
+        session=session.token,
+        revision=session.revision,
+        echo=session.echo,
+        poll=poll,
+        tick=session.tick,
+        key=KEY,
+        words=session.words.under("live"),
+    )
 
 
 def _poll_interval(session: Session, coming: bool, waiting: bool) -> int:
     """After how many milliseconds the bars poll again, 0 for never; one `coming` lets the pictures go first."""
     job = session.measuring
     if not coming and (job is None or job.done):
-        return 0
+        return POLL_RUNNING if session.picture_is_coming else 0
     interval = POLL_FIRST if waiting and not coming else POLL_RUNNING
     return max(interval, POLL_SHARE * (device_worker().under_way - 1))
 

@@ -82,6 +82,7 @@ class Session:
         self.tick: int | None = None  # the equaliser's last poll for the measurement
         self.refusals = 0
         self.page = ""  # that is on screen
+        self.picture_is_coming = False  # whether the layer's picture waits for something
         self.redraw = False  # whether a bar came to rest and only the equaliser was drawn since
         self.draft: Plan | None = None
         self.message: str | None = None
