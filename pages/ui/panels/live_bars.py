@@ -107,7 +107,7 @@ def live_bars(
     if session.is_moving:
         draw_bars()
         if draw_picture():
-            st.rerun(scope="fragment")  # the bars poll for it, or no more
+            st.rerun()  # the bars poll for it, or no more
     else:
         draw_picture()
         draw_bars()
