@@ -254,6 +254,11 @@ def test_the_mix_at_its_ends_is_the_norm_or_fpgm():
     assert pruned("fpgm_mix", filters, 0.4, options=SelectionOptions(mix_share=0)) == pruned("fpgm", filters, 0.4)
 
 
+def test_the_seed_of_random_selection_counts():
+    drawn = [pruned("random", random_filters(0, 32), 0.5, options=SelectionOptions(seed=seed)) for seed in (0, 1, 1)]
+    assert drawn[0] != drawn[1] == drawn[2]
+
+
 def test_filters_the_norm_stage_removed_do_not_vote_in_the_second():
     # With the six zeros voting, 1.0 would lie nearest the middle; among the survivors 2.0 is the median.
     filters = torch.tensor([0.0] * 6 + [1.0, 1.5, 2.0, 3.0, 4.0])[:, None]

@@ -115,6 +115,34 @@ def test_a_million_entries_are_refused_at_once(reader):
     assert read(read_look, GOOD[read_look] | {"locks": many}) is None
 
 
+def test_as_many_entries_as_are_allowed_are_read():
+    most = dict.fromkeys(map(str, range(MOST_ENTRIES)), 0.5)
+    assert read(read_move, GOOD[read_move] | {"rates": most}) is not None
+    assert read(read_move, GOOD[read_move] | {"rates": most | {"one more": 0.5}}) is None
+
+
+@pytest.mark.parametrize(
+    ("carried", "found"),
+    [
+        ([3, 0.5], [3, 0.5]),
+        (3, [3]),
+        ({"0": 7}, [7]),
+        ({"1": 0.5, "0": 3}, [3, 0.5]),  # a browser may send an array as an object, in any order
+        ({str(i): i for i in range(9)}, None),
+        ({"10": 2, "9": 1}, [1, 2]),
+        (list(range(8)), list(range(8))),
+        (list(range(9)), None),
+        ([], None),
+        ({}, None),
+        ({"-1": 1}, None),
+        ({"\u00b2": 1}, None),
+        ([math.inf], None),
+    ],
+)
+def test_the_numbers_of_a_clicked_point_are_read_in_their_order(carried, found):
+    assert read_point([{"customdata": carried}]) == found
+
+
 def test_a_state_that_is_no_mapping_has_no_parts(monkeypatch):
     import streamlit
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from toys import Toy, conv, head
 
 from fpgm_core import COUPLINGS
 from fpgm_core.inference import folded_module
@@ -98,6 +99,57 @@ def test_aligned_writers_share_a_width_and_carry_zeros(network):
     assert int(aligned.get_submodule("layer1.1.conv2").weight.flatten(1).any(1).sum()) == 10
     buffers = [sum("channels" in name for name in dict(form.named_buffers())) for form in (plain, aligned)]
     assert buffers[0] > buffers[1]  # nothing to place anew
+
+
+class Normed(nn.LayerNorm):
+    """A layer norm over the channels of images."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def a_stream_that_is_normed():
+    def forward(net, x):
+        x = net.a(x)
+        return head(net, net.c(net.n(x)) + x)
+
+    return Toy(forward, a=conv(3, 8), n=Normed(8), c=conv(8, 8), fc=nn.Linear(8, 5))
+
+
+def a_stream_read_filter_by_filter():
+    def forward(net, x):
+        x = F.relu(net.a(x))
+        return head(net, net.b(net.d(x)) + net.c(x) + x)
+
+    layers = {"a": conv(3, 8), "d": conv(8, 8, groups=8), "b": conv(8, 8), "c": conv(8, 8), "fc": nn.Linear(8, 5)}
+    return Toy(forward, **layers)
+
+
+def a_sum_of_a_depthwise_layer():
+    layers = {"a": conv(3, 8), "d": conv(8, 8, groups=8), "c": conv(3, 8), "fc": nn.Linear(8, 5)}
+    return Toy(lambda net, x: head(net, net.d(F.relu(net.a(x))) + net.c(x)), **layers)
+
+
+@pytest.mark.parametrize("coupling", ["independent", "coupled"])
+@pytest.mark.parametrize(
+    ("make", "whole"),
+    [
+        (a_stream_that_is_normed, {"a"}),  # its statistics run over what is there, zeros too
+        (a_stream_read_filter_by_filter, {"a", "d"}),
+        (a_sum_of_a_depthwise_layer, {"a", "d"}),
+    ],
+)
+def test_writers_whose_channels_a_reader_counts_carry_no_zeros(wrap, make, whole, coupling):
+    torch.manual_seed(0)
+    net = wrap(make())
+    pruned, x = net.prune(0.5, coupling=coupling, criterion="random"), images(net, 2)
+    plain, aligned = pruned.compact(), pruned.compact(aligned=True)
+    dense, masked = net.module(x), pruned.masked()(x)
+    assert distance(masked, dense) > 1e-2 * float(dense.abs().max())
+    assert distance(aligned(x), masked) <= 1e-4 * float(dense.abs().max())
+    assert all(widths(aligned)[name] == widths(plain)[name] for name in whole)
+    if coupling == "independent":
+        assert widths(aligned)["c"] > widths(plain)["c"]
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toys import Toy, close, conv, head, silenced
 
-from fpgm_core import COUPLINGS, CRITERIA
+from fpgm_core import COUPLINGS, CRITERIA, FpgmError
 from fpgm_core.data import load_images
 from fpgm_core.graph import live_sources, overlay
 from fpgm_core.graph.flow import ALWAYS
-from fpgm_core.pruning import masked_module
+from fpgm_core.pruning import PrunedNetwork, masked_module
 from fpgm_core.recovery import recalibrate
 
 NETWORKS = ("resnet20", "vgg16_bn_cifar", "resnet18", "resnext50_32x4d", "mobilenet_v2")
@@ -68,6 +69,36 @@ def test_a_norm_without_scale_and_shift_is_silent_too(wrap):
     network = wrap(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
     masks = network.keep_masks(network.plan(0.5))
     assert not_silent(masked_module(network.module, network.flow, masks), network, masks) == []
+
+
+def test_more_classes_than_filters_keep_their_biases(wrap):
+    network = wrap(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 30)))
+    masked = network.prune(0.5, coupling="inner").masked()
+    assert torch.equal(masked.get_parameter("4.bias"), network.module.get_parameter("4.bias"))
+    assert masked.get_parameter("4.weight").any(0).sum() == 2
+
+
+LOW = np.arange(8) < 4
+
+
+def test_a_product_has_the_channels_that_any_writer_of_each_factor_has(wrap):
+    def forward(net, x):
+        return head(net, net.c((net.a(x) + net.b(x)) * net.d(x)))
+
+    layers = {"a": conv(3, 8), "b": conv(3, 8, 1), "d": conv(3, 8), "c": conv(8, 4), "fc": nn.Linear(4, 5)}
+    network, masks = wrap(Toy(forward, **layers)), {"a": LOW, "b": ~LOW, "d": np.arange(8) != 0}
+    pruned, x = PrunedNetwork(network, network.plan(), masks), images(network)
+    dense, expected = network.module(x), silenced(network, masks, x)
+    for form in (pruned.masked(), pruned.compact()):
+        assert close(form(x), expected, dense)
+    assert {layer.name: layer.live_inputs for layer in pruned.cost.layers}["c"] == 7
+
+
+def test_an_output_that_nothing_reaches_is_refused(wrap):
+    layers = {"a": conv(3, 8), "b": conv(3, 8), "out": conv(8, 5)}  # its filters are the outputs: no plan empties it
+    network = wrap(Toy(lambda net, x: net.out(net.a(x) * net.b(x)), **layers))
+    with pytest.raises(FpgmError, match="nothing is left that reaches out under these rates; lower them"):
+        masked_module(network.module, network.flow, {"a": LOW, "b": ~LOW})
 
 
 def test_zeroing_the_convolution_alone_is_not_enough(network, mixed):

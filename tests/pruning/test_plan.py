@@ -47,6 +47,11 @@ def test_json_round_trip(plan):
     assert Plan.from_dict(json.loads(plan.to_json(indent=2).encode())) == plan
 
 
+def test_an_indented_form_has_a_line_for_each_part(plan):
+    assert plan.to_json().count("\n") == 0
+    assert '\n  "rates": {\n    "a": 0.25,' in plan.to_json(indent=2)
+
+
 @given(plans, plans)
 def test_keys_tell_plans_apart(first, second):
     assert (first.key == second.key) == (first == second)

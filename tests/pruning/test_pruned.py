@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from fpgm_core import FpgmError
 from fpgm_core.graph import COUPLINGS
@@ -36,13 +37,14 @@ def test_a_compact_state_goes_back_into_dense_shapes(network, images, coupling):
 
 @pytest.mark.parametrize("aligned", [False, True])
 def test_norm_statistics_of_a_compact_form_go_back(network, images, aligned):
-    pruned = network("resnet20").prune(0.5, coupling="coupled")
+    pruned = network("resnet20").prune(0.5, coupling="independent")
     compact = pruned.compact(aligned=aligned)
     for module in compact.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean += 0.3
             module.running_var *= 1.3
-    recalibrated = pruned.with_norm_statistics(compact, RecoveryStep("recalibrated", 8, "some"), aligned=aligned)
+    step = RecoveryStep("recalibrated", 8, "some")
+    recalibrated = pruned.with_norm_statistics(compact, step, **({"aligned": True} if aligned else {}))
     with torch.no_grad():
         wanted = compact(images)
         torch.testing.assert_close(recalibrated.compact()(images), wanted, rtol=1e-4, atol=1e-3)
@@ -59,6 +61,8 @@ def test_a_saved_pruned_network_comes_back_the_same(network, images, tmp_path):
     pruned.save(tmp_path / "pruned.safetensors")
     again = PrunedNetwork.load(tmp_path / "pruned.safetensors", net)
     assert (again.plan, again.recovery, again.cost.macs) == (pruned.plan, pruned.recovery, pruned.cost.macs)
+    assert (again.method, again.recovered_on, again.notice) == ("repaired", 12, "a notice")
+    assert (net.prune(0.5).method, net.prune(0.5).recovered_on, net.prune(0.5).notice) == ("as_is", 0, None)
     assert all(np.array_equal(again.keep_masks[name], mask) for name, mask in pruned.keep_masks.items())
     assert torch.equal(again.compact()(images), pruned.compact()(images))
 
@@ -77,6 +81,31 @@ def test_a_file_for_other_weights_or_of_anything_else_is_refused(network, resnet
             PrunedNetwork.load(path, network("resnet20"))
     with pytest.raises(FpgmError, match="check the path"):
         PrunedNetwork.load(tmp_path / "none.safetensors", resnet20)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (None, "not a saved pruned network"),
+        ({"other": "{}"}, "not a saved pruned network"),
+        ({"pruned_network": "{"}, "not a saved pruned network"),
+        ({"pruned_network": "[" * 100_000}, "not a saved pruned network"),
+        ({"pruned_network": "[]"}, "another version"),
+        ({"pruned_network": '{"format_version": 0}'}, "another version"),
+        ({"pruned_network": '{"format_version": 1}'}, "incomplete header"),
+        ({"pruned_network": '{"format_version": 1, "plan": {}, "recovery": []}'}, "the plan has no"),
+    ],
+)
+def test_a_header_that_says_something_else_is_refused(resnet20, tmp_path, header, message):
+    path = tmp_path / "pruned.safetensors"
+    path.write_bytes(save({"mask/conv1": torch.ones(16, dtype=torch.uint8)}, header))
+    with pytest.raises(FpgmError, match=message):
+        PrunedNetwork.load(path, resnet20)
+
+
+def test_a_network_that_is_no_part_of_another_is_whole_when_compact(network, images):
+    pruned = network("resnet20").prune(0.5, coupling="inner")
+    assert torch.equal(pruned.whole()(images), pruned.compact()(images))
 
 
 def test_a_plan_a_rate_and_rates_by_unit_prune_alike(resnet20):
