@@ -195,6 +195,18 @@ def archive(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "whole"),
+    [(50_000, 10_000, True), (10_000, 10_000, False), (50_000, 50_000, False), (50_000, None, False)],
+)
+def test_a_whole_copy_is_known_by_its_sizes(tmp_path, train, test, whole):
+    path, sizes = tmp_path / "cifar10.npz", {"train_labels": train, "test_labels": test}
+    np.savez_compressed(path, **{name: np.zeros(size, np.uint8) for name, size in sizes.items() if size is not None})
+    assert DATA["cifar10"].is_copy(path) is whole
+    assert not DATA["cifar10"].is_copy(tmp_path / "none.npz")
+    assert not DATA["cifar10"].is_copy(tmp_path)
+
+
 def test_an_archive_has_the_same_images_in_the_same_order(archive):
     path = archive()
     sealed = load_images("cifar10", "sealed", path)

@@ -29,6 +29,15 @@ def test_a_tree_is_read_as_torchvisions_imagefolder_reads_it(write_tree):
         assert np.array_equal(pixels.numpy(), np.asarray(picture))
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_usual_kind_of_file_is_read(write_tree, suffix):
+    root = write_tree(classes=("cat",), count=2, suffix=suffix.replace(".pgm", ".ppm"))
+    for path in (root / "cat").iterdir():
+        path.rename(path.with_suffix(suffix))
+    found = ImageSet.from_folder(root, preprocessing=SMALL)
+    assert (len(found), found.unread) == (2, ())
+
+
 def test_images_that_do_not_decode_are_named_and_left_out(write_tree):
     root = write_tree()
     (root / "cat" / "text.png").write_text("no picture")

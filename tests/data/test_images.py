@@ -124,3 +124,10 @@ def test_a_digest_is_of_the_images_and_not_of_how_they_were_taken():
     assert taken.serial != first.serial
     assert taken.digest == first.digest
     assert choose.at_most(len(choose) + 1) is choose
+
+
+def test_caches_know_the_first_images_and_copies_by_the_number_of_the_whole():
+    some = images()
+    assert some.first(3).serial == some.at_most(4).serial == some.to(torch.device("meta")).serial == some.serial
+    others = [images(), some.last(3), some.take([0, 1], "two"), *some.halves()]
+    assert len({some.serial, *(other.serial for other in others)}) == 1 + len(others)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from toys import Toy, close, conv, head, silenced
 
 from fpgm_core import COUPLINGS, CRITERIA, FpgmError
@@ -92,6 +93,17 @@ def test_a_product_has_the_channels_that_any_writer_of_each_factor_has(wrap):
     for form in (pruned.masked(), pruned.compact()):
         assert close(form(x), expected, dense)
     assert {layer.name: layer.live_inputs for layer in pruned.cost.layers}["c"] == 7
+
+
+def test_layers_that_share_their_weight_are_masked_each_by_its_own(wrap):
+    layers = {"a": conv(3, 8), "b": conv(8, 8), "c": conv(8, 8), "fc": nn.Linear(8, 5)}
+    toy = Toy(lambda net, x: head(net, net.c(F.relu(net.b(F.relu(net.a(x)))))), **layers)
+    toy.c.weight = toy.b.weight
+    network, masks = wrap(toy), {"a": np.arange(8) < 5, "b": np.arange(8) != 2, "c": ~LOW}
+    pruned, x = PrunedNetwork(network, network.plan(), masks), images(network)
+    dense, expected = network.module(x), silenced(network, masks, x)
+    for form in (pruned.masked(), pruned.compact()):
+        assert close(form(x), expected, dense)
 
 
 def test_an_output_that_nothing_reaches_is_refused(wrap):

@@ -8,13 +8,14 @@ import pytest
 from torch import nn
 
 from fpgm_core import CRITERIA, FpgmError, Network, SelectionOptions
-from fpgm_core.pruning import allowed_percents, pruned_counts, removal_order
+from fpgm_core.pruning import allowed_percents, pruned_counts, removal_order, removal_order_work
+from fpgm_core.runtime.progress import run
 
 WEIGHTED = [name for name, record in CRITERIA.items() if record.needs != "images"]
 LOCKS = {"locked_in": {"layer3.0.conv1": (1, 5)}, "locked_out": {"layer3.0.conv1": (0, 63)}}
 
 
-def check(network, plan, unit, percents=range(0, 101, 9)):
+def check(network, plan, unit, percents=(*range(0, 101, 9), 100)):
     """Its masks and counts are those of the pruned network, wherever the plan can be."""
     order = removal_order(network, plan, unit)
     for percent in percents:
@@ -48,6 +49,16 @@ def test_locks_bound_the_rates_and_change_the_order(resnet20, criterion):
     assert not order.keep_mask(allowed[0])[[0, 63]].any()
     assert order.keep_mask(allowed[-1])[[1, 5]].all()
     check(resnet20, plan, unit)
+
+
+def test_counts_and_progress_run_from_no_percent_to_all(resnet20):
+    unit, shares = resnet20.unit_of("conv1", "independent"), []
+    run(removal_order_work(resnet20, resnet20.plan(), unit), lambda step: shares.append(step.share))
+    assert shares == sorted(shares)
+    assert (shares[0], len(shares)) == (0, 101)
+    assert shares[-1] < 1
+    counts = pruned_counts(resnet20.plan(), unit)
+    assert (len(counts), counts[0], counts[100]) == (101, 0, unit.size - 1)
 
 
 def test_locks_without_room_leave_no_rate(resnet20):

@@ -1,6 +1,7 @@
 """Pruned networks: their forms, what recovery replaces, and their file."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -99,6 +100,27 @@ def test_a_file_for_other_weights_or_of_anything_else_is_refused(network, resnet
 def test_a_header_that_says_something_else_is_refused(resnet20, tmp_path, header, message):
     path = tmp_path / "pruned.safetensors"
     path.write_bytes(save({"mask/conv1": torch.ones(16, dtype=torch.uint8)}, header))
+    with pytest.raises(FpgmError, match=message):
+        PrunedNetwork.load(path, resnet20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask/conv1": torch.ones(15, dtype=torch.uint8)}, "masks in .* are not of resnet20's layers"),
+        ({"mask/more": torch.ones(16, dtype=torch.uint8)}, "masks in .* are not of resnet20's layers"),
+        ({"tensor/conv1.weight": torch.ones(16, 3, 3)}, "replaces conv1.weight, which resnet20 does not have in that"),
+        ({"tensor/conv9.weight": torch.ones(3)}, "replaces conv9.weight, which resnet20 does not have in that shape"),
+        ({"tensor/fc.bias": torch.full((10,), float("nan"))}, "holds values that are not finite in fc.bias"),
+    ],
+)
+def test_masks_and_tensors_of_another_form_are_refused(resnet20, tmp_path, change, message):
+    path, pruned = tmp_path / "pruned.safetensors", resnet20.prune(0.5)
+    masks = {f"mask/{name}": torch.from_numpy(mask.astype(np.uint8)) for name, mask in pruned.keep_masks.items()}
+    header = json.dumps({"format_version": 1, "plan": pruned.plan.to_dict(), "recovery": []})
+    path.write_bytes(save(masks, {"pruned_network": header}))
+    assert PrunedNetwork.load(path, resnet20).digest == pruned.digest
+    path.write_bytes(save(masks | change, {"pruned_network": header}))
     with pytest.raises(FpgmError, match=message):
         PrunedNetwork.load(path, resnet20)
 
