@@ -9,6 +9,7 @@ from fpgm_core.graph.opening import opened
 from fpgm_core.graph.operations import Operation, is_in_place, makes_anew, operation_of, register_op
 from fpgm_core.graph.overlay import overlay
 from fpgm_core.graph.rebuilder import Rebuilder
+from fpgm_core.graph.settings import settings_of
 from fpgm_core.graph.traced import TracedModule
 from fpgm_core.graph.tracer import TRACE_SECONDS
 from fpgm_core.graph.tracing import trace_flow
@@ -44,6 +45,7 @@ __all__ = [
     "overlay",
     "refusals",
     "register_op",
+    "settings_of",
     "trace_flow",
     "units",
     "weights_of",

@@ -12,6 +12,7 @@ from torch.fx import GraphModule, Node
 from fpgm_core.graph.cost import Cost, dense_cost
 from fpgm_core.graph.flow import Flow
 from fpgm_core.graph.layers import Layer, layers_of
+from fpgm_core.graph.settings import settings_of
 from fpgm_core.graph.tracing import trace_flow
 from fpgm_core.graph.units import Unit, refusals, units
 from fpgm_core.models import fingerprint
@@ -57,6 +58,8 @@ class TracedModule:
         digest = hashlib.sha256(f"{self.fingerprint} {others} {self.input_shape}".encode())
         for node in self.flow.graph.graph.nodes:
             digest.update(_described(node, self.flow.graph).encode())
+            if node.op == "call_module":
+                digest.update(settings_of(self.module.get_submodule(str(node.target))).encode())
         return digest.hexdigest()
 
     @cached_property

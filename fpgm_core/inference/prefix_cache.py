@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from fpgm_core.data import Batch
+from fpgm_core.graph import settings_of
 from fpgm_core.inference.segments import segments
 from fpgm_core.runtime.cache import Cache, CacheBudget
 
@@ -168,11 +169,11 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _marks(parts: Sequence[nn.Module], kind: str) -> tuple[str, ...]:
-    """For each part a digest of everything in it and in those before it: code, names, tensors."""
+    """For each part a digest of everything in it and in those before it: code, settings, names, tensors."""
     sha, marks = hashlib.sha256(kind.encode()), []
     for part in parts:
-        sha.update(str(part).encode())
-        for name, tensor in part.state_dict().items():
+        sha.update(f"{part}{settings_of(part)}".encode())
+        for name, tensor in {**part.state_dict(), **dict(part.named_buffers())}.items():  # buffers not saved too
             sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         marks.append(sha.hexdigest())

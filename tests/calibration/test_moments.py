@@ -36,6 +36,7 @@ def made(count=24, side=32):
     [
         nn.Conv2d(6, 4, 3, padding=1),
         nn.Conv2d(6, 4, 3, stride=2),
+        nn.Conv2d(6, 4, (2, 3), stride=(3, 1), padding=(1, 0)),
         nn.Conv2d(6, 4, (1, 5), padding=(0, 2), dilation=(1, 2)),
         nn.Conv2d(6, 4, 3, padding="same", dilation=2),
         nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"),

@@ -217,9 +217,13 @@ def names_of(source):
 def test_a_plain_tree_is_split_into_choose_sealed_and_training_images_and_it_is_said(write_tree):
     splits = open_images(write_tree(count=8))
     parts = [splits.split(name) for name in ("choose", "sealed", "train")]
+    assert [part.name for part in parts] == ["photos choose", "photos sealed", "photos train"]
     assert [len(part) for part in parts] == [6, 12, 6]
     assert [np.bincount(part.labels[part.indices]).tolist() for part in parts] == [[2] * 3, [4] * 3, [2] * 3]
     assert len(set.union(*map(names_of, parts))) == 24
+    sealed = splits.sealed
+    assert sealed.at_most(None) is sealed.at_most(12) is sealed.at_most(13) is sealed
+    assert sealed.at_most(11).indices.tolist() == sealed.indices.tolist()[:11]
     assert splits.notice.startswith("no training images beside photos: 6 of its 24 images are trained on, 6 chosen on")
     assert names_of(splits.split("all")) == names_of(parts[0]) | names_of(parts[1])
     again = open_images(splits.choose.name and write_tree("photos2", count=8))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpgm_core.data import DataInfo, ImageSet, load_images, register_data, sample_images, unregister_data
+from fpgm_core.data.sources import from_pixels
 from fpgm_core.errors import FpgmError
 
 MEAN, STD = (0.5, 0.25, 0.1), (0.2, 0.5, 1.0)
@@ -78,6 +79,25 @@ def test_images_come_from_arrays_and_split_into_stratified_halves():
     assert not torch.equal(images.halves(seed=2)[0].pixels, choose.pixels)
 
 
+@pytest.mark.parametrize("members", [(90, 9, 1), (10, 10, 10), (1, 60)])
+def test_every_beginning_of_a_shuffled_source_has_the_classes_in_like_shares(members):
+    labels = np.repeat(np.arange(len(members)), members)
+    shuffled = from_pixels("some", np.zeros((len(labels), 1, 1, 3), np.uint8), labels).shuffled("shuffled")
+    taken = labels[shuffled.indices]
+    assert np.bincount(taken).tolist() == list(members)
+    assert shuffled.indices.tolist() != sorted(shuffled.indices.tolist())
+    for n in range(1, len(labels) + 1):
+        shares = np.bincount(taken[:n], minlength=len(members))
+        assert np.abs(shares - n * np.array(members) / len(labels)).max() < len(members)
+
+
+def test_arrays_alone_are_images_in_0_to_1_whose_classes_are_numbers():
+    pixels = np.random.RandomState(0).randint(0, 256, (4, 6, 5, 3), dtype=np.uint8)
+    found = ImageSet.from_arrays(pixels, [0, 2, 1, 2])
+    assert (found.class_names, found.name, found.highest_label) == (("0", "1", "2"), "images", 2)
+    torch.testing.assert_close(found.normalised(0, 4), torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,6 +105,7 @@ def test_images_come_from_arrays_and_split_into_stratified_halves():
         ({"pixels": np.zeros((4, 8, 8), np.uint8)}, "give uint8"),
         ({"labels": np.zeros(3, int)}, "one an image"),
         ({"labels": np.zeros(4, np.float32)}, "whole numbers"),
+        ({"labels": np.zeros(4, bool)}, "whole numbers"),
         ({"labels": np.array([0, 1, 2, -1])}, "from -1 to 2"),
         ({"labels": np.array([0, 1, 2, 3]), "class_names": ("a", "b")}, "2 classes"),
         ({"mean": (0.5,), "std": (0.5,)}, "one a channel"),

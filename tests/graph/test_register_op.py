@@ -8,9 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 from toys import Toy, close, conv, head, run_cost
 
-from fpgm_core import COUPLINGS, FpgmError
+from fpgm_core import COUPLINGS, FpgmError, Network
+from fpgm_core.data import Batch, load_images
 from fpgm_core.graph import Operation, Value, is_in_place, operation_of, register_op
 from fpgm_core.graph.operations import OPERATIONS
+from fpgm_core.inference import Chain, PrefixCache
 
 
 class Halve(nn.Module):
@@ -75,6 +77,46 @@ def test_a_function_needs_no_more_than_a_known_operation(registered):
     assert "a" in wrap(net).refusals("inner")
     registered(squashed, OPERATIONS[torch.tanh])
     assert np.array_equal(wrap(net).flow.sites[1].reads, [np.arange(1, 17)])
+
+
+class Scaled(nn.Module):
+    """Channels times what it was set to: a number, one of several, a tensor that no state dict has."""
+
+    def __init__(self, factor=1.0, *, more=(1.0,), gain=1.0, shift=0.0):
+        super().__init__()
+        self.factor, self.more, self._gain = factor, more, torch.tensor(gain)
+        self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+    def forward(self, x):
+        return x * (self.factor * sum(self.more) * self._gain) - x * self.shift
+
+
+SETTINGS = [{}, {"factor": 2.0}, {"more": (1.0, 2.0)}, {"gain": 3.0}, {"shift": 4.0}]
+
+
+def test_what_an_operation_is_set_to_tells_networks_apart(registered):
+    """Nothing that is kept, or remembered, of one network answers for another of the same weights."""
+    registered(Scaled, OPERATIONS[nn.ReLU])
+    images = load_images("cifar10", "choose").first(20)
+
+    def network(settings):
+        torch.manual_seed(0)
+        layers = {"a": conv(3, 8), "b": conv(8, 8), "c": conv(8, 8), "fc": nn.Linear(8, 10)}
+
+        def forward(net, x):
+            return head(net, net.c(F.relu(net.b(F.relu(net.s(net.a(x)))))))
+
+        return Network.from_module(Toy(forward, s=Scaled(**settings), **layers), (3, 32, 32), trained=False)
+
+    networks = [network(settings) for settings in SETTINGS]
+    assert len({one.fingerprint for one in networks}) == 1
+    assert len({one.identity for one in networks}) == len(SETTINGS)
+    assert [network(settings).identity for settings in SETTINGS] == [one.identity for one in networks]
+    for one in networks:
+        compact = one.prune(0.25, coupling="inner").compact()
+        found, _ = Chain.cut(compact, "kind").run(Batch(images, 0, 20))
+        torch.testing.assert_close(found, compact(images.normalised(0, 20)))
+    assert PrefixCache.on(torch.device("cpu")).bytes > 0
 
 
 def test_what_is_no_operation_is_refused():

@@ -6,6 +6,7 @@ import math
 import time
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -115,6 +116,15 @@ def test_a_million_entries_are_refused_at_once(reader):
     assert read(read_look, GOOD[read_look] | {"locks": many}) is None
 
 
+def test_numbers_are_whole_up_to_what_a_browser_can_count():
+    assert read_turn({"seq": LARGEST, "by": 1}) == (2**53, 1)
+    assert read_turn({"seq": float(LARGEST), "by": 1}) == (2**53, 1)
+    assert read_turn({"seq": LARGEST + 1, "by": 1}) is None
+    assert (
+        read_turn({"seq": -1, "by": 1}) is read_turn({"seq": 0.5, "by": 1}) is read_turn({"seq": 1, "by": True}) is None
+    )
+
+
 def test_as_many_entries_as_are_allowed_are_read():
     most = dict.fromkeys(map(str, range(MOST_ENTRIES)), 0.5)
     assert read(read_move, GOOD[read_move] | {"rates": most}) is not None
@@ -151,6 +161,13 @@ def test_a_state_that_is_no_mapping_has_no_parts(monkeypatch):
         assert sent("equaliser", "move") is None
 
 
+def test_a_part_of_a_state_is_what_was_sent(monkeypatch):
+    import streamlit
+
+    monkeypatch.setattr(streamlit, "session_state", {"equaliser": {"move": 3}})
+    assert (sent("equaliser", "move"), sent("equaliser", "rest"), sent("plane", "move")) == (3, None, None)
+
+
 def state():
     return ViewState(Plan("resnet20", "0" * 64, rates={"conv1": 0.4}), "conv1")
 
@@ -161,6 +178,46 @@ def link_of(data):
 
 def content_of(link):
     return json.loads(zlib.decompress(base64.urlsafe_b64decode(link + "=" * (-len(link) % 4))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("view", "map"), ("mapping", "Map"), ("mapping", None), ("chosen", -1), ("chosen", 2**31), ("chosen", True),
+        ("seed", -1), ("seed", 2**31), ("seed", 1.0), ("layer", None), ("data", 3), ("method", "fixed"), ("damage", 1),
+    ],
+)  # fmt: skip
+def test_a_view_that_cannot_be_is_refused(name, value):
+    with pytest.raises(FpgmError):
+        replace(state(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("view", "Norms"), ("mapping", "PCA"), ("chosen", 0), ("chosen", 2**31 - 1), ("seed", 2**31 - 1),
+        ("data", "photos"), ("method", "repaired"), ("damage", True),
+    ],
+)  # fmt: skip
+def test_a_link_opens_what_it_was_made_of(name, value):
+    changed = replace(state(), **{name: value})
+    assert decode(encode(changed)) == changed != decode(encode(state())) == state()
+    assert ("data" in content_of(encode(changed))) == (name == "data")
+
+
+@pytest.mark.parametrize("stray", ["%", " ", "\n", "!", "\u00e9"])
+def test_a_link_with_a_stray_character_is_damaged(stray):
+    link = encode(state())
+    with pytest.raises(FpgmError, match="damaged"):
+        decode(link[:8] + stray + link[8:])
+
+
+@pytest.mark.parametrize("name", ["layer", "chosen", "view", "mapping", "seed", "rung", "heat", "more"])
+def test_a_link_of_other_parts_was_made_by_another_version(name):
+    content = content_of(encode(state()))
+    changed = content | {"more": 1} if name == "more" else {key: content[key] for key in content if key != name}
+    with pytest.raises(FpgmError, match="made by another version"):
+        decode(link_of(changed))
 
 
 @given(st.text(max_size=200))

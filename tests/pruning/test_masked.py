@@ -73,7 +73,9 @@ def test_a_norm_without_scale_and_shift_is_silent_too(wrap):
 
 
 def test_more_classes_than_filters_keep_their_biases(wrap):
-    network = wrap(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 30)))
+    network = wrap(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 30))
+    )
     masked = network.prune(0.5, coupling="inner").masked()
     assert torch.equal(masked.get_parameter("4.bias"), network.module.get_parameter("4.bias"))
     assert masked.get_parameter("4.weight").any(0).sum() == 2

@@ -93,7 +93,7 @@ def test_a_plan_keeps_its_own_rates():
 
 
 def test_what_says_nothing_is_left_out():
-    silent = Plan("m", PRINT, rates={"a": 0, "b": -0.0}, locked_in={"a": ()})
+    silent = Plan("m", PRINT, rates={"a": 0, "b": -0.0}, locked_in={"a": ()}, locked_out={"b": ()})
     assert silent == Plan("m", PRINT)
     assert silent.key == Plan("m", PRINT).key
 
@@ -102,6 +102,11 @@ def test_order_and_repetition_do_not_count(plan):
     other = dataclasses.replace(plan, rates={"a": 0.25, "b": 0.5}, locked_in={"a": (1, 3, 3)})
     assert other == plan
     assert other.to_json() == plan.to_json()
+    for name in ("locked_in", "locked_out"):
+        one, same = (Plan("m", PRINT, **{name: {"a": indices}}) for indices in ((5, 2, 2), (2, 5)))
+        assert one == same
+        assert one.key == same.key
+        assert getattr(one, name) == {"a": (2, 5)}
 
 
 def test_plans_serve_as_keys(plan):

@@ -39,6 +39,8 @@ def test_no_twin_points_the_other_way_or_is_zero():
     filters = torch.tensor([[1.0, 0], [-2.0, 0], [0.0, 0.0]])
     found = twins(filters, torch.zeros(3), np.array([False, True, True]))
     assert found.twin.tolist() == [-1, -1, -1]
+    found = twins(torch.tensor([[1.0, 0], [0.0, 3.0]]), torch.zeros(2), np.array([False, True]))
+    assert found.twin.tolist() == [-1, -1]  # nor one at right angles
 
 
 def network(norm):
@@ -75,6 +77,15 @@ def test_a_scaled_twin_loses_nothing(norm):
         torch.testing.assert_close(merged.compact()(x), merged.masked()(x), rtol=1e-4, atol=1e-5)
     assert set(merged.tensors) == {"two.weight"}
     assert (merged.method, merged.recovered_on) == ("merged", 0)
+
+
+def test_the_first_filter_stands_in_too():
+    net = network(norm=False)
+    with torch.no_grad():
+        net.module.one.weight[4], net.module.one.bias[4] = 2 * net.module.one.weight[0], 2 * net.module.one.bias[0]
+    merged = recover(PrunedNetwork(net, net.plan(), {"one": np.arange(6) != 4}), "merged")
+    old = net.module.two.weight
+    torch.testing.assert_close(merged.tensors["two.weight"][:, 0], old[:, 0] + 2 * old[:, 4])
 
 
 def test_writers_of_a_sum_are_left_alone(resnet20):

@@ -297,6 +297,21 @@ def test_an_input_that_never_changes_leaves_the_weights_and_moves_the_offset():
     torch.testing.assert_close(fitted @ x[0, 0].double() + offset.view(1, 2), y[:, 0].double())
 
 
+@pytest.mark.parametrize(("samples", "times"), [(12, 15), (60, 3), (180, 1), (400, 1)])
+def test_under_thirty_samples_a_column_the_ridge_rises_in_proportion(samples, times):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, samples, 6, generator=generator)
+    y, old = torch.randn(1, samples, 2, generator=generator), torch.randn(1, 2, 6, generator=generator).double()
+    sums = PairSums()
+    sums.add(*PairSums.of(x, y))
+    fitted, _ = sums.solve(old, 0.1, True)
+    centred, wanted = ((one - one.mean(1, keepdim=True)).double()[0] for one in (x, y))
+    gram = centred.T @ centred / samples
+    ridge = 0.1 * times * gram.diagonal().mean()
+    expected = torch.linalg.solve(gram + ridge * torch.eye(6), centred.T @ wanted / samples + ridge * old[0].T).T
+    torch.testing.assert_close(fitted[0], expected, rtol=1e-4, atol=1e-5)
+
+
 QUICK = CalibrationConfig(num_images=200, positions=12)
 
 
@@ -358,7 +373,7 @@ def test_a_repair_that_does_worse_is_given_up_and_says_so(resnet20):
 
 def test_too_few_images_are_refused(plain):
     pruned = kept(plain, {"one": np.arange(6) != 0})
-    with pytest.raises(FpgmError, match="has 1"):
+    with pytest.raises(FpgmError, match=r"repair needs images to fit to and others to watch, and .* has 1"):
         recover(pruned, "repaired", images(1))
     with pytest.raises(FpgmError, match="repaired reads training images; give some"):
         recover(pruned, "repaired")
