@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fpgm_core import COUPLINGS
 from fpgm_core.inference import folded_module
+from fpgm_core.pruning import counted_macs
 
 NETWORKS = (
     "resnet20", "resnet56", "vgg16_bn_cifar", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2",
@@ -98,6 +99,22 @@ def test_aligned_writers_share_a_width_and_carry_zeros(network):
     assert int(aligned.get_submodule("layer1.1.conv2").weight.flatten(1).any(1).sum()) == 10
     buffers = [sum("channels" in name for name in dict(form.named_buffers())) for form in (plain, aligned)]
     assert buffers[0] > buffers[1]  # nothing to place anew
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize(
+    "name", ["resnet20", *(pytest.param(name, marks=pytest.mark.thorough) for name in NETWORKS[1:])]
+)
+def test_aligned_costs_what_is_counted_and_more_only_where_writers_kept_different_channels(
+    network, mixed, name, coupling
+):
+    net = network(name)
+    pruned = net.prune(mixed(net, coupling))
+    aligned, cost = pruned.compact(aligned=True), pruned.compact_cost(aligned=True)
+    params = sum(parameter.numel() for parameter in aligned.parameters())
+    assert (counted_macs(aligned, net.input_shape), params) == (cost.macs, cost.params)
+    assert pruned.can_align == (cost.macs > pruned.cost.macs) == (aligned.code != pruned.compact().code)
+    assert pruned.compact_cost() == pruned.cost
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
