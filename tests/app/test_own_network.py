@@ -186,3 +186,21 @@ def test_what_was_measured_on_other_images_is_not_taken_for_these(app, network):
     again(app)
     assert session.measured(session.state.method) == first
     forget_images(other.name)
+
+
+class Dropping(Tiny):
+    def forward(self, x):
+        return super().forward(torch.nn.functional.dropout(x))
+
+
+def test_what_its_forward_does_otherwise_here_is_said_in_both_languages():
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="drops nothing here"):
+        dropping = Network.from_module(Dropping(10), (3, 32, 32), name="dropping")
+    add_live(dropping)
+    link = encode(view_of(dropping))
+    assert "dropout() drops nothing here, while the forward drops at random" in words(opened(s=link))
+    korean = words(opened(s=link, lang="ko"))
+    assert "dropout()이(가) 아무것도 버리지 않습니다" in korean
+    assert "training=self.training" in korean
+    assert "drops nothing" not in korean
