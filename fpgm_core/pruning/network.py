@@ -83,7 +83,7 @@ class Network(TracedModule):
     @property
     def settled(self) -> tuple[str, ...]:
         """What of the forward is otherwise here than as it is written, a sentence each: dropout in eval mode, say."""
-        return tuple(getattr(self.module, "meta", {}).get("settled", ()))
+        return tuple(self.module.meta.get("settled", ())) if isinstance(self.module, torch.fx.GraphModule) else ()
 
     @classmethod
     def load(
