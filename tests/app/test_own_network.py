@@ -85,6 +85,8 @@ def test_it_is_measured_with_top5_beside_top1(app):
     assert f"[{measured.top5.low:.1%}, {measured.top5.high:.1%}]" in cards(app)
     (ladder,) = (group for group in app.get("button_group") if "Repaired" in str(group.proto.options))
     assert f"top-5 {measured.top5.value:.1%}" in str(ladder.proto.options)
+    (trace,) = (frame.value for frame in app.dataframe if "MACs cut, %" in frame.value or "top-5 %" in frame.value)
+    assert list(trace["top-5 %"])[-1] == pytest.approx(100 * measured.top5.value)
 
 
 def test_ten_classes_have_no_place_for_top5():
