@@ -293,6 +293,8 @@ def test_nobody_is_asked_to_align_where_that_changes_nothing(coupling):
     network = Network.load("mobilenetv2_cifar")
     look = replace(resnet20_view(), plan=network.plan(0.4, coupling=coupling), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
+    assert until(app, lambda: "MobileNetV2" in " ".join(text.value for text in app.markdown))
+    assert app.button(key="prepare").label == "Prepare the export"
     assert not [box for box in app.checkbox if box.key == "aligned"]
     assert "Aligned" not in told(app)
 
@@ -337,6 +339,7 @@ def test_a_network_without_weights_says_so(steps):
     network = Network.load("resnet110")
     look = replace(resnet20_view(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
+    assert until(app, lambda: app.warning)  # its network is opened in the background
     assert "no trained weights" in app.warning[0].value
     assert "Eight bits are calibrated and measured on images" in told(app)
     assert "quantise" not in [button.key for button in app.button]
