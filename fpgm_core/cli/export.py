@@ -19,7 +19,7 @@ from fpgm_core.cli.arguments import (
 )
 from fpgm_core.cli.images import add_data, calibrating_of, halves_of, has_images, samples_of
 from fpgm_core.cli.progress import finish
-from fpgm_core.cli.timing import add_timing, runtimes_of, timing_of
+from fpgm_core.cli.timing import add_aligned, add_timing, aligned_told, runtimes_of, timing_of
 from fpgm_core.data import ImageSet
 from fpgm_core.export import (
     ARTEFACTS,
@@ -49,6 +49,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def add_artefacts(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what an export holds."""
     parser.add_argument("--only", action="append", choices=list(ARTEFACTS), help="export this alone; may be repeated")
+    add_aligned(parser)
     add_timing(parser, TIMING)
 
 
@@ -67,6 +68,7 @@ def exported(
         timing=timing_of(chosen),
         samples=samples_of(chosen, network, NUM_SAMPLES),
         training=calibrating_of(chosen, network, CALIBRATION),
+        aligned=chosen.aligned,
     )
     bundle = finish(export_work(pruned, images=splits, config=config))
     if world().is_main:
@@ -87,6 +89,7 @@ def _export(chosen: argparse.Namespace) -> int:
     for entry in bundle.manifest["artefacts"]:
         lines += [f"  {file['file']:22} {file['bytes']:>12,} bytes  {entry['title']}" for file in entry["files"]]
     lines += [f"  left out: {left['name']}: {left['reason']}" for left in bundle.manifest["skipped"]]
+    lines += [aligned_told(pruned)] if chosen.aligned else []
     show(chosen, {"out": str(chosen.out), **bundle.manifest}, "\n".join(lines))
     return 0
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from fpgm_core.cli.arguments import Command, about, add_model, add_place, add_plan, opened, pruned_of, show
 from fpgm_core.cli.images import add_data
 from fpgm_core.cli.progress import finish
 from fpgm_core.errors import FpgmError
+from fpgm_core.graph import Cost
 from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.timing import (
     RUNTIMES,
@@ -79,10 +81,32 @@ def target_of(chosen: argparse.Namespace) -> Target:
     return Target(chosen.runtime, chosen.batch, chosen.threads)
 
 
+def add_aligned(parser: argparse.ArgumentParser) -> None:
+    """The argument that chooses the aligned compact network."""
+    parser.add_argument(
+        "--aligned",
+        action="store_true",
+        help="let the writers of a sum carry each other's channels as zeros: more MACs than the plan's, fewer gathers "
+        "or none, often faster where they kept different channels (independent plans)",
+    )
+
+
+def aligned_told(pruned: PrunedNetwork) -> str:
+    """What the aligned compact network costs, beside the plan."""
+    if not pruned.can_align:
+        return "aligned: nothing was to align, for writers of every sum kept the same channels"
+    held, plan = pruned.compact_cost(aligned=True), pruned.cost
+    return (
+        f"aligned: with the zeros that it carries {held.macs:,} MACs and {held.params:,} parameters; the plan has "
+        f"{plan.macs:,} and {plan.params:,}"
+    )
+
+
 def _latency_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_plan(parser)
     add_timing(parser)
+    add_aligned(parser)
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
     parser.add_argument("--threads", type=int, help="of the processor (default all that torch takes)")
     parser.add_argument("--why", action="store_true", help="then say, layer by layer, where the time goes")
@@ -101,13 +125,16 @@ def _latency(chosen: argparse.Namespace) -> int:
         for batch in chosen.batch or BATCHES
     ]
     config, pruned = timing_of(chosen), pruned_of(chosen, network)
-    forms, latencies = forms_of(pruned), list[Latency]()
+    forms, latencies = forms_of(pruned, aligned=chosen.aligned), list[Latency]()
     for target in targets:
         work = latency_work(pruned, target=target, config=config, forms=forms)
         latencies.append(finish(work, f"timing batches of {target.batch} in {target.record.title}"))
-    result, text = _result(network, pruned, latencies), _text(network, pruned, latencies)
+    cost = pruned.compact_cost(aligned=chosen.aligned)
+    result = {**_result(network, pruned, latencies), "aligned": chosen.aligned, "compact_macs": cost.macs}
+    text = "\n".join([_text(network, cost, latencies), *([aligned_told(pruned)] if chosen.aligned else [])])
     if chosen.why:
-        found = {target: finish(attribution_work(pruned, target=target)) for target in targets}
+        profiled = partial(attribution_work, pruned, aligned=chosen.aligned)
+        found = {target: finish(profiled(target=target)) for target in targets}
         result["why"] = [{**target.identity, **asdict(one)} for target, one in found.items()]
         text = "\n".join([text, *(_why(target, one) for target, one in found.items())])
     if chosen.forms:
@@ -163,7 +190,7 @@ def _result(network: Network, pruned: PrunedNetwork, latencies: list[Latency]) -
     }
 
 
-def _text(network: Network, pruned: PrunedNetwork, latencies: list[Latency]) -> str:
+def _text(network: Network, cost: Cost, latencies: list[Latency]) -> str:
     lines = list[str]()
     for latency in latencies:
         lines.append(told(latency))
@@ -171,7 +198,7 @@ def _text(network: Network, pruned: PrunedNetwork, latencies: list[Latency]) -> 
             peaks = latency.dense_peak_bytes / 2**20, latency.compact_peak_bytes / 2**20
             lines.append(f"    peak memory {peaks[0]:.1f} and {peaks[1]:.1f} MiB")
         lines.append(f"    {latency.timings.conditions.told}")
-    lines.append(f"MACs are {network.dense_cost.macs / pruned.cost.macs:.2f} times fewer")
+    lines.append(f"MACs are {network.dense_cost.macs / cost.macs:.2f} times fewer")
     return "\n".join(lines)
 
 

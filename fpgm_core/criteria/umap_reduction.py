@@ -53,15 +53,15 @@ class UmapProcess:
         question = (dict(settings), fitted, placed)
         with self._lock:
             try:
-                answer = self._answer(question)
+                answer = self._ask(question)
             except (EOFError, BrokenPipeError):  # it had ended: it was idle, or somebody ended it
                 self.close()
-                answer = self._answer(question)
+                answer = self._ask(question)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _answer(self, question: object) -> Any:
+    def _ask(self, question: object) -> Any:
         if self._process is None:
             # -P: a script's folder comes first in what it imports from, and has names that other packages use.
             command = [sys.executable, "-P", __file__, str(self._idle)]
@@ -71,7 +71,7 @@ class UmapProcess:
         questions, answers = self._process.stdin, self._process.stdout
         assert questions is not None
         assert answers is not None
-        pickle.dump(question, questions)
+        pickle.dump(question, questions)  # between processes of one program: no file of anybody's is ever unpickled
         questions.flush()
         return pickle.load(answers)
 
@@ -93,14 +93,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _serve(questions: BinaryIO, answers: BinaryIO, idle: float) -> None:
     """Answer questions, and end at once where nobody is there to ask any more."""
     waiting = queue.SimpleQueue[tuple[Any, ...]]()
-    threading.Thread(target=_answer, args=(waiting, answers, idle), daemon=True).start()
+    threading.Thread(target=_work, args=(waiting, answers, idle), daemon=True).start()
     with contextlib.suppress(EOFError):
         while True:
             waiting.put(pickle.load(questions))
     os._exit(0)
 
 
-def _answer(waiting: queue.SimpleQueue[tuple[Any, ...]], answers: BinaryIO, idle: float) -> None:
+def _work(waiting: queue.SimpleQueue[tuple[Any, ...]], answers: BinaryIO, idle: float) -> None:
     """Answer what waits. The process ends where nothing has come for so many seconds, or by what else goes wrong."""
     try:
         while True:

@@ -34,9 +34,10 @@ from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.pruning import Plan, PrunedNetwork
 from fpgm_core.runtime.storage import home
 
-_VERSION = 2
+_VERSION = 3
 _SAID = ("name", "pinned")  # what people say of an entry: they may say something else
 _DERIVED = ("id", "sum", "study", *_SAID)  # all that the checksum is not over: it may change
+_TOP5 = ("num_correct_top5", "num_dense_correct_top5")  # since version 3
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # the first: other tables
 _WAIT = 30.0  # seconds for another process's write
 _MOST = 10_000  # entries of one data base
@@ -48,7 +49,7 @@ CREATE TABLE measured (
     num_images INTEGER NOT NULL, num_correct INTEGER NOT NULL, num_dense_correct INTEGER NOT NULL,
     num_both_correct INTEGER NOT NULL, macs INTEGER NOT NULL, dense_macs INTEGER NOT NULL, params INTEGER NOT NULL,
     dense_params INTEGER NOT NULL, answers BLOB, study TEXT NOT NULL, name TEXT NOT NULL, pinned INTEGER NOT NULL,
-    sum TEXT NOT NULL,
+    sum TEXT NOT NULL, num_correct_top5 INTEGER, num_dense_correct_top5 INTEGER,
     UNIQUE (fingerprint, plan_key, method, digest)
 );
 CREATE INDEX measured_by_model ON measured (model, at);
@@ -61,7 +62,8 @@ _log = logging.getLogger(__name__)
 class HistoryEntry:
     """One measured plan: when, by which recovery method, on which images, what came of it, and what it costs.
 
-    `at` is in seconds since 1970; `images` the set's name; counts as in Measurement. `answers` says which images were
+    `at` is in seconds since 1970; `images` the set's name; counts as in Measurement, those of the top 5 None where they
+    were not measured. `answers` says which images were
     classified rightly, as there, or None. `study` names the search it was part of, "" for none.
     """
 
@@ -83,6 +85,8 @@ class HistoryEntry:
     study: str
     name: str
     pinned: bool
+    num_correct_top5: int | None = None
+    num_dense_correct_top5: int | None = None
 
     @property
     def accuracy(self) -> Interval:
@@ -101,6 +105,7 @@ class HistoryEntry:
             state="exact", num_correct=self.num_correct, num_dense_correct=self.num_dense_correct,
             num_both_correct=self.num_both_correct, num_images=self.num_images, num_total=self.num_images,
             device="", precision="", seconds=0.0, batch=0, method=self.method, answers=self.answers,
+            num_correct_top5=self.num_correct_top5, num_dense_correct_top5=self.num_dense_correct_top5,
         )  # fmt: skip
 
     @property
@@ -112,12 +117,14 @@ class HistoryEntry:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the answers, as plain data."""
+        top5 = self.measurement.top5
         return {
             "id": self.id, "at": self.at, "name": self.name, "pinned": self.pinned, "study": self.study,
             "model": self.plan.model, "criterion": self.plan.criterion, "coupling": self.plan.coupling,
             "rung": self.method, "images": self.images, "num_images": self.num_images,
             "accuracy": self.accuracy.value, "accuracy_low": self.accuracy.low, "accuracy_high": self.accuracy.high,
             "change": self.change.value, "change_low": self.change.low, "change_high": self.change.high,
+            "top5": top5 and top5.value, "top5_low": top5 and top5.low, "top5_high": top5 and top5.high,
             "macs": self.macs, "dense_macs": self.dense_macs, "params": self.params,
             "dense_params": self.dense_params, "plan": self.plan.to_dict(),
         }  # fmt: skip
@@ -161,6 +168,7 @@ class History:
             "num_dense_correct": measurement.num_dense_correct, "num_both_correct": measurement.num_both_correct,
             "macs": cost.macs, "dense_macs": dense.macs, "params": cost.params, "dense_params": dense.params,
             "answers": measurement.answers, "study": study, "name": "", "pinned": 0,
+            **{name: getattr(measurement, name) for name in _TOP5},
         }  # fmt: skip
         values["sum"] = _checksum(values)
         kept = (*_SAID, "fingerprint", "plan_key", "method", "digest")  # what people said of it stays
@@ -325,9 +333,18 @@ def _adopt(data: sqlite3.Connection) -> None:
     data.execute("DROP TABLE old_measured")
 
 
+def _add_top5(data: sqlite3.Connection) -> None:
+    """Take over the tables of version 2, which had no place for the top 5."""
+    for table in ("measured", "damaged"):
+        for name in _TOP5:
+            data.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER")
+    data.execute(f"PRAGMA user_version = {_VERSION}")
+
+
 def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
-    """SHA-256 of all that was measured, by the columns' names."""
-    values = {name: row[name] for name in row.keys() if name not in _DERIVED}  # noqa: SIM118  a row is no mapping
+    """SHA-256 of all that was measured, by the columns' names; where there is no top 5, as before there was any."""
+    names = [name for name in row.keys() if name not in _DERIVED]  # noqa: SIM118  a row is no mapping
+    values = {name: row[name] for name in names if name not in _TOP5 or row[name] is not None}
     digest = hashlib.sha256(values.pop("answers") or b"")
     digest.update(json.dumps(sorted(values.items())).encode())
     return digest.hexdigest()
@@ -344,6 +361,9 @@ def _make_room(data: sqlite3.Connection, limit: int, newest: int) -> None:
         )
 
 
+_FROM = {0: _make_tables, 1: _adopt, 2: _add_top5}  # what makes the tables of this version, by what is there
+
+
 class _OtherVersion(Exception):
     """A data base of another version of this program."""
 
@@ -355,16 +375,11 @@ def _connection(path: Path) -> sqlite3.Connection:
         data.row_factory = sqlite3.Row
         data.execute("PRAGMA journal_mode = WAL")
         version = data.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
+        if version in _FROM:
             with data:
-                data.execute("BEGIN IMMEDIATE")  # of two that find it new, the second finds it made
-                if data.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    _make_tables(data)
-        elif version == 1:
-            with data:
-                data.execute("BEGIN IMMEDIATE")
-                if data.execute("PRAGMA user_version").fetchone()[0] == 1:
-                    _adopt(data)
+                data.execute("BEGIN IMMEDIATE")  # of two that find it old, the second finds it made
+                if data.execute("PRAGMA user_version").fetchone()[0] == version:
+                    _FROM[version](data)
         elif version != _VERSION:
             raise _OtherVersion(f"it is of version {version}, and this program reads {_VERSION}")
         data.execute("SELECT count(*) FROM measured").fetchone()

@@ -15,7 +15,7 @@ from fpgm_core.export import networks
 from fpgm_core.export.eight_bits import as_int8, training_for
 from fpgm_core.export.plans import as_json, plan_csv, torch_ao_config
 from fpgm_core.export.torch_pruning import torch_pruning_ratios
-from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.pruning import PrunedNetwork, counted_macs
 from fpgm_core.timing import as_onnx
 
 
@@ -47,9 +47,14 @@ class Artefact:
 
 
 def _python(pruned: PrunedNetwork, module: GraphModule) -> dict[str, bytes]:
-    network, plan = pruned.network, pruned.plan
-    cut = 1 - pruned.cost.macs / network.dense_cost.macs
+    network, plan, dense = pruned.network, pruned.plan, pruned.network.dense_cost.macs
+    cut = 1 - pruned.cost.macs / dense
     title = f"{network.title}, {plan.criterion}, {plan.coupling}: {cut:.1%} of the multiply-adds pruned."
+    if (macs := counted_macs(module, network.input_shape)) > pruned.cost.macs:
+        title += (
+            "\n\nAligned: the writers of a sum carry each other's channels as zeros, which this network multiplies "
+            f"too: it has {1 - macs / dense:.1%} fewer multiply-adds than the dense one."
+        )
     return {
         networks.WEIGHTS: networks.as_safetensors(module),
         "compact.py": networks.as_python(module, title, network.input_shape),

@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 def as_manifest(
     pruned: PrunedNetwork,
     *,
+    aligned: bool,
     proof: Proof,
     artefacts: Sequence[Mapping[str, Any]],
     skipped: Sequence[Mapping[str, str]],
@@ -28,7 +29,9 @@ def as_manifest(
     """The manifest of an export, plain data.
 
     `rung` is the name of the recovery method that was applied last, "as_is" where none was; `recovery` says of every
-    one what it read. Keys are only ever added, so that whoever reads old manifests reads new ones.
+    one what it read. `macs` and `params` are the plan's; `compact_macs` and `compact_params` are those of the network
+    in the files, by PyTorch's counter: more where that is `aligned` and carries zeros. Keys are only ever added, so
+    that whoever reads old manifests reads new ones.
     """
     network, plan, cost = pruned.network, pruned.plan, pruned.cost
     return {
@@ -46,6 +49,9 @@ def as_manifest(
         "dense_macs": network.dense_cost.macs,
         "params": cost.params,
         "dense_params": network.dense_cost.params,
+        "aligned": aligned,
+        "compact_macs": proof.counted_macs,
+        "compact_params": proof.counted_params,
         "normalisation": _normalisation(network, splits),
         "artefacts": list(artefacts),
         "skipped": list(skipped),

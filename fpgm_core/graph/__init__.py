@@ -2,7 +2,7 @@
 
 from fpgm_core.graph.answers import with_plain_answer
 from fpgm_core.graph.baking import bake_in
-from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, count_cost, dense_cost, live_sources
+from fpgm_core.graph.cost import Cost, LayerCost, closed_form_cut, cost_of, count_cost, dense_cost, live_sources
 from fpgm_core.graph.flow import BatchNormLayer, Flow, Value, WeightedLayer
 from fpgm_core.graph.layers import Layer, dense_layers, layers_of, weights_of
 from fpgm_core.graph.opening import opened
@@ -32,6 +32,7 @@ __all__ = [
     "WeightedLayer",
     "bake_in",
     "closed_form_cut",
+    "cost_of",
     "count_cost",
     "dense_cost",
     "dense_layers",

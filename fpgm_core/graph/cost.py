@@ -110,16 +110,17 @@ def count_cost(flow: Flow, keep_masks: Mapping[str, np.ndarray]) -> Cost:
 
     What nobody reads is dropped and costs nothing, whatever the masks: of the network as it stands see `dense_cost`.
     """
-    return _counted(flow, live_sources(flow, keep_masks))
+    return cost_of(flow, live_sources(flow, keep_masks))
 
 
 def dense_cost(flow: Flow) -> Cost:
     """The cost of the network as it stands, filters that nobody reads too."""
     everything = np.ones(flow.size + 1, dtype=bool)
-    return _counted(flow, everything)
+    return cost_of(flow, everything)
 
 
-def _counted(flow: Flow, live: np.ndarray) -> Cost:
+def cost_of(flow: Flow, live: np.ndarray) -> Cost:
+    """The cost by layer and in total of a network that holds just some sources, bool (flow.size + 1,)."""
     layers, counted = [], set[str]()
     for site in flow.sites:
         layers.append(_layer_cost(site, live, shared=site.name in counted))

@@ -80,6 +80,11 @@ class Network(TracedModule):
         self._scores: Mapping[str, Mapping[str, np.ndarray]] = {}
         self._digests: Mapping[str, str] = {}
 
+    @property
+    def settled(self) -> tuple[str, ...]:
+        """What of the forward is otherwise here than as it is written, a sentence each: dropout in eval mode, say."""
+        return tuple(self.module.meta.get("settled", ())) if isinstance(self.module, torch.fx.GraphModule) else ()
+
     @classmethod
     def load(
         cls,

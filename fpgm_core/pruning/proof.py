@@ -29,8 +29,9 @@ class Proof:
     `max_abs_difference` is the largest |masked - compact| of any number in their answers, `logit_scale` the largest
     |dense|, `masked_dense_difference` the largest |masked - dense|: where it is tiny, equality proves nothing.
     `same_top1` tells whether both name the same class for every image; `images` how many there were,
-    `random_images` random ones among them. `macs` and `params` are counted from the plan's masks,
-    `counted_macs` and `counted_params` from the compact network itself, by PyTorch's own counter.
+    `random_images` random ones among them. `macs` and `params` are counted from the plan's masks (of an aligned
+    compact network: and from what it carries as zeros), `counted_macs` and `counted_params` from the compact network
+    itself, by PyTorch's own counter.
     """
 
     max_abs_difference: float
@@ -104,15 +105,18 @@ def verify_work(
     images: Tensor | None = None,
     *,
     num_random: int = RANDOM_IMAGES,
+    aligned: bool = False,
     forms: tuple[nn.Module, nn.Module] | None = None,
 ) -> Work[Proof]:
     """Compare the masked and the compact form of a pruned network on `images` (B, C, H, W), and on random ones.
 
-    `forms` are the masked and the compact network, where they are at hand already. Both are compared with the true
+    The compact form is `compact(aligned=aligned)`. `forms` are the masked and the compact network, where they are at
+    hand already. Both are compared with the true
     dense network. Raises FpgmError where either network's answers are not finite.
     """
-    dense, shape, cost = pruned.network.module, pruned.network.input_shape, pruned.cost
-    masked, compact = forms or (pruned.masked(), pruned.compact())
+    dense, shape = pruned.network.module, pruned.network.input_shape
+    cost = pruned.compact_cost(aligned=aligned)
+    masked, compact = forms or (pruned.masked(), pruned.compact(aligned=aligned))
     noise = torch.randn(num_random, *shape, generator=torch.Generator().manual_seed(0))
     batches = [noise, *(images.split(_BATCH) if images is not None else ())]
     scale = difference = change = 0.0

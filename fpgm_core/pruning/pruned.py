@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import Cost, count_cost, live_sources, overlay
+from fpgm_core.graph import Cost, cost_of, live_sources, overlay
 from fpgm_core.pruning.compact import carried_sources, compact_module
 from fpgm_core.pruning.masked import masked_module
 from fpgm_core.pruning.plan import Plan
@@ -105,7 +105,21 @@ class PrunedNetwork:
     @cached_property
     def cost(self) -> Cost:
         """MACs and parameters, by layer and in total, exact under the keep masks."""
-        return count_cost(self.network.flow, self.keep_masks)
+        return cost_of(self.network.flow, self.live)
+
+    @cached_property
+    def carried(self) -> np.ndarray:
+        """Which sources the aligned compact network holds, bool: the live ones, and those that it carries as zeros."""
+        return carried_sources(self.network.flow, self.live)
+
+    @property
+    def can_align(self) -> bool:
+        """Whether writers of a sum kept different channels: elsewhere the aligned compact network is the plain one."""
+        return not np.array_equal(self.carried, self.live)
+
+    def compact_cost(self, *, aligned: bool = False) -> Cost:
+        """The cost of `compact(aligned=aligned)`: aligned more than `cost`, for zeros are multiplied too."""
+        return cost_of(self.network.flow, self.carried) if aligned else self.cost
 
     def dense_shaped(self) -> nn.Module:
         """The network in dense shapes with the replaced tensors, removed filters still in it; a view, see `overlay`."""
@@ -139,7 +153,7 @@ class PrunedNetwork:
         """The same with the running statistics that a compact form of it, `aligned` or not, has now."""
         tensors: dict[str, Tensor] = {}
         modules = dict(compact.named_modules())
-        present = carried_sources(self.network.flow, self.live) if aligned else self.live
+        present = self.carried if aligned else self.live
         for norm in self.network.flow.batch_norms:
             if norm.name not in modules:
                 continue

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fpgm_core.graph import Cost
 from fpgm_core.graph.flow import WeightedLayer
-from fpgm_core.pruning import PrunedNetwork
+from fpgm_core.pruning import Network, PrunedNetwork
 from fpgm_core.runtime.progress import Progress, Work
 from fpgm_core.timing.latency import COMPACT, DENSE, forms_of
 from fpgm_core.timing.profiles import Profile, profile_of
@@ -61,24 +62,30 @@ class Attribution:
         return self.macs_left * self.dense.ms
 
 
-def attribution_work(pruned: PrunedNetwork, *, target: Target | None = None) -> Work[Attribution]:
-    """Profile the dense and the compact network. Raises FpgmError for a runtime without a profiler that is read."""
+def attribution_work(
+    pruned: PrunedNetwork, *, target: Target | None = None, aligned: bool = False
+) -> Work[Attribution]:
+    """Profile the dense and the compact network, `aligned` or not, whose own MACs count.
+
+    Raises FpgmError for a runtime without a profiler that is read.
+    """
     target, network = target or Target(), pruned.network
-    forms, images = forms_of(pruned), images_for(network.input_shape, target.batch)
+    forms, images = forms_of(pruned, aligned=aligned), images_for(network.input_shape, target.batch)
     names = {site.name for site in network.flow.sites}
     profiles = dict[str, Profile]()
     for number, (name, form) in enumerate(forms.items()):
         yield Progress(number, len(forms), f"profiling the {name} network in {target.record.title}")
         profiles[name] = profile_of(form, images, target, names)
     dense, compact = profiles[DENSE], profiles[COMPACT]
-    left = pruned.cost.macs / network.dense_cost.macs
-    layers = _shares(pruned, dense, compact)
+    cost = pruned.compact_cost(aligned=aligned)
+    left = cost.macs / network.dense_cost.macs
+    layers = _shares(network, cost, dense, compact)
     return Attribution(dense, compact, left, layers, _reasons(pruned, dense, compact, layers, left, target.batch))
 
 
-def _shares(pruned: PrunedNetwork, dense: Profile, compact: Profile) -> tuple[LayerShare, ...]:
+def _shares(network: Network, cost: Cost, dense: Profile, compact: Profile) -> tuple[LayerShare, ...]:
     before, after = dense.of_layers(), compact.of_layers()
-    costs = zip(pruned.cost.layers, pruned.network.dense_cost.layers, strict=True)
+    costs = zip(cost.layers, network.dense_cost.layers, strict=True)
     return tuple(
         LayerShare(
             now.name, now.kept, now.live_inputs, now.macs / max(1, was.macs), before[now.name], after.get(now.name, 0.0)

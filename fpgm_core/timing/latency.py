@@ -113,14 +113,13 @@ def latency_work(
     return Latency(target, timings, target.identity, *peaks)
 
 
-def forms_of(pruned: PrunedNetwork) -> dict[str, Form]:
-    """The dense and the compact network as runtimes take them, by name.
+def forms_of(pruned: PrunedNetwork, *, aligned: bool = False) -> dict[str, Form]:
+    """The dense and the compact network, `aligned` or not, as runtimes take them, by name.
 
     Both are rebuilt from the trace: it frees activations sooner than a forward that keeps them in variables.
     """
-    networks = {DENSE: pruned.network.prune(0.0), COMPACT: pruned}
-    shape = pruned.network.input_shape
-    return {name: Form.of(one.compact().eval(), shape) for name, one in networks.items()}
+    modules = {DENSE: pruned.network.prune(0.0).compact(), COMPACT: pruned.compact(aligned=aligned)}
+    return {name: Form.of(module.eval(), pruned.network.input_shape) for name, module in modules.items()}
 
 
 def formed_work(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.ui.components.telling import plain
 from pages.ui.panels.frame import begin_page, messages, open_page
 from pages.ui.panels.goal import goal_row
 from pages.ui.panels.layer import layer_panel, take_look
@@ -29,14 +30,19 @@ def main() -> None:
     goal_row(session)
     with messages(session):
         if (why := why_unmeasured(session.network)) is not None:
-            why = session.words.phrase(why)
-            st.warning(session.words("explore.untrained", why=f"{why[0].upper()}{why[1:]}"))
+            st.warning(plain(session.words("explore.untrained", why=_sentence(session, why))))
         notices(session)
     rate_controls(session)
     live_bars(*slots, below=_picture)
     st.divider()
     trace_panel(session)
     under_way(session, place)
+
+
+def _sentence(session: Session, text: str) -> str:
+    """A message as the beginning of a sentence; a network's name is written as it is."""
+    said, network = session.words.phrase(text), session.network
+    return said if said.startswith((network.name, network.title)) else f"{said[:1].upper()}{said[1:]}"
 
 
 def _picture(session: Session) -> bool:

@@ -32,19 +32,21 @@ _RECOVERED = 0.1  # the share of the whole that recovering takes, roughly: for p
 def export_page(session: Session) -> None:
     """What is exported, the button, the result of the plan on screen; and its report on the sealed half."""
     network, plan, method, words = session.network, session.state.plan, session.state.method, session.words
-    if network.prune(plan).prunes_nothing:
+    pruned = network.prune(plan)
+    if pruned.prunes_nothing:
         st.info(words("export.nothing"))
     if (why := why_unmeasured(network)) is not None:
         st.warning(words("export.unmeasured", why=words.phrase(why)))
-    key = ("export", *network_key(network), plan.key, method)
-    job = session.jobs.get(_JOB, key)
     st.markdown(_subject(session))
+    aligned = pruned.can_align and _asked_aligned(pruned, words)
+    key = ("export", *network_key(network), plan.key, method, aligned)
+    job = session.jobs.get(_JOB, key)
     st.button(
         words("export.prepare" if job is None or job.error else "export.again"),
         key="prepare",
         type="primary",
         disabled=job is not None and not job.done,
-        on_click=callback(lambda session: _begin(session, key)),
+        on_click=callback(lambda session: _begin(session, key, aligned)),
     )
     if job is None or not job.done:
         st.caption(words("export.about"))
@@ -73,24 +75,43 @@ def _subject(session: Session) -> str:
     return said if measured is None else f"{said} {words('export.measured', accuracy=measured.accuracy.value)}"
 
 
-def _begin(session: Session, key: Hashable) -> None:
+def _asked_aligned(pruned: PrunedNetwork, words: Words) -> bool:
+    """Whether the aligned compact network is what a person wants, and what that costs beside the plan."""
+    held, plan, dense = pruned.compact_cost(aligned=True), pruned.cost, pruned.network.dense_cost
+    asked = st.checkbox(
+        words("export.aligned"), key="aligned", help=words("export.aligned_help"), persist_state="session"
+    )
+    st.caption(
+        words(
+            "export.aligned_cost",
+            macs=held.macs,
+            params=held.params,
+            cut=1 - held.macs / dense.macs,
+            plan_macs=plan.macs,
+            plan_params=plan.params,
+        )
+    )
+    return asked
+
+
+def _begin(session: Session, key: Hashable, aligned: bool) -> None:
     network, plan, method = session.network, session.state.plan, session.state.method
     session.jobs.cancel(_JOB)  # one that has ended must not be found again
     doing = session.words("export.doing", network=network.title)
-    session.jobs.start(_JOB, lambda: _recovered_work(network, plan, method), key=key, title=doing)
+    session.jobs.start(_JOB, lambda: _recovered_work(network, plan, method, aligned), key=key, title=doing)
 
 
-def _recovered_work(network: Network, plan: Plan, method: str) -> Work[Bundle]:
+def _recovered_work(network: Network, plan: Plan, method: str, aligned: bool) -> Work[Bundle]:
     """Export a plan on its rung; as it is where there are no images that the rung could read."""
     can_read = network.trained and network.dataset in DATA
     if can_read or not get_recovery_method(method).needs_images:
         pruned = yield from within(recovered_work(network, plan, method), 0, _RECOVERED)
     else:
         pruned = network.prune(plan)
-    return (yield from within(_exported_work(pruned), _RECOVERED))
+    return (yield from within(_exported_work(pruned, aligned), _RECOVERED))
 
 
-def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
+def _exported_work(pruned: PrunedNetwork, aligned: bool) -> Work[Bundle]:
     network = pruned.network
     images, training = {}, None
     if why_unmeasured(network) is None:
@@ -98,7 +119,8 @@ def _exported_work(pruned: PrunedNetwork) -> Work[Bundle]:
         with suppress(FpgmError):  # images of one's own without training images: what needs them is left out
             training = load_images(network.dataset, "train")
     samples = sample_images(network.dataset, network.input_shape, NUM_SAMPLES)
-    return (yield from export_work(pruned, images=images, config=ExportConfig(samples=samples, training=training)))
+    config = ExportConfig(samples=samples, training=training, aligned=aligned)
+    return (yield from export_work(pruned, images=images, config=config))
 
 
 def _result(bundle: Bundle, model: str, words: Words) -> None:
@@ -114,6 +136,8 @@ def _result(bundle: Bundle, model: str, words: Words) -> None:
             params=proof.counted_params,
         )
     )
+    if manifest.get("aligned"):
+        st.caption(words("export.aligned_held", macs=manifest["macs"], params=manifest["params"]))
     st.download_button(
         words("export.zip"),
         zip_bundle(bundle),

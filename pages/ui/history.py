@@ -16,7 +16,7 @@ from fpgm_core.lesson import Words
 from pages.ui.components.incoming import read_rows, sent
 from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
-from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title
+from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, point_of, restore, rung_title, top5_column
 from pages.ui.panels.trace import is_on_screen
 from pages.ui.session.comparing import MOST, ask_to_compare
 from pages.ui.session.opening import is_private
@@ -117,6 +117,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
         words("sheet.accuracy"): [100 * entry.accuracy.value for entry in entries],
         words("history.column_interval"): [_interval(entry.accuracy) for entry in entries],
         words("sheet.change"): [100 * entry.change.value for entry in entries],
+        **top5_column(entries, words),
         words("history.column_images"): [entry.num_images for entry in entries],
         words("history.column_when"): [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.at)) for entry in entries],
         words("history.column_study"): [entry.study.partition(" ")[0] for entry in entries],
@@ -129,7 +130,7 @@ def _table(entries: Sequence[HistoryEntry], words: Words) -> None:
         key=table_key(entries),
         on_select="rerun",
         selection_mode="multi-row",
-        column_config={words(f"sheet.{name}"): number for name in ("macs_cut", "accuracy", "change")},
+        column_config={words(f"sheet.{name}"): number for name in ("macs_cut", "accuracy", "change", "top5")},
     )
 
 

@@ -60,6 +60,16 @@ def test_the_page_waits_for_the_network_of_its_link_and_then_shows_it_and_nothin
     assert not session_of(app).history.can_undo
 
 
+def test_a_tab_that_was_lost_meanwhile_arrives_all_the_same(gate):
+    app = opened(s=encode(view()))
+    session_of(app).pause()
+    sound(app.run())
+    assert session_of(app).is_arriving
+    gate.set()
+    assert until(app, lambda: not session_of(app).is_arriving, 60)
+    assert session_of(app).state == view()
+
+
 def test_who_stops_it_has_the_first_page(gate):
     app = opened(s=encode(view()))
     press(app, "stop:network")

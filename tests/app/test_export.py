@@ -264,6 +264,41 @@ def test_the_real_export_of_a_small_plan_is_prepared_to_the_end(app, monkeypatch
     assert downloads(app)[0] == "Download everything (zip)"
 
 
+def test_what_is_aligned_is_exported_so_and_both_costs_are_told(app, monkeypatch):
+    asked = []
+
+    def small(pruned, images, config):
+        asked.append(config.aligned)
+        few = replace(config, artefacts=[ARTEFACTS["python"]])
+        return export_work(pruned, images=images, measured=False, config=few)
+
+    monkeypatch.setattr(export_page, "export_work", small)
+    assert app.checkbox(key="aligned").value is False
+    assert "Aligned it has 25,307,776 MACs (37.6% cut)" in told(app)
+    assert "the plan has 19,126,720 and 129,163" in told(app)
+    app.checkbox(key="aligned").check().run()
+    prepare(app)
+    assert until(app, lambda: app.success or app.error, 120)
+    assert not app.error
+    assert "25,307,776 MACs and 166,072 parameters" in app.success[0].value
+    assert "those of the aligned network" in told(app)
+    assert asked == [True]
+    app.checkbox(key="aligned").uncheck().run()  # another export, which is not there yet
+    assert not app.success
+    assert not app.button(key="prepare").disabled
+
+
+@pytest.mark.parametrize("coupling", ["inner", "coupled"])
+def test_nobody_is_asked_to_align_where_that_changes_nothing(coupling):
+    network = Network.load("mobilenetv2_cifar")
+    look = replace(resnet20_view(), plan=network.plan(0.4, coupling=coupling), layer="conv1", chosen=None)
+    app = opened("pages/1_Export.py", s=encode(look))
+    assert until(app, lambda: "MobileNetV2" in " ".join(text.value for text in app.markdown))
+    assert app.button(key="prepare").label == "Prepare the export"
+    assert not [box for box in app.checkbox if box.key == "aligned"]
+    assert "Aligned" not in told(app)
+
+
 @pytest.fixture
 def four(monkeypatch):
     """The comparison with quantising reads few images, and times shortly."""
@@ -304,6 +339,7 @@ def test_a_network_without_weights_says_so(steps):
     network = Network.load("resnet110")
     look = replace(resnet20_view(), plan=network.plan(0.5, coupling="inner"), layer="conv1", chosen=None)
     app = opened("pages/1_Export.py", s=encode(look))
+    assert until(app, lambda: app.warning)  # its network is opened in the background
     assert "no trained weights" in app.warning[0].value
     assert "Eight bits are calibrated and measured on images" in told(app)
     assert "quantise" not in [button.key for button in app.button]

@@ -85,6 +85,8 @@ def test_it_is_measured_with_top5_beside_top1(app):
     assert f"[{measured.top5.low:.1%}, {measured.top5.high:.1%}]" in cards(app)
     (ladder,) = (group for group in app.get("button_group") if "Repaired" in str(group.proto.options))
     assert f"top-5 {measured.top5.value:.1%}" in str(ladder.proto.options)
+    (trace,) = (frame.value for frame in app.dataframe if "MACs cut, %" in frame.value or "top-5 %" in frame.value)
+    assert list(trace["top-5 %"])[-1] == pytest.approx(100 * measured.top5.value)
 
 
 def test_ten_classes_have_no_place_for_top5():
@@ -186,3 +188,21 @@ def test_what_was_measured_on_other_images_is_not_taken_for_these(app, network):
     again(app)
     assert session.measured(session.state.method) == first
     forget_images(other.name)
+
+
+class Dropping(Tiny):
+    def forward(self, x):
+        return super().forward(torch.nn.functional.dropout(x))
+
+
+def test_what_its_forward_does_otherwise_here_is_said_in_both_languages():
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="drops nothing here"):
+        dropping = Network.from_module(Dropping(10), (3, 32, 32), name="dropping")
+    add_live(dropping)
+    link = encode(view_of(dropping))
+    assert "dropout() drops nothing here, while the forward drops at random" in words(opened(s=link))
+    korean = words(opened(s=link, lang="ko"))
+    assert "dropout()이(가) 아무것도 버리지 않습니다" in korean
+    assert "training=self.training" in korean
+    assert "drops nothing" not in korean

@@ -238,6 +238,18 @@ def test_latency(result, net):
     assert 0 < row["compact_peak_bytes"] < row["dense_peak_bytes"]
 
 
+def test_latency_of_the_aligned_network(run, result, net):
+    pruned = net.prune(0.4)
+    words = ["latency", "resnet20", "--rate", "0.4", "--aligned", "--batch", "1", *BRIEF]
+    found, held = result(*words), pruned.compact_cost(aligned=True)
+    assert (found["aligned"], found["macs"], found["compact_macs"]) == (True, pruned.cost.macs, held.macs)
+    _, out, _ = run(*words)
+    assert f"MACs are {net.dense_cost.macs / held.macs:.2f} times fewer" in out
+    assert f"carries {held.macs:,} MACs and {held.params:,} parameters; the plan has {pruned.cost.macs:,} and" in out
+    _, out, _ = run(*words, "--coupling", "inner")
+    assert "nothing was to align" in out
+
+
 def test_latency_says_why(run, result):
     words = ["latency", "resnet20", "--rate", "0.5", "--coupling", "coupled", "--batch", "1", "--why", *BRIEF]
     (why,) = result(*words)["why"]
@@ -334,6 +346,17 @@ def test_export_for_people_names_files_and_what_was_left_out(run, tmp_path, few_
         assert name in out
     assert "left out: torch_pruning: Torch-Pruning always moves layers that share channels together" in out
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recalibrated"] is False
+
+
+def test_an_aligned_export_tells_both_costs(run, net, tmp_path, few_images):
+    words = ["--no-recalibrate", "--aligned", "--out", tmp_path / "out", *FEW_ARTEFACTS]
+    status, out, _ = run("export", "resnet20", "--rate", "0.4", *words)
+    assert status == 0
+    pruned = net.prune(0.4)
+    held = pruned.compact_cost(aligned=True)
+    assert f"carries {held.macs:,} MACs and {held.params:,} parameters; the plan has {pruned.cost.macs:,} and" in out
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["aligned"], manifest["macs"], manifest["compact_macs"]) == (True, pruned.cost.macs, held.macs)
 
 
 def test_quantise_puts_pruning_beside_quantising(result, few_images):

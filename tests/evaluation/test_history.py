@@ -216,3 +216,34 @@ def test_a_plan_by_a_criterion_that_is_not_registered_here_is_left_out_and_stays
         assert [entry.plan for entry in history.entries()] == [pruned.plan]
     finally:
         unregister_criterion("own")
+
+
+def test_top5_is_kept_where_it_was_measured_and_covered_by_the_checksum(resnet20, images):
+    pruned = resnet20.prune(0.4, coupling="inner")
+    measurement = replace(evaluate(pruned, images), num_correct_top5=19, num_dense_correct_top5=20)
+    history = History()
+    number = history.add(pruned, images, measurement)
+    entry = history.entry(number)
+    assert (entry.measurement.top5, entry.measurement.dense_top5) == (measurement.top5, measurement.dense_top5)
+    assert json.loads(history.as_json())[0]["top5"] == 0.95
+    assert next(csv.DictReader(io.StringIO(history.as_csv())))["top5"] == "0.95"
+    with sqlite3.connect(history.path) as data:
+        data.execute("UPDATE measured SET num_correct_top5 = 20")
+    assert history.entries() == ()
+    assert "damaged" in history.notice
+
+
+def test_a_history_that_had_no_top5_is_taken_over_whole(measured):
+    history = History()
+    numbers = {measured(0.3), measured(0.4)}
+    history.rename(min(numbers), "mine")
+    before = history.entries()
+    with sqlite3.connect(history.path) as data:  # as version 2 was
+        for table in ("measured", "damaged"):
+            for name in ("num_correct_top5", "num_dense_correct_top5"):
+                data.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        data.execute("PRAGMA user_version = 2")
+    assert History().entries() == before
+    assert [entry.measurement.top5 for entry in before] == [None, None]
+    measured(0.5)
+    assert {entry.id for entry in history.entries()} > numbers

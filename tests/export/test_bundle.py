@@ -14,13 +14,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import load_model_from_string as load_onnx
 from safetensors.torch import load
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from fpgm_core import EvaluationConfig, FpgmError, ImageSet, Network, Plan, evaluate, recover
 from fpgm_core.data import load_images
 from fpgm_core.export import ARTEFACTS, MANIFEST, ExportConfig, export, export_work, networks, write_bundle, zip_bundle
-from fpgm_core.pruning import RecoveryStep
+from fpgm_core.pruning import RecoveryStep, randomised
 from fpgm_core.runtime.progress import run
 from fpgm_core.timing import RUNTIMES, TimingConfig, available_runtimes
 
@@ -143,6 +145,88 @@ def test_an_independent_plan_is_exported_without_what_cannot_follow_it(resnet20)
     (left,) = manifest_of(found)["skipped"]
     assert left["name"] == "torch_pruning"
     assert "moves layers that share channels together" in left["reason"]
+
+
+@pytest.fixture(scope="module")
+def residual():
+    """A residual network of one's own, pruned so that the two that write its sum keep different channels."""
+    torch.manual_seed(0)
+    return randomised(Network.from_module(Foreign(), (1, 12, 10)).prune(0.4, criterion="random"))
+
+
+@pytest.fixture(scope="module")
+def aligned(residual):
+    """Its aligned export in every form that holds the network exactly."""
+    return export(residual, measured=False, config=only("python", "pt2", "onnx", aligned=True))
+
+
+def run_cost(module, shape):
+    """Multiply-adds of one image by PyTorch's own counter, and parameters."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, *shape))
+    return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
+
+
+def test_an_aligned_export_places_nothing_and_answers_as_the_masked_network(residual, aligned):
+    plain = export(residual, measured=False, config=only("python", "onnx"))
+    x = torch.randn(9, 1, 12, 10, generator=torch.Generator().manual_seed(5))
+    wanted, files = residual.masked()(x), aligned.files
+    onnx = networks.reload_onnx(files)
+    for reloaded in (networks.reload_python(files), networks.reload_pt2(files), onnx):
+        torch.testing.assert_close(reloaded(x), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    assert "index_select" in plain.files["compact.py"].decode()
+    assert "index_select" not in files["compact.py"].decode()
+    gathers = [{node.op_type for node in load_onnx(one.files["compact.onnx"]).graph.node} for one in (plain, aligned)]
+    assert ["Gather" in kinds for kinds in gathers] == [True, False]
+
+
+def test_an_aligned_export_says_what_it_really_costs_and_what_the_plan_does(residual, aligned):
+    manifest, cost = manifest_of(aligned), residual.cost
+    macs, params = run_cost(networks.reload_python(aligned.files), (1, 12, 10))
+    assert macs > cost.macs
+    assert (manifest["aligned"], manifest["compact_macs"], manifest["compact_params"]) == (True, macs, params)
+    assert (manifest["macs"], manifest["params"]) == (cost.macs, cost.params)
+    assert {(entry["macs"], entry["params"]) for entry in manifest["artefacts"]} == {(macs, params)}
+    assert (aligned.proof.holds, aligned.proof.tells, aligned.proof.macs) == (True, True, macs)
+    said = aligned.files["compact.py"].decode()
+    dense = residual.network.dense_cost.macs
+    assert f"{1 - cost.macs / dense:.1%} of the multiply-adds pruned." in said
+    assert f"it has {1 - macs / dense:.1%} fewer multiply-adds than the dense one." in said
+
+
+def test_an_export_is_aligned_only_where_that_is_asked_for(bundle, half):
+    found, cost = manifest_of(bundle), half.cost
+    assert (found["aligned"], found["compact_macs"], found["compact_params"]) == (False, cost.macs, cost.params)
+    assert "Aligned" not in bundle.files["compact.py"].decode()
+
+
+def test_an_aligned_network_that_carries_something_else_than_zeros_stops_everything(residual):
+    honest = residual.compact
+
+    class Wrong(type(residual)):
+        def compact(self, *, aligned=False):
+            module = honest(aligned=aligned)
+            if aligned:
+                weight = module.get_submodule("outer").weight.data
+                weight[~weight.flatten(1).any(1)] = 0.5
+            return module
+
+    wrong = Wrong(residual.network, residual.plan, residual.keep_masks)
+    assert export(wrong, measured=False, config=only("python")).proof.holds
+    with pytest.raises(FpgmError, match="differs from the masked one"):
+        export(wrong, measured=False, config=only("python", aligned=True))
+
+
+@pytest.mark.thorough
+def test_the_accuracy_of_an_aligned_file_is_that_of_the_pruned_network(resnet20, halves):
+    pruned = recover(resnet20.prune(0.2), "recalibrated", images=load_images("cifar10", "train").first(256))
+    config = only("python", aligned=True)
+    manifest = manifest_of(export(pruned, images={"choose": halves["choose"]}, config=config))
+    facts = manifest["artefacts"][0]["measured"]
+    measurement = evaluate(pruned, halves["choose"], EvaluationConfig(device="cpu", precision="float32"))
+    assert abs(facts["choose"]["correct"] - measurement.num_correct) <= 1
+    assert [row["runtime"] for row in manifest["measured"]["latency"]] == ["pytorch"]
+    assert manifest["compact_macs"] > manifest["macs"]
 
 
 def test_a_layer_that_cannot_be_written_down_is_left_out_with_the_reason(half):

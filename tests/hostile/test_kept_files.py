@@ -228,7 +228,7 @@ def test_a_history_of_the_former_version_is_taken_over(history):
     assert as_rows(reader.entries()) == right
     assert reader.notice is None
     with sqlite3.connect(history) as data:
-        assert data.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert data.execute("PRAGMA user_version").fetchone()[0] == 3
         assert data.execute("SELECT name FROM sqlite_master WHERE name = 'claims'").fetchall() == []
     data.close()
 

@@ -10,6 +10,7 @@ from toys import Toy, conv, head
 
 from fpgm_core import COUPLINGS
 from fpgm_core.inference import folded_module
+from fpgm_core.pruning import counted_macs
 
 NETWORKS = (
     "resnet20", "resnet56", "vgg16_bn_cifar", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2",
@@ -150,6 +151,22 @@ def test_writers_whose_channels_a_reader_counts_carry_no_zeros(wrap, make, whole
     assert all(widths(aligned)[name] == widths(plain)[name] for name in whole)
     if coupling == "independent":
         assert widths(aligned)["c"] > widths(plain)["c"]
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize(
+    "name", ["resnet20", *(pytest.param(name, marks=pytest.mark.thorough) for name in NETWORKS[1:])]
+)
+def test_aligned_costs_what_is_counted_and_more_only_where_writers_kept_different_channels(
+    network, mixed, name, coupling
+):
+    net = network(name)
+    pruned = net.prune(mixed(net, coupling))
+    aligned, cost = pruned.compact(aligned=True), pruned.compact_cost(aligned=True)
+    params = sum(parameter.numel() for parameter in aligned.parameters())
+    assert (counted_macs(aligned, net.input_shape), params) == (cost.macs, cost.params)
+    assert pruned.can_align == (cost.macs > pruned.cost.macs) == (aligned.code != pruned.compact().code)
+    assert pruned.compact_cost() == pruned.cost
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)

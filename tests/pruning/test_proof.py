@@ -101,6 +101,15 @@ def test_torchvision_networks_name_the_same_class_for_photographs(network, mixed
     assert proof.images == 64 + 8
 
 
+def test_the_aligned_network_is_proved_by_its_own_cost(randomised_network):
+    network = randomised_network("resnet20")
+    pruned = network.prune(0.4, criterion="random")
+    plain, aligned = verify(pruned), verify(pruned, aligned=True)
+    assert (aligned.holds, aligned.tells, aligned.same_top1) == (True, True, True)
+    assert plain.macs == pruned.cost.macs < aligned.macs == aligned.counted_macs
+    assert plain.params == pruned.cost.params < aligned.params == aligned.counted_params
+
+
 def first_filter(module):
     """The compact network with one filter of its first convolution gone silent."""
     module.conv1.weight.data[0] = 0

@@ -57,6 +57,16 @@ def test_what_places_channels_is_told_from_what_computes(small, runtime):
     assert moved["independent"] > moved["coupled"] == 0
 
 
+def test_an_aligned_network_moves_no_channels_and_its_own_macs_count(small):
+    pruned, target = small.prune(0.4, criterion="random"), Target(threads=1)
+    plain, aligned = (run(attribution_work(pruned, target=target, aligned=aligned)) for aligned in (False, True))
+    assert [any(node.moves for node in found.compact.nodes) for found in (plain, aligned)] == [True, False]
+    assert plain.macs_left == pruned.cost.macs / small.dense_cost.macs < aligned.macs_left
+    assert aligned.macs_left == pruned.compact_cost(aligned=True).macs / small.dense_cost.macs
+    kept = [{one.name: one.kept for one in found.layers}["b"] for found in (plain, aligned)]
+    assert kept[0] == 10 < kept[1]
+
+
 def test_reasons_are_what_is_lost_against_the_macs_largest_first(small):
     found = run(attribution_work(small.prune(0.5, coupling="coupled"), target=Target(threads=1)))
     assert found.reasons.keys() <= REASONS.keys()

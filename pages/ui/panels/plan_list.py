@@ -78,6 +78,12 @@ def point_of(entry: HistoryEntry, words: Words) -> TracePoint:
     return TracePoint(entry.name or plan_label(entry.plan, entry.method, words), entry.macs, entry.accuracy)
 
 
+def top5_column(entries: Sequence[HistoryEntry], words: Words) -> dict[str, list[float | None]]:
+    """Top-5 in percent as a column of a table; none where no plan has it."""
+    found = [entry.measurement.top5 for entry in entries]
+    return {words("sheet.top5"): [None if top5 is None else 100 * top5.value for top5 in found]} if any(found) else {}
+
+
 def dense_point(entries: Sequence[HistoryEntry], words: Words) -> TracePoint:
     """The dense network as those entries were paired with it: measured on the most images."""
     most = max(entries, key=lambda entry: entry.num_images)

@@ -14,6 +14,7 @@ from fpgm_core.graph import Unit
 from fpgm_core.lesson import Words
 from fpgm_core.pruning import PRESETS, stage_of, stages
 from fpgm_core.recovery import RECOVERY_METHODS, refused_rungs
+from pages.ui.components.telling import plain
 from pages.ui.panels.pickers import glossed
 from pages.ui.panels.refit import damage_status
 from pages.ui.panels.speed import speed_menu
@@ -141,7 +142,9 @@ def _more(session: Session, units: Sequence[Unit]) -> None:
 
 
 def notices(session: Session) -> None:
-    """What must be said of the measured rung, and of the damage surface."""
+    """What must be said of the network's forward, of the measured rung, and of the damage surface."""
+    for settled in session.network.settled:
+        st.info(plain(session.words.phrase(settled)))
     measurement = session.measured(session.state.method)
     if measurement and measurement.notice:
         notice = session.words.phrase(measurement.notice)

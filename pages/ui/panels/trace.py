@@ -11,7 +11,7 @@ from fpgm_core.evaluation import HistoryEntry
 from fpgm_core.figures import TracePoint, trace_figure
 from fpgm_core.lesson import Words
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
-from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of, restore
+from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of, restore, top5_column
 from pages.ui.session.session import Session, callback
 
 _MOST = 200  # points
@@ -60,6 +60,7 @@ def _table(entries: Sequence[HistoryEntry], points: Sequence[TracePoint], words:
         words("sheet.macs_cut"): [100 * (1 - entry.macs / entry.dense_macs) for entry in entries],
         words("sheet.accuracy"): [100 * entry.accuracy.value for entry in entries],
         words("sheet.change"): [100 * entry.change.value for entry in entries],
+        **top5_column(entries, words),
     }
     st.dataframe(
         pd.DataFrame({words("sheet.plan"): [point.label for point in points], **columns}),

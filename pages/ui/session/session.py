@@ -285,7 +285,7 @@ class Session:
     def pause(self) -> None:
         """End the tab's work, let go of its network; where the tab comes back, what is on screen is measured again."""
         self.jobs.close()
-        self._network = self.pending = None
+        self._network = None
 
     def resume(self) -> None:
         """Begin where `pause` or `close` ended: the tab is there again."""
@@ -424,7 +424,10 @@ def current_session() -> Session:
         session.message = session.message or link_problem()
     current: Session = st.session_state.session
     if current.jobs.is_closed:  # the connection was lost for a while
+        was_arriving = current.is_arriving
         current.resume()
+        if was_arriving:
+            _open_link(current, st.query_params.get("s"))
     return current
 
 
