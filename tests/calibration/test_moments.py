@@ -182,6 +182,16 @@ def test_other_settings_are_other_files(resnet20, training, own_home, other):
     assert len(list((own_home / "moments").iterdir())) == 2
 
 
+def test_other_images_of_one_name_share_nothing(resnet20, training):
+    others = replace(training, pixels=255 - training.pixels)
+    otherwise = replace(training, mean=(0.1, 0.2, 0.3))
+    truths = [calibrate(resnet20, one, config=FEW, use_cache=False).of("fc").mean for one in (others, otherwise)]
+    calibrate(resnet20, training, config=FEW)
+    for one, truth in zip((others, otherwise), truths, strict=True):
+        assert one.name == training.name
+        assert torch.equal(calibrate(resnet20, one, config=FEW).of("fc").mean, truth)
+
+
 def test_progress_and_cancel(resnet20, training, own_home, one_core):
     config = replace(FEW, num_images=300)
     work = calibrate_work(resnet20, training, config=config)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fpgm_core import FpgmError, Plan
 from fpgm_core.lesson import STEPS, unpack
 from pages.ui.components.equaliser import Move, read_move, read_tick
-from pages.ui.components.incoming import LARGEST, MOST_ENTRIES, read_point, sent
+from pages.ui.components.incoming import LARGEST, MOST_ENTRIES, read_point, read_rows, sent
 from pages.ui.components.page_keys import read_turn
 from pages.ui.components.picture import Look, read_look
 from pages.ui.components.plane import EXTENT, PlaneMove, read_plane
@@ -123,6 +123,12 @@ def test_numbers_are_whole_up_to_what_a_browser_can_count():
     assert (
         read_turn({"seq": -1, "by": 1}) is read_turn({"seq": 0.5, "by": 1}) is read_turn({"seq": 1, "by": True}) is None
     )
+
+
+def test_rows_are_those_of_the_table():
+    assert read_rows({"rows": [2, 0.0]}, 3) == [2, 0]
+    assert read_rows({"rows": []}, 3) == []
+    assert read_rows({"rows": [3]}, 3) is read_rows({"rows": [-1]}, 3) is read_rows({}, 3) is read_rows(None, 3) is None
 
 
 def test_as_many_entries_as_are_allowed_are_read():

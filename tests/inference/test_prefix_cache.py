@@ -81,6 +81,24 @@ def test_any_tensor_counts(parts, images, what):
     assert torch.equal(value, Chain(parts)(batch.normalised()))
 
 
+class Shifted(nn.Module):
+    """Adds a buffer: whatever its shape is, equal numbers."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.register_buffer("shift", torch.arange(9.0).reshape(shape))
+
+    def forward(self, x):
+        return x[..., :9, :9] + self.shift
+
+
+def test_equal_numbers_in_another_shape_are_told_apart(images):
+    batch = Batch(images, 0, 20)
+    for shift in (Shifted(1, 9), Shifted(9, 1)):
+        value, _ = Chain.remembering([shift, nn.Flatten()], "kind").run(batch)
+        assert torch.equal(value, shift(batch.normalised()).flatten(1))
+
+
 def test_other_kinds_batches_and_images_are_told_apart(parts, images):
     others = load_images("cifar10", "choose").first(300)
     counts = counted(parts)
