@@ -1,5 +1,7 @@
 """An image set: the first n, in order, normalised as the formula says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +147,20 @@ def test_a_digest_is_of_the_images_and_not_of_how_they_were_taken():
     assert taken.serial != first.serial
     assert taken.digest == first.digest
     assert choose.at_most(len(choose) + 1) is choose
+
+
+def test_a_digest_changes_with_all_that_results_depend_on():
+    one = ImageSet("one", images().pixels, torch.arange(10) % 2, MEAN, STD, ("a", "b"))
+    others = [
+        replace(one, pixels=one.pixels ^ 1),
+        replace(one, pixels=one.pixels.reshape(10, 5, 4, 3)),
+        replace(one, labels=1 - one.labels),
+        replace(one, mean=(0.5, 0.25, 0.2)),
+        replace(one, std=(0.2, 0.5, 0.9)),
+        one.last(9),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 1 + len(others)
+    assert replace(one, name="another").digest == one.digest
 
 
 def test_caches_know_the_first_images_and_copies_by_the_number_of_the_whole():

@@ -29,7 +29,7 @@ def done(work):
 
 
 def test_the_same_is_measured_once(resnet20, images, training):
-    def measured(rate, method="recalibrated", of=images):
+    def measured(rate, method="recalibrated", of=images, training=training):
         pruned = resnet20.prune(rate, coupling="inner")
         return done(kept_measure_work(pruned, of, method=method, training=training))
 
@@ -42,7 +42,12 @@ def test_the_same_is_measured_once(resnet20, images, training):
     again, made = measured(0.4)
     assert (again, made) == (first, 0)
     assert again.answers == first.answers
-    for other in (measured(0.5), measured(0.4, "as_is"), measured(0.4, of=images.first(40))):
+    for other in (
+        measured(0.5),
+        measured(0.4, "as_is"),
+        measured(0.4, of=images.first(40)),
+        measured(0.4, training=training.last(50)),
+    ):
         assert other[1] > 0
 
 
