@@ -97,6 +97,16 @@ def test_a_product_has_the_channels_that_any_writer_of_each_factor_has(wrap):
     assert {layer.name: layer.live_inputs for layer in pruned.cost.layers}["c"] == 7
 
 
+def test_all_kept_filters_of_a_grouped_layer_stay_where_one_is_read(wrap):
+    layers = {"a": conv(3, 8), "g": conv(8, 8, groups=2), "d": conv(3, 8), "c": conv(8, 4), "fc": nn.Linear(4, 5)}
+    network = wrap(Toy(lambda net, x: head(net, net.c(net.g(F.relu(net.a(x))) * net.d(x))), **layers))
+    pruned, x = PrunedNetwork(network, network.plan(), {"d": LOW}), images(network)
+    dense, expected = network.module(x), silenced(network, {"d": LOW}, x)
+    assert {layer.name: layer.kept for layer in pruned.cost.layers} == {"a": 8, "g": 8, "d": 4, "c": 4, "fc": 5}
+    for form in (pruned.masked(), pruned.compact()):
+        assert close(form(x), expected, dense)
+
+
 def test_layers_that_share_their_weight_are_masked_each_by_its_own(wrap):
     layers = {"a": conv(3, 8), "b": conv(8, 8), "c": conv(8, 8), "fc": nn.Linear(8, 5)}
     toy = Toy(lambda net, x: head(net, net.c(F.relu(net.b(F.relu(net.a(x)))))), **layers)
