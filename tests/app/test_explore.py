@@ -65,7 +65,8 @@ def test_the_first_view_is_pruned_and_shows_the_layer_where_norm_and_fpgm_disagr
     assert plan(app).model == (model or "mobilenetv2_cifar")
     assert set(plan(app).rates.values()) == {0.3}
     network = Network.load(plan(app).model)
-    found = {layer.name: norm_diagnostics(weights_of(network.module, layer.name)) for layer in network.layers}
+    members = [member for unit in network.units(plan(app).coupling) for member in unit.members]
+    found = {name: norm_diagnostics(weights_of(network.module, name)) for name in members}
     assert session_of(app).state.layer == min(found, key=lambda name: found[name].spearman)
     assert f"{network.cost(plan(app)).macs:,} of {network.dense_cost.macs:,}" in cards(app)
     assert not app.error

@@ -154,10 +154,10 @@ def first_view(model: str = FIRST_MODEL, criterion: str = "fpgm", coupling: str 
 
 
 def view_of(network: Network, criterion: str = "fpgm", coupling: str = FIRST_COUPLING) -> ViewState:
-    """A network pruned a little, on the layer where norm and FPGM disagree most."""
+    """A network pruned a little, on the layer of its units where norm and FPGM disagree most."""
     rates = PRESETS[FIRST_PRESET].rates(network.units(coupling))
     plan = network.plan(rates, criterion=criterion, coupling=coupling)
-    return ViewState(plan, _most_disputed(network), data=own_data(network))
+    return ViewState(plan, _most_disputed(network, coupling), data=own_data(network))
 
 
 def own_data(network: Network) -> str:
@@ -165,7 +165,10 @@ def own_data(network: Network) -> str:
     return network.dataset if network.dataset.startswith(OWN) else ""
 
 
-def _most_disputed(network: Network) -> str:
+def _most_disputed(network: Network, coupling: str) -> str:
+    """Among the layers that can be pruned: one that stays whole shows nothing of a plan."""
     figures = diagnostics(network.identity, network)
-    known = {name: figure.spearman for name, figure in figures.items() if figure.spearman is not None}
-    return min(known, key=lambda name: known[name]) if known else network.layers[0].name
+    members = [member for unit in network.units(coupling) for member in unit.members if member in figures]
+    names = members or list(figures)
+    known = {name: spearman for name in names if (spearman := figures[name].spearman) is not None}
+    return min(known, key=lambda name: known[name]) if known else names[0]
