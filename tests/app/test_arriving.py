@@ -11,6 +11,7 @@ from view_states import resnet20_view
 from fpgm_core import Network, Plan
 from pages.ui.panels.open_dialog import open_plan
 from pages.ui.session import networks, opening
+from pages.ui.session.jobs import Jobs
 from pages.ui.session.opened import NETWORKS
 from pages.ui.session.view_state import encode
 
@@ -83,6 +84,23 @@ def test_a_network_of_more_weights_than_there_is_room_for_is_not_made(monkeypatc
     assert until(app, lambda: not session_of(app).is_arriving, 60)
     assert session_of(app).message.startswith("vit_h_14 has 2.4 GiB of weights and there is room for 2.0")
     assert session_of(app).state.plan.model == networks.FIRST_MODEL
+    assert is_drawn(app)
+
+
+def test_what_is_refused_before_the_page_is_drawn_is_said_at_once(monkeypatch):
+    """No run comes after the first of itself: nothing is under way that the page would look after."""
+    start = Jobs.start
+
+    def at_once(jobs, name, *arguments, **named):
+        job = start(jobs, name, *arguments, **named)
+        while name == "network" and not job.done:
+            job.wait(1)
+        return job
+
+    monkeypatch.setattr(Jobs, "start", at_once)
+    app = opened(s=encode(view("nosuchnet")))
+    assert not session_of(app).is_arriving
+    assert "unknown model 'nosuchnet'" in session_of(app).message
     assert is_drawn(app)
 
 

@@ -19,7 +19,7 @@ from pages.ui.session.worker import Limits, Turns, Worker
 
 SOURCES = sorted(Path(next(iter(pages.ui.__path__))).rglob("*.py"))
 # The names given where work is begun: `jobs.start("x"`, `result_of(session, "x"`, `_JOB = "x"`.
-NAMED = re.compile(r'(?:jobs\.start|result_of|job_for)\(\s*(?:session,\s*)?f?"([\w{}]+)"|_JOB = "(\w+)"')
+NAMED = re.compile(r'(?:jobs\.start|self\._wait|result_of|job_for)\(\s*(?:session,\s*)?f?"([\w{}]+)"|_JOB = "(\w+)"')
 NAMES = sorted({first or second for path in SOURCES for first, second in NAMED.findall(path.read_text())})
 
 
@@ -71,8 +71,8 @@ def jobs():
 
 def test_the_names_are_all_that_the_pages_begin():
     assert set(NAMES) >= {
-        "measurement", "scores", "layout", "replaceability", "damage", "sensitivity", "training", "export", "judge",
-        "lesson_print", "lesson_{need}",
+        "measurement", "scores", "network", "layout", "replaceability", "damage", "sensitivity", "training", "export",
+        "judge", "lesson_print", "lesson_{need}",
     }  # fmt: skip
 
 

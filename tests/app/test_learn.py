@@ -306,8 +306,9 @@ def test_a_network_without_weights_says_what_it_cannot_show(monkeypatch):
     bare = Network.load("resnet110")
     look = ViewState(bare.plan(0.2, coupling=look.plan.coupling), "conv1")
     app = learn(look, step="cost")
-    assert any(EN("page.only_trained") in warning.value for warning in app.warning)
+    assert until(app, lambda: any(EN("page.only_trained") in warning.value for warning in app.warning))
     app = learn(look, step="flops")
+    assert until(app, lambda: not session_of(app).is_arriving)
     assert not app.warning
     assert any(chart for chart in app.get("plotly_chart")), "the FLOPs need no weights"
 

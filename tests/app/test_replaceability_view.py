@@ -91,6 +91,7 @@ def test_damage_is_drawn_beside_the_bars_as_predicted(resnet20, moments):
 
 def test_a_network_without_weights_says_why_there_is_nothing():
     app = opened(s=encode(ViewState(Network.load("resnet110").plan(0.2), "conv1", view="Refit cost")))
+    assert until(app, lambda: not session_of(app).is_arriving, 60)
     assert until(app, lambda: "random weights" in picture(app)["cut"]["busy"].get("Refit cost", ""), 60)
 
 

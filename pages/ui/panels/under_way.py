@@ -20,10 +20,13 @@ _EVERY = 0.5  # seconds
 def under_way(session: Session, place: DeltaGenerator) -> None:
     """One line for each piece of long work; the page is drawn anew where one begins or ends.
 
-    Called once the rest of the page is drawn, which may have begun some; `place` was kept for it.
+    Called once the rest of the page is drawn, which may have begun some; `place` was kept for it. A move that waited
+    for what has ended meanwhile is made at once: nothing would be left to tell of, or to look again for.
     """
     with place:
         _lines(tuple(session.jobs.under_way))
+    if session.pending is not None and session.pending.job.done:  # it ended while the page was drawn
+        st.rerun()
 
 
 def _lines(shown: tuple[str, ...]) -> None:
