@@ -9,9 +9,9 @@ from driving import opened, press, session_of, shown, sound, until
 from view_states import resnet20_view
 
 from fpgm_core import Network, Plan
+from pages.ui.panels import frame
 from pages.ui.panels.open_dialog import open_plan
 from pages.ui.session import networks, opening
-from pages.ui.session.jobs import Jobs
 from pages.ui.session.opened import NETWORKS
 from pages.ui.session.view_state import encode
 
@@ -39,6 +39,8 @@ def gate(monkeypatch):
         return load(*arguments)
 
     monkeypatch.setattr(opening, "load_network", wait)
+    check = opening.check_room
+    monkeypatch.setattr(opening, "check_room", lambda model: gate.wait(60) and check(model))
     yield gate
     gate.set()
 
@@ -87,17 +89,17 @@ def test_a_network_of_more_weights_than_there_is_room_for_is_not_made(monkeypatc
     assert is_drawn(app)
 
 
-def test_what_is_refused_before_the_page_is_drawn_is_said_at_once(monkeypatch):
-    """No run comes after the first of itself: nothing is under way that the page would look after."""
-    start = Jobs.start
+def test_what_is_refused_while_the_page_is_drawn_is_said_at_once(gate, monkeypatch):
+    """Nothing is under way by then that the page would look after."""
+    draw = frame.under_way
 
-    def at_once(jobs, name, *arguments, **named):
-        job = start(jobs, name, *arguments, **named)
-        while name == "network" and not job.done:
-            job.wait(1)
-        return job
+    def drawn_late(session, place):
+        gate.set()
+        while session.is_arriving and not session.pending.job.done:
+            session.pending.job.wait(1)
+        draw(session, place)
 
-    monkeypatch.setattr(Jobs, "start", at_once)
+    monkeypatch.setattr(frame, "under_way", drawn_late)
     app = opened(s=encode(view("nosuchnet")))
     assert not session_of(app).is_arriving
     assert "unknown model 'nosuchnet'" in session_of(app).message
