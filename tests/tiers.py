@@ -38,6 +38,7 @@ REPRESENTATIVES = (
     "test_components_live.py::*",
     # Pages without a browser: each is opened, moved, measured.
     "test_solving.py::test_the_bars_move_to_what_was_solved_then_to_what_was_searched_and_undo_takes_both_back",
+    "test_arriving.py::test_the_page_waits_for_the_network_of_its_link_and_then_shows_it_and_nothing_before",
     "test_recover.py::test_training_begins_with_the_repaired_network_where_that_is_wanted",
     "test_export.py::test_the_real_export_of_a_small_plan_is_prepared_to_the_end",
     "test_replaceability_view.py::test_every_layer_has_its_agreement_and_the_chosen_one_its_filters",

@@ -5,7 +5,8 @@ import threading
 from dataclasses import replace
 
 import pytest
-from driving import opened, press, session_of, shown, sound, until
+from driving import opened as page_of
+from driving import press, session_of, shown, sound, until
 from view_states import resnet20_view
 
 from fpgm_core import Network, Plan
@@ -18,9 +19,20 @@ from pages.ui.session.view_state import encode
 MODEL = "squeezenet1_1"
 
 
+APPS = []
+
+
+def opened(**query):
+    APPS.append(page_of(**query))
+    return APPS[-1]
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_open():
     NETWORKS.clear()
+    yield
+    while APPS:
+        session_of(APPS.pop()).jobs.close()
 
 
 def view(model=MODEL, layer="features.0", **plan):
