@@ -85,6 +85,21 @@ def test_a_tab_that_was_lost_meanwhile_arrives_all_the_same(gate):
     assert session_of(app).state == view()
 
 
+@pytest.mark.parametrize(
+    "model", ["a\ud800", "[click](https://evil.example)", "x" * 5000], ids=["half a character", "a link", "long"]
+)
+def test_a_name_that_a_stranger_chose_is_shown_as_it_is_while_it_is_looked_for(model, gate):
+    app = opened(s=encode(view(model)))
+    assert session_of(app).is_arriving
+    (line,) = (line.proto.text for line in app.get("progress"))
+    assert "](" not in line
+    assert len(line) < 2000
+    line.encode()
+    gate.set()
+    assert until(app, lambda: not session_of(app).is_arriving, 60)
+    assert "unknown model" in session_of(app).message
+
+
 def test_who_stops_it_has_the_first_page(gate):
     app = opened(s=encode(view()))
     press(app, "stop:network")

@@ -6,7 +6,7 @@ import math
 import zlib
 
 import pytest
-from driving import opened, session_of, shown, sound
+from driving import opened, session_of, shown, sound, until
 from view_states import resnet20_view
 
 from fpgm_core import Plan
@@ -92,6 +92,7 @@ LINKS = {
 @pytest.mark.parametrize("name", LINKS)
 def test_links(name):
     app = opened(s=LINKS[name])
+    assert until(app, lambda: not session_of(app).is_arriving)
     for error in app.error:
         assert "](" not in error.value.replace("\\]\\(", "")
         assert "<b>" not in error.value.replace("\\<b\\>", "")
