@@ -217,11 +217,7 @@ def open_json(session: Session, name: str, content: bytes) -> None:
 
 def open_plan(session: Session, plan: Plan) -> None:
     """Put a plan on the bars, with its network where another is on screen."""
-    state = session.state
-    if (plan.model, plan.fingerprint) == (state.plan.model, state.plan.fingerprint):
-        session.go(replace(state, plan=plan))
-    else:
-        session.with_network(plan, lambda network: session.go(replace(view_of(network), plan=plan)))
+    session.with_network(plan, lambda network: session.go(replace(session.state_of(network), plan=plan)))
 
 
 def _choose_images(session: Session) -> None:

@@ -15,7 +15,7 @@ from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.cache import Cache
 from pages.ui.panels.pictures import labels_of
-from pages.ui.session.networks import view_of, why_unmeasured
+from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session
 from pages.ui.session.view_state import ViewState
 
@@ -92,14 +92,11 @@ def dense_point(entries: Sequence[HistoryEntry], words: Words) -> TracePoint:
 
 def restore(session: Session, entry: HistoryEntry) -> None:
     """Put a kept plan on the bars, with its network where another is on screen; where that cannot be, say why."""
-    plan, state = entry.plan, session.state
+    plan = entry.plan
 
     def move(network: Network) -> None:
         if network.fingerprint != plan.fingerprint:
             raise FpgmError(session.words("history.gone", model=plan.model))
-        session.go(replace(view_of(network), plan=plan, method=entry.method))
+        session.go(replace(session.state_of(network), plan=plan, method=entry.method))
 
-    if (plan.model, plan.fingerprint) == (state.plan.model, state.plan.fingerprint):
-        session.go(replace(state, plan=plan, method=entry.method))
-    else:
-        session.with_network(plan, move)
+    session.with_network(plan, move)

@@ -193,6 +193,10 @@ class Session:
         except FpgmError as error:
             self.refuse(error)
 
+    def state_of(self, network: Network) -> ViewState:
+        """Where to put a plan of an open network: on what is on screen, or where another is first looked at."""
+        return self.state if network.identity == self.network.identity else view_of(network)
+
     def _wait(
         self,
         name: str,
