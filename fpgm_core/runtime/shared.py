@@ -12,6 +12,7 @@ whose taker fell silent is taken by another.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from fpgm_core.runtime.extras import require
 from fpgm_core.runtime.storage import home
 
 SIGN_OF_LIFE = 15  # seconds between two
+_ATTEMPTS = 20  # to open a data base whose tables others are making
 _POINT, _RESULT = "point", "result"
 
 
@@ -39,10 +41,7 @@ class SharedStudy:
             url = f"sqlite:///{home() / 'together.sqlite'}"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._told():
-            storage = optuna.storages.RDBStorage(
-                url, heartbeat_interval=sign_of_life, grace_period=4 * sign_of_life,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-            )  # fmt: skip
+            storage = self._opened(url, sign_of_life)
             self._study = optuna.create_study(
                 storage=storage, study_name=name, load_if_exists=True, sampler=optuna.samplers.RandomSampler()
             )
@@ -101,6 +100,21 @@ class SharedStudy:
     def _trials(self, *states: Any) -> list[Any]:
         found: list[Any] = self._study.get_trials(deepcopy=False, states=states or None)
         return found
+
+    def _opened(self, url: str, sign_of_life: int, attempts: int = _ATTEMPTS) -> Any:
+        """The data base; its tables are made by whoever is first, and the others look again."""
+        storages, errors = self._optuna.storages, require("sqlalchemy", extra="together").exc
+        try:
+            return storages.RDBStorage(
+                url, heartbeat_interval=sign_of_life, grace_period=4 * sign_of_life,
+                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+            )  # fmt: skip
+        except errors.DBAPIError as error:
+            made_meanwhile = isinstance(error, errors.IntegrityError) or "already exists" in str(error)
+            if not (made_meanwhile and attempts > 1):
+                raise
+        time.sleep(0.1)
+        return self._opened(url, sign_of_life, attempts - 1)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

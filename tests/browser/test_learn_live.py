@@ -76,6 +76,7 @@ def test_a_student_marks_drags_and_reveals(lesson):
 def test_arrow_keys_turn_the_page_but_not_from_a_point_or_a_slider(lesson):
     page = lesson("step=plane&lang=en")
     page.locator(".pl-point").first.wait_for()
+    page.locator("[data-listens=plane]").wait_for(state="attached")
     page.keyboard.press("ArrowRight")
     assert until(lambda: heading(page).startswith("2."))
     slider = page.locator("[data-testid=stSlider] input").first

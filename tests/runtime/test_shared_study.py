@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,6 +64,22 @@ def test_an_error_is_raised_and_the_point_waits_for_another():
         study.take(fails)
     assert study.take(lambda point: {"length": 1})
     assert study.results() == {"a": {"length": 1}}
+
+
+def test_those_who_begin_at_once_share_what_the_first_of_them_makes(tmp_path):
+    start, url = threading.Barrier(8), f"sqlite:///{tmp_path / 'together.sqlite'}"
+
+    def opened(number):
+        start.wait()
+        study = SharedStudy("all", url)
+        study.offer([str(number)])
+        return study
+
+    with ThreadPoolExecutor(8) as pool:
+        studies = list(pool.map(opened, range(8)))
+    while studies[0].take(lambda point: {}):
+        pass
+    assert all(set(study.results()) == set("01234567") for study in studies)
 
 
 @pytest.mark.parametrize("where", ["SQLite", "PostgreSQL"])

@@ -19,6 +19,7 @@ export default function ({ data, parentElement, setStateValue }) {
   };
   instances.set(parentElement, { turn, page: data.page });
   window.addEventListener("keydown", turn);
+  parentElement.querySelector("span").dataset.listens = data.page; // a test's sign that a key will be heard
   return whenGone(parentElement, () => {
     window.removeEventListener("keydown", turn);
     instances.delete(parentElement);
