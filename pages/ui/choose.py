@@ -15,7 +15,8 @@ from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.under_way import under_way
 from pages.ui.sensitivity import sensitivity_page
 from pages.ui.session.comparing import VIEW
-from pages.ui.session.session import Session, current_session, share
+from pages.ui.session.links import current_session, share
+from pages.ui.session.session import Session
 
 VIEWS: Mapping[str, Callable[[Session], None]] = {
     "front": front_view,

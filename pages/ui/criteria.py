@@ -19,8 +19,10 @@ from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import cached_figure, labels_of
 from pages.ui.panels.trust import trust_caption
+from pages.ui.session.links import current_session
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 IMAGES, SEEDS = 2000, 5
 _JOB = "criteria_grid"

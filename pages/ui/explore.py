@@ -12,8 +12,9 @@ from pages.ui.panels.live_bars import live_bars, take_move
 from pages.ui.panels.rate_controls import notices, rate_controls
 from pages.ui.panels.trace import trace_panel
 from pages.ui.panels.under_way import under_way
+from pages.ui.session.links import current_session
 from pages.ui.session.networks import why_unmeasured
-from pages.ui.session.session import Session, current_session
+from pages.ui.session.session import Session
 
 
 def main() -> None:

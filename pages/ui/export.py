@@ -21,7 +21,8 @@ from pages.ui.panels.quantised import quantised
 from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.recovered import recovered_work
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 NUM_SAMPLES = 64  # images that the forms are compared on
 CHOOSE = "choose"  # sealed is measured only where a report is asked for

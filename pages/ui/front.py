@@ -26,8 +26,9 @@ from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of
 from pages.ui.panels.trust import trust_caption
 from pages.ui.session.jobs import Job
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
 from pages.ui.session.solving import losses_work
+from pages.ui.session.widgets import callback
 
 SEEDS = 3  # draws of the random control
 KEY = "along"

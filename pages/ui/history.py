@@ -20,7 +20,8 @@ from pages.ui.panels.plan_list import dense_point, kept_entries, plan_label, poi
 from pages.ui.panels.trace import is_on_screen
 from pages.ui.session.comparing import MOST, ask_to_compare
 from pages.ui.session.opening import is_private
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 _MOST = 500  # rows
 _CHART = "history_chart"

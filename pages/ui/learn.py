@@ -33,8 +33,9 @@ from pages.ui.panels.lesson_plane import live_plane
 from pages.ui.panels.lesson_top import lesson_top
 from pages.ui.panels.under_way import under_way
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
+from pages.ui.session.links import current_session
 from pages.ui.session.networks import images_of, network_key
-from pages.ui.session.session import Session, current_session
+from pages.ui.session.session import Session
 from pages.ui.session.work_status import result_of
 
 _KEYS = "page_keys"

@@ -30,7 +30,8 @@ from pages.ui.session.jobs import Job
 from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.opening import below_roots, data_roots
 from pages.ui.session.recovered import Trained, trained_networks
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 NUM_WATCHED = 1000  # images of the choose half that are classified after every epoch
 _JOB = "training"

@@ -18,7 +18,8 @@ from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import cached_figure, clicked, labels_of
 from pages.ui.session.jobs import Job
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 _JOB = "sensitivity"
 

@@ -17,7 +17,8 @@ from pages.ui.panels.rate_controls import set_preset
 from pages.ui.panels.sealed import sealed_report
 from pages.ui.session.lesson_state import LessonState, link
 from pages.ui.session.networks import images_of, network_key, why_unmeasured
-from pages.ui.session.session import Session, menu, mirror
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import menu, mirror
 from pages.ui.session.work_status import result_of
 
 

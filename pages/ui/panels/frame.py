@@ -18,8 +18,10 @@ from pages.ui.panels.pickers import pickers
 from pages.ui.panels.share_menu import share_menu
 from pages.ui.panels.under_way import under_way
 from pages.ui.session.language import set_language, tab_language, tab_words
+from pages.ui.session.links import current_session, share
 from pages.ui.session.opened import notes_of
-from pages.ui.session.session import Session, callback, current_session, mirror, share
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback, mirror
 
 STYLE = (Path(__file__).parent / "frame.css").read_text()
 PAGES = {

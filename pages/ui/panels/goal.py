@@ -11,9 +11,11 @@ from fpgm_core.allocation import COSTS
 from fpgm_core.lesson import Words
 from pages.ui.panels.plan_list import rung_title
 from pages.ui.panels.why import why_button
+from pages.ui.session.links import current_session
 from pages.ui.session.networks import why_unmeasured
-from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.session import Session
 from pages.ui.session.solving import LOSS, SEARCH, SOLVE, Solving, ask, take_solution
+from pages.ui.session.widgets import callback
 
 _EVERY = 1.0  # seconds
 

@@ -12,7 +12,8 @@ import streamlit as st
 from fpgm_core.lesson import Controls, FilterControls, Step, StepView, Words
 from pages.ui.panels.lesson_plane import plane_controls
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson
-from pages.ui.session.session import Session, mirror
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import mirror
 
 
 def change_lesson(make: Callable[[LessonState], LessonState]) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from fpgm_core.lesson import PLANES, PlaneControls, StepContext, Words, get_step
 from pages.ui.components.incoming import sent
 from pages.ui.components.plane import Plane, plane, read_plane
 from pages.ui.session.lesson_state import LessonState, current_lesson, set_lesson, share_lesson
-from pages.ui.session.session import current_session
+from pages.ui.session.links import current_session
 
 _KEY = "plane"
 _RINGS = (1.0, 2.0, 3.0, 4.0)

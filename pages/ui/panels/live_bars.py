@@ -21,8 +21,9 @@ from pages.ui.panels.refit import damage, strips
 from pages.ui.panels.speed import marks, stairs_told
 from pages.ui.panels.why import price_words, prices_of
 from pages.ui.session.jobs import device_worker
+from pages.ui.session.links import current_session, share
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.session import Session, current_session, share
+from pages.ui.session.session import Session
 
 KEY = "equaliser"
 # A poll costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.

@@ -20,6 +20,7 @@ from fpgm_core.timing.boards import is_board
 from pages.ui.components.telling import plain, told
 from pages.ui.session.jobs import Job, layout_worker, opening_worker
 from pages.ui.session.language import tab_words
+from pages.ui.session.links import current_session
 from pages.ui.session.networks import own_file, view_of
 from pages.ui.session.opened import live_names, recent_checkpoints, remember
 from pages.ui.session.opening import (
@@ -36,8 +37,9 @@ from pages.ui.session.opening import (
     network_work,
     ready_work,
 )
-from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.session import Session
 from pages.ui.session.speed import take_board
+from pages.ui.session.widgets import callback
 from pages.ui.session.work_status import waiting
 
 _JOB = "open"

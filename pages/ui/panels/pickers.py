@@ -14,7 +14,8 @@ from fpgm_core.models import cifar_models, list_models
 from pages.ui.session.language import words_of
 from pages.ui.session.networks import first_view, title_of
 from pages.ui.session.opened import live_names
-from pages.ui.session.session import Session, menu
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import menu
 
 
 @st.cache_data(show_spinner=False)

@@ -28,7 +28,8 @@ from pages.ui.components.telling import plain
 from pages.ui.panels.sealed import count_look
 from pages.ui.session.networks import network_key, why_unmeasured
 from pages.ui.session.recovered import recovered_work
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 from pages.ui.session.work_status import result_of
 
 BATCHES = 1, 64

@@ -18,8 +18,10 @@ from pages.ui.components.telling import plain
 from pages.ui.panels.pickers import glossed
 from pages.ui.panels.refit import damage_status
 from pages.ui.panels.speed import speed_menu
-from pages.ui.session.session import Session, can_stand_on, menu, mirror
+from pages.ui.session.measuring import can_stand_on
+from pages.ui.session.session import Session
 from pages.ui.session.speed import stepped
+from pages.ui.session.widgets import menu, mirror
 
 ALL = ""  # units: no stage is called so
 MULTIPLES = (1, 4, 8, 16, 32)

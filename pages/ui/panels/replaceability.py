@@ -13,7 +13,8 @@ from fpgm_core.lesson import Words, layer_says, network_says
 from pages.ui.panels.layer_views import correlation
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.session.networks import network_key
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 
 def replaceability_view(session: Session, layers: Sequence[Replaceability]) -> None:

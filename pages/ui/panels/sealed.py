@@ -10,8 +10,10 @@ from fpgm_core import FpgmError
 from fpgm_core.data import load_images
 from fpgm_core.runtime.storage import home
 from fpgm_core.runtime.tally import Tally
+from pages.ui.session.measuring import measurement_work
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.session import Session, callback, measurement_work
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 from pages.ui.session.work_status import result_of
 
 

@@ -9,7 +9,9 @@ import streamlit as st
 
 from fpgm_core import FpgmError, Plan
 from pages.ui.components.telling import told
-from pages.ui.session.session import Session, callback, plan_link
+from pages.ui.session.links import plan_link
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 
 def share_menu(session: Session) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from fpgm_core import Plan
-from pages.ui.session.session import Session, callback, current_session, mirror
+from pages.ui.session.links import current_session
+from pages.ui.session.session import Session
 from pages.ui.session.speed import (
     JOB,
     begin_probe,
@@ -19,6 +20,7 @@ from pages.ui.session.speed import (
     verdict,
 )
 from pages.ui.session.speed_state import NOWHERE
+from pages.ui.session.widgets import callback, mirror
 
 _BOARD = "board_file"
 

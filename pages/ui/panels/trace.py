@@ -12,7 +12,8 @@ from fpgm_core.figures import TracePoint, trace_figure
 from fpgm_core.lesson import Words
 from pages.ui.panels.pictures import cached_figure, clicked_index, labels_of
 from pages.ui.panels.plan_list import comparable_entries, dense_point, point_of, restore, top5_column
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 _MOST = 200  # points
 

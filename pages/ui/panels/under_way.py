@@ -11,7 +11,9 @@ from fpgm_core.lesson import Words
 from pages.ui.components.cards import time_left
 from pages.ui.components.telling import plain
 from pages.ui.session.jobs import Entry
-from pages.ui.session.session import Session, callback, current_session
+from pages.ui.session.links import current_session
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 from pages.ui.session.work_status import waiting
 
 _EVERY = 0.5  # seconds

@@ -14,8 +14,9 @@ from fpgm_core.allocation import Price, bargain, dearest
 from fpgm_core.lesson import Words
 from pages.ui.components.telling import plain
 from pages.ui.session.networks import network_key, why_unmeasured
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
 from pages.ui.session.solving import LOSSES, known_losses, losses_work
+from pages.ui.session.widgets import callback
 
 
 def prices_of(session: Session, plan: Plan) -> Mapping[str, Price]:

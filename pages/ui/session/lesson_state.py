@@ -10,7 +10,8 @@ import streamlit as st
 from fpgm_core import FpgmError, Network
 from fpgm_core.lesson import STEPS, Controls, FilterControls, get_step, pack, unpack
 from pages.ui.components.telling import told
-from pages.ui.session.session import Session, plan_link
+from pages.ui.session.links import plan_link
+from pages.ui.session.session import Session
 from pages.ui.session.view_state import ViewState
 
 _PARAMETERS = ("step", "bare", "c")

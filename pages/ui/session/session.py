@@ -8,27 +8,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fpgm_core import FpgmError, Measurement, Network, Plan
 from fpgm_core.criteria import Scores, get_criterion
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import History as KeptPlans
-from fpgm_core.evaluation import measure_work
 from fpgm_core.graph import Cost
 from fpgm_core.lesson import Words
-from fpgm_core.recovery import get_recovery_method, refused_rungs, usual_rung
+from fpgm_core.recovery import usual_rung
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import told
 from pages.ui.session.history import History
 from pages.ui.session.housekeeping import house
 from pages.ui.session.jobs import Job, Jobs, opening_worker
 from pages.ui.session.kept_plans import history_of_visitor
-from pages.ui.session.language import PARAMETER, link_problem, tab_language, tab_words
+from pages.ui.session.language import tab_words
+from pages.ui.session.measuring import can_stand_on, measurement_work
 from pages.ui.session.networks import (
     check,
-    first_view,
     is_open,
     keep_scores,
     network_key,
@@ -40,9 +38,9 @@ from pages.ui.session.networks import (
 )
 from pages.ui.session.opened import forget_images
 from pages.ui.session.opening import open_work
-from pages.ui.session.recovered import recovered_networks, trained_networks
+from pages.ui.session.recovered import trained_networks
 from pages.ui.session.speed_state import Speed
-from pages.ui.session.view_state import ViewState, decode, encode
+from pages.ui.session.view_state import ViewState
 from pages.ui.session.worker import Worker
 
 if TYPE_CHECKING:
@@ -398,111 +396,3 @@ class Session:
             self.kept_plans.add(network.prune(state.plan), images, tried.measurement)
         except FpgmError as error:
             self.message = told(error)
-
-
-def measurement_work(network: Network, plan: Plan, method: str, split: str = "choose") -> Work[Measurement]:
-    """Measure a plan on a half of the test images, recovered by a method. The images are read in the background."""
-    images = load_images(network.dataset, split)
-    trained = trained_networks().get(network, plan, method)
-    known = trained.pruned if trained else recovered_networks().get(network, plan, method)
-    if known is not None:
-        return (yield from measure_work(known, images))
-    training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
-    keep = partial(recovered_networks().keep, network, plan, method)
-    return (yield from measure_work(network.prune(plan), images, method=method, training=training, keep=keep))
-
-
-def can_stand_on(state: ViewState) -> bool:
-    """Whether a view state's plan can be shown on its rung: one that the network has, a trained one trained here."""
-    if not get_recovery_method(state.method).trains:
-        return state.method not in refused_rungs(network_of(state))
-    return trained_networks().get(network_of(state), state.plan, state.method) is not None
-
-
-def current_session() -> Session:
-    """This tab's session; begun from the link where it carries a view state, else from the first one."""
-    if "session" not in st.session_state:
-        session = st.session_state.session = Session(first_view())
-        house().enter(session.name, session)
-        _open_link(session, st.query_params.get("s"))
-        session.message = session.message or link_problem()
-    current: Session = st.session_state.session
-    if current.jobs.is_closed:  # the connection was lost for a while
-        was_arriving = current.is_arriving
-        current.resume()
-        if was_arriving:
-            _open_link(current, st.query_params.get("s"))
-    return current
-
-
-def _open_link(session: Session, text: str | None) -> None:
-    """Show what a link carries, once its network is open and its scores are made; say what is wrong with it."""
-    if not text:
-        return
-    try:
-        state = decode(text)
-    except FpgmError as error:
-        session.message = told(error)
-        return
-    session.with_network(state.plan, lambda network: _arrive(session, state, network), is_first=True)
-
-
-def _arrive(session: Session, state: ViewState, network: Network) -> None:
-    """Begin a session with a view state whose network is open. Raises FpgmError for one that cannot be."""
-    message = None
-    if not can_stand_on(state):
-        rung, words = usual_rung(network), session.words
-        refusal = refused_rungs(network).get(state.method)
-        reason = words.phrase(refusal) if refusal else words("explore.not_trained")
-        message = words("explore.other_rung", reason=reason, rung=words.of(get_recovery_method(rung)).lower())
-        state = replace(state, method=rung)
-    if network_of(state).has_scores(state.plan.criterion):
-        check(state)
-        session.begin_with(state)
-    else:
-        session.begin_with(view_of(network, coupling=state.plan.coupling))
-        session.go(state)
-    session.message = session.message or message
-
-
-def plan_link(state: ViewState) -> dict[str, str]:
-    """The query parameters of an address that opens a view state, in this tab's language."""
-    return {PARAMETER: tab_language(), "s": encode(state)}
-
-
-def share(state: ViewState) -> None:
-    """Put the view state into the address, where it can be copied."""
-    for name, text in plan_link(state).items():
-        if st.query_params.get(name) != text:
-            st.query_params[name] = text
-
-
-def callback(act: Callable[[Session], None]) -> Callable[[], None]:
-    """A widget callback that acts on this session."""
-    return lambda: act(current_session())
-
-
-def mirror(name: str, value: object, act: Callable[[Session, Any], None], scope: str = "") -> dict[str, Any]:
-    """`key` and `on_change` of a widget that shows `value`, which other controls may change as well.
-
-    The key carries the value, so a change from elsewhere makes a new widget. Under one key the browser's
-    next message would still carry the old value, and count as the person's change back to it. It carries the page as
-    well: to Streamlit a widget of another page is another one, which would begin with its first option. So is one whose
-    options are called something else, as in another language.
-    """
-    session = current_session()
-    key = f"{name}:{scope}:{value}:{session.refusals}:{session.page}:{tab_language()}"
-    st.session_state[key] = value
-
-    def changed() -> None:
-        chosen = st.session_state[key]
-        # A new widget's first message counts as a change, and is none; nor is one that has nothing chosen.
-        if chosen is not None and chosen != value:
-            act(current_session(), chosen)
-
-    return {"key": key, "on_change": changed}
-
-
-def menu(name: str, value: object, act: Callable[[Session, Any], None], scope: str = "") -> dict[str, Any]:
-    """`mirror` for a selectbox, to which nothing chosen would else be its first option."""
-    return {**mirror(name, value, act, scope), "index": None, "required": True}

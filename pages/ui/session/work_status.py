@@ -11,7 +11,8 @@ from fpgm_core.lesson import Words
 from fpgm_core.runtime.progress import Work
 from pages.ui.components.telling import plain
 from pages.ui.session.jobs import Job
-from pages.ui.session.session import Session, callback
+from pages.ui.session.session import Session
+from pages.ui.session.widgets import callback
 
 T = TypeVar("T")
 
