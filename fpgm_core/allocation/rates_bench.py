@@ -2,7 +2,8 @@
 
 What is compared is which filters of which layers were chosen: every plan is recovered by our methods. Of every rival
 the cheap rung is measured; the dearer one of those that were best on it. The best rival is chosen on choose, as ours
-is, and the verdict is measured on sealed.
+is, and the verdict is measured on sealed. With a search ours is not one plan but the best of many on choose, as the
+rivals are, on each rung by itself.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass, replace
 from fpgm_core.allocation.goals import Goal
 from fpgm_core.allocation.rates_table import Row, Verdict, ranked, verdicts_of
 from fpgm_core.allocation.rivals import OURS, RIVALS, CannotCut, Cutter, Rival, solved
-from fpgm_core.allocation.suggestion import SuggestConfig, prepared_work
+from fpgm_core.allocation.search import SearchConfig, search_work
+from fpgm_core.allocation.suggestion import Prepared, SuggestConfig, prepared_work
 from fpgm_core.data import ImageSet
 from fpgm_core.evaluation import Measurement, kept_measure_work
 from fpgm_core.pruning import Network, PrunedNetwork
-from fpgm_core.runtime.progress import Progress, Work, run, within
+from fpgm_core.runtime.progress import Progress, Work, behind, run, within
 
 CUTS = (0.3, 0.5, 0.7)
 RUNGS = ("recalibrated", "repaired")
@@ -87,13 +89,14 @@ def rates_bench_work(
     rivals: Sequence[Rival] = RIVALS,
     survivors: int = SURVIVORS,
     config: SuggestConfig = SuggestConfig(),
+    search: SearchConfig | None = None,
 ) -> Work[RatesBench]:
     """Measure our plan and the rivals' at each cut, rung after rung; each Progress has what is there so far.
 
     `images` are of the choose half. On every rung after the first only ours and the `survivors` best rivals of the rung
-    before are measured. Where there are `sealed` images, ours and the best rival are measured on them too. What was
-    measured before is read from `FPGM_HOME`: a bench that stopped goes on. Raises FpgmError where a rival's package is
-    not there.
+    before are measured. With `search` ours is searched from the solved plan, on every rung anew. Where there are
+    `sealed` images, ours and the best rival are measured on them too. What was measured before is read from
+    `FPGM_HOME`: a bench that stopped goes on. Raises FpgmError where a rival's package is not there.
     """
     for cut in cuts:
         Goal({"macs": cut})  # what cannot be asked is refused at once
@@ -104,7 +107,8 @@ def rates_bench_work(
         if not rival.models or network.name in rival.models:
             yield Progress(0.1, what=f"beginning {rival.name}")
             cutters[rival.name] = rival.begin(prepared, training)
-    bench = RatesBench(network.name, coupling, f"{criterion}, {config.loss}", ())
+    selection = [criterion, config.loss, *([] if search is None else [f"{search.trials} plans searched"])]
+    bench = RatesBench(network.name, coupling, ", ".join(selection), ())
     measured = _Measured(images, training, sealed, config)
     for place, cut in enumerate(cuts):
         done = 0.1 + 0.9 * place / len(cuts)
@@ -114,6 +118,10 @@ def rates_bench_work(
             pruned[name] = _cut(cutter, cut)
         left = list(pruned)
         for rung in rungs:
+            if search is not None and pruned[OURS] is not None:
+                progress = Progress(done, what=f"searching at {cut:.0%}, {rung}", partial=bench)
+                work = measured.search(prepared, cut, replace(search, method=rung))
+                pruned[OURS] = yield from behind(work, progress)
             here = dict[str, Match]()
             for name in left:
                 yield Progress(done, what=f"{name} at {cut:.0%}, {rung}", partial=bench)
@@ -145,6 +153,11 @@ class _Measured:
         if pruned is None:
             return Match(name, cut, rung, None, None)
         return Match(name, cut, rung, Goal({"macs": cut}).reached(pruned)["macs"], self._on(pruned, self.images, rung))
+
+    def search(self, prepared: Prepared, cut: float, search: SearchConfig) -> Work[PrunedNetwork]:
+        goal = Goal({"macs": cut})
+        found = yield from search_work(prepared, goal, self.images, self.training, search=search, config=self.config)
+        return found.best.pruned
 
     def with_finals(
         self, here: Mapping[str, Match], pruned: Mapping[str, PrunedNetwork | None], best: Sequence[str]

@@ -30,8 +30,8 @@ then measured on sealed beside ours. Intervals are paired (Newcombe, 95%), p is 
 class Row:
     """One contender at one cut on one rung, by right answers; None where nothing was measured.
 
-    `selection` is of ours: its criterion and the loss that it was solved by. `choose_both` and `sealed_both` count the
-    images that ours classifies rightly too.
+    `selection` is of ours: its criterion, the loss that it was solved by, and how many plans were searched from there.
+    `choose_both` and `sealed_both` count the images that ours classifies rightly too.
     """
 
     model: str
@@ -175,7 +175,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def _terms(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> str:
-    """How ours was solved, and on how many images the rivals were chosen and the verdicts measured."""
+    """How ours was solved and searched, and on how many images the rivals were chosen and the verdicts measured."""
     solved = dict.fromkeys(one.selection for one in rows if one.contender == OURS)
     chosen = sorted({one.choose_images for one in rows if one.choose_images is not None})
     measured = sorted({one.num_images for one in verdicts})

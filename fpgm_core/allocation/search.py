@@ -29,8 +29,7 @@ from fpgm_core.runtime.progress import Progress, Work, behind, run
 from fpgm_core.runtime.shared import SharedStudy
 
 SECONDS = 180.0
-_SHIFTS = (-0.25, -0.1, 0.1, 0.25)  # of a unit's filters
-_TRIES = 50  # moves drawn until one is new
+_SHIFTS = (-0.25, -0.1, -0.04, 0.04, 0.1, 0.25)  # of a unit's filters
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ class _Search:
         return replace(suggestion, measurement=measured)
 
     def _new(self, best: Suggestion) -> PrunedNetwork | None:
-        """A plan one move from the best that meets the goal and is not known yet; None where none is found."""
+        """A plan one move from the best that meets the goal and is not known yet; None where there is none."""
         counts = {name: int((~mask).sum()) for name, mask in best.pruned.keep_masks.items()}
         for group, shift in self._moves():
             try:
@@ -223,8 +222,9 @@ class _Search:
         stages = list(dict.fromkeys(map(stage_of, names)))
         groups = [frozenset([name]) for name in names]
         groups += [frozenset(name for name in names if stage_of(name) == stage) for stage in stages]
-        for _ in range(_TRIES):
-            yield groups[self._random.randint(len(groups))], float(self._random.choice(_SHIFTS))
+        moves = [(group, shift) for group in groups for shift in _SHIFTS]
+        for place in self._random.permutation(len(moves)):
+            yield moves[place]
 
     def _moved(self, counts: dict[str, int], group: frozenset[str], shift: float) -> PrunedNetwork:
         """The units of a group with so much more of their filters pruned, and the others put right for the goal."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fpgm_core.allocation import LOSSES, SuggestConfig
+from fpgm_core.allocation import LOSSES, SearchConfig, SuggestConfig
 from fpgm_core.allocation.rates_bench import (
     CUTS,
     RUNGS,
@@ -43,6 +43,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--criterion", default="fpgm", help="rates: ours (default fpgm)")
     parser.add_argument(
         "--loss", choices=list(LOSSES), default="blend", help="rates: predicted by ours (default blend)"
+    )
+    parser.add_argument(
+        "--search", type=int, metavar="PLANS", help="rates: ours is the best of so many on choose (default the solved)"
     )
     parser.add_argument("--cut", type=float, action="append", help="rates: of the MACs (default 0.3, 0.5, 0.7)")
     parser.add_argument("--rung", action="append", choices=ladder(), help="rates: (default recalibrated, repaired)")
@@ -109,9 +112,11 @@ def _join(out: Path, rows: Sequence[Row]) -> None:
 
 def _bench_of(chosen: argparse.Namespace, network: Network, coupling: str, rivals: list[Rival]) -> Work[RatesBench]:
     images = load_images(network.dataset, "choose")
+    images = images.first(min(chosen.images, len(images)))
+    search = None if chosen.search is None else SearchConfig(trials=chosen.search, more=len(images))
     return rates_bench_work(
         network,
-        images.first(min(chosen.images, len(images))),
+        images,
         load_images(network.dataset, "train"),
         sealed=load_images(network.dataset, "sealed") if chosen.sealed else None,
         coupling=coupling,
@@ -121,6 +126,7 @@ def _bench_of(chosen: argparse.Namespace, network: Network, coupling: str, rival
         rivals=rivals,
         survivors=chosen.survivors,
         config=SuggestConfig(loss=chosen.loss, evaluation=EvaluationConfig(chosen.device)),
+        search=search,
     )
 
 

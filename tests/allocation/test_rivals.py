@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from documents import ROOT
 
-from fpgm_core.allocation import SuggestConfig, prepared_work
+from fpgm_core.allocation import SearchConfig, SuggestConfig, prepared_work
 from fpgm_core.allocation.rates_bench import Match, RatesBench, rates_bench_work
 from fpgm_core.allocation.rates_table import Row, adjusted, as_csv, as_markdown, from_csv, joined, verdicts_of
 from fpgm_core.allocation.rivals import RIVALS, CannotCut
@@ -90,6 +90,27 @@ def test_the_best_of_a_rung_go_on_and_verdicts_are_on_sealed(resnet20):
     assert [(one.rival, one.num_images) for one in bench.verdicts] == [(best, 30)] * 2
     assert len(as_csv(bench.rows).splitlines()) == 1 + 6
     assert as_markdown(bench.rows).count("| resnet20 | inner | 30% |") == 2
+
+
+def test_with_a_search_ours_is_the_best_of_many_on_choose_on_each_rung(resnet20):
+    images, training = load_images("cifar10", "choose").first(60), load_images("cifar10", "train").first(60)
+    given = {"coupling": "inner", "cuts": (0.5,), "rungs": ("as_is", "recalibrated"), "rivals": (BY_NAME["uniform"],)}
+    found = {
+        search: run(
+            rates_bench_work(
+                resnet20, images, training, **given, config=SuggestConfig(loss="damage"),
+                search=SearchConfig(trials=search, sample=20, more=60) if search else None,
+            )
+        )
+        for search in (None, 12)
+    }  # fmt: skip
+    solved, searched = (
+        {one.rung: one.measurement.num_correct for one in bench.matches if one.contender == "ours"}
+        for bench in found.values()
+    )
+    assert all(searched[rung] >= solved[rung] for rung in solved)
+    assert searched != solved
+    assert [bench.selection for bench in found.values()] == ["fpgm, damage", "fpgm, damage, 12 plans searched"]
 
 
 def test_verdicts_are_adjusted_over_the_grid(resnet20):

@@ -49,7 +49,7 @@ def choose():
     return load_images("cifar10", "choose").first(100)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prepared(resnet20, train):
     like = resnet20.plan(coupling="inner")
     return run(prepared_work(resnet20, train, like=like, config=SuggestConfig(loss="damage")))
