@@ -307,13 +307,18 @@ class Session:
         self.unmeasured = True
 
     def step(self, steps: int) -> None:
-        """Undo (-1) or redo (+1)."""
+        """Undo (-1) or redo (+1); where the network of that step had to go meanwhile, once it is open again."""
         self.draft = None
-        self._stop_waiting()
-        self.history = self.history.move(steps)
-        self.revision += 1
-        self.message = None
-        self.measure()
+        history = self.history.move(steps)
+
+        def move(network: Network) -> None:
+            check(history.now)
+            self.history = history
+            self.revision += 1
+            self.message = None
+            self.measure()
+
+        self.with_network(history.now.plan, move)
 
     def enter(self, page: str) -> None:
         """Begin a page: what belongs to another ends, and what was waited for is moved to once it is there."""
