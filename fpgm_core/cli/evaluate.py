@@ -32,6 +32,7 @@ from fpgm_core.cli.arguments import (
 )
 from fpgm_core.cli.images import add_data, images_of, measured_on, samples_of, training_of
 from fpgm_core.cli.progress import finish
+from fpgm_core.cli.timing import add_aligned, aligned_told
 from fpgm_core.data import SPLITS
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation import (
@@ -151,6 +152,7 @@ def _result(pruned: PrunedNetwork, split: str, measurement: Measurement) -> dict
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_plan(parser)
+    add_aligned(parser)
     parser.add_argument("--randomise", action="store_true", help="draw norms and biases first: a sharper test")
     parser.add_argument("--images", type=int, help="real images to compare on (default 64)")
     add_data(parser)
@@ -162,17 +164,18 @@ def _verify(chosen: argparse.Namespace) -> int:
     if chosen.randomise:
         pruned = randomised(pruned)
     images = samples_of(chosen, network, 64 if chosen.images is None else chosen.images)
-    proof = finish(verify_work(pruned, images), "comparing")
+    proof = finish(verify_work(pruned, images, aligned=chosen.aligned), "comparing")
     result = {
         **about(network),
         "criterion": pruned.plan.criterion,
         "coupling": pruned.plan.coupling,
         "randomised": chosen.randomise,
+        "aligned": chosen.aligned,
         **asdict(proof),
         "holds": proof.holds,
         "tells": proof.tells,
     }
-    show(chosen, result, proof.report())
+    show(chosen, result, "\n".join([proof.report(), *([aligned_told(pruned)] if chosen.aligned else [])]))
     return 0 if proof.holds else 1
 
 

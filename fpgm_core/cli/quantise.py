@@ -19,7 +19,7 @@ from fpgm_core.cli.arguments import (
 )
 from fpgm_core.cli.images import add_data, calibrating_of, halves_of
 from fpgm_core.cli.progress import finish
-from fpgm_core.cli.timing import BATCHES, add_timing, runtimes_of, timing_of
+from fpgm_core.cli.timing import BATCHES, add_aligned, add_timing, aligned_told, runtimes_of, timing_of
 from fpgm_core.export import CALIBRATION, FORMS, TIMING, change_told, most_measured, quantising_work
 from fpgm_core.timing import Target, speed_told
 
@@ -29,6 +29,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     add_rung(parser)
     add_timing(parser, TIMING)
+    add_aligned(parser)
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be repeated (default 1, 64)")
     parser.add_argument("--threads", type=int, help="of the processor (default all that torch takes)")
     add_data(parser)
@@ -48,12 +49,16 @@ def _quantise(chosen: argparse.Namespace) -> int:
         pruned = recovered(chosen, pruned, method)
     halves = {} if training is None else halves_of(chosen, network, most)
     images = {half: one.at_most(most) for half, one in halves.items()}
-    found = finish(quantising_work(pruned, training, images=images, targets=targets, timing=timing_of(chosen)))
+    work = quantising_work(
+        pruned, training, images=images, targets=targets, timing=timing_of(chosen), aligned=chosen.aligned
+    )
+    found = finish(work)
     result = {
         **about(network), "criterion": pruned.plan.criterion, "coupling": pruned.plan.coupling, "rung": method,
-        "macs": pruned.cost.macs, "dense_macs": network.dense_cost.macs, **found.to_dict(),
+        "macs": pruned.cost.macs, "dense_macs": network.dense_cost.macs, "aligned": chosen.aligned,
+        "compact_macs": pruned.compact_cost(aligned=chosen.aligned).macs, **found.to_dict(),
     }  # fmt: skip
-    show(chosen, result, _text(result))
+    show(chosen, result, "\n".join([_text(result), *([aligned_told(pruned)] if chosen.aligned else [])]))
     return 0
 
 

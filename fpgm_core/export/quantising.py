@@ -119,11 +119,13 @@ def quantising_work(
     images: Mapping[str, ImageSet],
     targets: Sequence[Target],
     timing: TimingConfig | None = None,
+    aligned: bool = False,
 ) -> Work[Quantising]:
     """Write a pruned network and its dense one as ONNX in float32 and in eight bits, measure and time all four.
 
-    `training` images calibrate, `images` are test images by split. Raises FpgmError for a network that prunes nothing,
-    as `training_for` and `as_int8` do, and where a target's runtime is not available.
+    `training` images calibrate, `images` are test images by split; `aligned` as for `PrunedNetwork.compact`. Raises
+    FpgmError for a network that prunes nothing, as `training_for` and `as_int8` do, and where a target's runtime is not
+    available.
     """
     network = pruned.network
     if pruned.prunes_nothing:
@@ -133,7 +135,7 @@ def quantising_work(
         ((DENSE, DENSE_INT8, network.prune(0.0)), (PRUNED, PRUNED_INT8, pruned))
     ):
         yield Progress(_MADE * number / 2, what=f"writing {FORMS[float32]}")
-        files[float32] = as_onnx(one.compact().eval(), network.input_shape)
+        files[float32] = as_onnx(one.compact(aligned=aligned).eval(), network.input_shape)
         yield Progress(_MADE * (number + 0.3) / 2, what=f"writing {FORMS[int8]}")
         files[int8] = as_int8(files[float32], calibrating)
     made = Quantising(files)

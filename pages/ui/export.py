@@ -57,7 +57,7 @@ def export_page(session: Session) -> None:
         st.error(plain(words.phrase(job.error)))
     elif job.result is not None:
         _result(job.result, plan.model, words)
-    quantised(session)
+    quantised(session, aligned=aligned)
     sealed_report(session)
 
 

@@ -171,10 +171,15 @@ def test_counts_are_rounded_up_to_a_multiple(result, net):
     assert {int(mask.sum()) for mask in net.keep_masks(plan).values()} == {16, 24, 40}
 
 
-@pytest.mark.parametrize("coupling", ["independent", "inner", "coupled"])
-def test_verify(result, net, coupling):
-    found = result("verify", "resnet20", "--rate", "0.4", "--coupling", coupling, "--images", "8")
-    cost = net.cost(net.plan(0.4, coupling=coupling))
+@pytest.mark.parametrize(
+    ("coupling", "form"), [("independent", []), ("inner", []), ("coupled", []), ("independent", ["--aligned"])]
+)
+def test_verify(result, net, coupling, form):
+    found = result("verify", "resnet20", "--rate", "0.4", "--coupling", coupling, "--images", "8", *form)
+    pruned = net.prune(0.4, coupling=coupling)
+    cost = pruned.compact_cost(aligned=bool(form))
+    assert found["aligned"] is bool(form)
+    assert (cost.macs > pruned.cost.macs) is bool(form)
     assert set(found) >= PROOF
     assert (found["model"], found["coupling"], found["randomised"]) == ("resnet20", coupling, False)
     assert found["holds"]
@@ -205,7 +210,7 @@ def test_verify_ends_with_1_where_the_proof_fails(run, monkeypatch, change):
     )  # fmt: skip
     assert good.holds
 
-    def proves(pruned, images):
+    def proves(pruned, images, *, aligned):
         yield Progress(0.5)
         return replace(good, **change)
 

@@ -53,6 +53,22 @@ def weights(content):
     return [numpy_helper.to_array(one) for one in graph.initializer if np.prod(one.dims) > 1000]
 
 
+def test_aligned_files_have_fewer_gathers_and_answer_the_same(resnet20, training):
+    pruned = resnet20.prune(0.4, coupling="independent")
+    files = [
+        run(quantising_work(pruned, training, images={}, targets=(), aligned=aligned)).files
+        for aligned in (False, True)
+    ]
+    gathers = [
+        sum(node.op_type == "Gather" for node in onnx.load_from_string(one["pruned"]).graph.node) for one in files
+    ]
+    assert gathers[1] < gathers[0]
+    few = training.first(8)
+    plain, aligned = (answered(one["pruned"], few) for one in files)
+    assert np.allclose(plain, aligned, atol=1e-4)
+    assert all(np.isfinite(answered(one["pruned_int8"], few)).all() for one in files)
+
+
 def test_every_convolution_and_the_classifier_are_in_eight_bits(dense, eight):
     model = onnx.load_from_string(eight)
     onnx.checker.check_model(model)

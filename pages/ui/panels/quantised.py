@@ -37,8 +37,11 @@ _RECOVERED = 0.1  # the share of the whole that recovering takes, roughly: for p
 _SHOWN = "quantised_sealed"
 
 
-def quantised(session: Session) -> None:
-    """The button that puts the four beside each other, their table, and the button that reports them on sealed."""
+def quantised(session: Session, *, aligned: bool) -> None:
+    """The button that puts the four beside each other, their table, and the button that reports them on sealed.
+
+    `aligned` as for `PrunedNetwork.compact`.
+    """
     network, plan, method, words = session.network, session.state.plan, session.state.method, session.words
     if network.prune(plan).prunes_nothing:
         return
@@ -46,14 +49,14 @@ def quantised(session: Session) -> None:
     if (why := why_unmeasured(network)) is not None:
         st.caption(words("quantised.refused", why=words.phrase(why)))
         return
-    key = ("quantising", *network_key(network), plan.key, method)
+    key = ("quantising", *network_key(network), plan.key, method, aligned)
     job = session.jobs.get("quantising", key)
     st.caption(words("quantised.about"))
     if job is None or job.error:
         st.button(
             words("quantised.compare"),
             key="quantise",
-            on_click=callback(lambda session: _begin(session, key)),
+            on_click=callback(lambda session: _begin(session, key, aligned)),
         )
     if job is not None and job.error:
         st.error(plain(words.phrase(job.error)))
@@ -63,19 +66,19 @@ def quantised(session: Session) -> None:
     _sealed(session, found, key)
 
 
-def _begin(session: Session, key: tuple[Any, ...]) -> None:
+def _begin(session: Session, key: tuple[Any, ...], aligned: bool) -> None:
     network, plan, method = session.network, session.state.plan, session.state.method
     session.jobs.cancel("quantising")
-    work = partial(_work, network, plan, method)
+    work = partial(_work, network, plan, method, aligned)
     session.jobs.start("quantising", work, key=key, title=session.words("quantised.doing"))
 
 
-def _work(network: Network, plan: Plan, method: str) -> Work[Quantising]:
+def _work(network: Network, plan: Plan, method: str, aligned: bool) -> Work[Quantising]:
     training = load_images(network.dataset, "train")
     images = {"choose": load_images(network.dataset, "choose").at_most(most_measured(network))}
     pruned = yield from within(recovered_work(network, plan, method), 0, _RECOVERED)
     targets = [Target("onnxruntime", batch) for batch in BATCHES]
-    work = quantising_work(pruned, training, images=images, targets=targets, timing=TIMING)
+    work = quantising_work(pruned, training, images=images, targets=targets, timing=TIMING, aligned=aligned)
     return (yield from within(work, _RECOVERED))
 
 
