@@ -108,6 +108,7 @@ class _Search:
         self._random = np.random.RandomState(search.seed)
         self._costs = tuple(COSTS[name].of(prepared.choices) for name in goal.cuts)
         self._seen: set[str] = set()
+        self._recovered: tuple[str, PrunedNetwork] | None = None  # the last one, with its plan's key
         self._measured = 0
         self._study = self._name()
 
@@ -151,11 +152,17 @@ class _Search:
         return by_time if self._search.trials is None else self._measured / self._search.trials
 
     def _measure(self, pruned: PrunedNetwork, images: ImageSet, progress: Progress) -> Work[Measurement]:
+        key, last = pruned.plan.key, self._recovered
+
+        def keep(recovered: PrunedNetwork) -> None:
+            self._recovered = key, recovered
+
         work = kept_measure_work(
-            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation
-        )
+            pruned, images, method=self._search.method, training=self._training, config=self._config.evaluation,
+            recovered=last[1] if last is not None and last[0] == key else None, keep=keep,
+        )  # fmt: skip
         measured = yield from behind(work, progress)
-        self._seen.add(pruned.plan.key)
+        self._seen.add(key)
         if len(images) == len(self._images):
             self._measured += 1
             if self._history is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -28,13 +29,15 @@ def kept_measure_work(
     method: str = "as_is",
     training: ImageSet | None = None,
     config: EvaluationConfig = EvaluationConfig(),
+    recovered: PrunedNetwork | None = None,
+    keep: Callable[[PrunedNetwork], object] = lambda recovered: None,
     **options: Any,
 ) -> Work[Measurement]:
     """`measure_work`'s exact measurement, made where the same network has none kept, and kept then.
 
-    Which filters are pruned counts, not the plan that says so: what prunes alike is measured once. `options` are the
-    recovery method's own, a training recipe say. Raises FpgmError as `measure_work` does, and where nothing can be
-    written.
+    Which filters are pruned counts, not the plan that says so: what prunes alike is measured once. `recovered` is what
+    `method` makes of it, where an earlier measurement gave that to `keep`. `options` are the recovery method's own, a
+    training recipe say. Raises FpgmError as `measure_work` does, and where nothing can be written.
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -50,11 +53,13 @@ def kept_measure_work(
     found = _STORE.read(identity, lambda kept: _measurement_in(kept, len(images)))
     if found is not None:
         return found
-    if options:
+    if recovered is not None:
+        pruned, method = recovered, "as_is"
+    elif options:
         work = get_recovery_method(method).work(pruned, training, RecoveryContext(device, precision), **options)
         pruned, method = (yield from within(work, 0, 0.8)), "as_is"
     measured = yield from measure_work(
-        pruned, images, method=method, training=training, config=config, preview=False, remember_late=False
+        pruned, images, method=method, training=training, config=config, preview=False, remember_late=False, keep=keep
     )
     _STORE.write(identity, _kept(measured))
     return measured

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from fpgm_core.allocation import (
 from fpgm_core.allocation.optimism import optimism_work
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import History, evaluate
+from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.progress import run
 
 GOAL = Goal({"macs": 0.4})
@@ -90,6 +92,23 @@ def test_those_who_search_together_go_on_from_the_best_of_all(prepared, choose, 
     assert second.best.measurement.num_correct >= first.best.measurement.num_correct
     alone = run(search_work(prepared, GOAL, choose, train, search=FEW))
     assert first.best.plan == alone.best.plan  # one process alone finds what it finds without the others
+
+
+def test_a_plan_is_recovered_once_however_often_it_is_measured(prepared, choose, train, monkeypatch):
+    record, recovered = get_recovery_method("recalibrated"), []
+
+    def counted(pruned, *arguments):
+        recovered.append(pruned.digest)
+        return record.begin(pruned, *arguments)
+
+    def method(name):
+        return replace(record, begin=counted) if name == "recalibrated" else get_recovery_method(name)
+
+    monkeypatch.setattr("fpgm_core.evaluation.accuracy.get_recovery_method", method)
+    found = run(search_work(prepared, GOAL, choose, train, search=replace(FEW, method="recalibrated")))
+    assert found.best.measurement.method == "recalibrated"
+    assert found.best.plan != found.start.plan, "so that one was measured twice"
+    assert len(recovered) == len(set(recovered)) == found.num_measured
 
 
 def test_a_search_needs_losses(resnet20, choose, train):

@@ -51,6 +51,17 @@ def test_the_same_is_measured_once(resnet20, images, training):
         assert other[1] > 0
 
 
+def test_what_was_recovered_is_measured_on_more_images_without_recovering_it_again(resnet20, images, training):
+    pruned, kept = resnet20.prune(0.4, coupling="inner"), []
+    given = {"method": "recalibrated", "training": training}
+    run(kept_measure_work(pruned, images.first(20), **given, keep=kept.append))
+    found, made = done(kept_measure_work(pruned, images, **given, recovered=kept[0]))
+    expected = run(measure_work(pruned, images, **given))
+    assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
+    assert made > 0
+    assert done(kept_measure_work(pruned, images, **given)) == (found, 0)
+
+
 def test_what_prunes_alike_is_the_same(resnet20, images):
     pruned = resnet20.prune(0.4, coupling="inner")
     run(kept_measure_work(pruned, images))
