@@ -26,10 +26,10 @@ from fpgm_core.evaluation import (
     sweep_work,
 )
 from fpgm_core.graph import weights_of
-from fpgm_core.inference import PrefixCache
+from fpgm_core.inference import PrefixCache, compact_on
 from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
 from fpgm_core.recovery import BATCH, NUM_IMAGES, batch_norms_of, recalibrate
-from fpgm_core.runtime.device import choose_device, choose_precision, to_device
+from fpgm_core.runtime.device import choose_device, choose_precision
 from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.torchvision_import import import_torchvision
 from fpgm_core.timing.runtimes import wait_for
@@ -237,7 +237,7 @@ def recalibration(bench: Bench) -> Result:
     """Recalibration against classifying the test images."""
     pruned = bench.network.prune(0.4)
     bench.warm()
-    module = to_device(pruned.compact(aligned=True), bench.device)
+    module = compact_on(pruned, bench.device)
     training = bench.training.to(bench.device)
     took = _median_seconds(lambda: list(recalibrate(module, training, bench.precision)))
     seconds, _ = bench.from_nothing(pruned, bench.split("all"), "as_is")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.graph import overlay
-from fpgm_core.inference import on_device
+from fpgm_core.inference import compact_on, on_device
 from fpgm_core.inference.segments import segments
 from fpgm_core.pruning import Network
 from fpgm_core.recovery import RecoveryContext
@@ -39,7 +39,7 @@ class Probe:
     @classmethod
     def of(cls, network: Network, images: ImageSet, context: RecoveryContext) -> Probe:
         """The probe of a network on `images`: as many of them as fit, whole batches; all where there are fewer."""
-        module = to_device(network.prune(0.0).compact(aligned=True), context.device)
+        module = compact_on(network.prune(0.0), context.device)
         parts = tuple(_by_batch_statistics(part) for part in segments(module, _PARTS))
         resident = on_device(images, context.device)
         begins, inputs, answers = range(0, len(images), BATCH), list[list[Tensor]](), list[Tensor]()

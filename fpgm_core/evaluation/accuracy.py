@@ -16,10 +16,10 @@ from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.measurement import Measurement
 from fpgm_core.evaluation.scored import Score, ScoredMeasurement, scored_work
-from fpgm_core.inference import FEW_CLASSES, TOP, Chain, Classifier, dense_answers, on_device
+from fpgm_core.inference import FEW_CLASSES, TOP, Chain, Classifier, compact_on, dense_answers, on_device
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.recovery import NUM_IMAGES, RecoveryContext, get_recovery_method
-from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices, to_device
+from fpgm_core.runtime.device import choose_device, choose_precision, give_up, is_loss, lost_devices
 from fpgm_core.runtime.progress import Progress, Work, run, timed, within
 
 PREVIEW_IMAGES, _FEWEST = 250, 50  # that a provisional measurement is on: of 32 x 32, and of large ones
@@ -227,8 +227,7 @@ class _Evaluation:
     def _chain(self, pruned: PrunedNetwork, remember_late: bool) -> Chain:
         chain = pruned.prepared
         if not isinstance(chain, Chain):
-            module = to_device(pruned.compact(aligned=True), self.classifier.device)
-            chain = Chain.plain(module, remember_late)
+            chain = Chain.plain(compact_on(pruned, self.classifier.device), remember_late)
         return self.classifier.quick(chain, pruned.network.flow)
 
     def _measurement(

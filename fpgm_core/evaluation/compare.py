@@ -16,10 +16,10 @@ from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.evaluation.accuracy import EvaluationConfig
 from fpgm_core.evaluation.intervals import Interval, change_between
-from fpgm_core.inference import on_device, usual_batch
+from fpgm_core.inference import compact_on, on_device, usual_batch
 from fpgm_core.pruning import PrunedNetwork
 from fpgm_core.runtime.cores import each, split
-from fpgm_core.runtime.device import choose_device, to_device
+from fpgm_core.runtime.device import choose_device
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, within
 
@@ -36,7 +36,7 @@ def predictions_work(
     if pruned.network.num_classes is None:
         raise FpgmError(f"{pruned.network.name} does not answer with one tensor of logits; wrap it in one that does")
     device = choose_device(config.device)
-    module, resident = to_device(pruned.compact(aligned=True), device), on_device(images, device)
+    module, resident = compact_on(pruned, device), on_device(images, device)
 
     def answer(piece: tuple[int, int]) -> torch.Tensor:
         with torch.inference_mode():

@@ -3,6 +3,7 @@
 from fpgm_core.inference.batches import reset_batches, usual_batch
 from fpgm_core.inference.classifier import FEW_CLASSES, TOP, Classifier, DenseAnswers, dense_answers
 from fpgm_core.inference.classify import count_correct_work, rank_work
+from fpgm_core.inference.compact_form import compact_on
 from fpgm_core.inference.device_images import on_device
 from fpgm_core.inference.folding import folded_module
 from fpgm_core.inference.fusing import fused
@@ -16,6 +17,7 @@ __all__ = [
     "Classifier",
     "DenseAnswers",
     "PrefixCache",
+    "compact_on",
     "count_correct_work",
     "dense_answers",
     "folded_module",

@@ -12,13 +12,13 @@ from fpgm_core.data import Batch, ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import Flow
 from fpgm_core.inference.batches import Kind, batch_of, halve_batch, usual_batch
+from fpgm_core.inference.compact_form import compact_on
 from fpgm_core.inference.folding import folded_module
 from fpgm_core.inference.fusing import fused
 from fpgm_core.inference.prefix_cache import Chain
 from fpgm_core.pruning import Network
 from fpgm_core.runtime.cache import Cache, clear_caches, size_of
-from fpgm_core.runtime.cores import each, split, workers
-from fpgm_core.runtime.device import to_device
+from fpgm_core.runtime.cores import alone, each, split, workers
 from fpgm_core.runtime.distributed import world
 from fpgm_core.runtime.locks import FORWARD_LOCK
 
@@ -56,9 +56,13 @@ class Classifier:
 
     def quick(self, chain: Chain, flow: Flow) -> Chain:
         """The same network with its norms folded and its operations fused; it remembers what its parts make."""
-        parts = [folded_module(part, flow) for part in chain.parts]
-        fast = [fused(part, self.dtype, given=index > 0) for index, part in enumerate(parts)]
-        return Chain.remembering(fast, str(self.dtype), chain.late)
+
+        def made() -> Chain:
+            parts = [folded_module(part, flow) for part in chain.parts]
+            fast = [fused(part, self.dtype, given=index > 0) for index, part in enumerate(parts)]
+            return Chain.remembering(fast, str(self.dtype), chain.late)
+
+        return alone(made)
 
     def ranks(self, network: Chain, images: ImageSet, begin: int, end: int) -> Tensor:
         """How many classes come before the right one, for images `begin` to `end`: uint8 (end - begin,), on the device.
@@ -134,7 +138,7 @@ class DenseAnswers:
 
     def __init__(self, network: Network, classifier: Classifier) -> None:
         self._classifier = classifier
-        dense = to_device(network.prune(0.0).compact(aligned=True), classifier.device)
+        dense = compact_on(network.prune(0.0), classifier.device)
         self._network = Chain([fused(folded_module(dense, network.flow), classifier.dtype)])
         self._known = torch.zeros(0, dtype=torch.uint8, device=classifier.device)
         self._lock = threading.Lock()

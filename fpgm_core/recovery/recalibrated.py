@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from fpgm_core.data import Batch, ImageSet
 from fpgm_core.graph import overlay
-from fpgm_core.inference import Chain, on_device
+from fpgm_core.inference import Chain, compact_on, on_device
 from fpgm_core.pruning import Network, PrunedNetwork, RecoveryStep
 from fpgm_core.recovery.as_is import AS_IS
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
-from fpgm_core.runtime.cores import each, workers
-from fpgm_core.runtime.device import to_device
+from fpgm_core.runtime.cores import alone, each, workers
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work
 
@@ -157,8 +156,8 @@ def recalibrated_work(
     After 256 images a provisional result is offered. A network without norms that keep statistics comes back as it is.
     """
     device, dtype = context.device, context.dtype
-    compact = to_device(pruned.compact(aligned=True), device)
-    chain = Chain.cut(compact, f"training {dtype}", context.remember_late)  # of the same norms
+    compact = compact_on(pruned, device)
+    chain = alone(lambda: Chain.cut(compact, f"training {dtype}", context.remember_late))  # of the same norms
     if not batch_norms_of(chain):
         return pruned
     training = on_device(images.first(min(num_images, len(images))), device)

@@ -12,6 +12,7 @@ from fpgm_core.calibration import RIDGE, CalibrationConfig, batch_size
 from fpgm_core.data import ImageSet
 from fpgm_core.errors import FpgmError
 from fpgm_core.graph import overlay
+from fpgm_core.inference import compact_on
 from fpgm_core.pruning import PrunedNetwork, RecoveryStep
 from fpgm_core.pruning.proof import tensors_in
 from fpgm_core.recovery.method import RecoveryContext, RecoveryMethod
@@ -68,11 +69,11 @@ def _repair_work(
     tensors = yield from within(refit_work(pruned, fitted, config=config, ridge=ridge), 0, 0.7, "repairing")
     repaired = pruned.with_tensors(tensors, RecoveryStep("repaired"))
     training = images.first(min(NUM_IMAGES, len(images))).to(device)
-    plain = to_device(pruned.compact(aligned=True), device)
+    plain = compact_on(pruned, device)
     for seen in recalibrate(plain, training):
         yield Progress(min(0.99, 0.8 + 0.2 * seen / len(training)), what="checking the repair")
     other = usual_rung(pruned.network)
-    right, said = _compared(pruned, {"repaired": repaired.compact(aligned=True), other: plain}, watched)
+    right, said = _compared(pruned, {"repaired": compact_on(repaired, device), other: plain}, watched)
     details = {"config": asdict(config), "ridge": ridge, "watched": num_watched, "right": right, "says": said}
     if right["repaired"] >= right[other]:
         return RecoveryStep("repaired", len(fitted), images.name, details), tensors
@@ -93,7 +94,7 @@ def _compared(pruned: PrunedNetwork, networks: Mapping[str, nn.Module], images: 
     Where there is no class to be right about, the network of the two counts whose outputs are nearer the dense one's.
     """
     device = images.pixels.device
-    pair = [to_device(module, device) for module in networks.values()]
+    pair = list(networks.values())
     classifies = pruned.network.num_classes is not None
     dense = None if classifies else to_device(overlay(pruned.network.module, {}), device)
 

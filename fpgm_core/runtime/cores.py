@@ -36,6 +36,16 @@ def each(work: Callable[[P], R], pieces: Sequence[P], device: torch.device) -> l
     return _pool(count).map(work, pieces, chunksize=1)
 
 
+def alone(work: Callable[[], R]) -> R:
+    """What `work` returns, on a CPU by a thread that computes alone: for many small operations one after another.
+
+    Shared among threads each of them would wait, at its end, for any core that another program uses. As with `each`
+    it is another thread, with modes of its own.
+    """
+    count = workers(torch.device("cpu"))
+    return work() if count == 1 else _pool(count).apply(work)
+
+
 def split(begin: int, end: int, most: int, device: torch.device) -> list[tuple[int, int]]:
     """`begin` to `end` in consecutive pieces of at most `most`, small enough to give every core one."""
     size = max(1, min(most, -(-(end - begin) // workers(device))))

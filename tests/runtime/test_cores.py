@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from fpgm_core.runtime.cores import each, split, workers
+from fpgm_core.runtime.cores import alone, each, split, workers
 
 CPU = torch.device("cpu")
 
@@ -34,6 +34,21 @@ def test_they_run_at_the_same_time(threads):
     threads(2)
     together = threading.Barrier(2, timeout=30)
     assert sorted(each(lambda _: together.wait(), [0, 1], CPU)) == [0, 1]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_alone_is_one_thread_and_nobody_elses_changes(threads, count):
+    threads(count)
+    assert alone(torch.get_num_threads) == 1
+    assert torch.get_num_threads() == count
+    with pytest.raises(ValueError, match="in vain"):
+        alone(lambda: [].index("in vain"))
+
+
+def test_alone_within_a_piece_is_where_that_is(threads):
+    threads(2)
+    here = each(lambda _: (threading.get_ident(), alone(threading.get_ident)), [0, 1, 2], CPU)
+    assert all(piece == inner for piece, inner in here)
 
 
 def test_an_error_is_raised(threads):
