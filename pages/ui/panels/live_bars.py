@@ -28,7 +28,7 @@ from pages.ui.session.session import Session
 KEY = "equaliser"
 # A poll costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.
 POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
-POLL_SHARE = 40  # milliseconds for every measurement under way: many sessions together poll no oftener than one
+POLL_SHARE = 80  # milliseconds for every measurement under way: many sessions together poll no oftener than one
 PATIENCE = 0.25  # seconds
 _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "project": "pr"}
 
