@@ -29,7 +29,7 @@ from fpgm_core.runtime.progress import Progress, Work, behind, run
 from fpgm_core.runtime.shared import SharedStudy
 
 SECONDS = 180.0
-_SHIFTS = (-0.25, -0.1, -0.04, 0.04, 0.1, 0.25)  # of a unit's filters
+_COARSE, _FINE = (-0.25, -0.1, 0.1, 0.25), (-0.04, 0.04)  # shares of a unit's filters: fine once coarse is exhausted
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,10 @@ class _Search:
         stages = list(dict.fromkeys(map(stage_of, names)))
         groups = [frozenset([name]) for name in names]
         groups += [frozenset(name for name in names if stage_of(name) == stage) for stage in stages]
-        moves = [(group, shift) for group in groups for shift in _SHIFTS]
-        for place in self._random.permutation(len(moves)):
-            yield moves[place]
+        for shifts in (_COARSE, _FINE):
+            moves = [(group, shift) for group in groups for shift in shifts]
+            for place in self._random.permutation(len(moves)):
+                yield moves[place]
 
     def _moved(self, counts: dict[str, int], group: frozenset[str], shift: float) -> PrunedNetwork:
         """The units of a group with so much more of their filters pruned, and the others put right for the goal."""
