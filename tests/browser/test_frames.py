@@ -50,3 +50,21 @@ def test_what_matters_is_in_sight_and_lies_on_nothing_else(page):
     assert bottom - top <= 64
     left, _, right, _ = shown["goal's sentence"]
     assert width > 900 or right - left > 0.75 * width, "a line of its own where there is little room"
+
+
+def test_the_bars_hint_is_whole_or_out_of_sight(page):
+    width, told = page.viewport_size["width"], []
+    for wide in (width, 1440):
+        page.set_viewport_size({"width": wide, "height": page.viewport_size["height"]})
+        page.wait_for_timeout(300)
+        told += page.locator(".eq-hint").evaluate_all(
+            """(hints) => hints.map((hint) => {
+                const range = document.createRange(), room = hint.getBoundingClientRect();
+                range.selectNodeContents(hint);
+                const text = range.getBoundingClientRect();
+                const below = !room.height || text.top >= room.bottom;
+                return [below, text.width > 0 && text.left >= room.left && text.bottom <= room.bottom + 2];
+            })"""
+        )
+    assert all(below or whole for below, whole in told)
+    assert told[1] == [False, True], "where there is room it is read"
