@@ -1,8 +1,9 @@
 """Local search on measured accuracy: what the predicted losses leave open, the choose half decides.
 
 A move takes more filters, or fewer, from one unit or from one stage, holds those, and puts the others right for the
-goal at the least predicted loss. The plan is measured, recovered, on a few images of the choose half; where it is not
-behind there, on more; and it is kept where it is ahead. Processes that share a study search together.
+goal at the least predicted loss; where every such move is known, from two at once. The plan is measured, recovered, on
+a few images of the choose half; where it is not behind there, on more; and it is kept where it is ahead. Processes that
+share a study search together.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,9 @@ from fpgm_core.runtime.shared import SharedStudy
 
 SECONDS = 180.0
 _COARSE, _FINE = (-0.25, -0.1, 0.1, 0.25), (-0.04, 0.04)  # shares of a unit's filters: fine once coarse is exhausted
+_PAIRS = 200  # moves of two at once drawn until one is new
+
+_Shift = tuple[frozenset[str], float]  # units, and the share of each one's filters that is pruned more
 
 
 @dataclass(frozen=True)
@@ -212,11 +217,11 @@ class _Search:
         return replace(suggestion, measurement=measured)
 
     def _new(self, best: Suggestion) -> PrunedNetwork | None:
-        """A plan one move from the best that meets the goal and is not known yet; None where there is none."""
+        """A plan one move from the best that meets the goal and is not known yet; None where none is found."""
         counts = {name: int((~mask).sum()) for name, mask in best.pruned.keep_masks.items()}
-        for group, shift in self._moves():
+        for shifts in self._moves():
             try:
-                pruned = self._moved(counts, group, shift)
+                pruned = self._moved(counts, shifts)
             except FpgmError:  # nothing that the others can do meets the goal
                 continue
             if pruned.plan.key in self._seen or not self._goal.met(pruned):
@@ -224,23 +229,26 @@ class _Search:
             return pruned
         return None
 
-    def _moves(self) -> Iterator[tuple[frozenset[str], float]]:
+    def _moves(self) -> Iterator[tuple[_Shift, ...]]:
         names = [one.unit.name for one in self._prepared.choices.units]
         stages = list(dict.fromkeys(map(stage_of, names)))
         groups = [frozenset([name]) for name in names]
         groups += [frozenset(name for name in names if stage_of(name) == stage) for stage in stages]
-        for shifts in (_COARSE, _FINE):
-            moves = [(group, shift) for group in groups for shift in shifts]
+        coarse, fine = ([(group, share) for group in groups for share in shares] for shares in (_COARSE, _FINE))
+        for moves in (coarse, fine):
             for place in self._random.permutation(len(moves)):
-                yield moves[place]
+                yield (moves[place],)
+        for _ in range(_PAIRS if len(coarse) > 1 else 0):
+            first, second = self._random.choice(len(coarse), 2, replace=False)
+            yield coarse[first], coarse[second]
 
-    def _moved(self, counts: dict[str, int], group: frozenset[str], shift: float) -> PrunedNetwork:
-        """The units of a group with so much more of their filters pruned, and the others put right for the goal."""
+    def _moved(self, counts: dict[str, int], shifts: Sequence[_Shift]) -> PrunedNetwork:
+        """The units of each group with so much more of their filters pruned, and the others put right for the goal."""
         choices, start = self._prepared.choices, self._prepared.choices.nearest(counts)
         low, high = choices.least, choices.most
-        for place, one in enumerate(choices.units):
+        for (place, one), (group, share) in product(enumerate(choices.units), shifts):
             if one.unit.name in group:
-                step = np.sign(shift) * max(1, round(abs(shift) * one.unit.size))
+                step = np.sign(share) * max(1, round(abs(share) * one.unit.size))
                 low[place] = high[place] = np.abs(one.counts - (one.counts[start[place]] + step)).argmin()
         held = choices.between(low, high)
         rows = tuple(row[a : b + 1] for row, a, b in zip(self._losses.by_unit, low, high, strict=True))

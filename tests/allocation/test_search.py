@@ -5,6 +5,7 @@ import sys
 import textwrap
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fpgm_core import FpgmError
@@ -109,6 +110,16 @@ def test_a_plan_is_recovered_once_however_often_it_is_measured(prepared, choose,
     assert found.best.measurement.method == "recalibrated"
     assert found.best.plan != found.start.plan, "so that one was measured twice"
     assert len(recovered) == len(set(recovered)) == found.num_measured
+
+
+def test_where_every_single_move_is_known_two_are_made_at_once(prepared, choose, train):
+    units, stages = len(prepared.choices.units), 3
+    singles = 6 * (units + stages)  # shifts of each
+    right = np.flatnonzero(evaluate(suggestion_of(prepared, GOAL).pruned, choose).right)
+    search = SearchConfig(600, 1 + singles + 10, "as_is", 4, 8)
+    found = run(search_work(prepared, GOAL, choose.take(right[:8], "right"), train, search=search))
+    assert found.best.plan == found.start.plan, "nothing can be ahead of it"
+    assert found.num_measured == 1 + singles + 10
 
 
 def test_a_search_needs_losses(resnet20, choose, train):
