@@ -21,8 +21,8 @@ _HEAD = """# Which filters of which layers: ours against the best tools
 Made by `fpgm bench rates --sealed --out docs/rates`, which joins what it measures to what is there; every match is in
 `rates.csv`. One checkpoint, the same images, at least the MACs that were asked for, every plan recovered by our
 methods. Of every rival the first rung is measured on choose, of the best of them the next; the best rival on choose is
-then measured on sealed beside ours. Intervals are paired (Newcombe, 95%), p is McNemar's, adjusted over all lines
-(Holm).
+then measured on sealed beside ours. Ours is what was solved for, or with `--search` the best on choose of as many plans
+as stand there, on each rung anew. Intervals are paired (Newcombe, 95%), p is McNemar's, adjusted over all lines (Holm).
 """
 
 
@@ -66,13 +66,14 @@ _COUNTS = [field.name for field in fields(Row) if field.name.startswith(("choose
 class Verdict:
     """Ours minus the best of `num_rivals` at one cut on one rung, on the same images; `p` is McNemar's.
 
-    `ours` and `theirs` are right answers in all `num_images`.
+    `selection` is how ours was chosen, see `Row`. `ours` and `theirs` are right answers in all `num_images`.
     """
 
     model: str
     coupling: str
     cut: float
     rung: str
+    selection: str
     rival: str
     num_rivals: int
     ours: int
@@ -108,7 +109,7 @@ def _verdict(rows: Sequence[Row]) -> Verdict | None:
     assert both is not None
     assert images is not None
     change, p = change_of_counts(mine, theirs, both, images), mcnemar_of_counts(theirs - both, mine - both)
-    return Verdict(*best.place, best.contender, len(rivals), mine, theirs, images, change, p)
+    return Verdict(*best.place, ours.selection, best.contender, len(rivals), mine, theirs, images, change, p)
 
 
 def adjusted(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
@@ -162,25 +163,27 @@ def as_markdown(rows: Sequence[Row]) -> str:
     verdicts = adjusted(verdicts_of(rows))
     titles = {rival.name: rival.title for rival in RIVALS}
     lines = [
-        "| network | coupling | MACs cut | rung | ours | best rival | | ours - rival, points | p |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | coupling | MACs cut | rung | ours chosen by | ours | best rival | | ours - rival, points | p |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in verdicts:
         ours, theirs = (f"{count / one.num_images:.2%}" for count in (one.ours, one.theirs))
         lines.append(
-            f"| {one.model} | {one.coupling} | {one.cut:.0%} | {one.rung} | {ours} | {theirs} | "
+            f"| {one.model} | {one.coupling} | {one.cut:.0%} | {one.rung} | {one.selection} | {ours} | {theirs} | "
             f"{titles[one.rival]}, best of {one.num_rivals} | {one.change.told(100)} | {one.p:.2g} |"
         )
     return "\n".join([_HEAD, summary(verdicts), "", *lines, "", _terms(rows, verdicts), ""])
 
 
 def _terms(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> str:
-    """How ours was solved and searched, and on how many images the rivals were chosen and the verdicts measured."""
-    solved = dict.fromkeys(one.selection for one in rows if one.contender == OURS)
+    """On how many images ours and the rivals were chosen, and the verdicts measured."""
     chosen = sorted({one.choose_images for one in rows if one.choose_images is not None})
     measured = sorted({one.num_images for one in verdicts})
     few, many = (", ".join(f"{count:,}" for count in counts) for counts in (chosen, measured))
-    return f"Ours by criterion and predicted loss: {'; '.join(solved)}. Images of choose: {few}; of a verdict: {many}."
+    return (
+        "Ours chosen by: the criterion, the predicted loss that was solved for, and how many plans a search measured "
+        f"from there. Images of choose: {few}; of a verdict: {many}."
+    )
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
