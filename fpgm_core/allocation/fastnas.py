@@ -8,8 +8,10 @@ is read back as filters of the dense one: a channel is known by its norm's weigh
 from __future__ import annotations
 
 import copy
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +67,15 @@ class FastNAS:
         for kind, divisor in rules.items():
             config[kind]["*"][divisor] = DIVISOR
         try:
-            narrow, _ = self._prune.prune(
-                module, mode=[("fastnas", config)], constraints={"flops": f"{100 * share:.4f}%"},
-                dummy_input=torch.zeros(1, *self._shape),
-                config={
-                    "score_func": self._score, "forward_loop": self._read, "verbose": False,
-                    "checkpoint": str(Path(self._folder.name) / "sensitivity.pth"),
-                },
-            )  # fmt: skip
+            with redirect_stdout(sys.stderr):  # it tells of itself, where JSON may be asked for
+                narrow, _ = self._prune.prune(
+                    module, mode=[("fastnas", config)], constraints={"flops": f"{100 * share:.4f}%"},
+                    dummy_input=torch.zeros(1, *self._shape),
+                    config={
+                        "score_func": self._score, "forward_loop": self._read, "verbose": False,
+                        "checkpoint": str(Path(self._folder.name) / "sensitivity.pth"),
+                    },
+                )  # fmt: skip
         except AssertionError:  # how it says that nothing it may choose is so small
             return None
         return self._as_plan(self._prepared, self._gone(narrow))

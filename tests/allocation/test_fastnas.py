@@ -11,7 +11,7 @@ from fpgm_core.runtime.progress import run
 
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("default")
-def test_it_cuts_what_was_asked(resnet20, monkeypatch):
+def test_it_cuts_what_was_asked(resnet20, monkeypatch, capsys):
     pytest.importorskip("modelopt", reason="needs nvidia-modelopt, of the extra bench")
     monkeypatch.setattr(module, "NUM_IMAGES", 50)
     training = load_images("cifar10", "train").first(100)
@@ -24,3 +24,4 @@ def test_it_cuts_what_was_asked(resnet20, monkeypatch):
         assert cut <= reached < cut + 0.1
         counts = [int(mask.sum()) for mask in pruned.keep_masks.values()]
         assert all(count % module.DIVISOR == 0 for count in counts)
+    assert capsys.readouterr().out == "", "what it tells goes where progress goes"
