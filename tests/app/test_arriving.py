@@ -163,7 +163,8 @@ def test_a_plan_of_another_network_opens_it_and_undo_goes_back(gate):
 
 def test_undo_to_a_network_that_had_to_go_opens_it_again_in_the_background(gate):
     gate.set()
-    app = opened(s=encode(view()))
+    first = view()
+    app = opened(s=encode(first))
     session = session_of(app)
     assert until(app, lambda: session.state.plan.model == MODEL, 60)
     open_plan(session, resnet20_view().plan)
@@ -175,6 +176,6 @@ def test_undo_to_a_network_that_had_to_go_opens_it_again_in_the_background(gate)
     assert session.state.plan.model == "resnet20", "what was there stays until then"
     assert is_drawn(app)
     gate.set()
-    assert until(app, lambda: session.state == view(), 60)
+    assert until(app, lambda: session.state == first, 60)
     press(app, "redo")
     assert session.state.plan.model == "resnet20"
