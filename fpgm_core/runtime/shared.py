@@ -110,8 +110,9 @@ class SharedStudy:
                 heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
             )  # fmt: skip
         except errors.DBAPIError as error:
-            made_meanwhile = isinstance(error, errors.IntegrityError) or "already exists" in str(error)
-            if not (made_meanwhile and attempts > 1):
+            told = str(error)
+            passes = isinstance(error, errors.IntegrityError) or "already exists" in told or "is locked" in told
+            if not (passes and attempts > 1):
                 raise
         time.sleep(0.1)
         return self._opened(url, sign_of_life, attempts - 1)
