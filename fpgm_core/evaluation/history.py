@@ -298,12 +298,12 @@ class History:
 
     def _connected(self) -> sqlite3.Connection:
         try:
-            return _connection(self.path)
+            return _waited_for(self.path)
         except (_OtherVersion, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF not in _DAMAGED:
                 raise  # locked, or no place to write
             self._set_aside(str(error))
-            return _connection(self.path)
+            return _waited_for(self.path)
 
     def _set_aside(self, reason: str) -> None:
         aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}.damaged")
@@ -366,6 +366,18 @@ _FROM = {0: _make_tables, 1: _adopt, 2: _add_top5}  # what makes the tables of t
 
 class _OtherVersion(Exception):
     """A data base of another version of this program."""
+
+
+def _waited_for(path: Path) -> sqlite3.Connection:
+    """A connection, as `_connection`; the switch to write-ahead mode fails at once where another is at it: try again."""
+    deadline = time.monotonic() + _WAIT
+    while True:
+        try:
+            return _connection(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _connection(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,16 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FpgmError, match="cannot open the history"):
         History(tmp_path / "file" / "history.sqlite").entries()
+
+
+def test_a_new_data_base_that_another_process_is_making_is_waited_for(tmp_path):
+    maker = sqlite3.connect(tmp_path / "history.sqlite", isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.2, maker.execute, ["ROLLBACK"])
+    done.start()
+    assert History(tmp_path / "history.sqlite").entries() == ()
+    done.join()
+    maker.close()
 
 
 @pytest.mark.thorough
