@@ -369,7 +369,7 @@ class _OtherVersion(Exception):
 
 
 def _waited_for(path: Path) -> sqlite3.Connection:
-    """A connection, as `_connection`; the switch to write-ahead mode fails at once where another is at it: try again."""
+    """As `_connection`; the switch to write-ahead mode fails at once where another is at it, and is tried again."""
     deadline = time.monotonic() + _WAIT
     while True:
         try:

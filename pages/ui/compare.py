@@ -18,7 +18,7 @@ from fpgm_core.recovery import get_recovery_method
 from pages.ui.components.gallery import gallery
 from pages.ui.components.telling import plain
 from pages.ui.panels.pictures import labels_of
-from pages.ui.panels.plan_list import kept_entries, plan_label
+from pages.ui.panels.plan_list import entries_beside, plan_label
 from pages.ui.panels.speed import speed_told
 from pages.ui.session.comparing import (
     CHOSEN,
@@ -52,7 +52,7 @@ def compare_view(session: Session) -> None:
     if (why := why_unmeasured(network)) is not None:
         st.warning(words("choose.unmeasured", why=words.phrase(why)))
         return
-    known = contenders(network, session.state, kept_entries(session, fingerprint=network.fingerprint, limit=_ENTRIES))
+    known = contenders(network, session.state, entries_beside(session, fingerprint=network.fingerprint, limit=_ENTRIES))
     wanted = [name for name in st.session_state.get(CHOSEN, _ALWAYS) if name in known]
     st.session_state[CHOSEN] = wanted or list(_ALWAYS)
     names = st.multiselect(

@@ -171,3 +171,14 @@ def test_only_so_many_visitors_are_kept(monkeypatch):
         monkeypatch.setattr(kept_plans.st, "context", SimpleNamespace(cookies={COOKIE: who * 22}))
         history_of_visitor("tab").entries()
     assert len(list(history_of_visitor("tab").path.parent.glob("*.sqlite"))) == 2
+
+
+def test_every_page_goes_on_where_the_history_cannot_be_read(own_home):
+    (own_home / "history.sqlite").mkdir(parents=True)
+    for page, view in (("app.py", ""), (PAGE, "history"), (PAGE, "compare"), (PAGE, "front")):
+        app = opened(s=encode(first_view("resnet20")))
+        app.session_state["choose_view"] = view
+        app = again(app.switch_page(page)) if view else app
+        assert any("cannot open the history" in error.value for error in app.error)
+        assert not app.exception
+        session_of(app).jobs.close()

@@ -6,6 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import streamlit as st
+
 from fpgm_core import COUPLINGS, FpgmError, Network, Plan
 from fpgm_core.criteria import get_criterion
 from fpgm_core.data import load_images
@@ -14,6 +16,7 @@ from fpgm_core.figures import TracePoint
 from fpgm_core.lesson import Words
 from fpgm_core.recovery import get_recovery_method
 from fpgm_core.runtime.cache import Cache
+from pages.ui.components.telling import plain, told
 from pages.ui.panels.pictures import labels_of
 from pages.ui.session.networks import why_unmeasured
 from pages.ui.session.session import Session
@@ -47,13 +50,22 @@ def kept_entries(session: Session, **which: Any) -> tuple[HistoryEntry, ...]:
     return read.entries
 
 
+def entries_beside(session: Session, **which: Any) -> tuple[HistoryEntry, ...]:
+    """As `kept_entries`, for what is more than its entries: none, and a line that says why, where it cannot be read."""
+    try:
+        return kept_entries(session, **which)
+    except FpgmError as error:
+        st.error(plain(session.words.phrase(told(error))))
+        return ()
+
+
 def comparable_entries(session: Session, limit: int) -> tuple[HistoryEntry, ...]:
     """What was measured of the network on screen on all its choose images, latest first."""
     network = session.network
     if why_unmeasured(network) is not None:
         return ()
     digest = load_images(network.dataset, "choose").digest
-    return kept_entries(session, fingerprint=network.fingerprint, digest=digest, limit=limit)
+    return entries_beside(session, fingerprint=network.fingerprint, digest=digest, limit=limit)
 
 
 def plan_label(plan: Plan, method: str, words: Words) -> str:
