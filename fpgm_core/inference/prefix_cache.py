@@ -23,7 +23,7 @@ from fpgm_core.runtime.cache import Cache, CacheBudget
 _PARTS = 10
 _RECENT = 256  # chains that a new one is compared with
 _LATE = 2  # marks from the end
-_LARGEST_SHARE = 1 / 16  # of the budget, for one mark's values of all images: 128 MiB of 2 GiB
+_LARGEST_SHARE = 1 / 8  # of the budget, for one mark's values of all images: 128 MiB of 1 GiB
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PrefixCache:
         return self._cache.get(key)
 
     def put(self, key: Hashable, entry: _Entry, batches: float) -> bool:
-        """Remember, unless so many batches like it would take more than a sixteenth of the budget; whether it did.
+        """Remember, unless so many batches like it would take more than an eighth of the budget; whether it did.
 
         What does not fit as a whole drives out its own beginning before it is read again.
         """

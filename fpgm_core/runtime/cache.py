@@ -125,6 +125,16 @@ class CacheBudget:
             self._entries[name, key] = entry
             return value
 
+    def resize(self, limit: int) -> None:
+        """Hold at most `limit` bytes from now on."""
+        with self._lock:
+            held, self.limit = self._entries, limit
+            self._entries = cachetools.LRUCache(limit, getsizeof=lambda entry: entry.size)
+            while held:
+                place, entry = held.popitem()  # used longest ago first
+                if entry.size <= limit:
+                    self._entries[place] = entry
+
     def drop(self, name: str, key: Hashable) -> None:
         """Forget one value."""
         with self._lock:

@@ -155,7 +155,7 @@ def test_room_is_bounded_and_the_least_recently_used_goes():
 
 
 def test_what_would_not_fit_as_a_whole_is_not_begun():
-    prefixes = PrefixCache(budget=CacheBudget(160_000))
+    prefixes = PrefixCache(budget=CacheBudget(80_000))
     assert not prefixes.put("a", entry(1000), 10.1)
     assert prefixes.bytes == 0
     assert prefixes.put("a", entry(1000), 10)

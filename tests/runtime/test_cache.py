@@ -31,6 +31,21 @@ def test_the_least_recently_used_goes_whichever_cache_it_is_in():
     assert budget.bytes <= budget.limit
 
 
+def test_a_budget_that_becomes_smaller_keeps_what_was_used_last():
+    budget = CacheBudget(100 << 10)
+    cache = Cache("any", budget=budget)
+    for key in "abc":
+        cache.put(key, value(20))
+    assert cache.get("a") is not None  # now the most recently used
+    budget.resize(50 << 10)
+    assert [cache.get(key) is not None for key in "abc"] == [True, False, True]
+    assert budget.bytes <= budget.limit == 50 << 10
+    cache.put("d", value(40))
+    assert [cache.get(key) is not None for key in "acd"] == [False, False, True]
+    budget.resize(30 << 10)
+    assert budget.bytes == 0
+
+
 def test_one_name_is_one_cache_and_another_is_another():
     budget = CacheBudget(1 << 20)
     Cache("first", budget=budget).put("key", "mine")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from fpgm_core import Measurement, Network, Plan
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import measure_work
+from fpgm_core.models import bundled_record
 from fpgm_core.recovery import get_recovery_method, refused_rungs
 from fpgm_core.runtime.progress import Work
+from fpgm_core.runtime.work_process import WorkLost
+from pages.ui.session.apart import Question, answer_work, measuring_process
 from pages.ui.session.networks import network_of
+from pages.ui.session.opened import OWN, kept_place, live_network
 from pages.ui.session.recovered import recovered_networks, trained_networks
 from pages.ui.session.view_state import ViewState
 
@@ -21,9 +26,30 @@ def measurement_work(network: Network, plan: Plan, method: str, split: str = "ch
     known = trained.pruned if trained else recovered_networks().get(network, plan, method)
     if known is not None:
         return (yield from measure_work(known, images))
-    training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
     keep = partial(recovered_networks().keep, network, plan, method)
+    if (question := _question(network, plan, method, split)) is not None:
+        with suppress(WorkLost):  # it goes on here
+            answer = yield from measuring_process().work(answer_work, question)
+            if answer is not None:
+                keep(answer.recovered(network.prune(plan)))
+                return answer.measurement
+    training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
     return (yield from measure_work(network.prune(plan), images, method=method, training=training, keep=keep))
+
+
+def _question(network: Network, plan: Plan, method: str, split: str) -> Question | None:
+    """The measurement as a question to the process that measures; None where it does not know the network, or is not.
+
+    It knows those that ship with the library and those whose weights are kept on disk, on images of the library's.
+    """
+    if not measuring_process().is_ready or live_network(network.name) is not None or network.dataset.startswith(OWN):
+        return None
+    weights = kept_place(network.fingerprint)
+    if weights is None and bundled_record(network.name) is None:
+        return None
+    return Question(
+        network.name, weights, network.input_shape, network.identity, network.dataset, plan.to_json(), method, split
+    )
 
 
 def can_stand_on(state: ViewState) -> bool:

@@ -82,7 +82,13 @@ def opened_network(model: str, fingerprint: str) -> Network | None:
 
 def is_kept(fingerprint: str) -> bool:
     """Whether weights are kept on disk. Raises FpgmError for what names none."""
-    return _place(fingerprint).exists()
+    return kept_place(fingerprint) is not None
+
+
+def kept_place(fingerprint: str) -> Path | None:
+    """The file that weights are kept in; None where they are not. Raises FpgmError for what names none."""
+    place = _place(fingerprint)
+    return place if place.exists() else None
 
 
 def forget_networks() -> None:
