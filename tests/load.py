@@ -292,14 +292,14 @@ def server_megabytes(pid: int) -> dict[str, int]:
     All together: pages counted twice are those of libraries' files that two processes share.
     """
     held = dict[str, int]()
-    for process in (pid, *_children(pid)):
+    for process in (pid, *children(pid)):
         status = Path(f"/proc/{process}/status").read_text()
         for key, size in re.findall(r"(VmRSS|RssAnon|RssFile|VmHWM):\s+(\d+)", status):
             held[key] = held.get(key, 0) + int(size) // 1024
     return held
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """The processes that a process began and that go on."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):

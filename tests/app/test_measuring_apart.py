@@ -15,7 +15,7 @@ from fpgm_core.evaluation import measure_work
 from fpgm_core.runtime.cache import CacheBudget
 from fpgm_core.runtime.progress import Progress, run
 from fpgm_core.runtime.work_process import WorkLost
-from pages.ui.session import apart, measuring
+from pages.ui.session import apart, housekeeping, measuring
 from pages.ui.session.apart import Answer, Question, answer_work, begin_measuring_apart, measuring_process
 from pages.ui.session.measuring import measurement_work
 from pages.ui.session.opened import add_live, keep_checkpoint
@@ -120,26 +120,29 @@ def test_a_measurement_that_is_lost_on_the_way_is_made_here(resnet20, few_images
     assert found.state == "exact"
 
 
-def test_the_two_processes_share_the_budget(monkeypatch):
-    budget = CacheBudget(1 << 30)
+def test_it_is_begun_where_the_cores_measure_and_shares_the_budget(monkeypatch):
+    budget, begun = CacheBudget(1 << 30), []
+    process = SimpleNamespace(pid=None, start=lambda: begun.append(True))
     monkeypatch.setenv("FPGM_CACHE_BYTES", "1G")
     monkeypatch.setattr(apart, "budget_of", lambda: budget)
-    process = measuring_process.__wrapped__()
-    assert budget.limit == 1 << 29
-    assert process._environment == {"FPGM_CACHE_BYTES": str(1 << 29)}
-
-
-def test_it_is_begun_where_the_cores_measure(monkeypatch):
-    begun = []
-    process = SimpleNamespace(pid=None, start=lambda: begun.append(True))
     monkeypatch.setattr(apart, "measuring_process", lambda: process)
-    for device in ("cuda", "cpu"):
+    for device, limit in (("cuda", 1 << 30), ("cpu", 1 << 29)):
         monkeypatch.setattr(apart, "choose_device", lambda wanted, device=device: SimpleNamespace(type=device))
         begin_measuring_apart()
-    assert len(begun) == 1
+        assert budget.limit == limit
+    assert begun == [True]
     process.pid = 7
     begin_measuring_apart()
-    assert len(begun) == 1
+    assert begun == [True]
+    assert measuring_process.__wrapped__()._environment == {"FPGM_CACHE_BYTES": str(1 << 29)}
+
+
+def test_it_ends_when_nobody_is_there(monkeypatch):
+    closed = []
+    monkeypatch.setattr(housekeeping, "measuring_process", lambda: SimpleNamespace(close=lambda: closed.append(True)))
+    monkeypatch.setenv("FPGM_REST_BYTES", "1T")
+    housekeeping.let_go()
+    assert closed == [True]
 
 
 def test_a_process_of_its_own_measures_and_dies_and_is_begun_anew(resnet20, monkeypatch):

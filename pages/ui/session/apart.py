@@ -25,19 +25,22 @@ from fpgm_core.runtime.work_process import WorkProcess
 
 @once
 def measuring_process() -> WorkProcess:
-    """The process that measures for this server; until it is ready, and where it is not, this one does.
-
-    The two share what `FPGM_CACHE_BYTES` allows, half and half.
-    """
-    half = limit_of() // 2
-    budget_of().resize(half)
-    return WorkProcess(__name__, environment={"FPGM_CACHE_BYTES": str(half)})
+    """The process that measures for this server; until it is ready, and where it is not, this one does."""
+    return WorkProcess(__name__, environment={"FPGM_CACHE_BYTES": str(_half())})
 
 
 def begin_measuring_apart() -> None:
-    """Begin the process, where networks are measured by this machine's cores: a GPU's waits for nobody's pages."""
+    """Begin the process, where networks are measured by this machine's cores: a GPU's waits for nobody's pages.
+
+    The two share what `FPGM_CACHE_BYTES` allows, half and half.
+    """
     if measuring_process().pid is None and choose_device("auto").type == "cpu":
+        budget_of().resize(_half())
         measuring_process().start()
+
+
+def _half() -> int:
+    return limit_of() // 2
 
 
 @dataclass(frozen=True)
