@@ -26,6 +26,7 @@ from fpgm_core.runtime.progress import Work
 
 T = TypeVar("T")
 _REST = 5.0  # seconds without a question after which freed memory goes back
+_NICENESS = 10  # what people look at comes first
 _MOST_STARTS = 3  # of processes that end before they are ready; then none is begun any more
 _PROGRESS, _RESULT, _LOST = "progress", "result", "lost"
 
@@ -60,6 +61,8 @@ class WorkProcess:
             environment = os.environ | self._environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             self._process, self._end = process, weakref.finalize(self, _end, process)
+            if hasattr(os, "setpriority"):
+                os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         threading.Thread(target=self._await, args=(process,), daemon=True).start()
 
     def _await(self, process: subprocess.Popen[bytes]) -> None:
@@ -160,8 +163,6 @@ def serve(*modules: str) -> None:
     keep_freed_memory()
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
-    if hasattr(os, "nice"):
-        os.nice(10)  # pages come first
     asked = threading.Event()
     threading.Thread(target=_tidy, args=(asked,), daemon=True).start()
     for module in modules:

@@ -22,6 +22,12 @@ from pages.ui.session.opened import add_live, keep_checkpoint
 from pages.ui.session.recovered import recovered_networks
 
 
+@pytest.fixture(autouse=True)
+def served(monkeypatch):
+    """As in a server."""
+    monkeypatch.setattr(measuring, "Runtime", SimpleNamespace(exists=lambda: True))
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """What a process that does its work in this one was asked."""
@@ -97,6 +103,20 @@ def test_what_no_other_process_knows_is_measured_here(asked, few_images, monkeyp
     assert asked == []
 
 
+def test_where_nothing_is_served_no_process_is_begun(resnet20, asked, few_images, monkeypatch):
+    monkeypatch.setattr(measuring, "Runtime", SimpleNamespace(exists=lambda: False))
+    run(measurement_work(resnet20, resnet20.plan(0.25), "as_is"))
+    assert asked == []
+
+
+def test_it_is_begun_by_the_first_measurement_that_it_could_have_made(resnet20, few_images, monkeypatch):
+    begun = []
+    monkeypatch.setattr(measuring, "measuring_process", lambda: SimpleNamespace(is_ready=False))
+    monkeypatch.setattr(measuring, "begin_measuring_apart", lambda: begun.append(True))
+    assert run(measurement_work(resnet20, resnet20.plan(0.15), "as_is")).num_images == 40
+    assert begun == [True]
+
+
 @pytest.mark.parametrize(
     "change", [{"identity": "other"}, {"dataset": "nowhere"}, {"method": "nothing"}, {"plan": "{}"}, {"split": "none"}]
 )
@@ -149,8 +169,10 @@ def test_a_process_of_its_own_measures_and_dies_and_is_begun_anew(resnet20, monk
     process = measuring_process.__wrapped__()
     monkeypatch.setattr(measuring, "measuring_process", lambda: process)
 
+    monkeypatch.setattr(apart, "measuring_process", lambda: process)
+
     def ready():
-        process.start()
+        run(measurement_work(resnet20, resnet20.plan(0.1), "as_is"))  # begins it
         deadline = time.monotonic() + 60
         while not process.is_ready and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -21,7 +21,7 @@ from fpgm_core.runtime.cache import clear_caches
 from fpgm_core.runtime.limits import configured_bytes
 from fpgm_core.runtime.memo import once
 from fpgm_core.runtime.memory import resident_bytes, return_freed_memory
-from pages.ui.session.apart import begin_measuring_apart, measuring_process
+from pages.ui.session.apart import measuring_process
 from pages.ui.session.jobs import workers
 from pages.ui.session.recovered import TRAINED
 
@@ -136,7 +136,6 @@ def let_go() -> None:
 
 async def keep_house() -> None:
     """Look after the tabs of this process as long as its server runs."""
-    begin_measuring_apart()
     while True:
         await asyncio.sleep(_EVERY)
         if not Runtime.exists():
@@ -149,8 +148,6 @@ async def keep_house() -> None:
             for worker in workers():
                 worker.tend()
             is_busy = any(worker.under_way for worker in workers())
-            if is_busy:
-                begin_measuring_apart()  # where it rests, or was lost
             await asyncio.to_thread(idleness().tick, time.monotonic(), is_busy=is_busy)
         except Exception:  # the server goes on
             log.exception("housekeeping failed")

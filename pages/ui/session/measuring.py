@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
+from streamlit.runtime import Runtime
+
 from fpgm_core import Measurement, Network, Plan
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import measure_work
@@ -12,7 +14,7 @@ from fpgm_core.models import bundled_record
 from fpgm_core.recovery import get_recovery_method, refused_rungs
 from fpgm_core.runtime.progress import Work
 from fpgm_core.runtime.work_process import WorkLost
-from pages.ui.session.apart import Question, answer_work, measuring_process
+from pages.ui.session.apart import Question, answer_work, begin_measuring_apart, measuring_process
 from pages.ui.session.networks import network_of
 from pages.ui.session.opened import OWN, kept_place, live_network
 from pages.ui.session.recovered import recovered_networks, trained_networks
@@ -38,14 +40,18 @@ def measurement_work(network: Network, plan: Plan, method: str, split: str = "ch
 
 
 def _question(network: Network, plan: Plan, method: str, split: str) -> Question | None:
-    """The measurement as a question to the process that measures; None where it does not know the network, or is not.
+    """The measurement as a question to the process that measures; None where it is not ready, or does not know enough.
 
-    It knows those that ship with the library and those whose weights are kept on disk, on images of the library's.
+    A server has one. It knows networks that ship with the library and those whose weights are kept on disk, on the
+    library's images.
     """
-    if not measuring_process().is_ready or live_network(network.name) is not None or network.dataset.startswith(OWN):
+    if not Runtime.exists() or live_network(network.name) is not None or network.dataset.startswith(OWN):
         return None
     weights = kept_place(network.fingerprint)
     if weights is None and bundled_record(network.name) is None:
+        return None
+    if not measuring_process().is_ready:
+        begin_measuring_apart()
         return None
     return Question(
         network.name, weights, network.input_shape, network.identity, network.dataset, plan.to_json(), method, split
