@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -118,6 +119,7 @@ def _work(waiting: queue.SimpleQueue[tuple[Any, ...]], answers: BinaryIO, idle: 
 if __name__ == "__main__":
     if hasattr(os, "nice"):
         os.nice(5)  # what a hand moves comes first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends whoever began this, too
     own = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     _serve(sys.stdin.buffer, own, float(sys.argv[1]))

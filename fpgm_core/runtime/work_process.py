@@ -11,6 +11,7 @@ import gc
 import itertools
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -57,7 +58,7 @@ class WorkProcess:
             if self._process is not None or self._starts >= _MOST_STARTS:
                 return
             self._starts += 1
-            command = [sys.executable, "-c", f"from {__name__} import serve; serve(*{self._modules})"]
+            command = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve(*{self._modules})"]
             environment = os.environ | self._environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             self._process, self._end = process, weakref.finalize(self, _end, process)
@@ -160,6 +161,7 @@ def _read(process: subprocess.Popen[bytes]) -> Any:
 
 def serve(*modules: str) -> None:
     """Do what the process that began this one asks for, once the modules are imported, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends both
     keep_freed_memory()
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer

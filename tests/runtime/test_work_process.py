@@ -1,6 +1,7 @@
 """Work in a process of its own: the same steps and results, and a process that fails, dies and is begun anew."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -70,6 +71,14 @@ def test_work_that_fails_there_is_lost_and_the_process_goes_on(process, work):
     pid = process.pid
     with pytest.raises(WorkLost):
         run(process.work(work))
+    assert_answers(process)
+    assert process.pid == pid
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_an_interrupt_at_the_terminal_is_for_who_asks(process):
+    pid = process.pid
+    os.kill(pid, signal.SIGINT)
     assert_answers(process)
     assert process.pid == pid
 
