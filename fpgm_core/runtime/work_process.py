@@ -171,7 +171,7 @@ def serve(*modules: str) -> None:
         import_module(module)
     answers.write(pickle.dumps(None))
     answers.flush()
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, BrokenPipeError):  # whoever asks has ended
         _answer(questions, answers, asked)
     os._exit(0)  # threads that still compute are not waited for
 
