@@ -44,6 +44,7 @@ def test_a_server_measures_in_a_process_of_its_own_which_may_die(tmp_path):
     others = children(os.getpid())
     with serving(str(tmp_path)) as address:
         (server,) = [pid for pid in children(os.getpid()) if pid not in others]
+        _moved(address)  # which begins it
         first, spent = _measuring(server), []
         for _ in range(2):
             _moved(address)

@@ -73,7 +73,7 @@ class Answer:
         return replace(pruned, tensors=self.tensors, recovery=self.recovery)
 
 
-_NETWORKS = Shared[Network]("networks measured", sizeof=lambda network: size_of(network.module))
+_NETWORKS = Shared[Network]("networks", sizeof=lambda network: size_of(network.module))
 
 
 def answer_work(question: Question) -> Work[Answer | None]:
