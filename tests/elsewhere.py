@@ -40,3 +40,8 @@ def telling_work(variable):
     print("what a library prints")
     yield Progress(0.5)
     return os.environ.get(variable)
+
+
+def writing_work(path):
+    yield Progress(0.5)
+    Path(path).write_text("written")

@@ -233,13 +233,18 @@ class Browser:
 
 
 async def load(
-    address: str, browsers: int, seconds: float, patience: tuple[float, float] = PATIENCE, model: str = "resnet20"
+    address: str,
+    browsers: int,
+    seconds: float,
+    patience: tuple[float, float] = PATIENCE,
+    model: str = "resnet20",
+    first_seed: int = 0,
 ) -> Observations:
     """So many browsers at once for so long. Two of each pair move the same bars: equal plans are asked for twice."""
     observed, network = Observations(), Network.load(model)
     until = time.monotonic() + seconds
     ended = await asyncio.gather(
-        *(Browser(address, network, observed, seed // 2, patience).live(until) for seed in range(browsers)),
+        *(Browser(address, network, observed, first_seed + i // 2, patience).live(until) for i in range(browsers)),
         return_exceptions=True,
     )
     observed.wrong += [f"a browser gave up: {error!r}" for error in ended if isinstance(error, BaseException)]

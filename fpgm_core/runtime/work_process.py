@@ -52,8 +52,11 @@ class WorkProcess:
         self._numbers = itertools.count()
         self._dropped: deque[int] = deque()  # works that nobody goes on with: told of with the next step
 
-    def start(self) -> None:
-        """Begin the process where there is none; it is ready some seconds later."""
+    def start(self, function: Callable[..., Work[Any]] | None = None, *arguments: Any) -> None:
+        """Begin the process where there is none; it is ready some seconds later.
+
+        With `function` once it has done that work, as a first exercise of which nobody hears: what it needs is read.
+        """
         with self._lock:
             if self._process is not None or self._starts >= _MOST_STARTS:
                 return
@@ -64,12 +67,18 @@ class WorkProcess:
             self._process, self._end = process, weakref.finalize(self, _end, process)
             if hasattr(os, "setpriority"):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
-        threading.Thread(target=self._await, args=(process,), daemon=True).start()
+        first = None if function is None else (function, arguments)
+        threading.Thread(target=self._await, args=(process, first), daemon=True).start()
 
-    def _await(self, process: subprocess.Popen[bytes]) -> None:
+    def _await(self, process: subprocess.Popen[bytes], first: object) -> None:
         """Note that the process is ready; where it ends before that, that there is none."""
+        number = next(self._numbers)
         try:
             _read(process)
+            kind = _RESULT if first is None else _PROGRESS
+            while kind == _PROGRESS:
+                _write(process, ([], number, first))
+                (kind, _), first = _read(process), None
         except WorkLost:
             self._close(process)
             return

@@ -37,7 +37,8 @@ def asked(monkeypatch):
         questions.append(question)
         return function(question)
 
-    monkeypatch.setattr(measuring, "measuring_process", lambda: SimpleNamespace(is_ready=True, work=work))
+    monkeypatch.setattr(measuring, "measuring_process", lambda: SimpleNamespace(work=work))
+    monkeypatch.setattr(measuring, "begin_measuring_apart", lambda question: None)
     return questions
 
 
@@ -109,12 +110,27 @@ def test_where_nothing_is_served_no_process_is_begun(resnet20, asked, few_images
     assert asked == []
 
 
-def test_it_is_begun_by_the_first_measurement_that_it_could_have_made(resnet20, few_images, monkeypatch):
+def test_it_is_begun_by_the_first_measurement_that_it_could_have_made_and_where_it_was_lost(
+    resnet20, few_images, monkeypatch
+):
     begun = []
-    monkeypatch.setattr(measuring, "measuring_process", lambda: SimpleNamespace(is_ready=False))
-    monkeypatch.setattr(measuring, "begin_measuring_apart", lambda: begun.append(True))
-    assert run(measurement_work(resnet20, resnet20.plan(0.15), "as_is")).num_images == 40
-    assert begun == [True]
+
+    def work(function, question):
+        if steps is None:
+            raise WorkLost
+        yield Progress(0.3)
+        raise WorkLost
+
+    monkeypatch.setattr(measuring, "measuring_process", lambda: SimpleNamespace(work=work))
+    monkeypatch.setattr(measuring, "begin_measuring_apart", begun.append)
+    for rate, steps in ((0.15, None), (0.35, [])):
+        plan, told = resnet20.plan(rate), []
+        found = run(measurement_work(resnet20, plan, "as_is"), told.append)
+        assert found.state == "exact"
+        assert found.num_images == 40
+        assert [question.plan for question in begun] == [plan.to_json()]
+        assert (steps is None) or told[0].done == 0.3
+        begun.clear()
 
 
 @pytest.mark.parametrize(
@@ -128,32 +144,20 @@ def test_a_question_that_cannot_be_answered_there_is_given_back(resnet20, change
     assert run(answer_work(replace(question, **change))) is None
 
 
-def test_a_measurement_that_is_lost_on_the_way_is_made_here(resnet20, few_images, monkeypatch):
-    def work(function, question):
-        yield Progress(0.3)
-        raise WorkLost
-
-    monkeypatch.setattr(measuring, "measuring_process", lambda: SimpleNamespace(is_ready=True, work=work))
-    steps = []
-    found = run(measurement_work(resnet20, resnet20.plan(0.35), "as_is"), steps.append)
-    assert steps[0].done == 0.3
-    assert found.state == "exact"
-
-
 def test_it_is_begun_where_the_cores_measure_and_shares_the_budget(monkeypatch):
     budget, begun = CacheBudget(1 << 30), []
-    process = SimpleNamespace(pid=None, start=lambda: begun.append(True))
+    process = SimpleNamespace(pid=None, start=lambda *first: begun.append(first))
     monkeypatch.setenv("FPGM_CACHE_BYTES", "1G")
     monkeypatch.setattr(apart, "budget_of", lambda: budget)
     monkeypatch.setattr(apart, "measuring_process", lambda: process)
     for device, limit in (("cuda", 1 << 30), ("cpu", 1 << 29)):
         monkeypatch.setattr(apart, "choose_device", lambda wanted, device=device: SimpleNamespace(type=device))
-        begin_measuring_apart()
+        begin_measuring_apart("a question")
         assert budget.limit == limit
-    assert begun == [True]
+    assert begun == [(answer_work, "a question")]
     process.pid = 7
-    begin_measuring_apart()
-    assert begun == [True]
+    begin_measuring_apart("another")
+    assert len(begun) == 1
     assert measuring_process.__wrapped__()._environment == {"FPGM_CACHE_BYTES": str(1 << 29)}
 
 
@@ -186,7 +190,6 @@ def test_a_process_of_its_own_measures_and_dies_and_is_begun_anew(resnet20, monk
         if killed:
             process._process.kill()
         figures.append(run(work))
-        assert process.is_ready != killed
+        assert (process.pid != first) == killed, "another is begun at once"
     assert figures[0].answers == figures[1].answers
-    assert ready() != first
     process.close()

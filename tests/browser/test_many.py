@@ -2,9 +2,15 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
+import sys
+import time
+from pathlib import Path
 
-from load import load, start
+import pytest
+from load import Observations, children, load, serving, start
 
 from fpgm_core.data import load_images
 from fpgm_core.evaluation import measure_work
@@ -31,3 +37,46 @@ def test_results_never_mix_and_equal_plans_have_equal_figures(address, resnet20)
     measurement = run(measure_work(pruned, choose, method="recalibrated", training=training, preview=False))
     shown = re.search(r'class="value">([\d.]+)%', card)
     assert shown[1] == f"{measurement.accuracy.value:.2%}".rstrip("%")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_server_measures_in_a_process_of_its_own_which_may_die(tmp_path):
+    others = children(os.getpid())
+    with serving(str(tmp_path)) as address:
+        (server,) = [pid for pid in children(os.getpid()) if pid not in others]
+        _moved(address, 1)  # which begins it
+        first, spent = _measuring(server), []
+        for seed in (2, 3):
+            _moved(address, seed)
+            spent.append(_cpu_seconds(first))
+        assert spent[1] > spent[0] + 0.5, "it does not measure"
+        os.kill(first, signal.SIGKILL)
+        _moved(address, 4)
+        assert _measuring(server) != first
+
+
+def _moved(address, seed):
+    """Have one browser move bars of its own until it has exact figures."""
+    observed = Observations()
+    while not observed.exacts:
+        observed = asyncio.run(load(address, browsers=1, seconds=6, patience=(60, 60), first_seed=seed))
+        assert observed.wrong == []
+        assert len(observed.exacts) == observed.moves
+
+
+def _measuring(server):
+    """The process that measures for a server, once it is there."""
+    deadline = time.monotonic() + 60
+    while not (found := [pid for pid in children(server) if "work_process" in _command(pid)]):
+        assert time.monotonic() < deadline, "no process measures"
+        time.sleep(0.1)
+    return found[0]
+
+
+def _command(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def _cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -5,7 +5,15 @@ import signal
 import time
 
 import pytest
-from elsewhere import counting_work, dying_work, failing_work, leaving_work, telling_work, unspeakable_work
+from elsewhere import (
+    counting_work,
+    dying_work,
+    failing_work,
+    leaving_work,
+    telling_work,
+    unspeakable_work,
+    writing_work,
+)
 
 from fpgm_core.runtime.progress import run
 from fpgm_core.runtime.work_process import WorkLost, WorkProcess
@@ -120,10 +128,19 @@ def test_none_is_asked_before_it_is_ready():
         run(process.work(counting_work, 2))
 
 
+def test_it_is_ready_once_it_has_done_its_first_work(tmp_path):
+    process = WorkProcess("elsewhere")
+    process.start(writing_work, str(tmp_path / "told"))
+    assert until(lambda: process.is_ready)
+    assert (tmp_path / "told").read_text() == "written"
+    assert_answers(process)
+    process.close()
+
+
 def test_a_process_that_never_becomes_ready_is_not_begun_for_ever():
-    process, begun = WorkProcess("no_such_module"), set()
+    process, begun = WorkProcess(), set()
     for _ in range(9):
-        process.start()
+        process.start(dying_work)
         begun.add(process.pid)
         assert until(lambda: process.pid is None)
     assert len(begun - {None}) == 3

@@ -29,14 +29,15 @@ def measuring_process() -> WorkProcess:
     return WorkProcess(__name__, environment={"FPGM_CACHE_BYTES": str(_half())})
 
 
-def begin_measuring_apart() -> None:
-    """Begin the process, where networks are measured by this machine's cores: a GPU's waits for nobody's pages.
+def begin_measuring_apart(question: Question) -> None:
+    """Begin the process where there is none, and this machine's cores measure: a GPU's waits for nobody's pages.
 
-    The two share what `FPGM_CACHE_BYTES` allows, half and half.
+    It answers the question before it is ready, and has then read all that the next one like it needs. The two processes
+    share what `FPGM_CACHE_BYTES` allows, half and half.
     """
     if measuring_process().pid is None and choose_device("auto").type == "cpu":
         budget_of().resize(_half())
-        measuring_process().start()
+        measuring_process().start(answer_work, question)
 
 
 def _half() -> int:

@@ -30,17 +30,18 @@ def measurement_work(network: Network, plan: Plan, method: str, split: str = "ch
         return (yield from measure_work(known, images))
     keep = partial(recovered_networks().keep, network, plan, method)
     if (question := _question(network, plan, method, split)) is not None:
-        with suppress(WorkLost):  # it goes on here
+        with suppress(WorkLost):
             answer = yield from measuring_process().work(answer_work, question)
             if answer is not None:
                 keep(answer.recovered(network.prune(plan)))
                 return answer.measurement
+        begin_measuring_apart(question)  # where it was lost, or was never there; this one goes on here
     training = load_images(network.dataset, "train") if get_recovery_method(method).needs_images else None
     return (yield from measure_work(network.prune(plan), images, method=method, training=training, keep=keep))
 
 
 def _question(network: Network, plan: Plan, method: str, split: str) -> Question | None:
-    """The measurement as a question to the process that measures; None where it is not ready, or does not know enough.
+    """The measurement as a question to the process that measures; None where it does not know enough.
 
     A server has one. It knows networks that ship with the library and those whose weights are kept on disk, on the
     library's images.
@@ -49,9 +50,6 @@ def _question(network: Network, plan: Plan, method: str, split: str) -> Question
         return None
     weights = kept_place(network.fingerprint)
     if weights is None and bundled_record(network.name) is None:
-        return None
-    if not measuring_process().is_ready:
-        begin_measuring_apart()
         return None
     return Question(
         network.name, weights, network.input_shape, network.identity, network.dataset, plan.to_json(), method, split
