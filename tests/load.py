@@ -253,13 +253,15 @@ async def load(
 
 
 @contextmanager
-def serving(home: str | None = None, out: IO[str] | int = subprocess.DEVNULL) -> Iterator[str]:
-    """A server of this app on a free port, with its own FPGM_HOME and output if given: its address, once it answers."""
+def serving(
+    home: str | None = None, out: IO[str] | int = subprocess.DEVNULL, app: str | Path = "app.py"
+) -> Iterator[str]:
+    """A server of an app on a free port, with its own FPGM_HOME and output if given: its address, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address, begun = f"http://127.0.0.1:{port}", time.monotonic()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.port", str(port)]
     environment = os.environ | ({"FPGM_HOME": home} if home else {})
     root = Path(__file__).parents[1]
     server = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.errors import StreamlitInvalidLayoutContextError
 
 from fpgm_core.inference import FEW_CLASSES
 from fpgm_core.recovery import get_recovery_method
@@ -37,6 +42,22 @@ def draw_figures(
     if measurable and (network.num_classes or 0) > FEW_CLASSES:
         known = None if session.is_moving else measured
         cards.append(top5_card(known, words))
-    accuracy.html(beside(*cards))
-    macs.html(macs_card(cost, dense, words, speed_told(session, session.plan)))
-    params.html(params_card(cost, dense, words))
+    speed = speed_told(session, session.plan)
+    with places_outside():
+        accuracy.html(beside(*cards))
+        macs.html(macs_card(cost, dense, words, speed))
+        params.html(params_card(cost, dense, words))
+
+
+@contextmanager
+def places_outside() -> Iterator[None]:
+    """For a fragment that writes into places outside it: where a run of the whole page overtakes it, it ends quietly.
+
+    Streamlit begins that run in a second thread, which takes the fragment's places away. The first is told to stop, but
+    hears of it only when it next writes: into a place that is gone, which is an error of the page's otherwise.
+    """
+    try:
+        yield
+    except StreamlitInvalidLayoutContextError:
+        st.empty()  # into the fragment itself: a run that was told to stop ends here
+        raise
