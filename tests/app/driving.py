@@ -58,7 +58,8 @@ def shown(text):
 def picture(app):
     """What the picture of the chosen layer was sent."""
     sent = {element.proto.component_name: element.proto.json for element in app.get("bidi_component")}
-    return json.loads(sent["fpgm_picture"])
+    data = json.loads(sent["fpgm_picture"])
+    return {**json.loads(data["drawn"]), **data}
 
 
 def look(app, **changed):

@@ -1,15 +1,16 @@
 // The chosen layer. What is looked at changes here at once and is told to the server, which owns it; the colours follow
 // the bars (hand.js), from the order that the server sent once.
 const fresh = () => ({
-  seq: clock(), waiting: 0, pending: null, settle: null, look: null, locks: [], lines: false, charts: [], visible: [],
+  seq: clock(), waiting: 0, pending: null, settle: null, text: null, drawn: null, look: null, locks: [], lines: false, charts: [], visible: [],
   arranged: null, built: null, tiled: null, states: new Uint8Array(0),
 });
 
-export default function ({ data, key, parentElement, setStateValue }) {
+export default function ({ data: sent, key, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".pic");
-  if (!root || !data) return;
+  if (!root || !sent) return;
   const me = remembered(key, fresh);
-  me.data = data;
+  if (me.text !== sent.drawn) Object.assign(me, { text: sent.drawn, drawn: JSON.parse(sent.drawn) });
+  const data = me.data = { ...me.drawn, ...sent };
   me.send = (message) => setStateValue("look", message);
   me.message = () => ({ ...me.look, locks: me.locks });
   meet(me, data.session);

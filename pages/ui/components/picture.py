@@ -6,6 +6,7 @@ neither the server nor the chart's other parts are asked. What the browser sends
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -80,9 +81,9 @@ class Picture:
     views: Mapping[str, View]
 
     @cached_property
-    def data(self) -> dict[str, Any]:
-        """It as plain values; no lists, of which Streamlit would ask at every drag what data frames they are."""
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in asdict(self).items()}
+    def text(self) -> str:
+        """It as JSON, made once: as values Streamlit would write it down anew, twice, at every step of a drag."""
+        return json.dumps(asdict(self), separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def picture(
     _component(
         key=key,
         data={
-            **drawn.data,
+            "drawn": drawn.text,
             "cut": asdict(cut),
             "look": asdict(look),
             "tiles": asdict(tiles),

@@ -17,7 +17,7 @@ function draw(parent, tag, attributes = {}) {
 
 function newChart(parent) {
   const svg = draw(parent, "svg", { class: "chart", role: "img" });
-  const chart = { svg, nodes: [], shown: [], zoom: { k: 1, x: 0, y: 0 } };
+  const chart = { svg, nodes: [], shown: [], zoom: { k: 1, x: 0, y: 0 }, placed: [] };
   for (const layer of ["axes", "lines", "cuts", "points", "top", "words"]) chart[layer] = draw(svg, "g", { class: `chart-${layer}` });
   chart.path = draw(chart.lines, "path", { class: "near" });
   chart.pair = draw(chart.lines, "path", { class: "pair" });

@@ -32,10 +32,13 @@ function arrange(root, me) {
     listen(root, me, chart);
     me.charts.push(chart);
   }
-  const width = Math.floor(place_.clientWidth / Math.max(1, shown.length));
+  const width = Math.floor(place_.clientWidth / Math.max(1, shown.length)), height = place_.clientHeight;
   me.charts.forEach((chart, i) => {
     chart.svg.style.display = i < shown.length ? "" : "none";
-    if (i < shown.length) place(chart, shown[i], width, place_.clientHeight);
+    const wanted = [shown[i], chart.zoom, width, height];
+    if (i >= shown.length || wanted.every((value, k) => value === chart.placed[k])) return; // as an answer to a drag has it
+    chart.placed = wanted;
+    place(chart, shown[i], width, height);
   });
   me.visible = me.charts.slice(0, shown.length);
   const view = me.data.views[me.look.view];
