@@ -7,7 +7,6 @@ import time
 import weakref
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -421,61 +420,3 @@ def test_a_thread_that_is_gone_is_replaced(worker, monkeypatch):
     working.tend()
     second = working.start("b", "measurement", lambda: counting(2, log, "b"), key="b", long=False)
     assert until(lambda: first.done and second.done), "nothing that waited is lost"
-
-
-def finished_within(patience, rate, *, seconds=120.0, first=0.2, steps=10, step=0.15):
-    """The share of measurements that come to their end while their askers look, in simulated time.
-
-    Every `1 / rate` seconds one is asked for; its first figure takes `first` seconds, the rest `steps` times `step`;
-    after `patience` seconds its asker asks for something else. Also the longest wait for a first figure.
-    """
-    turns, now, jobs, asked, finished, firsts = Turns(), 0.0, [], 0, 0, []
-    while now < seconds:
-        while asked <= now * rate:
-            jobs.append(SimpleNamespace(begun=asked / rate, left=steps, has_news=False, long=False))
-            asked += 1
-        jobs = [job for job in jobs if now - job.begun < patience and job.left]
-        if not jobs:
-            now += 0.01
-            continue
-        job = turns.choose(jobs, (), {id(job): 1 for job in jobs})
-        is_first, took = not job.has_news, step if job.has_news else first
-        now += took
-        turns.spent(job, took, is_first=is_first)
-        job.has_news = True
-        if is_first:
-            firsts.append(now - job.begun)
-        else:
-            job.left -= 1
-            finished += job.left == 0 and now - job.begun < patience
-    return finished / asked, max(firsts)
-
-
-@pytest.mark.parametrize(("rate", "least"), [(0.3, 0.95), (0.5, 0.9), (0.8, 0.4), (1.0, 1 / 3), (1.2, 1 / 3)])
-def test_under_load_a_third_of_the_measurements_come_to_their_end(rate, least):
-    """Up to twice as much is asked for as can be done. Finished in the order of asking, hardly any would be in time."""
-    share, first = finished_within(8.0, rate)
-    assert share >= least
-    assert first < 2
-
-
-def test_whoever_waits_longest_is_not_forgotten():
-    """One asker stays; all others ask for something else every few seconds."""
-    turns, now = Turns(), 0.0
-    patient = SimpleNamespace(begun=0.0, left=10, has_news=True, long=False)
-    others = [SimpleNamespace(begun=0.1 * index, left=10, has_news=True, long=False) for index in range(20)]
-    while patient.left and now < 60:
-        job = turns.choose([patient, *others], (), dict.fromkeys(map(id, [patient, *others]), 1))
-        now += 0.15
-        turns.spent(job, 0.15, is_first=False)
-        job.left -= 1
-        others = [other for other in others if other.left]
-        others += [SimpleNamespace(begun=now, left=10, has_news=True, long=False)] * (20 - len(others))
-    assert not patient.left
-    assert now < 10
-
-
-def test_what_more_sessions_ask_for_is_finished_first():
-    turns = Turns()
-    jobs = [SimpleNamespace(begun=float(index), has_news=True, long=False) for index in range(5)]
-    assert turns.choose(jobs, (), {id(job): 2 if job is jobs[2] else 1 for job in jobs}) is jobs[2]

@@ -28,7 +28,6 @@ from pages.ui.session.session import Session
 KEY = "equaliser"
 # A poll costs the browser tens of milliseconds, on cores that measure: so the answer waits a little for news.
 POLL_FIRST, POLL_RUNNING = 30, 500  # milliseconds
-POLL_SHARE = 80  # milliseconds for every measurement under way: many sessions together poll no oftener than one
 PATIENCE = 0.25  # seconds
 _SHORT = {"conv": "c", "features.": "f", "expand": "ex", "depthwise": "dw", "project": "pr"}
 
@@ -97,7 +96,7 @@ def live_bars(
         share(session.state)
         draw_figures(session, accuracy, macs, params)
         with place:
-            _equaliser(session, _poll_interval(session, coming, waiting))
+            _equaliser(session, poll_interval(session, coming, waiting))
 
     def draw_picture() -> bool:
         with picture:
@@ -133,13 +132,17 @@ def _equaliser(session: Session, poll: int) -> None:
     )
 
 
-def _poll_interval(session: Session, coming: bool, waiting: bool) -> int:
-    """After how many milliseconds the bars poll again, 0 for never; one `coming` lets the pictures go first."""
+def poll_interval(session: Session, coming: bool, waiting: bool) -> int:
+    """After how many milliseconds the bars poll again, 0 for never; one `coming` lets the pictures go first.
+
+    Where others' measurements come before this one's, after those: each poll draws the bars, on cores that measure.
+    """
     job = session.measuring
     if not coming and (job is None or job.done):
         return POLL_RUNNING if session.picture_is_coming else 0
     interval = POLL_FIRST if waiting and not coming else POLL_RUNNING
-    return max(interval, POLL_SHARE * (device_worker().under_way - 1))
+    due = 0.0 if job is None or job.done else device_worker().due(job)
+    return max(interval, round(1000 * due))
 
 
 def bars(session: Session) -> list[Bar]:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _LATELY, _AHEAD = 20.0, 1.0  # seconds: how far back a share of the time counts; by how much first figures may exceed it
 _AGAIN = 3.0  # seconds after which work that was refused may be asked for again
 _OLDEST = 3  # every so many measurements the one that was asked for first is finished next
+_LATER = 2.5  # seconds: a measurement's rest takes as long, so one that waits for another's has no news before
 _TOO_MUCH = "too much work waits on this server already; try again in a minute"
 
 
@@ -213,6 +214,11 @@ class Worker:
         """How many jobs are wanted and not finished."""
         return len({id(job) for job in list(self._wanted.values()) if not job.done})
 
+    def due(self, job: Job[Any]) -> float:
+        """In about how many seconds a measurement has more to show, as far as that is known; 0 where it is not."""
+        with self._wake:
+            return self._turns.due(job, [other for other in self._active().values() if not other.long])
+
     def cancel(self, session: str, name: str | None = None) -> None:
         """The session wants its job of that name no longer, or none of its jobs; one stops unless others want it.
 
@@ -314,6 +320,7 @@ class Turns:
         self._steps = self._begun = 0
         self._first = self._rest = 0.0  # seconds that first figures had lately, and the rest of measurements
         self._finishing = 0  # the job's identity, not the job, which may be cancelled and is to go then
+        self._step_to_first = 0.0  # seconds that a step to a first figure took lately
 
     def choose(self, brief: Sequence[Job[Any]], long: Sequence[Job[Any]], askers: Mapping[int, int]) -> Job[Any]:
         """One of the jobs, of which there is one at least; `askers` says how many sessions want each brief one."""
@@ -333,10 +340,19 @@ class Turns:
             self._finishing = id(found)
         return found
 
+    def due(self, job: Job[Any], brief: Sequence[Job[Any]]) -> float:
+        """In about how many seconds one of the `brief` jobs has more to show: after the others whose turn is before."""
+        if job.has_news:
+            return _LATER * any(id(other) == self._finishing and other is not job for other in brief)
+        ahead = sum(not other.has_news and other.begun < job.begun for other in brief)
+        return min(_LATER, ahead * self._step_to_first)  # some of those before may be cancelled
+
     def spent(self, job: Job[Any], seconds: float, *, is_first: bool) -> None:
         """A step of a job took so long; `is_first` where it had nothing to show before."""
         if job.long:
             return
+        if is_first:
+            self._step_to_first += (seconds - self._step_to_first) * (0.1 if self._step_to_first else 1.0)
         kept = math.exp(-seconds / _LATELY)
         self._first = kept * self._first + seconds * is_first
         self._rest = kept * self._rest + seconds * (not is_first)
