@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import NEEDS_CHROMIUM
 
 from pages.ui import components
 from pages.ui.components.element import script_of
+from pages.ui.components.picture import Panel, Picture, View, packed
 from pages.ui.session.language import words_of
 
 pytestmark = NEEDS_CHROMIUM
@@ -127,3 +129,31 @@ def test_locks_bound_where_a_bar_can_go(bars):
     for key, rate in (("PageUp", 0.41), ("Home", 0.35)):
         page.locator(".eq-unit").press(key)
         assert rates(page) == {"conv1": rate}
+
+
+def of_filters(n):
+    """A picture of n filters in a row, whose nearest others are those behind them, and what is sent with it."""
+    near = (np.arange(n)[:, None] + np.arange(1, n)) % n
+    row = [float(i) for i in range(n)]
+    drawn = Picture(
+        layer="conv1", layers=["conv1"], unit="conv1", own=("FPGM", None), rival=("L2 norm", None), locked_in=(),
+        locked_out=(), medoid=0, nearest=0, to_median=row, near=packed(near), gaps=[1.0] * n, columns={},
+        views={"Map": View([Panel(row, row)])},
+    )  # fmt: skip
+    look = {"layer": "conv1", "chosen": n - 2, "view": "Map", "mapping": "UMAP", "seed": 0, "seq": 0}
+    cut = {"rate": 0.4, "own": [n - 3, n - 2], "rival": [], "facts": "", "busy": {}}
+    tiles = {"shown": 0, "ranks": [], "columns": 1, "limit": 1.0, "sheets": []}
+    words = words_of("en").under("picture")
+    return {"drawn": drawn.text, "cut": cut, "look": look, "tiles": tiles, "session": "one", "words": dict(words)}
+
+
+@pytest.mark.parametrize("n", [8, 300])
+def test_a_filters_nearest_others_reach_the_browser(n, browser):
+    page = browser.new_page()
+    page.set_content((FILES / "picture.html").read_text())
+    page.evaluate(CALL, [script_of("picture", "hand", "scatter", "views", "side"), of_filters(n)])
+    assert f"nearest twin {n - 1}," in page.locator(".side-notes").inner_text()
+    joined = page.evaluate("window.fpgmElements.get('bars').data.near.map((near) => [...near])")
+    assert joined[n - 2][:3] == [n - 1, 0, 1]
+    assert {len(near) for near in joined} == {n - 1}
+    page.close()

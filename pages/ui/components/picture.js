@@ -9,7 +9,7 @@ export default function ({ data: sent, key, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".pic");
   if (!root || !sent) return;
   const me = remembered(key, fresh);
-  if (me.text !== sent.drawn) Object.assign(me, { text: sent.drawn, drawn: JSON.parse(sent.drawn) });
+  if (me.text !== sent.drawn) Object.assign(me, { text: sent.drawn, drawn: read(sent.drawn) });
   const data = me.data = { ...me.drawn, ...sent };
   me.send = (message) => setStateValue("look", message);
   me.message = () => ({ ...me.look, locks: me.locks });
@@ -37,6 +37,12 @@ export default function ({ data: sent, key, parentElement, setStateValue }) {
     me.size.disconnect();
     me.root = null;
   });
+}
+
+function read(text) {
+  const drawn = JSON.parse(text), n = drawn.to_median.length;
+  const all = new (n > 256 ? Uint16Array : Uint8Array)(bytesOf(drawn.near).buffer), each = all.length / n;
+  return { ...drawn, near: drawn.to_median.map((_, i) => all.subarray(i * each, (i + 1) * each)) };
 }
 
 function mount(root, me) {

@@ -6,11 +6,14 @@ neither the server nor the chart's other parts are asked. What the browser sends
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from pages.ui.components.element import element
 from pages.ui.components.incoming import items, one_of, part, reading, text, whole
@@ -60,9 +63,8 @@ class Picture:
 
     `unit` is what its bar is called, "" where no bar moves the layer. `own` is the plan's criterion and `rival` what it
     is compared with, each a title and the percents at which every filter's state changes (see `RemovalOrder`), None
-    where only the server can say what a rate prunes. `near`
-    has every filter's nearest others, nearest first, `gaps` the distance to the first. `columns` are the figures of
-    each filter by title.
+    where only the server can say what a rate prunes. `near` has every filter's nearest others, nearest first (see
+    `packed`), `gaps` the distance to the first. `columns` are the figures of each filter by title.
     """
 
     layer: str
@@ -75,7 +77,7 @@ class Picture:
     medoid: int
     nearest: int
     to_median: Sequence[float]
-    near: Sequence[Sequence[int]]
+    near: str
     gaps: Sequence[float]
     columns: Mapping[str, Sequence[float]]
     views: Mapping[str, View]
@@ -84,6 +86,11 @@ class Picture:
     def text(self) -> str:
         """It as JSON, made once: as values Streamlit would write it down anew, twice, at every step of a drag."""
         return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def packed(near: np.ndarray) -> str:
+    """Numbers of filters (N, K), row by row, in base64: of one byte each up to 256 filters, else two, little-endian."""
+    return base64.b64encode(near.astype(np.uint8 if len(near) <= 256 else "<u2").tobytes()).decode()
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ function element(tag, name, parent, text) {
   return made;
 }
 
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
 // What an element's script returns is called when the element is taken off the page, and also whenever newer data

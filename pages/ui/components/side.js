@@ -66,7 +66,7 @@ function kernels(root, me, chosen, twin) {
     const canvas = element("canvas", "", figure);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", names[i]);
-    paintSheet(canvas, Int8Array.from(atob(sheet), (letter) => letter.charCodeAt(0)), tiles.columns);
+    paintSheet(canvas, new Int8Array(bytesOf(sheet).buffer), tiles.columns);
     element("figcaption", "", figure, names[i]);
   });
   place_.title = fill(words.scale, { limit: tiles.limit.toPrecision(2) });

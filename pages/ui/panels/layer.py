@@ -18,7 +18,7 @@ from fpgm_core.lesson import Words
 from fpgm_core.pruning import RemovalOrder, removal_order_work
 from fpgm_core.runtime.progress import Progress, Work
 from pages.ui.components.incoming import sent
-from pages.ui.components.picture import Cut, Look, Picture, View, picture, read_look
+from pages.ui.components.picture import Cut, Look, Picture, View, packed, picture, read_look
 from pages.ui.panels.layer_facts import layer_facts, order_key, order_of, stored_layout, takes_long, tiles_of
 from pages.ui.panels.layer_views import (
     Subject,
@@ -147,7 +147,7 @@ def _picture(key: Hashable, _subject: Subject, _seed: int, _jobs: _Jobs) -> Pict
         medoid=facts.medoid,
         nearest=facts.nearest,
         to_median=numbers(facts.to_median),
-        near=facts.near.tolist(),
+        near=packed(facts.near),
         gaps=numbers(facts.gaps),
         columns={
             words("picture.norm_of"): numbers(facts.norms),
