@@ -70,7 +70,7 @@ class Rebuilder:
             return False
         source: Any = node.args[0]
         known, dim = self.known(source), node.args[1]
-        if known is None or known.spread or self.made(source) is None or not isinstance(dim, int):
+        if known is None or self.made(source) is None or not isinstance(dim, int):
             return False
         return dim % len(source.meta["shape"]) != known.dim
 
