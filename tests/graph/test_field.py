@@ -196,6 +196,7 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "stack, summed": Case(lambda net, y: torch.stack([net.p(y), net.q(y)]).sum(0), twin()),
     "stack, mean": Case(lambda net, y: torch.stack([net.p(y), net.q(y)], dim=1).mean(1), twin()),
     "only counted": Case(lambda net, y: F.relu(y) / net.p(y).size(0), {"p": conv(8, 8)}),
+    "counted for nobody": Case(lambda net, y: (F.relu(y), net.p(y).size(2) // 2 - 1)[0], {"p": conv(8, 8)}),
     "difference": Case(lambda net, y: net.p(y) - net.q(y), twin()),
     "weighted sum": Case(lambda net, y: torch.add(net.p(y), net.q(y), alpha=2), twin()),
     "the greater": Case(lambda net, y: torch.maximum(net.p(y), net.q(y)), twin()),

@@ -207,6 +207,20 @@ def test_answers_that_are_not_finite_are_refused(network, value):
         verify(net.with_module(module).prune(0.4))
 
 
+def test_the_greatest_of_every_batch_counts(network):
+    net = network("resnet20")
+    pruned = net.prune(0.4)
+    loud = 10 * torch.randn(50, *net.input_shape, generator=torch.Generator().manual_seed(1))  # a batch of its own
+    black = torch.zeros_like(loud[:1])  # the last
+    alone, both = verify(pruned, loud), verify(pruned, torch.cat([loud, black]))
+    for figure in ("logit_scale", "max_abs_difference", "masked_dense_difference"):
+        assert getattr(both, figure) == getattr(alone, figure) > 0
+    assert (both.images, both.random_images, both.same_top1) == (8 + 51, 8, True)
+    masked, compact = pruned.masked(), pruned.compact()
+    compact.fc.bias.data[masked(black).argmin()] += 1e6  # which it names for every image now
+    assert not verify(pruned, torch.cat([loud, black]), forms=(masked, compact)).same_top1
+
+
 def test_masks_that_leave_nothing_are_refused(network):
     net = network("resnet20")
     masks = {unit.name: np.zeros(unit.size, dtype=bool) for unit in net.units("independent")}
