@@ -1,8 +1,8 @@
 // The chosen layer. What is looked at changes here at once and is told to the server, which owns it; the colours follow
 // the bars (hand.js), from the order that the server sent once.
 const fresh = () => ({
-  seq: clock(), waiting: 0, pending: null, settle: null, text: null, drawn: null, look: null, locks: [], lines: false, charts: [], visible: [],
-  arranged: null, built: null, tiled: null, states: new Uint8Array(0),
+  seq: clock(), waiting: 0, pending: null, settle: null, look: null, locks: [], lines: false, charts: [], visible: [],
+  text: null, drawn: null, arranged: null, built: null, tiled: null, states: new Uint8Array(0),
 });
 
 export default function ({ data: sent, key, parentElement, setStateValue }) {
@@ -39,6 +39,7 @@ export default function ({ data: sent, key, parentElement, setStateValue }) {
   });
 }
 
+// The picture, and every filter's nearest others as numbers again (picture.py's `packed`).
 function read(text) {
   const drawn = JSON.parse(text), n = drawn.to_median.length;
   const all = new (n > 256 ? Uint16Array : Uint8Array)(bytesOf(drawn.near).buffer), each = all.length / n;

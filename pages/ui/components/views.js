@@ -36,7 +36,7 @@ function arrange(root, me) {
   me.charts.forEach((chart, i) => {
     chart.svg.style.display = i < shown.length ? "" : "none";
     const wanted = [shown[i], chart.zoom, width, height];
-    if (i >= shown.length || wanted.every((value, k) => value === chart.placed[k])) return; // as an answer to a drag has it
+    if (i >= shown.length || wanted.every((value, k) => value === chart.placed[k])) return; // most answers to a drag
     chart.placed = wanted;
     place(chart, shown[i], width, height);
   });
