@@ -64,7 +64,7 @@ def front_chart(session: Session) -> bool:
         return False
     known = _known(session)
     entries = [entry for found in known.values() for entry in found]
-    dense = dense_point(entries, words).accuracy.value if entries else _dense(session)
+    dense = dense_point(entries, words).accuracy.value if entries else dense_of(session)
     labels = labels_of(words)
     along(
         _lines(known, words),
@@ -75,16 +75,16 @@ def front_chart(session: Session) -> bool:
         key=KEY,
         words={
             "label": words("front.alt"), "nothing": words("front.elsewhere"), "x": labels["macs_cut"],
-            "y": labels["accuracy_on_choose"],
+            "y": labels["accuracy_on_choose"], "dense": "" if dense is None else words("live.dense", accuracy=dense),
         },
     )  # fmt: skip
     return job is not None and not job.done
 
 
-def _dense(session: Session) -> float | None:
-    """The dense network's accuracy where no plan was measured yet; None until that is known."""
+def dense_of(session: Session) -> float | None:
+    """The dense network's accuracy where no plan was measured yet; None until that is known of all images."""
     measured = session.measurement
-    return None if measured is None else measured.dense_accuracy.value
+    return measured.dense_accuracy.value if measured is not None and measured.state == "exact" else None
 
 
 def front_view(session: Session) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,6 +100,12 @@ def test_the_front_is_measured_drawn_and_kept(resnet20):
     assert len(session.kept_plans.entries()) == before
 
 
+@pytest.mark.parametrize(("state", "shown"), [("provisional", None), ("measuring", None), ("exact", 0.9)])
+def test_the_dense_networks_line_waits_for_all_images(state, shown):
+    measured = SimpleNamespace(state=state, dense_accuracy=SimpleNamespace(value=0.9))
+    assert front.dense_of(SimpleNamespace(measurement=measured)) == shown
+
+
 def test_the_bars_ride_along_the_front(resnet20):
     kept, images = History(), load_images("cifar10", "choose").first(FEW["choose"])
     plans = {}
@@ -110,7 +117,9 @@ def test_the_bars_ride_along_the_front(resnet20):
     session, before = session_of(app), session_of(app).state.plan
     ride(app, first, "drag")
     assert (session.plan, session.state.plan) == (plans[first], before)  # shown, and not yet a step
-    assert drawn(app)[0]["current"] == first
+    data, _ = drawn(app)
+    assert data["current"] == first
+    assert data["words"]["dense"] == f"dense {data['dense']:.2f}%", "its line says what it is"
     ride(app, second, "rest")
     assert session.state.plan == plans[second]
     press(app, "undo")

@@ -119,7 +119,10 @@ function paint(root, me) {
   const [w, h] = [width - BOX.l - BOX.r, height - BOX.t - BOX.b];
   const x = (value) => BOX.l + (value / x1) * w, y = (value) => BOX.t + (1 - (value - y0) / (y1 - y0)) * h;
   scales(svg, { x, y, x1, y0, y1, w, h, height, words });
-  if (dense !== null) draw(svg, "line", { class: "dense", x1: BOX.l, x2: BOX.l + w, y1: y(dense), y2: y(dense) });
+  if (dense !== null) {
+    draw(svg, "line", { class: "dense", x1: BOX.l, x2: BOX.l + w, y1: y(dense), y2: y(dense) });
+    draw(svg, "text", { class: "tick", x: BOX.l + w, y: y(dense) - 4, "text-anchor": "end" }).textContent = words.dense;
+  }
   me.spots = lines.flatMap((line, number) => line.marks.map((mark) => ({ mark, line: number, x: x(mark.x), y: y(mark.y) })));
   lines.forEach((line, number) => trace(svg, line, me.spots.filter((spot) => spot.line === number), y));
   const now = me.spots.find((spot) => spot.mark.number === me.at);

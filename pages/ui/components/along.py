@@ -68,7 +68,8 @@ def along(
     """Draw the lines, and the `dense` network's accuracy in percent across them.
 
     `current` is the number of the plan on screen, which the browser adopts unless it has said something newer than
-    `echo`, its last message, to this `session`. `words` say `label`, `nothing`, `x` and `y`.
+    `echo`, its last message, to this `session`. `words` say `label`, `nothing`, `x`, `y` and
+    `dense`, what stands at its line.
     """
     _component(
         key=key,
