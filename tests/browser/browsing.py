@@ -40,24 +40,32 @@ def until(condition, seconds=60):
     return False
 
 
-def _at_rest(locator):
-    """Where an element lies once nothing above it moves it any more."""
-    boxes = [locator.bounding_box()]
+def at_rest(*locators):
+    """Where elements lie, each (x, y, width, height), once all are drawn and nothing moves any of them any more.
 
-    def rests():
-        locator.page.wait_for_timeout(150)
-        boxes.append(locator.bounding_box())
-        return boxes[-1] is not None and boxes[-1] == boxes[-2]
+    A figure that arrives is drawn into a new element: one that is asked in that moment lies nowhere.
+    """
+    seen = []
 
-    assert until(rests, 30), boxes
-    return boxes[-1]
+    def rest():
+        locators[0].page.wait_for_timeout(150)
+        seen.append([locator.bounding_box() for locator in locators])
+        return None not in seen[-1] and seen[-1:] == seen[-2:-1]
+
+    assert until(rest, 30), (locators, seen[-2:])
+    return [tuple(box[side] for side in ("x", "y", "width", "height")) for box in seen[-1]]
+
+
+def middle(locator):
+    ((left, top, width, height),) = at_rest(locator)
+    return left + width / 2, top + height / 2
 
 
 def grip(page, unit):
     """Press on a unit's bar; returns a function that moves it to a rate, and one that lets go."""
-    box = _at_rest(page.locator(f'.eq-unit[data-unit="{unit}"] .eq-track'))
-    x = box["x"] + box["width"] / 4
-    page.mouse.move(x, box["y"] + box["height"] * 0.6)
+    ((left, top, width, height),) = at_rest(page.locator(f'.eq-unit[data-unit="{unit}"] .eq-track'))
+    x = left + width / 4
+    page.mouse.move(x, top + height * 0.6)
     page.mouse.down()
-    page.mouse.move(x, box["y"] + box["height"] * 0.5)
-    return lambda rate: page.mouse.move(x, box["y"] + box["height"] * (1 - rate)), page.mouse.up
+    page.mouse.move(x, top + height * 0.5)
+    return lambda rate: page.mouse.move(x, top + height * (1 - rate)), page.mouse.up

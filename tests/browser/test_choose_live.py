@@ -1,7 +1,7 @@
 """The page Choose in a browser: the bars ride along the front under a hand, and plans are compared image by image."""
 
 import pytest
-from browsing import NEEDS_CHROMIUM, check_components, state_of, until
+from browsing import NEEDS_CHROMIUM, check_components, middle, state_of, until
 from load import serving
 from view_states import resnet20_view
 
@@ -55,10 +55,7 @@ def shown_rates(page):
 
 
 def test_the_bars_ride_along_the_front(front, plans):
-    middles = []
-    for number in range(3):
-        box = front.locator(".al-svg path.mark").nth(number).bounding_box()
-        middles.append((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2))
+    middles = [middle(front.locator(".al-svg path.mark").nth(number)) for number in range(3)]
     front.mouse.move(*middles[0])
     front.mouse.down()
     front.mouse.move(*middles[1], steps=6)

@@ -4,7 +4,7 @@ import re
 from urllib.parse import urlparse
 
 import pytest
-from browsing import NEEDS_CHROMIUM, card, grip, state_of, until
+from browsing import NEEDS_CHROMIUM, at_rest, card, grip, state_of, until
 
 from fpgm_core import Network
 from pages.ui.session.view_state import ViewState, encode
@@ -87,8 +87,8 @@ def test_a_place_on_a_damage_strip_is_a_rate(page, address):
     page.goto(f"{address}/?s={encode(ViewState(network.plan(0.4, coupling='inner'), 'layer1.0.conv1', damage=True))}")
     strip = page.locator('.eq-unit[data-unit="layer2.1.conv1"] .eq-heat')
     assert until(lambda: strip.count() and "gradient" in strip.evaluate("it => it.style.background"), 120)
-    box = strip.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.25)
+    ((left, top, width, height),) = at_rest(strip)
+    page.mouse.click(left + width / 2, top + height * 0.25)
     assert until(lambda: state_of(page).plan.rate("layer2.1.conv1") == pytest.approx(0.75, abs=0.02))
 
 

@@ -1,7 +1,7 @@
 """One screen at every size: on a phone and at 200% zoom figures, goal and the other language are in sight."""
 
 import pytest
-from browsing import NEEDS_CHROMIUM
+from browsing import NEEDS_CHROMIUM, at_rest
 
 pytestmark = NEEDS_CHROMIUM
 SIZES = {"a phone": (390, 844), "1440 at 200%": (720, 450), "1024 wide": (1024, 768)}
@@ -18,27 +18,25 @@ def page(request, address, browser):
     page.close()
 
 
-def box(page, selector):
-    found = page.locator(selector).first.bounding_box()
-    assert found is not None, selector
-    return found["x"], found["y"], found["x"] + found["width"], found["y"] + found["height"]
+SHOWN = {
+    "last page": '.st-key-navigation [data-testid="stPageLink"] >> nth=-1',
+    "language": ".st-key-navigation [role=radio][aria-checked=false]",
+    "accuracy": ".st-key-figure-accuracy .value",
+    "macs": ".st-key-figure-macs .value",
+    "solve": ".st-key-solve button >> visible=true",
+    "why": ".st-key-why button >> visible=true",
+    "goal's sentence": ".st-key-intro p",
+    "bar": ".eq-unit",
+    "top bar": ".st-key-topbar",
+}
 
 
 def test_what_matters_is_in_sight_and_lies_on_nothing_else(page):
     width, height = page.viewport_size["width"], page.viewport_size["height"]
-    shown = {
-        name: box(page, selector)
-        for name, selector in {
-            "last page": '.st-key-navigation [data-testid="stPageLink"] >> nth=-1',
-            "language": ".st-key-navigation [role=radio][aria-checked=false]",
-            "accuracy": ".st-key-figure-accuracy .value",
-            "macs": ".st-key-figure-macs .value",
-            "solve": ".st-key-solve button >> visible=true",
-            "why": ".st-key-why button >> visible=true",
-            "goal's sentence": ".st-key-intro p",
-            "bar": ".eq-unit",
-        }.items()
-    }
+    places = at_rest(*(page.locator(selector).first for selector in SHOWN.values()))
+    shown = {name: (x, y, x + wide, y + high) for name, (x, y, wide, high) in zip(SHOWN, places, strict=True)}
+    _, top, _, bottom = shown.pop("top bar")
+    assert bottom - top <= 64
     for name, (left, top, right, _) in shown.items():
         assert (left >= 0, right <= width, top < height) == (True, True, True), (name, shown[name])
     names = list(shown)
@@ -46,8 +44,6 @@ def test_what_matters_is_in_sight_and_lies_on_nothing_else(page):
         for second in names[names.index(first) + 1 :]:
             a, b = shown[first], shown[second]
             assert a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 1 or b[3] <= a[1] + 1, (first, second, a, b)
-    left, top, right, bottom = box(page, ".st-key-topbar")
-    assert bottom - top <= 64
     left, _, right, _ = shown["goal's sentence"]
     assert width > 900 or right - left > 0.75 * width, "a line of its own where there is little room"
 

@@ -4,7 +4,7 @@ import json
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from browsing import NEEDS_CHROMIUM, check_components, until
+from browsing import NEEDS_CHROMIUM, check_components, middle, until
 from view_states import resnet20_query
 
 from fpgm_core.lesson import STEPS, plane_facts, words_of
@@ -41,11 +41,6 @@ def heading(page):
 def settings(page):
     held = parse_qs(urlparse(page.evaluate("location.href")).query).get("c")
     return json.loads(held[0]) if held else {}
-
-
-def middle(locator):
-    box = locator.bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def test_a_student_marks_drags_and_reveals(lesson):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import NEEDS_CHROMIUM, grip, state_of, until
+from browsing import NEEDS_CHROMIUM, at_rest, grip, state_of, until
 
 from fpgm_core import Network
 from pages.ui.session.view_state import ViewState, encode
@@ -106,11 +106,12 @@ def test_a_two_staged_criterion_with_locks_is_coloured_in_every_view(explore, mo
 
 def test_the_whole_equaliser_and_the_map_are_in_sight_without_scrolling(explore, mobile):
     page = explore(ViewState(mobile.plan(0.3, coupling="inner"), LAYER))
-    bars, chart = (page.locator(where).first.bounding_box() for where in (".eq", "svg.chart"))
-    assert bars["y"] >= 0
-    assert bars["height"] <= 200
-    assert min(chart["y"] + chart["height"], 780) - chart["y"] >= 370 - 4  # the legend stands above it
-    assert page.locator(".st-key-topbar").bounding_box()["height"] <= 64
+    places = at_rest(*(page.locator(where).first for where in (".eq", "svg.chart", ".st-key-topbar")))
+    (_, bars_top, _, bars_height), (_, chart_top, _, chart_height), (_, _, _, topbar_height) = places
+    assert bars_top >= 0
+    assert bars_height <= 200
+    assert min(chart_top + chart_height, 780) - chart_top >= 370 - 4  # the legend stands above it
+    assert topbar_height <= 64
 
 
 def test_the_chosen_filter_and_its_twin_are_ringed_in_every_view(explore, mobile):

@@ -2,7 +2,7 @@
 
 import re
 
-from browsing import NEEDS_CHROMIUM, state_of, until
+from browsing import NEEDS_CHROMIUM, at_rest, state_of, until
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -21,8 +21,8 @@ def test_a_click_on_the_map_sets_the_bar(page, address):
     plan = state_of(page).plan
     units = len(page.locator(".st-key-sweep .ytick").all())
     assert until(lambda: page.locator(".st-key-sweep .nsewdrag").count() == 1, 30)  # the one before has gone
-    cells = page.locator(".st-key-sweep .nsewdrag").bounding_box()
-    first = {"x": cells["width"] / 18, "y": cells["height"] / (2 * units)}  # the first unit at 10%
+    ((_, _, width, height),) = at_rest(page.locator(".st-key-sweep .nsewdrag"))
+    first = {"x": width / 18, "y": height / (2 * units)}  # the first unit at 10%
     page.locator(".st-key-sweep .nsewdrag").click(position=first)
     assert until(lambda: state_of(page).plan != plan, 30)
     moved = {unit: rate for unit, rate in state_of(page).plan.rates.items() if plan.rate(unit) != rate}
