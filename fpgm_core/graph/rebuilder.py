@@ -16,6 +16,8 @@ from fpgm_core.graph.flow import ALWAYS, BatchNormLayer, ChannelTensor, Flow, Jo
 from fpgm_core.graph.operations.base import Rebuilt
 from fpgm_core.graph.overlay import overlay
 
+_PLACING = {F.pad, torch.index_select, "size", "new_zeros"}  # what is called to put channels where they are read
+
 
 class Rebuilder:
     """One walk over the traced graph that writes the compact one beside it; operations rebuild themselves with it.
@@ -40,7 +42,7 @@ class Rebuilder:
         }
         self._graph = torch.fx.Graph()
         self._nodes = {node.name: node for node in flow.graph.graph.nodes}
-        self._numbers: list[torch.fx.Node] = []
+        self._numbers: set[torch.fx.Node] = set()
         self._root: dict[str, Any] = {}
         self._rebuilt: dict[str, Rebuilt] = {}
 
@@ -51,18 +53,23 @@ class Rebuilder:
             if known is None:
                 made = self.copied(node, self.narrow if self._asks_how_many(node) else self.whole)
                 self._rebuilt[node.name] = made, np.zeros(0, dtype=int)
-                self._numbers += [made] * (node.op != "output")
+                self._numbers.add(made)
             elif _taken_from_base(known):
                 self._rebuilt[node.name] = None, np.zeros(0, dtype=int)
             else:
                 self._rebuilt[node.name] = self._made(node, known[0] if isinstance(known, tuple) else known)
-        read = [node for node in self._graph.nodes if node.op == "get_attr"]
-        for made in reversed([*read, *self._numbers]):  # what nothing asks for any more
-            if not made.users:
-                self._graph.erase_node(made)
+        self._graph.eliminate_dead_code(self._is_needed)
         built = torch.fx.GraphModule(self._root, self._graph, type(self._module).__name__)
         built.delete_all_unused_submodules()
         return built.train(self._module.training)
+
+    def _is_needed(self, made: torch.fx.Node) -> bool:
+        """Whether a compact node stays though nothing reads it: all but numbers, and what puts channels in place.
+
+        A dead operation of the network's own stays: its multiply-adds are counted.
+        """
+        can_go = made.op == "get_attr" or made.target in _PLACING or made in self._numbers
+        return made.op in ("placeholder", "output") or not can_go
 
     def _asks_how_many(self, node: torch.fx.Node) -> bool:
         """Whether a node is a size that pruning does not change: x.size(0), of a tensor of which something is left."""
@@ -175,10 +182,14 @@ class Rebuilder:
     def whole(self, node: torch.fx.Node) -> torch.fx.Node:
         """A node's tensor with all its channels, zeros where they are absent."""
         known = self._flow.values.get(node.name)
-        if isinstance(known, tuple) or (known is not None and known.spread):
-            return self.copied(node, self.whole)
+        if isinstance(known, tuple):
+            made, present = self._rebuilt[node.name]
+            is_whole = made is not None and np.array_equal(present, np.arange(known[0].channels))
+            return self.narrow(node) if is_whole else self.copied(node, self.whole)
         if known is None:
             return self.narrow(node)
+        if known.spread:
+            return self.copied(node, self.whole)
         placed = self.placed(node, np.arange(known.channels))
         return self._zeros(node) if placed is None else placed
 

@@ -49,6 +49,31 @@ def test_a_new_move_cancels_the_measurement_under_way(page):
     assert until(lambda: state_of(page).plan.rate("layer2.0.conv1") == 0.2)
 
 
+WATCH_FIGURES = """() => {
+    window.emptied = [];
+    new MutationObserver(() => {
+        for (const figure of document.querySelectorAll("[class*=st-key-figure-]"))
+            if (figure.querySelectorAll(".stHtml").length !== 1) window.emptied.push(figure.className);
+    }).observe(document.body, {subtree: true, childList: true});
+}"""
+
+
+def test_each_figure_stays_until_the_next_one_is_there(page):
+    page.locator(".st-key-figure-params .value").wait_for()  # they come after the picture
+    page.evaluate(WATCH_FIGURES)
+    first = state_of(page).plan
+    for rate, unit in enumerate(("layer2.0.conv1", "layer2.1.conv1", "layer3.0.conv1"), start=5):
+        drag(page, unit, rate / 10)()
+        assert until(lambda unit=unit, rate=rate: state_of(page).plan.rate(unit) == rate / 10)
+        page.wait_for_timeout(1000)
+    for _ in range(3):
+        before = state_of(page).plan
+        page.locator(".st-key-undo button").first.click()
+        assert until(lambda before=before: state_of(page).plan != before)
+    assert state_of(page).plan == first
+    assert page.evaluate("window.emptied") == []
+
+
 def test_arrow_keys_move_a_bar(page):
     bar = page.locator('.eq-unit[data-unit="conv1"]')
     bar.focus()

@@ -195,6 +195,7 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "sum of a list": Case(lambda net, y: sum([net.p(y), net.q(y), y]), twin()),
     "stack, summed": Case(lambda net, y: torch.stack([net.p(y), net.q(y)]).sum(0), twin()),
     "stack, mean": Case(lambda net, y: torch.stack([net.p(y), net.q(y)], dim=1).mean(1), twin()),
+    "viewed as it was": Case(lambda net, y: net.p(y).flatten(2).view(y.shape), {"p": conv(8, 8)}),
     "only counted": Case(lambda net, y: F.relu(y) / net.p(y).size(0), {"p": conv(8, 8)}),
     "counted for nobody": Case(lambda net, y: (F.relu(y), net.p(y).size(2) // 2 - 1)[0], {"p": conv(8, 8)}),
     "difference": Case(lambda net, y: net.p(y) - net.q(y), twin()),
@@ -263,6 +264,11 @@ POOLS = {
 }  # fmt: skip
 
 
+def unread(graph):
+    """The names of a graph's operations whose results nothing reads."""
+    return {node.name for node in graph.nodes if node.op.startswith(("call", "get")) and not node.users}
+
+
 def check(network, coupling, oracle=True):
     """Masked, compact, aligned, folded and fused agree with what silencing computes, and cost what is counted."""
     assert network.dense_cost.macs == run_cost(network.module, SHAPE)[0]
@@ -275,6 +281,7 @@ def check(network, coupling, oracle=True):
         expected = silenced(network, masks, x) if oracle else masked
         for form in (compact, pruned.compact(aligned=True), folded, fused(folded, torch.float32)):
             assert close(form(x), expected, dense)
+        assert unread(compact.graph) <= unread(network.flow.graph.graph)
         assert close(masked, expected, dense)
         cost = count_cost(network.flow, masks)
         assert run_cost(compact, SHAPE) == (cost.macs, cost.params)

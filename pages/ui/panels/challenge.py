@@ -27,7 +27,7 @@ def challenge(session: Session, lesson: LessonState, words: Words) -> None:
     take_move(session)
     session.redraw = False
     session.record()
-    accuracy, macs, params = (column.empty() for column in st.columns([2, 1, 1]))
+    accuracy, macs, params = st.columns([2, 1, 1])
     live_bars(accuracy, macs, params)
     _controls(session, words)
     cut = macs_cut(session.network.prune(session.state.plan))

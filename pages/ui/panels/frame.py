@@ -71,13 +71,12 @@ def top_bar(session: Session) -> Slots:
         ):
             open_button()
             pickers(session)
-        slots = []
-        for name in ("accuracy", "macs", "params"):
-            with st.container(key=f"figure-{name}", width="content"):
-                slots.append(st.empty())
+        # Not st.empty(): it takes the figure of before away, which the page draws anew a moment later.
+        accuracy, macs, params = (
+            st.container(key=f"figure-{name}", width="content") for name in ("accuracy", "macs", "params")
+        )
         with st.container(key="tools", horizontal=True, gap="xsmall", width="content", wrap=False):
             _tools(session)
-    accuracy, macs, params = slots
     return accuracy, macs, params
 
 
