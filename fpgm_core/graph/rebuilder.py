@@ -84,8 +84,7 @@ class Rebuilder:
     def _made(self, node: torch.fx.Node, value: Value) -> Rebuilt:
         if node.op == "placeholder":
             return self._graph.node_copy(node), np.arange(value.channels)
-        unwritten = value.unwritten and all(v is None or v.unwritten for v in map(self.known, self.operands(node)))
-        if value.operation is None or unwritten:
+        if value.operation is None:
             return self.copied(node, self.whole), np.arange(value.channels)
         return value.operation.rebuild(self, node, value)
 

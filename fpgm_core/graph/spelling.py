@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def spell(graph: torch.fx.GraphModule) -> bool:
                 made = _SPELLINGS[name](graph, node)
         if made is not None:
             node.replace_all_uses_with(made)
-        if made is not None or (name == "unbind" and not node.users):
+        if made is not None or (name in ("unbind", "shape", "size") and not node.users):
             graph.graph.erase_node(node)
             changed = True
     if changed:
@@ -100,6 +101,30 @@ def _unbind(graph: torch.fx.GraphModule, node: Node) -> None:
         if user.target is operator.getitem and isinstance(user.args[1], int):
             with graph.graph.inserting_before(user):
                 user.replace_all_uses_with(_part(graph, source, dim, user.args[1] % shape_of(source)[dim]))
+            graph.graph.erase_node(user)
+
+
+def _sizes(graph: torch.fx.GraphModule, node: Node) -> Node | None:
+    """x.size(2) for each size that is asked for of x.shape or x.size(): whoever asks for it needs no more of x."""
+    source, dim = node.args[0], None if node.target is getattr else argument(node, 1, "dim")
+    if not isinstance(source, Node) or not isinstance(source.meta.get("shape"), torch.Size):
+        return None
+    if dim is not None:
+        return graph.graph.call_method("size", (source, dim)) if node.kwargs else None
+    _one_by_one(graph, node, [partial(graph.graph.call_method, "size", (source, i)) for i in range(_rank(source))])
+    return None
+
+
+def _one_by_one(graph: torch.fx.GraphModule, several: Node, parts: list[Callable[[], Node]]) -> None:
+    """Have whoever reads one of several numbers, or of some of them, read what makes it."""
+    for user in [user for user in several.users if user.target is operator.getitem]:
+        place: Any = user.args[1]
+        if isinstance(place, int):
+            with graph.graph.inserting_before(user):
+                user.replace_all_uses_with(parts[place]())
+        elif isinstance(place, slice) and user.all_input_nodes == [several]:
+            _one_by_one(graph, user, parts[place])
+        if not user.users:
             graph.graph.erase_node(user)
 
 
@@ -227,6 +252,8 @@ _SPELLINGS: dict[str, Callable[[torch.fx.GraphModule, Node], Node | None]] = {
     "lerp": _lerp,
     "rsub": _rsub,
     "unbind": _unbind,
+    "shape": _sizes,
+    "size": _sizes,
     "select": _select,
     "index_select": _select,
     "gather": _gathered,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fpgm_core.errors import FpgmError
-from fpgm_core.graph import overlay
 from fpgm_core.pruning.pruned import PrunedNetwork
 from fpgm_core.runtime.locks import FORWARD_LOCK
 from fpgm_core.runtime.progress import Progress, Work, run
@@ -111,8 +110,7 @@ def verify_work(
     """Compare the masked and the compact form of a pruned network on `images` (B, C, H, W), and on random ones.
 
     The compact form is `compact(aligned=aligned)`. `forms` are the masked and the compact network, where they are at
-    hand already. Both are compared with the true
-    dense network. Raises FpgmError where either network's answers are not finite.
+    hand already. Both are compared with the dense network. Raises FpgmError where an answer is not finite.
     """
     dense, shape = pruned.network.module, pruned.network.input_shape
     cost = pruned.compact_cost(aligned=aligned)
@@ -186,7 +184,7 @@ def randomised_module(module: nn.Module, input_shape: tuple[int, int, int], seed
     dense agree whatever was done. Norm statistics are measured on random images first, then disturbed,
     so that activations keep their size through many layers.
     """
-    view = copy.deepcopy(overlay(module, {})).eval()
+    view = copy.deepcopy(module).eval()
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in view.named_parameters():
         owner = view.get_submodule(name.rpartition(".")[0])

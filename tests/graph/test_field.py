@@ -137,6 +137,12 @@ def asserted(net, y):
     return y
 
 
+def sized(net, y):
+    images, channels, height, width = net.p(y).size()
+    z = y.reshape(images, channels, height * width)
+    return z.view(*z.shape[:2], height, width) / z.shape[-1:][0]
+
+
 def dealt(net, y):
     parts = list(torch.chunk(y, 2, dim=1))
     return torch.cat([F.relu(parts[1]), parts[0]], 1)
@@ -196,6 +202,8 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "stack, summed": Case(lambda net, y: torch.stack([net.p(y), net.q(y)]).sum(0), twin()),
     "stack, mean": Case(lambda net, y: torch.stack([net.p(y), net.q(y)], dim=1).mean(1), twin()),
     "viewed as it was": Case(lambda net, y: net.p(y).flatten(2).view(y.shape), {"p": conv(8, 8)}),
+    "sizes from behind": Case(lambda net, y: (y / y.size(-3)).view(-1, *y.shape[1:-1], y.size(dim=-1))),
+    "sizes one by one": Case(sized, {"p": conv(8, 8)}),
     "only counted": Case(lambda net, y: F.relu(y) / net.p(y).size(0), {"p": conv(8, 8)}),
     "counted for nobody": Case(lambda net, y: (F.relu(y), net.p(y).size(2) // 2 - 1)[0], {"p": conv(8, 8)}),
     "difference": Case(lambda net, y: net.p(y) - net.q(y), twin()),
@@ -264,6 +272,11 @@ POOLS = {
 }  # fmt: skip
 
 
+def storages(module):
+    """Where a module's tensors lie in memory."""
+    return {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+
+
 def unread(graph):
     """The names of a graph's operations whose results nothing reads."""
     return {node.name for node in graph.nodes if node.op.startswith(("call", "get")) and not node.users}
@@ -282,6 +295,7 @@ def check(network, coupling, oracle=True):
         for form in (compact, pruned.compact(aligned=True), folded, fused(folded, torch.float32)):
             assert close(form(x), expected, dense)
         assert unread(compact.graph) <= unread(network.flow.graph.graph)
+        assert not storages(compact) & storages(network.module), "a compact network's tensors are its own"
         assert close(masked, expected, dense)
         cost = count_cost(network.flow, masks)
         assert run_cost(compact, SHAPE) == (cost.macs, cost.params)

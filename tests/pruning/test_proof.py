@@ -192,10 +192,100 @@ def test_randomised_leaves_the_original_and_repeats(network):
     states = [module.state_dict() for module in (first, again, other)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["features.0.1.bias"], states[2]["features.0.1.bias"])
-    assert not any(module.training for module in first.modules())
-    norms = [m for m in first.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert all(norm.bias.count_nonzero() == norm.bias.numel() for norm in norms)
-    assert all((norm.running_var > 0).all() for norm in norms)
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64), nn.LayerNorm(64)
+        self.layer_scale = nn.Parameter(torch.full((64,), 1e-6))
+        self.of_the_batch = nn.BatchNorm2d(64, track_running_stats=False)
+
+    def forward(self, x):
+        y = self.of_the_batch(self.norm(self.conv(x)))
+        return self.head(y.mean((2, 3))) * self.layer_scale
+
+
+def test_what_is_drawn_at_random_is_of_an_ordinary_size_and_follows_the_network():
+    torch.manual_seed(0)
+    module = Scaled().train()
+    module.norm.running_mean.fill_(1e3)  # of images that nobody has
+    module.norm.running_var.fill_(1e6)
+    module.norm.num_batches_tracked.fill_(100)
+    drawn = randomised_module(module, (3, 32, 32))
+    assert module.training
+    assert not any(part.training for part in drawn.modules())
+    for weights, low, high in (
+        (drawn.norm.weight, 0.5, 1.5),
+        (drawn.head.weight, 0.5, 1.5),
+        (drawn.layer_scale, 0.1, 0.5),
+    ):
+        assert low <= weights.min() < low + 0.2 * (high - low)
+        assert high - 0.2 * (high - low) < weights.max() <= high
+    for bias in (drawn.conv.bias, drawn.norm.bias, drawn.head.bias):
+        assert bias.std().item() == pytest.approx(0.2, rel=0.3)
+        assert abs(bias.mean()) < 0.1
+    variance = drawn.conv.weight.square().sum((1, 2, 3))  # of what it answers to images of noise
+    apart = (drawn.norm.running_mean - drawn.conv.bias) / variance.sqrt()
+    assert apart.std().item() == pytest.approx(0.3, rel=0.3)
+    factor = drawn.norm.running_var / variance
+    assert 0.6 < factor.min() < 0.8 < 1.3 < factor.max() < 1.5
+
+
+def test_a_randomised_selection_belongs_to_its_own_network_and_keeps_nothing_prepared(network):
+    pruned = network("resnet20").prune(0.4)
+    drawn = randomised(replace(pruned, prepared=pruned.compact()))
+    assert drawn.plan.fingerprint == drawn.network.fingerprint != pruned.plan.fingerprint
+    assert drawn.prepared is None
+    assert all(np.array_equal(mask, pruned.keep_masks[name]) for name, mask in drawn.keep_masks.items())
+
+
+class Says(nn.Module):
+    """Names the classes it is told, one for each image of a batch: of eight images, of others."""
+
+    def __init__(self, eight, others):
+        super().__init__()
+        self.said = {8: torch.tensor(eight), 3: torch.tensor(others)}
+
+    def forward(self, x):
+        return F.one_hot(self.said.get(len(x), torch.zeros(len(x), dtype=int)), 10).float()
+
+
+@pytest.mark.parametrize(
+    ("eight", "others"),
+    [
+        ([1, 0, 1, 2, 3, 4, 0, 1], [2, 1, 2]),
+        ([0, 1, 2, 3, 4, 0, 1, 3], [2, 1, 2]),
+        ([0, 1, 2, 3, 4, 0, 1, 2], [2, 1, 1]),
+    ],
+)
+def test_the_same_classes_are_those_of_every_image_in_every_batch(network, eight, others):
+    pruned, images = network("resnet20").prune(0.4), torch.randn(3, 3, 32, 32)
+    masked = Says([0, 1, 2, 3, 4, 0, 1, 2], [2, 1, 2])
+    assert verify(pruned, images, forms=(masked, masked)).same_top1
+    assert not verify(pruned, images, forms=(masked, Says(eight, others))).same_top1
+
+
+def test_a_network_that_draws_draws_the_same_in_every_form_and_moves_nobodys_generator(network):
+    class Draws(nn.Module):
+        def forward(self, x):
+            return torch.randn(len(x), 10)
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    pruned = network("resnet20").prune(0.4)
+    proof = verify(pruned, forms=(Draws(), Draws()))
+    assert proof.equal
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert verify(pruned, forms=(Draws(), Draws())) == proof, "whatever was drawn before"
+
+
+def test_numbers_of_every_kind_are_compared_and_what_is_no_tensor_is_left_out():
+    answer = {"boxes": [torch.tensor([1, 2]), (torch.tensor([True]), None)], "name": "a", "score": torch.ones(2)}
+    found = tensors_in(answer)
+    assert [tensor.tolist() for tensor in found] == [[1, 2], [1], [1, 1]]
+    assert all(tensor.is_floating_point() for tensor in found)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -258,6 +348,7 @@ class Answer:
         lambda first, second: (first, second),
         lambda first, second: {"first": first, "more": [second]},
         lambda first, second: Answer(first=first, second=second),
+        lambda first, second: (first, second[:, 0]),  # one number an image: no classes
     ],
 )
 def test_every_tensor_of_several_outputs_is_compared(several):
