@@ -73,7 +73,7 @@ class Rebuilder:
 
     def _asks_how_many(self, node: torch.fx.Node) -> bool:
         """Whether a node is a size that pruning does not change: x.size(0), of a tensor of which something is left."""
-        if node.op != "call_method" or node.target != "size" or len(node.args) != 2 or node.kwargs:
+        if node.op != "call_method" or node.target != "size" or len(node.args) != 2:
             return False
         source: Any = node.args[0]
         known, dim = self.known(source), node.args[1]

@@ -23,6 +23,14 @@ def twin():
     return {"p": conv(8, 8), "q": conv(8, 8, 1)}
 
 
+def pair():
+    return {**twin(), "r": conv(8, 8), "s": conv(8, 8)}
+
+
+def for_two(net, y):
+    return net.r(net.m(net.p(y))) + net.s(net.m(net.q(y)))
+
+
 def excite(width=8):
     return {"s": nn.Linear(width, 4), "e": nn.Linear(4, width)}
 
@@ -202,10 +210,17 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "stack, summed": Case(lambda net, y: torch.stack([net.p(y), net.q(y)]).sum(0), twin()),
     "stack, mean": Case(lambda net, y: torch.stack([net.p(y), net.q(y)], dim=1).mean(1), twin()),
     "viewed as it was": Case(lambda net, y: net.p(y).flatten(2).view(y.shape), {"p": conv(8, 8)}),
+    "sized as it was": Case(lambda net, y: net.p(y).flatten(2).view(y.size()), {"p": conv(8, 8)}),
+    "summed up in halves": Case(
+        lambda net, y: net.p(y).view(-1, 2, 4, 8, 8).cumsum(2).flatten(1, 2), {"p": conv(8, 8)}, {"p"}
+    ),
     "sizes from behind": Case(lambda net, y: (y / y.size(-3)).view(-1, *y.shape[1:-1], y.size(dim=-1))),
     "sizes one by one": Case(sized, {"p": conv(8, 8)}),
     "only counted": Case(lambda net, y: F.relu(y) / net.p(y).size(0), {"p": conv(8, 8)}),
     "counted for nobody": Case(lambda net, y: (F.relu(y), net.p(y).size(2) // 2 - 1)[0], {"p": conv(8, 8)}),
+    "slopes for two": Case(for_two, {**pair(), "m": nn.PReLU(8)}),
+    "a norm for two": Case(for_two, {**pair(), "m": nn.BatchNorm2d(8)}),
+    "groups for two": Case(for_two, {**pair(), "m": nn.GroupNorm(1, 8)}),
     "difference": Case(lambda net, y: net.p(y) - net.q(y), twin()),
     "weighted sum": Case(lambda net, y: torch.add(net.p(y), net.q(y), alpha=2), twin()),
     "the greater": Case(lambda net, y: torch.maximum(net.p(y), net.q(y)), twin()),
