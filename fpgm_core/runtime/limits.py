@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -69,8 +70,8 @@ class Breakable:
         finally:
             with self._lock:
                 self._thread = 0
-                if self._broken:  # the error may still be on its way
-                    _raise_in(threading.get_ident(), None)
+                if self._broken:
+                    _take_back()
 
     def break_off(self, *, in_imports: bool = True) -> bool:
         """Raise the error in what runs now, once; whether that could be, where imports are to come to their end."""
@@ -93,9 +94,26 @@ def _is_importing(thread: int) -> bool:
     return False
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    raised = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+class _TakenBack(BaseException):
+    """Raised in the place of an error that may still be on its way, and caught at once."""
+
+
+def _take_back() -> None:
+    """Let no error that was sent to this thread arrive any more.
+
+    Not by sending none, which Python has for that: it leaves the interpreter looking for one for ever after, at every
+    call and loop, and a traced function never gets past its first instruction.
+    """
+    try:
+        _raise_in(threading.get_ident(), _TakenBack)
+        while True:
+            time.sleep(0)
+    except _TakenBack:
+        pass
 
 
 @contextmanager
