@@ -77,6 +77,14 @@ def test_a_good_message_is_read(reader):
     assert is_sound(reader, found)
 
 
+@pytest.mark.parametrize(
+    "number", [10**400, -(10**400), math.inf, -math.inf, math.nan], ids=["huge", "-huge", "inf", "-inf", "nan"]
+)
+def test_a_clicked_point_carries_numbers_that_a_float_can_hold(number):
+    assert read_point([{"customdata": [1, 2.5]}]) == [1, 2.5]
+    assert read_point([{"customdata": [1, number]}]) is None
+
+
 @pytest.mark.parametrize("reader", GOOD, ids=lambda reader: reader.__name__)
 @given(data=st.data())
 def test_no_message_is_more_than_unread(reader, data):

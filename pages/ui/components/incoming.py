@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Container, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -69,8 +70,10 @@ def items(value: Any, most: int = MOST_ENTRIES, least: int = 0) -> list[Any]:
 
 
 def number(value: Any, low: float, high: float) -> float:
-    """A number in a range: NaN is not, nor an integer that no float can hold."""
+    """A number in a range: NaN is not, nor an infinity, nor an integer that no float can hold."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+        raise Unfit
+    if abs(value) > sys.float_info.max:
         raise Unfit
     return float(value)
 
@@ -107,10 +110,7 @@ def read_point(points: Any) -> list[float]:
         carried = [entries[key] for key in sorted(entries, key=_index)]
     if not isinstance(carried, (list, tuple)):
         carried = [carried]
-    found = [number(value, -math.inf, math.inf) for value in items(list(carried), _MOST_CLICKED, least=1)]
-    if not all(map(math.isfinite, found)):
-        raise Unfit
-    return found
+    return [number(value, -math.inf, math.inf) for value in items(list(carried), _MOST_CLICKED, least=1)]
 
 
 @reading
