@@ -71,9 +71,9 @@ def items(value: Any, most: int = MOST_ENTRIES, least: int = 0) -> list[Any]:
 
 def number(value: Any, low: float, high: float) -> float:
     """A number in a range: NaN is not, nor an infinity, nor an integer that no float can hold."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise Unfit
-    if abs(value) > sys.float_info.max:
+    if not low <= value <= high or abs(value) > sys.float_info.max:
         raise Unfit
     return float(value)
 
