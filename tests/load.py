@@ -6,7 +6,10 @@ Every browser here is what a server sees of one: a websocket, Streamlit's own me
 sends. Nothing is drawn, so the server's cores are the server's but for what reading the messages takes. Each opens
 the page and then moves one bar after another: a drag of some steps, each sent when the one before was answered,
 then rest, then a look at the result. Every count of MACs that is shown is compared with the library's own for the
-rates that this browser sent: a result of another session, or of an older move, would be found.
+rates that this browser sent, when all is over: a result of another session, or of an older move, would be found.
+
+All come at once; what is said of the time `once_open` is of moves that began when everybody had the page. The browsers
+take of the same cores: `browsers_cores` says how much.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -27,7 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from memory import held_after_opening
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -46,28 +50,54 @@ _MACS = re.compile(r'class="more">([\d,]+)')
 
 @dataclass
 class Observations:
-    """What all browsers saw together: seconds of every drag step, to first and exact figures, and what was wrong."""
+    """What all browsers saw together: waits for pages, drag steps, first and exact figures, and what was wrong."""
 
-    opened: list[float] = field(default_factory=list)
-    drags: list[float] = field(default_factory=list)
-    firsts: list[float] = field(default_factory=list)
-    exacts: list[float] = field(default_factory=list)
+    opened: list[Wait] = field(default_factory=list)
+    drags: list[Wait] = field(default_factory=list)
+    firsts: list[Wait] = field(default_factory=list)
+    exacts: list[Wait] = field(default_factory=list)
     moves: int = 0
     wrong: list[str] = field(default_factory=list)
+    shown: list[tuple[dict[str, float], str]] = field(default_factory=list)  # rates, and the card of MACs for them
     figures: dict[str, set[str]] = field(default_factory=dict)  # rates -> every exact card shown for them
+    cores: float = 0.0  # that the browsers took
+
+    def check(self, network: Network) -> None:
+        """What was shown of every plan is what the library counts, and equal plans had equal figures."""
+        for rates, card in self.shown:
+            shown, true = _MACS.search(card), network.cost(network.plan(rates)).macs
+            if shown is None or int(shown[1].replace(",", "")) != true:
+                self.wrong.append(f"{card} where {true:,} are right")
+        self.wrong += [f"one plan, several figures: {cards}" for cards in self.figures.values() if len(cards) > 1]
 
     def summary(self) -> dict[str, object]:
-        """Counts, medians and 95th percentiles."""
-        found: dict[str, object] = {"moves": self.moves, "wrong": len(self.wrong)}
-        for name in ("opened", "drags", "firsts", "exacts"):
-            values = sorted(getattr(self, name))
-            if values:
-                found[name] = {
-                    "count": len(values),
-                    "median": round(statistics.median(values), 3),
-                    "p95": round(values[min(len(values) - 1, int(0.95 * len(values)))], 3),
-                }
-        return found
+        """Counts, medians and 95th percentiles of seconds: of all the time, and once all had opened the page."""
+        all_open = max((wait.since + wait.seconds for wait in self.opened), default=0.0)
+        names = ("opened", "drags", "firsts", "exacts")
+        told = {name: _told(getattr(self, name)) for name in names}
+        later = {name: _told([wait for wait in getattr(self, name) if wait.since >= all_open]) for name in names[1:]}
+        first = {"moves": self.moves, "wrong": len(self.wrong), "browsers_cores": round(self.cores, 2)}
+        return {**first, **told, "once_open": later}
+
+
+class Wait(NamedTuple):
+    """How long something took, and when it began."""
+
+    since: float
+    seconds: float
+
+    @classmethod
+    def from_start(cls, since: float) -> Wait:
+        """What began then and ends now."""
+        return cls(since, time.monotonic() - since)
+
+
+def _told(waits: list[Wait]) -> dict[str, float]:
+    values = sorted(wait.seconds for wait in waits)
+    if not values:
+        return {"count": 0}
+    p95 = values[min(len(values) - 1, int(0.95 * len(values)))]
+    return {"count": len(values), "median": round(statistics.median(values), 3), "p95": round(p95, 3)}
 
 
 class Browser:
@@ -96,7 +126,7 @@ class Browser:
             reading = asyncio.create_task(self._read())
             await self._send(None)
             await self._seen(lambda: bool(self._data) and "MACs" in self._cards, 120)
-            self._observed.opened.append(time.monotonic() - start)
+            self._observed.opened.append(Wait.from_start(start))
             try:
                 while time.monotonic() < until:
                     await self._move()
@@ -134,25 +164,18 @@ class Browser:
             rates = {**rates, name: round(before + (goal - before) * step / STEPS, 2)}
             start = time.monotonic()
             await self._say(rates, name, "drag")
-            self._observed.drags.append(time.monotonic() - start)
-            self._check(rates)
+            self._observed.drags.append(Wait.from_start(start))
+            self._observed.shown.append((rates, self._cards["MACs"]))
             await asyncio.sleep(0.05)
         start = time.monotonic()
         await self._say(rates, name, "rest")
-        self._check(rates)
+        self._observed.shown.append((rates, self._cards["MACs"]))
         self._observed.moves += 1
         if await self._seen(lambda: self._accuracy() == "exact" or "," in self._accuracy(), 60):
-            self._observed.firsts.append(time.monotonic() - start)
+            self._observed.firsts.append(Wait.from_start(start))
         if await self._seen(lambda: self._accuracy() == "exact", self._random.uniform(*self._patience)):
-            self._observed.exacts.append(time.monotonic() - start)
+            self._observed.exacts.append(Wait.from_start(start))
             self._observed.figures.setdefault(json.dumps(rates), set()).add(self._cards["Accuracy"])
-
-    def _check(self, rates: dict[str, float]) -> None:
-        """What is shown of the plan is what the library counts."""
-        shown = _MACS.search(self._cards["MACs"])
-        true = self._network.cost(self._network.plan(rates)).macs
-        if shown is None or int(shown[1].replace(",", "")) != true:
-            self._observed.wrong.append(f"{self._cards['MACs']} where {true:,} are right")
 
     def _accuracy(self) -> str:
         """How far the measurement is: with a comma once there is a figure."""
@@ -242,13 +265,15 @@ async def load(
 ) -> Observations:
     """So many browsers at once for so long. Two of each pair move the same bars: equal plans are asked for twice."""
     observed, network = Observations(), Network.load(model)
-    until = time.monotonic() + seconds
+    begun, taken = time.monotonic(), time.process_time()
+    until = begun + seconds
     ended = await asyncio.gather(
         *(Browser(address, network, observed, first_seed + i // 2, patience).live(until) for i in range(browsers)),
         return_exceptions=True,
     )
     observed.wrong += [f"a browser gave up: {error!r}" for error in ended if isinstance(error, BaseException)]
-    observed.wrong += [f"one plan, several figures: {cards}" for cards in observed.figures.values() if len(cards) > 1]
+    observed.cores = (time.process_time() - taken) / (time.monotonic() - begun)
+    observed.check(network)
     return observed
 
 
@@ -256,13 +281,17 @@ async def load(
 def serving(
     home: str | None = None, out: IO[str] | int = subprocess.DEVNULL, app: str | Path = "app.py"
 ) -> Iterator[str]:
-    """A server of an app on a free port, with its own FPGM_HOME and output if given: its address, once it answers."""
+    """A server of an app on a free port, with its own FPGM_HOME and output if given: its address, once it answers.
+
+    Raises ChildProcessError at the end where the server has ended before. Where anything is raised, its output tells
+    what each of its threads did.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address, begun = f"http://127.0.0.1:{port}", time.monotonic()
     command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.port", str(port)]
-    environment = os.environ | ({"FPGM_HOME": home} if home else {})
+    environment = os.environ | ({"FPGM_HOME": home} if home else {}) | {"PYTHONFAULTHANDLER": "1"}
     root = Path(__file__).parents[1]
     server = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
@@ -275,6 +304,11 @@ def serving(
                     raise
                 time.sleep(0.02)
         yield address
+        if server.poll() is not None:
+            raise ChildProcessError(f"the server has ended before its time, with {server.returncode}")
+    except BaseException:
+        server.send_signal(signal.SIGABRT)
+        raise
     finally:
         server.terminate()
         server.wait(30)

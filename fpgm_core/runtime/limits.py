@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -106,12 +105,12 @@ def _take_back() -> None:
     """Let no error that was sent to this thread arrive any more.
 
     Not by sending none, which Python has for that: it leaves the interpreter looking for one for ever after, at every
-    call and loop, and a traced function never gets past its first instruction.
+    call and loop, and a traced function never gets past its first instruction. Again and again, for what arrives in a
+    finaliser is lost.
     """
     try:
-        _raise_in(threading.get_ident(), _TakenBack)
         while True:
-            time.sleep(0)
+            _raise_in(threading.get_ident(), _TakenBack)
     except _TakenBack:
         pass
 

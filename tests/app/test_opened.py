@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from driving import again, press, session_of, sound, until
 from driving import opened as page_of
-from driving import press, session_of, sound, until
 from PIL import Image
 
 from fpgm_core import FpgmError, ImageSet, Network
 from fpgm_core.data import DATA, load_images
 from fpgm_core.runtime.progress import run
+from pages.ui.panels import open_dialog
 from pages.ui.session import opened, opening
 from pages.ui.session.networks import first_view, network_of, open_network, view_of
 from pages.ui.session.view_state import decode, encode
@@ -45,10 +46,10 @@ def test_kept_weights_open_again_by_the_fingerprint_of_a_plan(changed):
     network = run(opening.checkpoint_work("resnet20", "mine.pt", changed))
     state = view_of(network)
     opened.forget_networks()  # as after the server was started anew
-    again = network_of(decode(encode(state)))
-    assert again.fingerprint == network.fingerprint != Network.load("resnet20").fingerprint
-    assert again.weights == network.weights
-    assert "mine.pt" in again.weights
+    reopened = network_of(decode(encode(state)))
+    assert reopened.fingerprint == network.fingerprint != Network.load("resnet20").fingerprint
+    assert reopened.weights == network.weights
+    assert "mine.pt" in reopened.weights
     assert open_network("resnet20").fingerprint == Network.load("resnet20").fingerprint
 
 
@@ -195,6 +196,18 @@ def test_the_dialog_lists_every_network_and_what_was_opened_lately(changed, own_
     session = session_of(app)
     assert until(app, lambda: session.state.plan.fingerprint == network.fingerprint)
     session.jobs.close()
+
+
+def test_another_page_closes_the_dialog_for_good(monkeypatch):
+    def is_open(app):
+        return "open_model" in [box.key for box in app.selectbox]
+
+    monkeypatch.setattr(open_dialog, "ready_work", lambda: iter(()))
+    app = press(page_of(), "open")
+    assert is_open(app)
+    assert not is_open(again(app.switch_page("pages/1_Export.py")))
+    assert not is_open(again(app.switch_page("app.py")))
+    assert is_open(press(app, "open"))
 
 
 def test_while_a_network_is_chosen_torchvision_is_read_and_umap_compiled_elsewhere(monkeypatch):

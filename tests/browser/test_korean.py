@@ -56,7 +56,7 @@ def english(page):
 
 @pytest.fixture(scope="module")
 def korean(address, browser):
-    page = browser.new_context(locale="ko-KR", viewport={"width": 1440, "height": 900}).new_page()
+    page = browser.new_page(locale="ko-KR", viewport={"width": 1440, "height": 900})
     page.goto(f"{address}/?{resnet20_query()}")
     page.locator(".eq-unit").first.wait_for(timeout=90_000)
     page.locator(".pt").first.wait_for(timeout=90_000)

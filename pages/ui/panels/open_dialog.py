@@ -44,25 +44,27 @@ from pages.ui.session.work_status import waiting
 
 _JOB = "open"
 _AT_HAND, _RANDOM = "", "random"  # weights: the best that are here, or none
-_FLAG = "is_open_dialog"
+_OPEN_ON = "open_dialog_on"  # the page on which the dialog is open
 
 
 def open_button() -> None:
-    """The button that opens the dialog, and the dialog while it is open."""
+    """The button that opens the dialog, and the dialog while it is open: on this page, another one closes it."""
     words = tab_words()
     st.button(words("open.button"), key="open", help=words("open.button_help"), on_click=_show)
-    if st.session_state.get(_FLAG):
+    if st.session_state.get(_OPEN_ON) == current_session().page:
         st.dialog(words("open.title"), width="large", on_dismiss=_hide)(_dialog)()
+    else:
+        _hide()  # who closes it and goes to another page at once is gone before Streamlit hears that it closed
 
 
 def _show() -> None:
-    st.session_state[_FLAG] = True
+    st.session_state[_OPEN_ON] = current_session().page
     # While a person chooses, what opening asks for is read: torchvision, and UMAP, which compiles for its maps.
     current_session().jobs.start("umap", ready_work, key=("umap",), worker=layout_worker())
 
 
 def _hide() -> None:
-    st.session_state[_FLAG] = False
+    st.session_state[_OPEN_ON] = None
 
 
 def _dialog() -> None:
