@@ -9,6 +9,7 @@ from tiers import LIMIT, REPRESENTATIVES, SECONDS, is_representative, is_thoroug
 NO_QUICK_TEST = {
     "tests/app/test_memory_held.py",
     "tests/browser/test_export_live.py",
+    "tests/browser/test_far_away.py",
     "tests/browser/test_overtaken.py",
     "tests/browser/test_sensitivity_live.py",
     "tests/browser/test_walk.py",

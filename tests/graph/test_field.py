@@ -218,6 +218,8 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "sizes one by one": Case(sized, {"p": conv(8, 8)}),
     "only counted": Case(lambda net, y: F.relu(y) / net.p(y).size(0), {"p": conv(8, 8)}),
     "counted for nobody": Case(lambda net, y: (F.relu(y), net.p(y).size(2) // 2 - 1)[0], {"p": conv(8, 8)}),
+    "counted on its side": Case(lambda net, y: F.relu(y) / net.p(y).transpose(0, 1).size(1), {"p": conv(8, 8)}),
+    "a size by a number": Case(lambda net, y: F.relu(y) / y.size(y.dim() - 2)),
     "slopes for two": Case(for_two, {**pair(), "m": nn.PReLU(8)}),
     "a norm for two": Case(for_two, {**pair(), "m": nn.BatchNorm2d(8)}),
     "groups for two": Case(for_two, {**pair(), "m": nn.GroupNorm(1, 8)}),
