@@ -9,6 +9,7 @@ else:  # the server, once, before there is a browser
     from starlette.middleware import Middleware
 
     from pages.ui.preload import preload
+    from pages.ui.session.left_pages import LeftPages
     from pages.ui.session.visitors import VisitorCookie
 
-    app = st.App(__file__, lifespan=preload, middleware=[Middleware(VisitorCookie)])
+    app = st.App(__file__, lifespan=preload, middleware=[Middleware(VisitorCookie), Middleware(LeftPages)])

@@ -4,7 +4,8 @@ import socket
 import threading
 from contextlib import contextmanager, suppress
 
-from browsing import NEEDS_CHROMIUM
+import pytest
+from browsing import NEEDS_CHROMIUM, check_components, grip
 from view_states import resnet20_query
 
 from pages.ui.session.language import words_of
@@ -52,26 +53,57 @@ class Way:
             sink.shutdown(socket.SHUT_WR)
 
 
-def test_who_goes_on_before_the_answer_comes_gets_there(address, browser):
+@pytest.fixture
+def way(address):
+    found = Way(int(address.rpartition(":")[2]))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def far(way, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-US")
+    page.goto(f"{way.address}/?{resnet20_query()}")
+    page.locator(".pt").first.wait_for(timeout=90_000)
+    page.wait_for_timeout(2_000)
+    yield page
+    check_components(page)
+    page.close()
+
+
+def go_to(page, name):
+    page.locator(".st-key-navigation").get_by_role("link").get_by_text(EN(f"frame.{name}"), exact=True).click()
+
+
+def test_a_bar_that_is_dragged_after_its_page_was_left_moves_nothing(way, far):
+    """What it asks for would empty the page that its browser has gone to."""
+    move, let_go = grip(far, "layer1.1.conv1")
+    move(0.5)
+    far.wait_for_timeout(1_000)
+    with way.held_up():
+        far.locator(".st-key-navigation").get_by_role("link", name=EN("frame.learn")).press("Enter")
+        move(0.6)  # while the other page runs: afterwards Streamlit knows by itself that nothing is to be done
+        far.wait_for_timeout(2_000)
+        let_go()
+    far.locator(".st-key-learn-forward button").wait_for()
+    far.wait_for_timeout(2_000)
+    far.locator(AT_REST).wait_for()
+    far.locator(".st-key-learn-forward button").click()
+    far.get_by_text(f"2. {EN('norms.title')}").wait_for()
+
+
+def test_who_goes_on_before_the_answer_comes_gets_there(way, far):
     """A browser forgets a message that three answers do not mention: with the last, while it asks for that page again.
 
     Where Streamlit lets browsers keep messages, the server refers to it, and the page stands still for good.
     """
-    way = Way(int(address.rpartition(":")[2]))
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-US")
-    link = page.locator(".st-key-navigation").get_by_role("link")
-    page.goto(f"{way.address}/?{resnet20_query()}")
-    page.locator(".pt").first.wait_for(timeout=90_000)
-    page.wait_for_timeout(2_000)
-    link.get_by_text(EN("frame.learn"), exact=True).click()
-    page.get_by_text(f"1. {EN('plane.title')}").wait_for()
-    page.locator(AT_REST).wait_for()
+    go_to(far, "learn")
+    far.get_by_text(f"1. {EN('plane.title')}").wait_for()
+    far.locator(AT_REST).wait_for()
     with way.held_up():
-        page.locator(".st-key-learn-forward button").click()
-        page.wait_for_timeout(3_000)
-        link.get_by_text(EN("frame.explore"), exact=True).click()
-        page.wait_for_timeout(1_000)
-    page.locator(".pt").first.wait_for()
-    page.locator(AT_REST).wait_for()
-    page.close()
-    way.close()
+        far.locator(".st-key-learn-forward button").click()
+        far.wait_for_timeout(3_000)
+        go_to(far, "explore")
+        far.wait_for_timeout(1_000)
+    far.locator(".pt").first.wait_for()
+    far.locator(AT_REST).wait_for()
