@@ -247,6 +247,8 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "shuffled pixels": Case(lambda net, y: net.m(F.pixel_shuffle(y, 2)), {"m": conv(2, 8)}),
     "gathered pixels": Case(lambda net, y: net.m(F.pixel_unshuffle(y, 2)), {"m": conv(32, 8)}),
     "exponential": Case(lambda net, y: torch.exp(-y), {}, {"a"}),
+    "exponential, depthwise": Case(lambda net, y: net.d(torch.exp(-y)), {"d": conv(8, 8, groups=8)}, {"a"}),
+    "exponential, norm with activation": Case(lambda net, y: net.m(torch.exp(-y)), {"m": NormAct(8)}, {"a"}),
     "one less": Case(lambda net, y: 1 - y, {}, {"a"}),
     "group norm": Case(lambda net, y: net.m(y), {"m": nn.GroupNorm(2, 8)}),
     "group norm of a sum": Case(

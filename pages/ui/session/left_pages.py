@@ -5,7 +5,6 @@ Light to import: the server reads it before it answers anybody.
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
@@ -44,6 +43,6 @@ def _asked_in(message: Message) -> ClientState | None:
     told = BackMsg()
     try:
         told.ParseFromString(message.get("bytes") or b"")
-    except DecodeError:  # Streamlit says so, and closes
+    except Exception:  # protobuf's, for what is none of its messages: Streamlit says so, and closes
         return None
     return told.rerun_script if told.HasField("rerun_script") else None
