@@ -245,6 +245,9 @@ CASES = {name: Case(middle) for name, middle in KEPT.items()} | {
     "repeated": Case(lambda net, y: net.m(y.repeat(1, 2, 1, 1)), {"m": conv(16, 8)}),
     "every other": Case(lambda net, y: net.m(y[:, ::2]), {"m": conv(4, 8)}),
     "shuffled pixels": Case(lambda net, y: net.m(F.pixel_shuffle(y, 2)), {"m": conv(2, 8)}),
+    "shuffled pixels, some of them zero": Case(
+        lambda net, y: net.m(F.pixel_shuffle(F.pad(y, (0, 0, 0, 0, 3, 1)), 2)), {"m": conv(3, 8)}
+    ),
     "gathered pixels": Case(lambda net, y: net.m(F.pixel_unshuffle(y, 2)), {"m": conv(32, 8)}),
     "exponential": Case(lambda net, y: torch.exp(-y), {}, {"a"}),
     "exponential, depthwise": Case(lambda net, y: net.d(torch.exp(-y)), {"d": conv(8, 8, groups=8)}, {"a"}),
