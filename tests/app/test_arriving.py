@@ -67,7 +67,8 @@ def test_the_page_waits_for_the_network_of_its_link_and_then_shows_it_and_nothin
     assert session_of(app).is_arriving
     assert not is_drawn(app)
     assert link in (app.query_params["s"], *app.query_params["s"])
-    assert [shown(line.proto.text) for line in app.get("progress")] == [f"Opening {MODEL}: 5%"]
+    assert until(app, lambda: [shown(line.proto.text) for line in app.get("progress")] == [f"Opening {MODEL}: 5%"])
+    assert not is_drawn(app)
     gate.set()
     assert until(app, lambda: not session_of(app).is_arriving, 60)
     assert is_drawn(app)
