@@ -8,10 +8,10 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from pages.ui.session.left_pages import LeftPages
 
 
-def asks(page, fragment=""):
+def asks(page, fragment="", query="s=1"):
     message = BackMsg()
     message.rerun_script.page_script_hash, message.rerun_script.fragment_id = page, fragment
-    message.rerun_script.query_string = "s=1"
+    message.rerun_script.query_string = query
     return {"type": "websocket.receive", "bytes": message.SerializeToString()}
 
 
@@ -56,6 +56,11 @@ def stop():
 def test_what_asks_for_no_run_is_passed_on(content):
     messages = asks("learn"), {"type": "websocket.receive", **content}, asks("learn", "figures")
     assert passed(*messages) == messages
+
+
+def test_what_is_too_large_for_streamlit_is_not_read():
+    messages = asks("learn"), asks("explore", "bars", query="s" * 4_100_000)
+    assert passed(*messages, asks("explore", "bars", query="s" * 3_900_000)) == messages
 
 
 def test_each_connection_has_its_own_page():

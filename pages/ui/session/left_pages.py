@@ -5,6 +5,7 @@ Light to import: the server reads it before it answers anybody.
 
 from __future__ import annotations
 
+import streamlit as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
@@ -40,9 +41,11 @@ class LeftPages:
 
 def _asked_in(message: Message) -> ClientState | None:
     """The run that a message asks for, None for any other."""
-    told = BackMsg()
+    told, content = BackMsg(), message.get("bytes") or b""
+    if len(content) > st.get_option("server.maxWidgetStateSize") * 1_000_000:  # not read: Streamlit closes
+        return None
     try:
-        told.ParseFromString(message.get("bytes") or b"")
+        told.ParseFromString(content)
     except Exception:  # protobuf's, for what is none of its messages: Streamlit says so, and closes
         return None
     return told.rerun_script if told.HasField("rerun_script") else None
