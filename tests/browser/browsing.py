@@ -14,6 +14,8 @@ NEEDS_CHROMIUM = [
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
 ]
+# A page whose run has come to its end.
+SETTLED = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]"
 
 
 def state_of(page) -> ViewState:

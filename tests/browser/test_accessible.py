@@ -1,7 +1,7 @@
 """No page has a serious accessibility fault, by axe-core, in either theme."""
 
 import pytest
-from browsing import NEEDS_CHROMIUM
+from browsing import NEEDS_CHROMIUM, SETTLED
 
 from pages.ui.panels.frame import PAGES
 
@@ -19,10 +19,7 @@ def test_axe_finds_nothing_serious_on_any_page(address, browser, theme):
         if label != "Explore":
             page.locator(".st-key-navigation").get_by_text(label, exact=True).click()
             page.wait_for_url(f"**/{label}?*", timeout=60_000)
-            page.wait_for_selector(
-                "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]",
-                timeout=60_000,
-            )
+            page.locator(SETTLED).wait_for(timeout=60_000)
         found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         faults = [
             (fault["id"], node["html"][:200], [check["message"] for check in node["any"]])

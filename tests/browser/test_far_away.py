@@ -5,14 +5,13 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from browsing import NEEDS_CHROMIUM, check_components, grip
+from browsing import NEEDS_CHROMIUM, SETTLED, check_components, grip
 from view_states import resnet20_query
 
 from pages.ui.session.language import words_of
 
 pytestmark = NEEDS_CHROMIUM
 EN = words_of("en")
-AT_REST = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]"
 
 
 class Way:
@@ -87,7 +86,7 @@ def test_a_bar_that_is_dragged_after_its_page_was_left_moves_nothing(way, far):
         let_go()
     far.locator(".st-key-learn-forward button").wait_for()
     far.wait_for_timeout(2_000)
-    far.locator(AT_REST).wait_for()
+    far.locator(SETTLED).wait_for()
     far.locator(".st-key-learn-forward button").click()
     far.get_by_text(f"2. {EN('norms.title')}").wait_for()
 
@@ -99,11 +98,11 @@ def test_who_goes_on_before_the_answer_comes_gets_there(way, far):
     """
     go_to(far, "learn")
     far.get_by_text(f"1. {EN('plane.title')}").wait_for()
-    far.locator(AT_REST).wait_for()
+    far.locator(SETTLED).wait_for()
     with way.held_up():
         far.locator(".st-key-learn-forward button").click()
         far.wait_for_timeout(3_000)
         go_to(far, "explore")
         far.wait_for_timeout(1_000)
     far.locator(".pt").first.wait_for()
-    far.locator(AT_REST).wait_for()
+    far.locator(SETTLED).wait_for()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import NEEDS_CHROMIUM, check_components
+from browsing import NEEDS_CHROMIUM, SETTLED, check_components
 from view_states import resnet20_query
 
 from pages.ui.panels.frame import PAGES
@@ -30,7 +30,6 @@ READ = """() => {
   read(document.querySelector("[data-testid=stApp]"));
   return found.filter(Boolean);
 }"""
-SETTLED = "[data-testid=stApp][data-test-connection-state=CONNECTED][data-test-script-state=notRunning]"
 WORD = re.compile(r"(?<![\w./@=:-])[A-Za-z]{2,}(?![\w./=-])")
 # What Streamlit's own widgets say.
 STREAMLIT = re.compile(
@@ -97,7 +96,7 @@ def test_menus_and_the_open_dialog_are_korean(korean):
 @pytest.mark.parametrize("name", [name.lower() for name in PAGES.values() if name != "Explore"])
 def test_every_other_page_is_korean(korean, name):
     link = korean.locator(".st-key-navigation").get_by_role("link", name=KO(f"frame.{name}"), exact=True)
-    link.press("Enter")  # not a click: a button that got its focus back has its tooltip over the links
+    link.click()
     korean.wait_for_function("title => document.title === title", arg=KO("frame.title", page=KO(f"frame.{name}")))
     korean.wait_for_timeout(1_000)
     assert english(korean) == {}

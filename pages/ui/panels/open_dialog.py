@@ -50,7 +50,7 @@ _OPEN_ON = "open_dialog_on"  # the page on which the dialog is open
 def open_button() -> None:
     """The button that opens the dialog, and the dialog while it is open: on this page, another one closes it."""
     words = tab_words()
-    st.button(words("open.button"), key="open", help=words("open.button_help"), on_click=_show)
+    st.button(words("open.button"), key="open", on_click=_show)  # no help: its focus comes back, over the links
     if st.session_state.get(_OPEN_ON) == current_session().page:
         st.dialog(words("open.title"), width="large", on_dismiss=_hide)(_dialog)()
     else:
